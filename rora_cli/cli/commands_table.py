@@ -1,0 +1,21 @@
+"""Which commands there are, in the order in which ``rora --help`` lists them: a file a command in this room."""
+
+from __future__ import annotations
+
+import importlib
+
+import typer
+
+#: Command name -> module in this room. Each module has ``command``, the function that typer wraps.
+COMMANDS = {
+    "purify": "purify",
+    "diagnose": "diagnose",
+    "eval-asr": "eval_asr",
+    "rescale": "rescale",
+    "poison": "poison",
+}
+
+
+def register(app: typer.Typer) -> None:
+    for name, module in COMMANDS.items():
+        app.command(name)(importlib.import_module(f"rora_cli.cli.{module}").command)

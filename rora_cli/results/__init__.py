@@ -1,0 +1,1 @@
+"""Frozen result types: plain numbers and strings, what the reports render. One file a subject; no torch."""

@@ -1,0 +1,37 @@
+"""What makes a result reproducible: versions, seed, resolved configuration, hashes of what was read and written."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+_LIBRARIES = ("torch", "transformers", "peft", "safetensors", "accelerate", "datasets", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """``inputs`` and ``outputs`` map a path, relative to what the user named, to its sha256."""
+
+    command: str
+    versions: Mapping[str, str]
+    config: Mapping[str, Any]
+    seed: int | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of rora, Python and the libraries that decide the numbers, without importing any of them."""
+    from rora_cli import __version__
+
+    found = {"rora": __version__, "python": platform.python_version(), "platform": sys.platform}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
