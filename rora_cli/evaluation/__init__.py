@@ -1,0 +1,1 @@
+"""Batched inference, clean accuracy, attack success and their intervals."""

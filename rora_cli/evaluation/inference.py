@@ -1,0 +1,104 @@
+"""Batched inference with a sequence classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rora_cli.errors import InconclusiveError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rora_cli.progress import Task
+
+#: Tokenizers without a limit of their own say 1e30; longer inputs than this are cut whatever they say.
+MAX_LENGTH_CAP = 4096
+
+
+def input_limit(model: Any, tokenizer: Any) -> int:
+    """The longest input, in tokens, that model and tokenizer both accept."""
+    limits = [MAX_LENGTH_CAP]
+    if isinstance(own := getattr(tokenizer, "model_max_length", None), int) and own > 0:
+        limits.append(own)
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:
+        # RoBERTa's line counts positions from padding_idx + 1, so that many rows of the table are never reached.
+        reserved = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
+        limits.append(positions - reserved)
+    return min(limits)
+
+
+@contextmanager
+def evaluation_mode(model: Any) -> Iterator[None]:
+    """Put every module in evaluation mode, and each back in the mode it was in (they need not all be the same)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def token_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+    """Indices grouped by length, longest first (so that too little memory shows at once), padded size within budget."""
+    batches: list[list[int]] = []
+    longest = 0
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if not batches or longest * (len(batches[-1]) + 1) > tokens_per_batch:
+            batches.append([])
+            longest = lengths[index]
+        batches[-1].append(index)
+    return batches
+
+
+def predict_logits(
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    max_length: int | None = None,
+    tokens_per_batch: int = 4096,
+    task: Task | None = None,
+) -> np.ndarray:
+    """Logits [n, classes], float32, in the order of ``texts``.
+
+    Rows are sorted by length and batched up to ``tokens_per_batch`` padded tokens; ``max_length`` (default: what model
+    and tokenizer accept) truncates. ``task`` is advanced by rows. Raises InconclusiveError where a logit is not finite:
+    an argmax over NaN is a label like any other, and no accuracy may be made of it.
+    """
+    import numpy as np
+    import torch
+
+    if not texts:
+        return np.zeros((0, int(model.config.num_labels)), dtype=np.float32)
+    limit = max_length or input_limit(model, tokenizer)
+    encoded = tokenizer(list(texts), truncation=True, max_length=limit, padding=False)
+    encoded = {key: encoded[key] for key in encoded if key in tokenizer.model_input_names}
+    # Without a padding token there is nothing to pad with, and classifiers on decoders refuse batches: one row each.
+    budget = tokens_per_batch if tokenizer.pad_token_id is not None else 1
+    device = next(model.parameters()).device
+    logits: np.ndarray | None = None
+    with evaluation_mode(model), torch.inference_mode():
+        for batch in token_batches([len(ids) for ids in encoded["input_ids"]], budget):
+            rows = {key: [values[i] for i in batch] for key, values in encoded.items()}
+            inputs = (
+                tokenizer.pad(rows, return_tensors="pt")
+                if budget > 1
+                else {key: torch.tensor(values) for key, values in rows.items()}
+            )
+            out = model(**{key: value.to(device) for key, value in inputs.items()}).logits.float().cpu().numpy()
+            if logits is None:
+                logits = np.empty((len(texts), out.shape[1]), dtype=np.float32)
+            logits[batch] = out
+            if task is not None:
+                task.advance(len(batch))
+    assert logits is not None
+    if bad := int((~np.isfinite(logits)).any(axis=1).sum()):
+        raise InconclusiveError(
+            f"the model's logits are not finite on {bad} of {len(texts)} rows, so nothing can be measured on it; "
+            "check its weights with `rora diagnose`"
+        )
+    return logits
