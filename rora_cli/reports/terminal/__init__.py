@@ -1,17 +1,34 @@
-"""Terminal reports: a result in, a string out. A file a command."""
+"""Reports for people at a terminal: one file a command, each with ``render(result, *, width=80, color=False) -> str``."""
 
 from __future__ import annotations
 
-from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
-def to_text(*renderables: Any, width: int = 80, color: bool = False) -> str:
-    """Render rich objects to a string of at most ``width`` columns, without colour codes unless ``color``."""
+def to_text(*renderables: RenderableType, width: int = 80, color: bool = False) -> str:
+    """Rich renderables as one string, ``width`` columns wide, with ANSI colours only where ``color`` says so.
+
+    Strings are printed as they are, without markup: a name from a checkpoint must not become a style or a link.
+    """
+    import io
+
     from rich.console import Console
 
-    out = StringIO()
-    console = Console(file=out, width=width, force_terminal=color, no_color=not color, highlight=False)
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        width=width,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
     for renderable in renderables:
         console.print(renderable)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"

@@ -1,0 +1,61 @@
+"""Numbers and untrusted names as text that is safe and readable wherever it lands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from rora_cli.results.accuracy import Proportion
+
+#: C0 and C1 controls, DEL, line and paragraph separators, bidirectional overrides and isolates, zero-width characters:
+#: whatever can move the cursor, start a line, hide text or show it in another order.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+
+def safe(text: object, *, max_length: int = 200) -> str:
+    """An untrusted name for any report: unsafe characters as ``\\xNN``, ``::`` kept from starting a CI instruction, cut.
+
+    A terminal obeys escape sequences and a CI system obeys ``::error::`` or ``##[`` in a log, so neither may come through.
+    Apply it before rich's or HTML's own escaping.
+    """
+    shown = _UNSAFE.sub(lambda m: _escaped(m[0]), str(text)).replace("::", ":\u200a:").replace("##[", "##\u200a[")
+    return shown if len(shown) <= max_length else shown[: max_length - 1] + "…"
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def markup(text: object, *, max_length: int = 200) -> str:
+    """An untrusted name for a rich console with markup on."""
+    from rich.markup import escape
+
+    return escape(safe(text, max_length=max_length))
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """``0.8856`` as ``88.6 %``; ``n/a`` for None."""
+    return "n/a" if fraction is None else f"{100 * fraction:.{digits}f} %"
+
+
+def proportion(value: Proportion) -> str:
+    """``88.6 % (773/872, 86.3-90.5)``: value, counts and the 95 % interval."""
+    if value.value is None:
+        return "n/a (0/0)"
+    interval = "" if value.low is None or value.high is None else f", {100 * value.low:.1f}-{100 * value.high:.1f}"
+    return f"{percent(value.value)} ({value.count}/{value.total}{interval})"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A plain number with ``digits`` significant digits; ``-`` for None."""
+    if value is None:
+        return "-"
+    return f"{value:.{digits}g}" if abs(value) < 1e5 else f"{value:.{digits - 1}e}"
+
+
+def count(items: Sequence[Any] | int, noun: str, plural: str | None = None) -> str:
+    """``1 module``, ``3 modules``."""
+    n = items if isinstance(items, int) else len(items)
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"

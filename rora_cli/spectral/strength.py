@@ -1,0 +1,85 @@
+"""How large an update is: norms and ranks of its spectrum, and its strength against the base weight."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SpectrumStatistics:
+    """Summary of singular values sigma_1 >= sigma_2 >= ... of DeltaW; all zero for a zero update.
+
+    ``stable_rank`` ||.||_F^2 / sigma_1^2; ``entropy`` H in nats of p = sigma / sum sigma, and ``effective_rank`` exp(H)
+    (Roy and Vetterli 2007); ``energy_share`` sigma_1 / sum sigma, as arXiv:2602.15195 has it; ``top_energy`` sigma_1^2 /
+    ||.||_F^2.
+    """
+
+    sigma_max: float
+    frobenius_norm: float
+    stable_rank: float
+    effective_rank: float
+    entropy: float
+    energy_share: float
+    top_energy: float
+
+
+def spectrum_statistics(singular_values: Tensor) -> SpectrumStatistics:
+    """Statistics of a spectrum [r], in the units of its matrix."""
+    values = [v for v in singular_values.tolist() if v > 0]
+    if not values:
+        return SpectrumStatistics(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    largest, total = max(values), math.fsum(values)
+    frobenius = math.hypot(*values)
+    entropy = -math.fsum(v / total * math.log(v / total) for v in values if v / total > 0)
+    return SpectrumStatistics(
+        sigma_max=largest,
+        frobenius_norm=frobenius,
+        stable_rank=(frobenius / largest) ** 2,
+        effective_rank=math.exp(entropy),
+        entropy=max(entropy, 0.0),
+        energy_share=largest / total,
+        top_energy=(largest / frobenius) ** 2,
+    )
+
+
+def normalised_strength(sigma_update: float, sigma_base: float) -> float | None:
+    """t = sigma_max(DeltaW) / sigma_max(W): the strength at which the margin of one layer is a_W + t a_DeltaW.
+
+    None where W is zero, since no finite number is right.
+    """
+    return sigma_update / sigma_base if sigma_base > 0 else None
+
+
+def size_normalised_norm(frobenius_norm: float, shape: tuple[int, int]) -> float:
+    """||DeltaW||_F / sqrt(d_out d_in): the root mean square of the update's entries (arXiv:2605.30189 compares these)."""
+    return frobenius_norm / math.sqrt(shape[0] * shape[1])
+
+
+def entry_kurtosis(lora_B: Tensor, lora_A: Tensor, *, max_side: int = 256) -> float | None:
+    """Kurtosis (3 for a Gaussian) of the entries of B A, over an even grid of at most ``max_side`` rows and columns.
+
+    None where the entries do not vary.
+    """
+    rows, columns = _even(lora_B.shape[0], max_side), _even(lora_A.shape[1], max_side)
+    entries = lora_B[rows].double() @ lora_A[:, columns].double()
+    deviation = entries - entries.mean()
+    variance = float(deviation.square().mean())
+    return float(deviation.square().square().mean()) / variance**2 if variance**2 > 0 else None
+
+
+def _even(size: int, at_most: int) -> Tensor:
+    return torch.linspace(0, size - 1, min(size, at_most)).round().long()
+
+
+def robust_z_scores(values: list[float]) -> list[float | None]:
+    """Modified z-scores .6745 (x - median) / MAD (Iglewicz and Hoaglin 1993); all None when the MAD is zero."""
+    ordered = torch.tensor(values, dtype=torch.float64)
+    if len(values) < 3:
+        return [None] * len(values)
+    deviation = ordered - ordered.quantile(0.5)
+    spread = float(deviation.abs().quantile(0.5))
+    return [0.6745 * d / spread for d in deviation.tolist()] if spread > 0 else [None] * len(values)
