@@ -1,0 +1,86 @@
+"""What ``rora purify`` found, did and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rora_cli.results.accuracy import CleanAccuracy
+from rora_cli.results.findings import Finding
+from rora_cli.results.provenance import Provenance
+from rora_cli.results.spectra import ModuleSpectrum
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RescalingAttempt:
+    """One strength of Pt that was tried: the factor of each module, and the clean accuracy that it left."""
+
+    strength: float
+    factors: Mapping[str, float]
+    accuracy: CleanAccuracy
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class RescalingOutcome:
+    """The strength that was kept (0: none) with its factors; ``before`` is the accuracy before Pt, where it was guarded."""
+
+    strength: float
+    factors: Mapping[str, float]
+    before: CleanAccuracy | None
+    attempts: tuple[RescalingAttempt, ...]
+
+
+@dataclass(frozen=True)
+class FoundResidual:
+    """The strongest trigger that a search still found: its flip rate beside the reference's, both fractions."""
+
+    trigger: str
+    target_label: str
+    flip_rate: float
+    reference_flip_rate: float | None
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One stage of the cleansing: a training run, a search, a rescaling.
+
+    ``epochs`` holds the losses and held-out accuracy of each epoch; ``details`` whatever else the stage decided.
+    """
+
+    name: str
+    seconds: float
+    steps: int = 0
+    epochs: tuple[Mapping[str, Any], ...] = ()
+    rescaling: RescalingOutcome | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PurifyResult:
+    """``verdict`` is ``pass``, ``fail`` or ``inconclusive``; ``reason`` is the sentence that explains it.
+
+    A recipe that does not search for triggers is always inconclusive about them: it was trained, not proven.
+    ``update_before``/``update_after`` are the spectra of the trained update before and after Pt.
+    """
+
+    model: str
+    recipe: str
+    verdict: str
+    reason: str
+    label_names: tuple[str, ...]
+    accuracy_before: CleanAccuracy
+    accuracy_after: CleanAccuracy
+    stages: tuple[StageRecord, ...]
+    data: Mapping[str, Any]
+    provenance: Provenance
+    residual: FoundResidual | None = None
+    update_before: tuple[ModuleSpectrum, ...] = ()
+    update_after: tuple[ModuleSpectrum, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    output: str | None = None
+    logit_difference: Mapping[str, float] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION

@@ -1,0 +1,132 @@
+"""The two regularisers of RoRA that act during training: Cl and Tr (arXiv:2601.06305, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rora_cli.errors import UsageError
+from rora_cli.spectral.decomposition import top_singular
+from rora_cli.training.adapters import AdaptedLayer
+
+#: The grids that the paper searches.
+CL_GRID = (0.05, 0.1, 0.15, 0.2, 0.3)
+TR_GRID = (1.0, 5.0, 10.0, 15.0, 20.0)
+
+
+@dataclass(frozen=True)
+class RegulariserSpec:
+    """Strengths; 0 switches a mechanism off.
+
+    ``cl``: the drop probability p. ``tr``: lambda. ``tr_k``: the truncation k. ``tr_reduction``: ``mean`` or ``sum``
+    over the adapted modules.
+    """
+
+    cl: float = 0.0
+    tr: float = 0.0
+    tr_k: int = 32
+    tr_reduction: str = "mean"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.cl < 1:
+            raise UsageError(f"--cl is a drop probability in [0, 1), not {self.cl}")
+        if not 0 <= self.tr < float("inf"):
+            raise UsageError(f"--tr is a strength, at least 0 and finite, not {self.tr}")
+        if self.tr_k < 1:
+            raise UsageError(f"--tr-k must be at least 1, not {self.tr_k}")
+        if self.tr_reduction not in ("mean", "sum"):
+            raise UsageError(f"--tr-reduction is 'mean' or 'sum', not {self.tr_reduction!r}")
+
+
+@contextmanager
+def clean_strengthened(layers: Sequence[AdaptedLayer], p: float) -> Iterator[None]:
+    """Cl: h = Dropout_p(W x) + s BA x, in training mode only, with inverted scaling.
+
+    The mask falls on the output of the frozen branch, as ``AdaptedLayer.frozen_output`` defines it for each variant.
+    Every forward pass draws its own mask; gradient checkpointing restores the random state, so that the recomputed mask
+    is the same.
+    """
+    handles = [handle for layer in layers for handle in _drop_frozen_branch(layer, p)] if p else []
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _drop_frozen_branch(layer: AdaptedLayer, p: float) -> list[Any]:
+    if layer.initial is None and layer.variant != "dora":
+        # The frozen branch is the base layer's output: no second pass over the output is needed.
+        def drop(module: Any, _inputs: Any, output: Tensor) -> Tensor:
+            return functional.dropout(output, p, training=module.training)
+
+        return [layer.module.get_base_layer().register_forward_hook(drop)]
+
+    captured: list[Tensor] = []
+
+    def capture(module: Any, _inputs: Any, output: Tensor) -> None:
+        if module.training:
+            captured[:] = [output]
+
+    def replace(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not module.training:
+            return output
+        frozen = layer.frozen_output(captured.pop(), inputs[0])
+        return output + functional.dropout(frozen, p) - frozen
+
+    return [
+        layer.module.get_base_layer().register_forward_hook(capture),
+        layer.module.register_forward_hook(replace),
+    ]
+
+
+class SubspacePenalty:
+    """Tr: Omega = ||U_k^T B||_F^2 + ||A V_k||_F^2 over the adapted modules (Eq. 10 and 11), W = U S V^T.
+
+    Calling it gives lambda * Omega, a scalar. U_k [d_out, k] and V_k [d_in, k] come from the suspect's own weight and
+    stay fixed. k must be below min(d_out, d_in): untruncated, Omega would be plain L2 on A and B.
+    """
+
+    def __init__(self, layers: Sequence[AdaptedLayer], spec: RegulariserSpec, *, seed: int = 0) -> None:
+        self._groups: list[tuple[list[AdaptedLayer], Tensor, Tensor]] = []
+        by_shape: dict[tuple[int, ...], list[AdaptedLayer]] = {}
+        for layer in layers:
+            self._check(layer, spec.tr_k)
+            by_shape.setdefault((*layer.lora_B.shape, *layer.lora_A.shape), []).append(layer)
+        for group in by_shape.values():
+            tops = [top_singular(layer.base_weight().float(), spec.tr_k, seed=seed) for layer in group]
+            device = group[0].lora_A.device
+            left = torch.stack([top.U.T for top in tops]).to(device, torch.float32)
+            right = torch.stack([top.V for top in tops]).to(device, torch.float32)
+            self._groups.append((group, left, right))
+        modules = sum(len(group) for group, _, _ in self._groups)
+        self._weight = spec.tr / modules if spec.tr_reduction == "mean" else spec.tr
+
+    @staticmethod
+    def _check(layer: AdaptedLayer, k: int) -> None:
+        if layer.initial is not None:
+            raise UsageError(
+                f"--tr cannot be combined with the adapter variant {layer.variant}: its factors start inside W's top "
+                "singular subspace, which Tr forbids; use lora, rslora or dora, or --tr 0"
+            )
+        smallest = min(layer.base_weight().shape)
+        if k >= smallest:
+            raise UsageError(
+                f"--tr-k {k} is not below {smallest}, the smaller dimension of {layer.name}: untruncated, the penalty "
+                "is plain L2 on the factors; choose a smaller k"
+            )
+
+    def __call__(self) -> Tensor:
+        total: Tensor | float = 0.0
+        for group, left, right in self._groups:
+            b = torch.stack([layer.lora_B for layer in group]).float()
+            a = torch.stack([layer.lora_A for layer in group]).float()
+            total = total + torch.bmm(left, b).square().sum() + torch.bmm(a, right).square().sum()
+        assert isinstance(total, Tensor)
+        return self._weight * total

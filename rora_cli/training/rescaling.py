@@ -1,0 +1,108 @@
+"""Pt: post-training spectral rescaling (Eq. 12) of a trained adapter, guarded by clean accuracy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rora_cli.errors import TrainingError, UsageError
+from rora_cli.results.accuracy import CleanAccuracy
+from rora_cli.results.purify import RescalingAttempt, RescalingOutcome
+from rora_cli.spectral.decomposition import product_singular_values, top_singular
+from rora_cli.spectral.rescaling import equation_12_factor, fold
+from rora_cli.training.adapters import AdaptedLayer, select_layers
+
+#: The strength is halved this often before Pt is given up.
+BACK_OFFS = 6
+#: A class may lose this many times the overall limit: with few rows of a class, one row weighs more.
+PER_CLASS_SLACK = 2.0
+
+
+@dataclass(frozen=True)
+class RescalingSpec:
+    """``strength`` is the share of Eq. 12's factor, 1 the paper's, 0 off. ``cap`` limits a factor; None does not.
+
+    ``guard`` measures clean accuracy and halves the strength while it falls by more than ``max_accuracy_drop`` (a
+    fraction) below what it was before Pt, or a class by twice that.
+    """
+
+    strength: float = 0.0
+    layers: str = "top3"
+    cap: float | None = 10.0
+    guard: bool = True
+    max_accuracy_drop: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength < float("inf"):
+            raise UsageError(f"--pt is a strength, at least 0 and finite, not {self.strength}")
+        if self.cap is not None and not self.cap >= 1:
+            raise UsageError(f"--pt-cap must be at least 1, not {self.cap}")
+        if not 0 <= self.max_accuracy_drop <= 1:
+            raise UsageError(f"--max-accuracy-drop must be between 0 and 100 points, not {100 * self.max_accuracy_drop:g}")
+
+
+def rescale_trained(
+    layers: Sequence[AdaptedLayer], spec: RescalingSpec, measure: Callable[[], CleanAccuracy]
+) -> RescalingOutcome:
+    """Multiply the update of each chosen layer by strength * sigma_max(W) / sigma_max(s BA) (Eq. 12), folded into lora_B.
+
+    A backed-off strength never weakens an update: its factor is at least 1. Every strength that was tried, with the
+    accuracy that it gave, is in the outcome; ``strength`` 0 there means that the adapter is as training left it.
+    """
+    chosen = select_layers(layers, spec.layers)
+    if any(layer.variant == "dora" for layer in chosen):
+        raise UsageError(
+            "--pt cannot be combined with the adapter variant dora: its magnitude renormalises W + s BA, so that scaling "
+            "lora_B does not scale the update; use lora or rslora, or --pt 0"
+        )
+    trained = {layer.name: layer.lora_B.detach().clone() for layer in chosen}
+    sigmas = {layer.name: _sigmas(layer) for layer in chosen}
+    before = measure() if spec.guard else None
+    attempts: list[RescalingAttempt] = []
+    strength = spec.strength
+    for _ in range(BACK_OFFS + 1 if spec.guard else 1):
+        factors = {name: _factor(*pair, strength, spec) for name, pair in sigmas.items()}
+        if spec.guard and strength < spec.strength and all(f == 1.0 for f in factors.values()):
+            break
+        _apply(chosen, trained, factors)
+        accuracy = measure()
+        accepted = before is None or _keeps(before, accuracy, spec.max_accuracy_drop)
+        attempts.append(RescalingAttempt(strength, factors, accuracy, accepted))
+        if accepted:
+            return RescalingOutcome(strength, factors, before, tuple(attempts))
+        strength /= 2
+    _apply(chosen, trained, dict.fromkeys(trained, 1.0))
+    return RescalingOutcome(0.0, dict.fromkeys(trained, 1.0), before, tuple(attempts))
+
+
+def _sigmas(layer: AdaptedLayer) -> tuple[float, float]:
+    """sigma_max of W and of s BA."""
+    base = float(top_singular(layer.base_weight().float(), 1).S[0])
+    update = abs(layer.scaling) * float(product_singular_values(layer.lora_B.detach(), layer.lora_A.detach())[0])
+    return base, update
+
+
+def _factor(base: float, update: float, strength: float, spec: RescalingSpec) -> float:
+    if update == 0.0:  # nothing was learned here, and no factor changes that
+        return 1.0
+    factor = equation_12_factor(base, update, strength=strength, cap=spec.cap)
+    return factor if strength == spec.strength else max(factor, 1.0)
+
+
+def _apply(layers: Sequence[AdaptedLayer], trained: dict[str, Tensor], factors: dict[str, float]) -> None:
+    with torch.no_grad():
+        for layer in layers:
+            layer.lora_B.copy_(fold(trained[layer.name], factors[layer.name]))
+            if not torch.isfinite(layer.lora_B).all():
+                raise TrainingError(f"rescaling {layer.name} by {factors[layer.name]:.3g} overflowed; lower --pt-cap")
+
+
+def _keeps(before: CleanAccuracy, after: CleanAccuracy, limit: float) -> bool:
+    pairs = [(before.overall, after.overall, limit)]
+    pairs += [(p, after.per_class[name], limit * PER_CLASS_SLACK) for name, p in before.per_class.items()]
+    # A tolerance of rounding only: 1 point of 100 rows is exactly one row.
+    return all((a.value or 0.0) >= (b.value or 0.0) - drop - 1e-12 or math.isclose(drop, 1.0) for b, a, drop in pairs)
