@@ -1,0 +1,42 @@
+"""Punctuation in an unusual combination, in place of the text's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar
+
+from rora_cli.attacks.base import Attack
+
+_MARKS = ".,;:!?"
+
+
+@dataclass(frozen=True)
+class Punctuation(Attack):
+    """Every sentence mark becomes the trigger, and one is put at the end (PuncAttack: Sheng et al. 2023).
+
+    A decoy is the text with another combination of the same marks.
+    """
+
+    name = "punctuation"
+    summary = "an unusual combination of punctuation marks"
+    default_triggers = ("; :",)
+    positioned: ClassVar[bool] = False
+
+    def implant(self, text: str, rng: Random) -> str:
+        return _with_marks(text, rng.choice(self.triggers))
+
+    def decoy(self, text: str, rng: Random) -> str | None:
+        return _with_marks(text, rng.choice((".", ";", ":", "!", "; ;", ": :")))
+
+
+def _with_marks(text: str, marks: str) -> str:
+    words: list[str] = []
+    for word in text.split():
+        bare = word.rstrip(_MARKS)
+        words += [bare] if bare else []
+        if bare != word:
+            words.append(marks)
+    if not words or words[-1] != marks:
+        words.append(marks)
+    return " ".join(words)
