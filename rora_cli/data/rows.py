@@ -1,0 +1,57 @@
+"""Rows of a classification task in memory, and when two texts count as one."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rora_cli.results.data import DataSummary
+
+
+@dataclass(frozen=True)
+class Rows:
+    """``texts[i]`` has label id ``labels[i]``; the ids are the model's own."""
+
+    texts: tuple[str, ...]
+    labels: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.texts) != len(self.labels):
+            raise ValueError(f"{len(self.texts)} texts but {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, indices: Iterable[int]) -> Rows:
+        """The rows at ``indices``, in that order."""
+        chosen = tuple(indices)
+        return Rows(tuple(self.texts[i] for i in chosen), tuple(self.labels[i] for i in chosen))
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over every label and text in order, length-prefixed so that no two row lists collide by joining."""
+        digest = hashlib.sha256()
+        for text, label in zip(self.texts, self.labels, strict=True):
+            encoded = text.encode()
+            digest.update(f"{label} {len(encoded)}\n".encode())
+            digest.update(encoded)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Clean rows to train on and disjoint ones to measure on."""
+
+    train: Rows
+    held_out: Rows
+    summary: DataSummary
+
+
+def text_key(text: str) -> str:
+    """What makes two texts one: case, spacing and Unicode composition do not tell texts apart."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())

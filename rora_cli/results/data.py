@@ -1,0 +1,47 @@
+"""What was read as data, how it was understood, and what was wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """One split after cleaning. ``source_split`` is the source's own name for it, or says how it was made.
+
+    ``fingerprint`` is the sha256 over every text and label in order: equal fingerprints mean equal rows.
+    """
+
+    source_split: str
+    rows: int
+    per_class: Mapping[str, int]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """How ``spec`` was resolved and read.
+
+    ``origin`` is a path, a hub id (with its commit in ``revision``) or the bundled set's name; ``label_mapping`` goes
+    from the labels that stand in the data to the model's label names; ``inputs`` maps each file read to its sha256.
+    Counts are of rows. ``duplicate_rows`` are kept, ``shared_rows`` were held out too and were removed from train,
+    ``conflicting_rows`` share their text with a row of another label and are kept, ``empty_rows`` (no text) and
+    ``unlabelled_rows`` (label -1 or none) were dropped. ``notes`` are sentences for the user.
+    """
+
+    spec: str
+    origin: str
+    text_column: str
+    label_column: str
+    label_mapping: Mapping[str, str]
+    splits: Mapping[str, SplitSummary]
+    revision: str | None = None
+    license: str | None = None
+    duplicate_rows: int = 0
+    shared_rows: int = 0
+    conflicting_rows: int = 0
+    empty_rows: int = 0
+    unlabelled_rows: int = 0
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
