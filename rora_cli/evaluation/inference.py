@@ -30,6 +30,19 @@ def input_limit(model: Any, tokenizer: Any) -> int:
     return min(limits)
 
 
+def count_tokens(tokenizer: Any, texts: Sequence[str]) -> list[int]:
+    """The length of each text in tokens, special tokens included, however long."""
+    return [len(ids) for ids in tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]]
+
+
+def whole_words(tokenizer: Any) -> list[str]:
+    """The vocabulary's plain words that are one token on their own, sorted: what random triggers are drawn from."""
+    candidates = sorted({tokenizer.decode([token_id]).strip() for token_id in tokenizer.get_vocab().values()})
+    plain = [word for word in candidates if len(word) > 1 and word.isascii() and word.isalpha()]
+    encoded = tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else []
+    return [word for word, ids in zip(plain, encoded, strict=True) if len(ids) == 1]
+
+
 @contextmanager
 def evaluation_mode(model: Any) -> Iterator[None]:
     """Put every module in evaluation mode, and each back in the mode it was in (they need not all be the same)."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Proportion:
-    """``count`` of ``total`` with a 95 % Wilson interval, all as fractions of 1; ``value`` is NaN-free: None when empty."""
+    """``count`` of ``total`` with a 95 % Wilson interval, as fractions of 1; ``value`` is None when empty."""
 
     count: int
     total: int
@@ -34,6 +34,7 @@ class AttackOutcome:
 
     ``attack_success_rate`` counts the non-target rows that the model gives the target label with the trigger in;
     ``floor`` counts the same rows without it: natural errors, to be read beside every attack success rate.
+    ``shortened_rows`` of them had their last words cut in both, so that the trigger fits what the model reads.
     """
 
     name: str
@@ -44,3 +45,4 @@ class AttackOutcome:
     attack_success_rate: Proportion
     floor: Proportion
     is_control: bool = False
+    shortened_rows: int = 0
