@@ -1,0 +1,344 @@
+"""Preflight: everything that can be known of a checkpoint without loading it, before any model library sees a file.
+
+No torch, no transformers: the files are listed, the JSON parsed strictly, the safetensors headers read. What is found
+is a list of findings; the commands that would load the checkpoint stop at the first blocking one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from rora_cli.checkpoints import adapter_rules, json_rules, strict_json
+from rora_cli.checkpoints.header import (
+    DTYPE_BITS,
+    MAX_HEADER_BYTES,
+    MAX_TENSORS,
+    HeaderError,
+    TensorInfo,
+    quoted,
+    read_header,
+)
+from rora_cli.checkpoints.rules import RULES, finding
+from rora_cli.checkpoints.walk import FileEntry, disguised, look_at_file, walk
+from rora_cli.errors import CheckpointError
+from rora_cli.files import sha256_file
+from rora_cli.results.findings import Finding
+
+Role = Literal["model", "adapter"]
+
+MODEL_FILE, MODEL_INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER_FILE, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+    "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model",
+)  # fmt: skip
+
+#: JSON that a loader reads, and how many values each may hold; other JSON is only searched for remote code.
+_LOADED_JSON = {
+    "config.json": 200_000, MODEL_INDEX: 4 * MAX_TENSORS, ADAPTER_CONFIG: 400_000, "generation_config.json": 100_000,
+    "tokenizer.json": 6_000_000, "tokenizer_config.json": 1_000_000, "special_tokens_map.json": 100_000,
+    "added_tokens.json": 1_000_000, "vocab.json": 2_000_000, "preprocessor_config.json": 100_000,
+    "processor_config.json": 100_000, "chat_template.json": 10_000,
+}  # fmt: skip
+_OTHER_JSON_VALUES = 500_000
+_MAX_JSON_BYTES = 64 << 20
+_MAX_TOTAL_HEADER_BYTES = 8 * MAX_HEADER_BYTES
+#: Optimiser and trainer state: expected beside weights, never read.
+_PICKLED_WEIGHTS = ("pytorch_model", "adapter_model", "model", "consolidated", "tf_model", "flax_model")
+_COMPUTED = frozenset(DTYPE_BITS) - {"C64", "F4", "F6_E2M3", "F6_E3M2", "F8_E8M0"}
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What preflight knows of a checkpoint.
+
+    ``files`` maps each name relative to ``path`` (the directory) to where and what it is; ``documents`` holds the JSON
+    that could be parsed; ``tensors`` is the inventory of the weights that loaders read; ``roles`` says for each tensor
+    of an adapter what it is (``adapter_rules.tensor_role``); ``unreadable`` names what could not be analysed.
+    """
+
+    path: Path
+    role: Role
+    files: Mapping[str, FileEntry]
+    documents: Mapping[str, Any]
+    tensors: Mapping[str, TensorInfo]
+    weight_files: tuple[str, ...]
+    metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def config(self) -> Mapping[str, Any] | None:
+        value = self.documents.get("config.json")
+        return value if isinstance(value, dict) else None
+
+    @property
+    def adapter_config(self) -> Mapping[str, Any] | None:
+        value = self.documents.get(ADAPTER_CONFIG)
+        return value if isinstance(value, dict) else None
+
+    @property
+    def unreadable(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if RULES[f.rule_id].unreadable)
+
+    @property
+    def bytes_of_tensors(self) -> int:
+        return sum(t.end - t.start for t in self.tensors.values())
+
+    def hashes(self) -> dict[str, str]:
+        """sha256 of every file that loading reads: weights, configs and tokenizer. Reads them whole."""
+        wanted = set(self.weight_files) | set(TOKENIZER_FILES) | set(_LOADED_JSON)
+        return {name: sha256_file(entry.path) for name, entry in sorted(self.files.items()) if name in wanted}
+
+
+def inspect(path: str | Path, *, role: Literal["model", "adapter", "auto"] = "auto") -> Inspection:
+    """Inspect a model directory, an adapter directory, or a single adapter ``.safetensors`` file.
+
+    A single file is read together with the ``adapter_config.json`` beside it, where there is one.
+
+    Raises:
+        CheckpointError: there is nothing at ``path``, it is empty, or it is neither a directory nor a safetensors file.
+    """
+    given = Path(path)
+    try:
+        real = given.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):
+        raise CheckpointError(
+            f"there is nothing at {quoted(str(path), 300)}; name a model or adapter directory"
+        ) from None
+    if real.is_dir():
+        files, findings = walk(real)
+        if not files and not findings:
+            raise CheckpointError(f"{given} is an empty directory; name one with a config.json and safetensors weights")
+        return _Inspector(real, files, findings).run(_decide_role(files) if role == "auto" else role)
+    if not real.is_file() or given.suffix != ".safetensors":
+        raise CheckpointError(f"{given} is neither a directory nor a .safetensors file; name one of these")
+    if role == "model":
+        raise CheckpointError(f"{given} is a single file; name the model's directory, with its config.json")
+    names = [given, given.with_name(ADAPTER_CONFIG)]
+    files = {p.name: look_at_file(p) for p in names if p.is_file()}
+    return _Inspector(real.parent, files, [], single=given.name).run("adapter")
+
+
+def require_loadable(inspection: Inspection) -> None:
+    """Stop at the first blocking finding.
+
+    Raises:
+        CheckpointError: with that finding's sentence and advice.
+    """
+    for found in inspection.findings:
+        if found.blocking:
+            advice = f"; {found.advice}" if found.advice else ""
+            raise CheckpointError(f"{inspection.path}: {found.message}{advice} [{found.rule_id}]")
+
+
+def _decide_role(files: Mapping[str, FileEntry]) -> Role:
+    adapter = ADAPTER_CONFIG in files or ADAPTER_FILE in files
+    model = "config.json" in files or MODEL_FILE in files or MODEL_INDEX in files
+    return "adapter" if adapter and not model else "model"
+
+
+class _Inspector:
+    """Collects the findings of one checkpoint, in the order in which a loader would meet what they are about."""
+
+    def __init__(
+        self, root: Path, files: dict[str, FileEntry], findings: list[Finding], single: str | None = None
+    ) -> None:
+        self.root, self.files, self.findings, self.single = root, files, findings, single
+        self.documents: dict[str, Any] = {}
+        self.metadata: dict[str, Mapping[str, str]] = {}
+        self.header_bytes = 0
+
+    def run(self, role: Role) -> Inspection:
+        self._check_file_kinds()
+        self._read_documents()
+        tensors, weight_files = self._model_weights() if role == "model" else self._adapter_weights()
+        self._check_unreferenced(weight_files)
+        self._check_tensors(tensors)
+        if role == "model":
+            self._check_model()
+        roles = self._check_adapter(tensors) if role == "adapter" else {}
+        self._check_tokenizer()
+        return Inspection(
+            self.root, role, self.files, self.documents, tensors, weight_files, self.metadata, roles,
+            tuple(self.findings),
+        )  # fmt: skip
+
+    def _add(self, rule_id: str, message: str, location: str | None = None, **evidence: Any) -> None:
+        self.findings.append(finding(rule_id, message, location, **evidence))
+
+    def _check_file_kinds(self) -> None:
+        for name, entry in self.files.items():
+            shown = quoted(name)
+            if entry.is_pickle:
+                self._add("file/pickle", f"{shown} is a pickle or may hold one", name)
+            elif entry.is_code:
+                self._add("file/code", f"{shown} is program code", name)
+            try:
+                if disguised(entry):
+                    self._add("file/disguised-pickle", f"{shown} is a pickle, an archive or a program", name)
+            except OSError as error:
+                self._add("file/unreadable", f"{shown} cannot be read ({error.strerror})", name)
+        if any(name.startswith("custom_generate/") for name in self.files):
+            self._add("file/custom-generate", "the folder custom_generate holds a generation loop of its own")
+
+    def _read_documents(self) -> None:
+        for name, entry in self.files.items():
+            if not name.endswith(".json"):
+                continue
+            limit = _LOADED_JSON.get(name)
+            try:
+                document = self._read_json(entry, limit or _OTHER_JSON_VALUES)
+            except strict_json.JsonError as error:
+                self._add("json/malformed" if limit else "json/side-file", f"{quoted(name)} {error}", name)
+                continue
+            except OSError as error:
+                self._add("file/unreadable", f"{quoted(name)} cannot be read ({error.strerror})", name)
+                continue
+            if limit:
+                self.documents[name] = document
+            if name not in (MODEL_INDEX, "vocab.json", "tokenizer.json"):
+                self.findings += json_rules.remote_code(quoted(name), document)
+
+    def _read_json(self, entry: FileEntry, max_values: int) -> Any:
+        if entry.size > _MAX_JSON_BYTES:
+            raise strict_json.JsonError(f"has {entry.size:,} bytes, more than the {_MAX_JSON_BYTES:,} that rora reads")
+        with entry.path.open("rb") as file:
+            return strict_json.loads(file.read(_MAX_JSON_BYTES + 1), max_values=max_values)
+
+    def _header(self, name: str) -> Mapping[str, TensorInfo]:
+        try:
+            if self.header_bytes > _MAX_TOTAL_HEADER_BYTES:
+                raise HeaderError("is one shard too many: the headers together are larger than rora reads")
+            header = read_header(self.files[name].path, name)
+        except HeaderError as error:
+            self._add("weights/malformed", f"{quoted(name)} {error}", name)
+            return {}
+        except OSError as error:
+            self._add("file/unreadable", f"{quoted(name)} cannot be read ({error.strerror})", name)
+            return {}
+        self.header_bytes += header.header_bytes
+        self.metadata[name] = header.metadata
+        return header.tensors
+
+    def _model_weights(self) -> tuple[Mapping[str, TensorInfo], tuple[str, ...]]:
+        if MODEL_FILE in self.files:
+            if MODEL_INDEX in self.files:
+                self._add("weights/ambiguous", f"there are both {MODEL_FILE} and {MODEL_INDEX}", MODEL_INDEX)
+            return self._header(MODEL_FILE), (MODEL_FILE,)
+        if MODEL_INDEX in self.files:
+            return self._sharded()
+        if ADAPTER_FILE in self.files or ADAPTER_CONFIG in self.files:
+            self._add("adapter/is-adapter", "this is an adapter, not a model")
+        else:
+            self._missing_weights(MODEL_FILE)
+        return {}, ()
+
+    def _adapter_weights(self) -> tuple[Mapping[str, TensorInfo], tuple[str, ...]]:
+        name = self.single or ADAPTER_FILE
+        if name not in self.files:
+            self._missing_weights(ADAPTER_FILE)
+            return {}, ()
+        return self._header(name), (name,)
+
+    def _missing_weights(self, wanted: str) -> None:
+        pickles = [n for n, e in self.files.items() if e.is_pickle and n.startswith(_PICKLED_WEIGHTS)]
+        if pickles:
+            self._add("weights/pickle-only", f"the weights are only in {quoted(pickles[0])}, a pickle", pickles[0])
+        else:
+            self._add("weights/missing", f"there is no {wanted}")
+
+    def _sharded(self) -> tuple[Mapping[str, TensorInfo], tuple[str, ...]]:
+        document = self.documents.get(MODEL_INDEX)
+        weight_map = document.get("weight_map") if isinstance(document, dict) else None
+        if not isinstance(weight_map, dict) or not weight_map or len(weight_map) > MAX_TENSORS:
+            if MODEL_INDEX in self.documents:
+                self._add("weights/index", f"{MODEL_INDEX} has no usable weight_map", MODEL_INDEX)
+            return {}, ()
+        shards = sorted({str(shard) for shard in weight_map.values()})
+        if not all(self._shard_is_usable(shard) for shard in shards):
+            return {}, ()
+        tensors: dict[str, TensorInfo] = {}
+        for shard in shards:
+            for name, info in self._header(shard).items():
+                if name in tensors:
+                    message = f"{quoted(name)} is in both {tensors[name].file} and {quoted(shard)}"
+                    self._add("weights/duplicate-tensor", message, name)
+                elif name not in weight_map:
+                    message = f"{quoted(shard)} holds {quoted(name)}, which the index does not name"
+                    self._add("weights/unmapped-tensor", message, name)
+                else:
+                    tensors[name] = info
+        wrong = [n for n, shard in weight_map.items() if n not in tensors or tensors[n].file != shard]
+        if wrong and not any(RULES[f.rule_id].unreadable for f in self.findings):
+            shown = quoted(wrong[0])
+            self._add("weights/index", f"{MODEL_INDEX} names {shown}, which is not in its shard", MODEL_INDEX)
+        return tensors, tuple(shards)
+
+    def _shard_is_usable(self, shard: str) -> bool:
+        shown = quoted(shard)
+        if shard.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt")):
+            self._add("weights/pickle-only", f"{MODEL_INDEX} points to the pickle {shown}", MODEL_INDEX)
+        elif PurePosixPath(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
+            self._add("weights/shard-path", f"{MODEL_INDEX} names the shard {shown}", MODEL_INDEX)
+        elif shard not in self.files:
+            self._add("weights/shard-missing", f"the shard {shown} is not there", MODEL_INDEX)
+        else:
+            return True
+        return False
+
+    def _check_unreferenced(self, weight_files: tuple[str, ...]) -> None:
+        for name in sorted(self.files):
+            if name.endswith(".safetensors") and name not in weight_files:
+                self._add("weights/unreferenced", f"{quoted(name)} is not read by the loaders", name)
+
+    def _check_tensors(self, tensors: Mapping[str, TensorInfo]) -> None:
+        for name, info in tensors.items():
+            if not name or not name.isascii() or not name.isprintable() or " " in name:
+                self._add("tensor/name", f"{info.file} holds a tensor named {quoted(name)}", name)
+            if info.dtype not in _COMPUTED:
+                self._add("tensor/dtype", f"{quoted(name)} has the type {info.dtype}", name)
+            if not info.elements:
+                self._add("tensor/empty", f"{quoted(name)} has no elements", name)
+
+    def _check_model(self) -> None:
+        if "config.json" not in self.files:
+            self._add("config/missing", "there is no config.json")
+        elif "config.json" in self.documents:
+            self.findings += json_rules.model_config(self.documents["config.json"])
+        if ADAPTER_CONFIG in self.files and "config.json" in self.files:
+            self._add("model/adapter-inside", f"{ADAPTER_CONFIG} lies in a model's directory", ADAPTER_CONFIG)
+        if "generation_config.json" in self.documents:
+            self.findings += json_rules.generation_config(self.documents["generation_config.json"])
+
+    def _check_adapter(self, tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
+        config = self.documents.get(ADAPTER_CONFIG)
+        if isinstance(config, dict):
+            self.findings += adapter_rules.check_config(config)
+        elif ADAPTER_CONFIG in self.documents:
+            self._add("adapter/invalid", f"{ADAPTER_CONFIG} is not a JSON object", ADAPTER_CONFIG)
+            config = None
+        elif ADAPTER_CONFIG not in self.files:
+            self._add("adapter/config-missing", f"there is no {ADAPTER_CONFIG}")
+        if tensors:
+            self.findings += adapter_rules.check_tensors(tensors, config, next(iter(tensors.values())).file)
+        return {name: adapter_rules.tensor_role(name, config) for name in tensors}
+
+    def _check_tokenizer(self) -> None:
+        if "tokenizer_config.json" in self.documents:
+            self.findings += json_rules.tokenizer_config(self.documents["tokenizer_config.json"])
+        if "tokenizer.json" in self.documents:
+            self.findings += json_rules.tokenizer(self.documents["tokenizer.json"])
+        for name in ("chat_template.jinja", "chat_template.json"):
+            if name in self.files and self.files[name].size <= _MAX_JSON_BYTES:
+                text = self.files[name].path.read_text(encoding="utf-8", errors="replace")
+                self.findings += json_rules.chat_template(text, name)
+
+
+def dumps(document: Any) -> str:
+    """A parsed document as JSON again, so that what a library reads is what was inspected."""
+    return json.dumps(document, ensure_ascii=True, allow_nan=False, indent=2)

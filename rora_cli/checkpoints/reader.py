@@ -1,0 +1,137 @@
+"""Tensors from an inspected checkpoint, one at a time, by the byte ranges that preflight checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from rora_cli.checkpoints.header import TensorInfo, quoted
+from rora_cli.checkpoints.preflight import Inspection
+from rora_cli.checkpoints.walk import stamp
+from rora_cli.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+#: safetensors name -> torch attribute. What is missing here (C64, sub-byte types) is refused when read.
+_TORCH_TYPES: Mapping[str, str] = {
+    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32",
+    "I64": "int64", "U64": "uint64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
+    "F8_E5M2": "float8_e5m2", "F8_E4M3": "float8_e4m3fn", "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}  # fmt: skip
+
+
+class TensorReader:
+    """Reads the tensors of ``inspection``; a context manager that keeps at most a few files open.
+
+    Nothing is mapped: a file that is cut off under us is an error and not a bus fault, and one that was changed since
+    the inspection is refused.
+    """
+
+    def __init__(self, inspection: Inspection) -> None:
+        self.inspection = inspection
+        self._open: dict[str, int] = {}
+
+    def __enter__(self) -> TensorReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+
+    def names(self) -> tuple[str, ...]:
+        """The names in the order in which the tensors lie on disk."""
+        return tuple(self.inspection.tensors)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.inspection.tensors
+
+    def info(self, name: str) -> TensorInfo:
+        """Dtype, shape and place of a tensor.
+
+        Raises:
+            CheckpointError: there is no such tensor.
+        """
+        try:
+            return self.inspection.tensors[name]
+        except KeyError:
+            raise CheckpointError(f"{self.inspection.path} has no tensor {quoted(name)}") from None
+
+    def read(self, name: str, dtype: torch.dtype | None = None, *, require_finite: bool = False) -> Tensor:
+        """One tensor in its own memory, as ``dtype`` where that is given.
+
+        Raises:
+            CheckpointError: no such tensor, a type torch cannot hold, a file that changed, or, with
+                ``require_finite``, a NaN or infinity.
+        """
+        import torch
+
+        info = self.info(name)
+        own = getattr(torch, _TORCH_TYPES.get(info.dtype, ""), None)
+        if own is None:
+            raise CheckpointError(f"{quoted(name)} in {info.file} has the type {info.dtype}, which rora cannot read")
+        buffer = bytearray(info.end - info.start)
+        self._fill(info, buffer)
+        tensor = torch.frombuffer(buffer, dtype=own) if buffer else torch.empty(0, dtype=own)
+        tensor = tensor.reshape(info.shape)
+        if dtype is not None:
+            tensor = tensor.to(dtype)
+        if require_finite and tensor.is_floating_point() and not is_finite(tensor):
+            raise CheckpointError(
+                f"{quoted(name)} in {info.file} holds NaN or infinite values; this checkpoint is broken, get another copy"
+            )
+        return tensor
+
+    def items(self, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
+        for name in self.names():
+            yield name, self.read(name, dtype)
+
+    def _fill(self, info: TensorInfo, buffer: bytearray) -> None:
+        descriptor = self._descriptor(info.file)
+        view, position = memoryview(buffer), info.start
+        try:
+            while view:
+                count = os.preadv(descriptor, [view[: 1 << 30]], position)
+                if count == 0:
+                    raise CheckpointError(f"{info.file} was cut off while it was read; get another copy")
+                view, position = view[count:], position + count
+        except OSError as error:
+            raise CheckpointError(f"{info.file} cannot be read: {error.strerror}") from error
+
+    def _descriptor(self, file: str) -> int:
+        if file in self._open:
+            return self._open[file]
+        if len(self._open) >= 16:
+            os.close(self._open.pop(next(iter(self._open))))
+        entry = self.inspection.files[file]
+        try:
+            descriptor = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except OSError as error:
+            raise CheckpointError(f"{entry.path} cannot be opened: {error.strerror}") from error
+        if stamp(os.fstat(descriptor)) != entry.stamp:
+            os.close(descriptor)
+            raise CheckpointError(f"{entry.path} was changed after it was inspected; run again on a quiet copy")
+        self._open[file] = descriptor
+        return descriptor
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a floating tensor has no NaN and no infinity, without a temporary of its size."""
+    import torch
+
+    if tensor.numel() == 0:
+        return True
+    if tensor.dtype.itemsize == 1:  # the 8-bit floats have no min and max
+        tensor = tensor.to(torch.float32)
+    low, high = torch.aminmax(tensor)  # both propagate NaN
+    return bool(torch.isfinite(low)) and bool(torch.isfinite(high))

@@ -1,0 +1,128 @@
+"""What preflight can find: one line a rule, with how much it matters and whether it stops the loading commands.
+
+Rule ids are stable across releases. A blocking rule marks what rora will not load, whatever its severity: a quantised
+tensor type may be harmless and still be out of reach. ``unreadable`` marks what could not be analysed, which is never
+the same as clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rora_cli.results.findings import Finding, Severity
+
+_HIGH, _MEDIUM, _LOW, _INFO = Severity.HIGH, Severity.MEDIUM, Severity.LOW, Severity.INFO
+
+
+@dataclass(frozen=True)
+class Rule:
+    severity: Severity
+    blocking: bool
+    meaning: str
+    advice: str | None = None
+    unreadable: bool = False
+
+
+_CONVERT = (
+    "convert it where it can do no harm, e.g. docker run --rm --network=none -v DIR:/m IMAGE python -c "
+    "\"import torch, safetensors.torch as s; s.save_file(torch.load('/m/pytorch_model.bin', weights_only=True), "
+    "'/m/model.safetensors')\""
+)
+_REMOVE = "use a copy without it, or do not use this checkpoint"
+_ASK = "get a complete copy, or ask its author"
+
+RULES: Mapping[str, Rule] = {
+    # files
+    "file/outside": Rule(_HIGH, True, "A link or path leads out of the checkpoint's directory.", _REMOVE),
+    "file/special": Rule(_HIGH, True, "A pipe, socket or device stands where a file should.", _REMOVE),
+    "file/dangling-link": Rule(_LOW, False, "A link points to a file that is not there.", _ASK),
+    "file/unreadable": Rule(_HIGH, True, "A file could not be read.", "check its permissions and the disk", True),
+    "file/too-many": Rule(_HIGH, True, "The directory holds more than rora walks.", "name the checkpoint itself", True),
+    "file/name": Rule(_MEDIUM, False, "A file name holds control or invisible characters.", "rename it"),
+    "file/pickle": Rule(_LOW, False, "A pickle can run code when it is loaded; rora never opens it.", "delete it"),
+    "file/disguised-pickle": Rule(_HIGH, True, "A pickle or archive hides under another ending.", _REMOVE),
+    "file/code": Rule(_MEDIUM, False, "Program code lies in the checkpoint; rora never runs it.", "delete it"),
+    "file/custom-generate": Rule(_HIGH, True, "transformers would run custom_generate/ code on generate().", _REMOVE),
+    # JSON
+    "json/malformed": Rule(_HIGH, True, "A file that loaders read is not strict JSON.", _ASK, True),
+    "json/side-file": Rule(_INFO, False, "A JSON file that no loader reads is not strict JSON."),
+    "json/remote-code": Rule(_HIGH, True, "The checkpoint asks for code of its own to be imported and run.", _REMOVE),
+    # weights
+    "weights/missing": Rule(_HIGH, True, "There are no safetensors weights.", _ASK),
+    "weights/pickle-only": Rule(_HIGH, True, "The weights are a pickle, which can run code when loaded.", _CONVERT),
+    "weights/malformed": Rule(_HIGH, True, "A safetensors file is malformed.", _ASK, True),
+    "weights/index": Rule(_HIGH, True, "The index of the shards is malformed or does not fit them.", _ASK),
+    "weights/shard-path": Rule(_HIGH, True, "A shard's name is not a plain safetensors file name.", _REMOVE),
+    "weights/shard-missing": Rule(_HIGH, True, "A shard that the index names is not there.", _ASK),
+    "weights/duplicate-tensor": Rule(_HIGH, True, "Two shards hold a tensor of one name.", _REMOVE),
+    "weights/unmapped-tensor": Rule(_MEDIUM, True, "A shard holds a tensor that the index does not name.", _ASK),
+    "weights/ambiguous": Rule(_MEDIUM, False, "Two sets of weights: loaders may pick different ones.", "keep one"),
+    "weights/unreferenced": Rule(_LOW, False, "A safetensors file that the loaders do not read.", "delete it"),
+    "tensor/name": Rule(_HIGH, True, "A tensor name holds characters that no model uses.", _REMOVE),
+    "tensor/dtype": Rule(_LOW, False, "A tensor has a type that rora does not compute with."),
+    "tensor/empty": Rule(_LOW, False, "A tensor has no elements."),
+    # model config
+    "config/missing": Rule(_HIGH, True, "There is no config.json.", _ASK),
+    "config/invalid": Rule(_HIGH, True, "A field of config.json has an impossible value.", _ASK),
+    "config/remote-kernel": Rule(_HIGH, True, "The config asks for attention code from a repository.", _REMOVE),
+    "config/weights-path": Rule(_HIGH, True, "The config names the file that weights are to be read from.", _REMOVE),
+    "config/quantised": Rule(_LOW, False, "The weights are quantised, so rora cannot run or merge this model."),
+    "config/labels": Rule(_MEDIUM, True, "The label names are malformed.", "correct id2label in config.json"),
+    "model/adapter-inside": Rule(
+        _HIGH, False, "transformers would silently apply the adapter in this directory; rora does not.", "remove it"
+    ),
+    "generation/biased": Rule(_LOW, False, "generation_config.json biases what is generated; rora does not use it."),
+    # tokenizer
+    "tokenizer/class": Rule(_HIGH, True, "The tokenizer class is none of transformers' own.", _REMOVE),
+    "tokenizer/path": Rule(_MEDIUM, False, "The tokenizer's settings name files elsewhere; rora ignores them."),
+    "tokenizer/rewrites-text": Rule(
+        _MEDIUM, False, "The tokenizer rewrites what it reads: it can insert or hide a trigger by itself.",
+        "compare tokenizer.json with the base model's",
+    ),
+    "tokenizer/adds-tokens": Rule(
+        _MEDIUM, False, "The tokenizer puts tokens around every text beyond the usual special ones.",
+        "compare tokenizer.json with the base model's",
+    ),
+    "tokenizer/opaque-map": Rule(_INFO, False, "The tokenizer has a compiled character map, which cannot be read."),
+    "tokenizer/regex": Rule(_HIGH, True, "A regular expression in the tokenizer can take for ever.", _REMOVE),
+    "tokenizer/chat-template": Rule(_INFO, False, "There is a chat template; rora never renders it."),
+    "tokenizer/template-escape": Rule(_HIGH, False, "The chat template reaches for Python internals.", _REMOVE),
+    # adapter
+    "adapter/config-missing": Rule(_MEDIUM, False, "There is no adapter_config.json, so the scale is unknown.", _ASK),
+    "adapter/is-adapter": Rule(_LOW, True, "This is an adapter, not a model.", "name its base and use --adapter"),
+    "adapter/type": Rule(_MEDIUM, True, "The adapter is of a type that rora does not know."),
+    "adapter/invalid": Rule(_HIGH, True, "A field of adapter_config.json has an impossible value.", _ASK),
+    "adapter/abnormal-scaling": Rule(_MEDIUM, False, "The adapter is scaled far outside of what training uses."),
+    "adapter/hidden-base-tensor": Rule(
+        _HIGH, True, "The adapter carries a tensor that silently replaces a weight of the base model.", _REMOVE
+    ),
+    "adapter/undeclared-head": Rule(
+        _MEDIUM, False, "The adapter carries a classification head that its config does not declare."
+    ),
+    "adapter/replaces-module": Rule(
+        _HIGH, False, "The adapter replaces a whole module of the base model, not only a head or an embedding."
+    ),
+    "adapter/trains-bias": Rule(_LOW, False, "The adapter replaces biases of the base model, as its config declares."),
+    "adapter/mutates-base": Rule(
+        _MEDIUM, False, "Loading this adapter with PEFT would change the base's weights (init_lora_weights)."
+    ),
+    "adapter/token-trigger": Rule(
+        _HIGH, True, "The adapter is active only after a given token sequence: a built-in trigger.", _REMOVE
+    ),
+    "adapter/token-rows": Rule(_MEDIUM, True, "The adapter replaces single rows of the embedding."),
+    "adapter/replicates-layers": Rule(_HIGH, True, "The adapter rebuilds the base out of repeated layers.", _REMOVE),
+    "adapter/imports-code": Rule(_HIGH, True, "The adapter config names Python modules to import.", _REMOVE),
+    "adapter/regex-target": Rule(
+        _MEDIUM, False, "target_modules is a regular expression; rora never runs it and goes by the tensors there are."
+    ),
+    "adapter/unknown-field": Rule(_INFO, False, "adapter_config.json has fields that rora does not know."),
+    "adapter/no-update": Rule(_MEDIUM, True, "The adapter holds no adapter tensor.", _ASK),
+}  # fmt: skip
+
+
+def finding(rule_id: str, message: str, location: str | None = None, **evidence: Any) -> Finding:
+    """A finding under ``rule_id``; ``message`` is the part that is particular to this checkpoint."""
+    rule = RULES[rule_id]
+    return Finding(rule_id, rule.severity, message, location, evidence, rule.advice, rule.blocking)

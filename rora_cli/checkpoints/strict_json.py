@@ -1,0 +1,93 @@
+"""JSON as an untrusted file may hold it: what two parsers could read differently is refused, not guessed at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+MAX_DEPTH = 64
+
+
+class JsonError(ValueError):
+    """Not JSON, or JSON that rora refuses; the text is the rest of the sentence "FILE ..."."""
+
+
+def loads(data: bytes, *, max_values: int) -> Any:
+    """Parse UTF-8 JSON without duplicate keys, NaN or Infinity, at most ``MAX_DEPTH`` deep.
+
+    ``max_values`` bounds the values that parsing may allocate; it is checked before anything is parsed.
+
+    Raises:
+        JsonError: naming the fault.
+    """
+    if sum(map(data.count, (b",", b"[", b"{"))) > max_values:
+        raise JsonError(f"holds more than {max_values:,} JSON values")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise JsonError(f"is not UTF-8 (byte {error.start})") from None
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded_int
+        )
+    except JsonError:
+        raise
+    except RecursionError:
+        raise JsonError(f"is nested more than {MAX_DEPTH} levels deep") from None
+    except ValueError as error:
+        raise JsonError(f"is not JSON ({error})") from None
+    if _too_deep(value):
+        raise JsonError(f"is nested more than {MAX_DEPTH} levels deep")
+    return value
+
+
+def walk(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every value inside ``value`` with the keys that lead to it, ``value`` itself first."""
+    pending: list[tuple[tuple[str, ...], Any]] = [(path, value)]
+    while pending:
+        where, item = pending.pop()
+        yield where, item
+        if isinstance(item, dict):
+            pending += [((*where, str(key)), inner) for key, inner in item.items() if isinstance(inner, dict | list)]
+            yield from (((*where, str(k)), v) for k, v in item.items() if not isinstance(v, dict | list))
+        elif isinstance(item, list):
+            pending += [((*where, str(i)), inner) for i, inner in enumerate(item) if isinstance(inner, dict | list)]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise JsonError(f"has the key {twice[:80]!r} twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise JsonError(f"holds {name}, which is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise JsonError(f"holds the number {text[:40]}, which is out of range")
+    return number
+
+
+def _bounded_int(text: str) -> int:
+    if len(text) > 40:  # transformers itself writes int(1e30) as model_max_length
+        raise JsonError(f"holds a whole number of {len(text)} digits")
+    return int(text)
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if isinstance(item, dict) else item)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(level)

@@ -1,0 +1,360 @@
+"""Files on disk: hashes, and outputs that appear whole or not at all.
+
+A directory is written to a hidden sibling, flushed, described by a manifest of sha256 (written last), and renamed into
+place. At any kill the output is absent, the old one whole, or the new one whole. An ``flock`` on the sibling keeps two
+runs from writing one output, and is released by the kernel when a run dies, so that its leftovers can be told from a
+live run's. POSIX only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rora_cli.errors import OutputError
+
+MANIFEST_NAME = "rora-manifest.json"
+MANIFEST_SCHEMA_VERSION = 1
+
+_CHUNK = 1 << 20
+_RENAME_EXCHANGE = 2  # linux/fs.h
+_AT_FDCWD = -100
+_WRITE_ERRORS = {
+    errno.ENOSPC: "there is no space left on the device",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EFBIG: "the file would be larger than the file system or a limit allows",
+}
+_PATH_ERRORS = {
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "the operation is not permitted",
+    errno.EIO: "the device reported an input/output error",
+    errno.ENOTDIR: "a part of the path is not a directory",
+    errno.EISDIR: "it is a directory",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EMFILE: "too many files are open",
+    errno.ELOOP: "a part of the path is a symbolic link",
+}
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """The sha256 of a file's bytes, in hex, read in 1 MiB pieces."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_output(out: str | os.PathLike[str], force: bool = False) -> None:
+    """Refuse early what ``publish_directory`` would refuse, before any work is done.
+
+    Raises:
+        OutputError: ``out`` exists and ``force`` is not set; is a file, a link, or a directory that holds the user's
+            home or working directory; cannot be written; or another run is writing it.
+    """
+    target = Path(out)
+    _refuse_unsafe(target, force)
+    with _os_errors(target):
+        nearest = next(p for p in (target.absolute(), *target.absolute().parents) if p.exists())
+        if nearest != target.absolute() and not nearest.is_dir():
+            raise OutputError(f"cannot write {target}: {nearest} is not a directory")
+        writable = nearest.parent if nearest == target.absolute() else nearest
+        if not os.access(writable, os.W_OK | os.X_OK):
+            raise OutputError(f"cannot write {target}: permission is denied in {writable}; choose another output")
+        staging = _staging_path(target)
+        with suppress(FileNotFoundError):  # no run is writing it, or it has just finished
+            os.close(_lock(staging, target, create=False))
+
+
+@contextmanager
+def publish_directory(out: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+    """Yield an empty staging directory beside ``out`` that becomes ``out`` when the block ends without an error.
+
+    Enter it before the work starts: it holds the output against other runs from then on. Files in the staging
+    directory are given the modes that the umask asks for, and ``rora-manifest.json`` (``schema_version``, ``files``:
+    relative path to ``sha256`` and ``size``) is written last. With ``force`` an existing directory is replaced whole,
+    in one step where the kernel can exchange two names (Linux).
+
+    Raises:
+        OutputError: as ``check_output``, or when the disk is full, read-only or failing; ``out`` is then untouched and
+            nothing is left beside it.
+    """
+    target = Path(out)
+    _refuse_unsafe(target, force)
+    created = _make_parents(target)
+    published = False
+    try:
+        with _os_errors(target):
+            staging = _staging_path(target)
+            lock = _lock(staging, target, create=True)
+        try:
+            with _os_errors(target, inside=staging):
+                _recover(target)
+                _clear(staging)
+                yield staging
+                write_manifest(staging)
+                _flush_tree(staging)
+                _refuse_unsafe(target, force)
+                _move_into_place(staging, target)
+            published = True
+        finally:
+            if not published:
+                shutil.rmtree(staging, ignore_errors=True)
+            os.close(lock)
+    finally:
+        if not published:
+            for parent in created:
+                with suppress(OSError):
+                    parent.rmdir()
+
+
+def publish_file(path: str | os.PathLike[str], data: bytes | str, *, force: bool = True) -> None:
+    """Write ``data`` (text as UTF-8) to ``path`` whole or not at all. Pipes and devices are written straight.
+
+    Raises:
+        OutputError: the file exists and ``force`` is false, another run is writing it, or the disk refuses.
+    """
+    target = Path(path)
+    content = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    with _os_errors(target):
+        if target.exists() and not target.is_file() and not target.is_dir():
+            target.write_bytes(content)
+            return
+        if target.is_dir():
+            raise OutputError(f"cannot write {target}: it is a directory; name a file")
+        if target.exists() and not force:
+            raise OutputError(f"{target} exists already; choose another file or pass --force to replace it")
+    target = Path(os.path.realpath(target))  # a link keeps being one: what it points to is replaced
+    created = _make_parents(target)
+    staging = target.with_name(f".{target.name}.rora-tmp")
+    with _os_errors(target, inside=staging):
+        lock = _lock(staging, target, create=True, directory=False)
+        try:
+            os.ftruncate(lock, 0)
+            with open(lock, "wb", closefd=False) as file:  # the lock's own descriptor
+                file.write(content)
+            os.fsync(lock)
+            if force:
+                staging.replace(target)
+            else:
+                _link_new(staging, target)
+            _fsync(target.parent)
+        except BaseException:
+            staging.unlink(missing_ok=True)
+            for parent in created:
+                with suppress(OSError):
+                    parent.rmdir()
+            raise
+        finally:
+            os.close(lock)
+
+
+def write_manifest(directory: Path) -> Path:
+    """Write ``rora-manifest.json`` for every file now in ``directory``; existing modes follow the umask afterwards."""
+    files: dict[str, dict[str, str | int]] = {}
+    for file in _regular_files(directory):
+        name = file.relative_to(directory).as_posix()
+        if name != MANIFEST_NAME:
+            files[name] = {"sha256": sha256_file(file), "size": file.stat().st_size}
+    manifest = directory / MANIFEST_NAME
+    text = json.dumps({"schema_version": MANIFEST_SCHEMA_VERSION, "files": files}, indent=2, ensure_ascii=True)
+    manifest.write_text(text + "\n", encoding="ascii")
+    mode = stat.S_IMODE(manifest.stat().st_mode)  # what the umask and a default ACL made of 0666
+    for name in files:
+        (directory / name).chmod(mode)
+    for folder in {(directory / name).parent for name in files} - {directory}:
+        folder.chmod(stat.S_IMODE(directory.stat().st_mode))
+    return manifest
+
+
+def hash_files(files: Mapping[str, Path]) -> dict[str, str]:
+    """Name to sha256 for a report's provenance."""
+    return {name: sha256_file(path) for name, path in sorted(files.items())}
+
+
+def _staging_path(target: Path) -> Path:
+    return target.absolute().with_name(f".{target.name}.rora-staging")
+
+
+def _previous_path(target: Path) -> Path:
+    return target.absolute().with_name(f".{target.name}.rora-previous")
+
+
+def _refuse_unsafe(target: Path, force: bool) -> None:
+    if not target.name or target.name in {".", ".."}:
+        raise OutputError(f"{target} cannot be an output directory; name a new directory")
+    with _os_errors(target):
+        if target.is_symlink():
+            raise OutputError(f"{target} is a symbolic link; name the directory itself")
+        if not target.exists():
+            return
+        if not target.is_dir():
+            raise OutputError(f"{target} is a file; name a directory for the output")
+        if next(target.iterdir(), None) is None:
+            return
+    if not force:
+        raise OutputError(f"{target} exists already; choose another output or pass --force to replace it whole")
+    here = target.resolve()
+    for what, precious in (("your home directory", Path.home()), ("the working directory", Path.cwd())):
+        if precious.resolve().is_relative_to(here):
+            raise OutputError(f"{target} holds {what} and is not replaced; choose another output")
+
+
+def _lock(path: Path, target: Path, *, create: bool, directory: bool = True) -> int:
+    """Open and ``flock`` ``path``, or say that another run holds it; returns the descriptor that keeps the lock."""
+    while True:
+        if create and directory:
+            path.mkdir(exist_ok=True)
+        kind = os.O_RDONLY | os.O_DIRECTORY if directory else os.O_RDWR | (os.O_CREAT if create else 0)
+        descriptor = os.open(path, kind | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held, now = os.fstat(descriptor), path.stat(follow_symlinks=False)
+            if (held.st_dev, held.st_ino) == (now.st_dev, now.st_ino):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise OutputError(f"another rora run is writing {target}; wait for it or choose another output") from None
+        except FileNotFoundError:
+            if not create:
+                os.close(descriptor)
+                raise
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # the other run renamed or removed it between open and flock: start again
+
+
+def _clear(directory: Path) -> None:
+    for entry in directory.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _recover(target: Path) -> None:
+    """Finish or undo what a killed run without the exchange call left: the old output under its set-aside name."""
+    previous = _previous_path(target)
+    if previous.is_dir() and not previous.is_symlink():
+        if target.exists():
+            shutil.rmtree(previous)
+        else:
+            previous.rename(target)
+
+
+def _move_into_place(staging: Path, target: Path) -> None:
+    parent = staging.parent
+    if not target.exists() or next(target.iterdir(), None) is None:
+        staging.rename(target)  # atomic onto nothing and onto an empty directory
+        _fsync(parent)
+    elif _exchange(staging, target):
+        _fsync(parent)
+        shutil.rmtree(staging, ignore_errors=True)  # now the old output
+    else:
+        previous = _previous_path(target)
+        target.rename(previous)
+        try:
+            staging.rename(target)
+        except BaseException:
+            previous.rename(target)
+            raise
+        _fsync(parent)
+        shutil.rmtree(previous, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step with renameat2(2); False where the system or file system has no such call."""
+    if not sys.platform.startswith("linux"):
+        return False
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    if call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other.absolute()), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}:
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+def _link_new(staging: Path, target: Path) -> None:
+    """Give the finished file its name, unless the name was taken meanwhile."""
+    try:
+        target.hardlink_to(staging)
+    except FileExistsError:
+        raise OutputError(f"{target} exists already; choose another file or pass --force to replace it") from None
+    staging.unlink()
+
+
+def _make_parents(target: Path) -> list[Path]:
+    """Make the missing parents; returns them innermost first, so that a failure can take them away again."""
+    with _os_errors(target):
+        missing = [p for p in target.absolute().parents if not p.exists()]
+        if missing:
+            missing[0].mkdir(parents=True, exist_ok=True)
+        return missing
+
+
+def _regular_files(directory: Path) -> list[Path]:
+    found = []
+    for entry in sorted(directory.rglob("*")):
+        mode = entry.lstat().st_mode
+        if stat.S_ISREG(mode):
+            found.append(entry)
+        elif not stat.S_ISDIR(mode):
+            raise OutputError(f"{entry.name} in the output is neither a file nor a directory; report this as a fault")
+    return found
+
+
+def _flush_tree(directory: Path) -> None:
+    for entry in directory.rglob("*"):
+        _fsync(entry)
+    _fsync(directory)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP} or not path.is_dir():
+            raise  # some network file systems cannot flush a directory; a file that cannot be flushed is a failure
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _os_errors(target: Path, inside: Path | None = None) -> Iterator[None]:
+    """Turn what the system says about writing ``target`` into one sentence.
+
+    ``inside`` is the staging path: an error about another path (an input that cannot be read) is passed on as it is.
+    Libraries written in Rust report a full disk as text, so their text is read for the operating system's number.
+    """
+    try:
+        yield
+    except OSError as error:
+        about = str(error.filename) if error.filename is not None else None
+        ours = inside is None or about is None or Path(about).absolute().is_relative_to(inside)
+        reason = _WRITE_ERRORS.get(error.errno or 0) or (_PATH_ERRORS.get(error.errno or 0) if ours else None)
+        if reason is None:
+            raise
+        raise OutputError(f"cannot write {target}: {reason}; nothing was written") from error
+    except OutputError:
+        raise
+    except Exception as error:
+        for code, reason in _WRITE_ERRORS.items():
+            if f"os error {code})" in str(error):
+                raise OutputError(f"cannot write {target}: {reason}; nothing was written") from error
+        raise
