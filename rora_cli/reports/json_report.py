@@ -15,7 +15,7 @@ from rora_cli.results.findings import Severity
 
 
 def render(result: Any, *, indent: int | None = 2) -> str:
-    """A result dataclass as JSON (RFC 8259). Fields keep their order; NaN and infinities, which JSON lacks, are null."""
+    """A result dataclass as JSON (RFC 8259). Fields keep their order; NaN and infinities become null."""
     return json.dumps(plain(result), indent=indent, ensure_ascii=True, allow_nan=False)
 
 

@@ -14,9 +14,9 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\
 
 
 def safe(text: object, *, max_length: int = 200) -> str:
-    """An untrusted name for any report: unsafe characters as ``\\xNN``, ``::`` kept from starting a CI instruction, cut.
+    """An untrusted name for any report: unsafe characters as ``\\xNN``, no ``::`` or ``##[``, cut to ``max_length``.
 
-    A terminal obeys escape sequences and a CI system obeys ``::error::`` or ``##[`` in a log, so neither may come through.
+    A terminal obeys escape sequences, and a CI system obeys ``::error::`` or ``##[`` in a log.
     Apply it before rich's or HTML's own escaping.
     """
     shown = _UNSAFE.sub(lambda m: _escaped(m[0]), str(text)).replace("::", ":\u200a:").replace("##[", "##\u200a[")

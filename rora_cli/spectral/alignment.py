@@ -35,9 +35,9 @@ class NullBand:
 def null_band(d: int, k: int, singular_values: Tensor, *, draws: int = 1000, seed: int = 0) -> NullBand:
     """The distribution of :func:`energy_alignment` for a Haar-random frame [d, r] that has these singular values.
 
-    A Haar frame is the Q of a Gaussian G = [G_1; G_2] with k and d - k rows, so the energies inside are the column norms
-    of G_1 R^-1 where R^T R = G_1^T G_1 + G_2^T G_2. Both Gram matrices are Wishart, drawn by Bartlett's decomposition:
-    the cost does not depend on d.
+    A Haar frame is the Q of a Gaussian G = [G_1; G_2] with k and d - k rows, so the energies inside are the column
+    norms of G_1 R^-1 where R^T R = G_1^T G_1 + G_2^T G_2. Both Gram matrices are Wishart, drawn by Bartlett's
+    decomposition: the cost does not depend on d.
     """
     weights = singular_values.double().square()
     weights = weights[weights > 0]

@@ -1,7 +1,7 @@
 """Singular values and subspaces: exact ones of a low-rank product from its factors, the top of a large W by iteration.
 
-Nothing here forms DeltaW, and nothing is decomposed below float32: on CPU, SVD and QR fail in half precision, NaN raises
-and inf gives NaN without an exception, so every input is checked for finiteness first.
+Nothing here forms DeltaW, and nothing is decomposed below float32: on CPU, SVD and QR fail in half precision, NaN
+raises and inf gives NaN without an exception, so every input is checked for finiteness first.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _block_krylov(W: Tensor, k: int, seed: int, tolerance: float) -> TopSingular
 
 
 def _rayleigh_ritz(basis: Tensor, images: Tensor, back: Tensor, k: int) -> tuple[TopSingular, Tensor]:
-    """The best triplets in a subspace: ``basis`` Q [n, p] orthonormal, ``images`` W Q, ``back`` W^T W Q; and residuals [k].
+    """The best triplets in a subspace, and residuals [k]: orthonormal ``basis`` Q [n, p], W Q, and W^T W Q.
 
     With v = Q c and u = W v / S the residual W v - S u is zero, so r = ||W^T u - S v|| is the whole of it.
     """
@@ -192,3 +192,10 @@ def _check_factors(lora_B: Tensor, lora_A: Tensor) -> None:
         raise CheckpointError(
             f"lora_B {tuple(lora_B.shape)} and lora_A {tuple(lora_A.shape)} do not agree on the rank."
         )
+
+
+def thin_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U [m, p], S [p] descending, V [n, p] of a matrix [m, n] in float64, p = min(m, n)."""
+    require_finite_matrix(matrix)
+    U, S, Vh = torch.linalg.svd(matrix.double(), full_matrices=False)
+    return U, S, Vh.T

@@ -1,4 +1,4 @@
-"""Pt, the post-training spectral rescaling of an adapter (arXiv:2601.06305, equation 12), on the small factors alone."""
+"""Pt, the post-training spectral rescaling of an adapter (arXiv:2601.06305, equation 12), on the small factors."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def equation_12_factor(
 ) -> float:
     """The factor that makes sigma_max(DeltaW) = ``strength`` * sigma_max(W); ``strength`` 1 is equation 12.
 
-    ``sigma_update`` is sigma_max of the whole update, s B A, scaling included: then the factor multiplies the update and
-    does not depend on alpha. At most ``cap`` where one is given. Raises CheckpointError for a zero or non-finite update.
+    ``sigma_update`` is sigma_max of the whole update, s B A, scaling included: then the factor multiplies the update
+    and does not depend on alpha. At most ``cap`` where given. Raises CheckpointError for a zero or non-finite update.
     """
     if not (math.isfinite(sigma_base) and sigma_base > 0):
         raise CheckpointError(f"sigma_max(W) is {sigma_base}: equation 12 has no factor for such a base weight.")

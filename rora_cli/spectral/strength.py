@@ -14,8 +14,8 @@ class SpectrumStatistics:
     """Summary of singular values sigma_1 >= sigma_2 >= ... of DeltaW; all zero for a zero update.
 
     ``stable_rank`` ||.||_F^2 / sigma_1^2; ``entropy`` H in nats of p = sigma / sum sigma, and ``effective_rank`` exp(H)
-    (Roy and Vetterli 2007); ``energy_share`` sigma_1 / sum sigma, as arXiv:2602.15195 has it; ``top_energy`` sigma_1^2 /
-    ||.||_F^2.
+    (Roy and Vetterli 2007); ``energy_share`` sigma_1 / sum sigma, as arXiv:2602.15195 has it; ``top_energy``
+    sigma_1^2 / ||.||_F^2.
     """
 
     sigma_max: float
@@ -55,7 +55,7 @@ def normalised_strength(sigma_update: float, sigma_base: float) -> float | None:
 
 
 def size_normalised_norm(frobenius_norm: float, shape: tuple[int, int]) -> float:
-    """||DeltaW||_F / sqrt(d_out d_in): the root mean square of the update's entries (arXiv:2605.30189 compares these)."""
+    """||DeltaW||_F / sqrt(d_out d_in): the root mean square of the update's entries (as in arXiv:2605.30189)."""
     return frobenius_norm / math.sqrt(shape[0] * shape[1])
 
 

@@ -1,4 +1,4 @@
-"""Reports for people at a terminal: one file a command, each with ``render(result, *, width=80, color=False) -> str``."""
+"""Reports for people at a terminal: a file a command, each with ``render(result, *, width=80, color=False) -> str``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,112 @@
+"""What an adapter is, whatever its format: modules with an update each, and a reason for every other tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from rora_cli.errors import CheckpointError
+from rora_cli.spectral.decomposition import product_singular_values, product_svd, require_finite_matrix, thin_svd
+
+if TYPE_CHECKING:
+    from rora_cli.checkpoints.adapters.base import BaseWeights
+
+
+@dataclass(frozen=True)
+class Update:
+    """DeltaW [d_out, d_in]: scaling * lora_B [d_out, r] @ lora_A [r, d_in] or, where no rank bounds it, ``dense``."""
+
+    lora_A: Tensor | None = None
+    lora_B: Tensor | None = None
+    scaling: float = 1.0
+    dense: Tensor | None = None
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """(lora_B, lora_A); CheckpointError for an update that has none."""
+        if self.lora_A is None or self.lora_B is None:
+            raise CheckpointError("this update is not of low rank: it has no lora_A and lora_B.")
+        return self.lora_B, self.lora_A
+
+    def singular_values(self) -> Tensor:
+        """Singular values of DeltaW, descending, float64; exact, from the factors where there are some."""
+        if self.dense is not None:
+            require_finite_matrix(self.dense, "DeltaW")
+            return torch.linalg.svdvals(self.dense.double())
+        return abs(self.scaling) * product_singular_values(*self.factors())
+
+    def svd(self) -> tuple[Tensor, Tensor, Tensor]:
+        """U [d_out, r], S [r], V [d_in, r] of DeltaW in float64; a negative scaling is in U."""
+        if self.dense is not None:
+            return thin_svd(self.dense)
+        product = product_svd(*self.factors())
+        return (product.U if self.scaling >= 0 else -product.U), abs(self.scaling) * product.S, product.V
+
+    def delta_weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """DeltaW [d_out, d_in], computed in ``dtype``: float32 or wider, since half precision loses small updates."""
+        if self.dense is not None:
+            return self.dense.to(dtype)
+        lora_B, lora_A = self.factors()
+        return self.scaling * (lora_B.to(dtype) @ lora_A.to(dtype))
+
+
+@dataclass(frozen=True)
+class AdapterModule:
+    """One adapted weight of the base.
+
+    ``name`` is the module's path in the base; ``shape`` (d_out, d_in) of DeltaW; ``fan_in_fan_out`` says that the base
+    stores the weight as [d_in, d_out] (Conv1D, embeddings); ``expert`` is the index in a fused [experts, ...] weight,
+    and ``parameter`` that weight's own name where the adapter names it. ``build`` reads the tensors and gives the
+    update; it is handed W [d_out, d_in] in float32 where ``needs_base``, the reason for it, is set (DoRA, PiSSA).
+    """
+
+    name: str
+    format: str
+    shape: tuple[int, int]
+    rank: int
+    scaling: float
+    tensors: tuple[str, ...]
+    build: Callable[[Tensor | None], Update] = field(repr=False)
+    fan_in_fan_out: bool = False
+    needs_base: str | None = None
+    expert: int | None = None
+    parameter: str = "weight"
+    bias_tensor: str | None = None
+
+    @property
+    def label(self) -> str:
+        return self.name if self.expert is None else f"{self.name}[{self.expert}]"
+
+    def update(self, base_weight: Tensor | None = None) -> Update:
+        """The update; ``base_weight`` W [d_out, d_in], as a linear layer has it, where ``needs_base`` is set."""
+        if self.needs_base and base_weight is None:
+            raise CheckpointError(f"{self.label}: {self.needs_base}; give the base model.")
+        return self.build(base_weight)
+
+    @property
+    def lora_A(self) -> Tensor:
+        """lora_A [r, d_in], read anew."""
+        return self.update().factors()[1]
+
+    @property
+    def lora_B(self) -> Tensor:
+        """lora_B [d_out, r], read anew."""
+        return self.update().factors()[0]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """``modules`` are measurable; ``unmeasured`` maps every other tensor of the file to the reason why it is not."""
+
+    format: str
+    modules: tuple[AdapterModule, ...]
+    unmeasured: Mapping[str, str]
+    read: Callable[[str], Tensor] = field(repr=False)
+    base: BaseWeights | None = field(default=None, repr=False)
+
+    @property
+    def tensors_measured(self) -> int:
+        return len({name for module in self.modules for name in module.tensors})

@@ -1,0 +1,73 @@
+"""kohya's and diffusers' layout: lora_up, lora_down and an alpha a module; LoHa and LoKr as LyCORIS saves them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from math import prod
+
+from torch import Tensor
+
+from rora_cli.checkpoints.adapters import config as settings
+from rora_cli.checkpoints.adapters import hadamard, kronecker
+from rora_cli.checkpoints.adapters.adapter import AdapterModule, Update
+from rora_cli.checkpoints.adapters.names import group_parts
+from rora_cli.checkpoints.adapters.source import Reading, Source
+
+_PARTS = {
+    ".lora_down.weight": "down",
+    ".lora_up.weight": "up",
+    ".lora.down.weight": "down",
+    ".lora.up.weight": "up",
+    ".lora_mid.weight": "mid",
+    ".alpha": "alpha",
+    ".dora_scale": "dora",
+    **hadamard.PARTS,
+    **kronecker.PARTS,
+}
+_PREFIXES = ("lora_unet_", "lora_te1_", "lora_te2_", "lora_te_", "lora_transformer_")
+
+
+def read(source: Source) -> Reading:
+    reading = Reading()
+    groups, rest = group_parts(source.names(), _PARTS)
+    reading.skip(rest, "unknown to kohya's layout")
+    for path, parts in groups.items():
+        name = next((path.removeprefix(p) for p in _PREFIXES if path.startswith(p)), path)
+        first = next((parts[p] for p in ("down", "w1_b", "w2_b") if p in parts), None)
+        if "dora" in parts or "mid" in parts:
+            reading.skip(parts.values(), "LyCORIS' DoRA scale or Tucker core: not a plain product of its factors")
+        elif "w1" in parts or "w1_a" in parts:
+            whole = {"w1", "w2"} <= parts.keys()  # LyCORIS sets alpha to the rank then, and does not save the rank
+            scaling = 1.0 if whole or first is None else _scaling(source, parts, source.shape(first)[0])
+            add = hadamard.add_module if any(".hada_" in n for n in parts.values()) else kronecker.add_module
+            add(source, reading, name, {k: v for k, v in parts.items() if k != "alpha"}, scaling)
+            if "alpha" in parts:
+                reading.skip([parts["alpha"]], "a scale: taken into DeltaW")
+        elif {"up", "down"} <= parts.keys():
+            _low_rank(source, reading, name, parts)
+        else:
+            reading.skip(parts.values(), "lora_up or lora_down is missing")
+    return reading
+
+
+def _low_rank(source: Source, reading: Reading, name: str, parts: Mapping[str, str]) -> None:
+    down, up = source.shape(parts["down"]), source.shape(parts["up"])
+    if len(down) < 2 or len(up) < 2 or down[0] != up[1] or any(n > 1 for n in up[2:]):
+        return reading.skip(parts.values(), "lora_up and lora_down do not fit each other")
+    r, shape = down[0], (up[0], prod(down[1:]))
+    scaling = _scaling(source, parts, r)
+    build = partial(_update, source, parts["up"], parts["down"], scaling)
+    reading.modules.append(AdapterModule(name, "kohya", shape, r, scaling, tuple(parts.values()), build))
+    return None
+
+
+def _scaling(source: Source, parts: Mapping[str, str], r: int) -> float:
+    """alpha / r; without an alpha tensor alpha is r."""
+    if "alpha" not in parts:
+        return 1.0
+    return settings.number(float(source.read(parts["alpha"]).flatten()[0]), parts["alpha"]) / r
+
+
+def _update(source: Source, up: str, down: str, scaling: float, _: Tensor | None) -> Update:
+    return Update(source.read(down).flatten(1), source.read(up).flatten(1), scaling)

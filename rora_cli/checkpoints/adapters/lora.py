@@ -1,0 +1,202 @@
+"""LoRA as PEFT saves it: rsLoRA, patterns, Conv1D, convolutions, embeddings, experts, DoRA, PiSSA, OLoRA."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rora_cli.checkpoints.adapters import config as settings
+from rora_cli.checkpoints.adapters.adapter import AdapterModule, Update
+from rora_cli.checkpoints.adapters.names import group_parts, module_name
+from rora_cli.checkpoints.adapters.source import Reading, Source, low_rank
+
+_PARTS = {
+    ".lora_A.weight": "A",
+    ".lora_B.weight": "B",
+    ".lora_B.bias": "bias",
+    ".lora_embedding_A": "embedding_A",
+    ".lora_embedding_B": "embedding_B",
+    ".lora_magnitude_vector": "magnitude",
+    ".lora_magnitude_vector.weight": "magnitude",
+}
+
+#: Initialisations that change the base when PEFT loads the adapter, in a way that the files do not let anybody repeat.
+_IRREPRODUCIBLE = {
+    "loftq": "LoftQ quantises the base",
+    "corda": "CorDA splits the base by covariances of data",
+    "lora_ga": "LoRA-GA splits the base by gradients of data",
+    "pissa_niter": "fast PiSSA splits the base by a random sketch",
+}
+#: Config fields that make an update of another form than B A.
+_OTHER_FORMS = {
+    "use_qalora": "QALoRA pools the inputs in groups",
+    "use_bdlora": "BD-LoRA has block-diagonal factors",
+    "kasa_config": "KaSA truncates the base's spectrum",
+    "monteclora_config": "MonteCLoRA samples its update",
+    "velora_config": "VeLoRA compresses activations",
+}
+
+
+def read(source: Source) -> Reading:
+    """Every module with a complete pair of factors, in PEFT's layout."""
+    reading = Reading()
+    groups, rest = group_parts(source.names(), _PARTS)
+    reading.skip(rest, "saved whole, beside the low-rank updates")
+    form = next((why for field, why in _OTHER_FORMS.items() if source.config.get(field)), None)
+    init = str(source.config.get("init_lora_weights", "")).lower()
+    lost = next((why for name, why in _IRREPRODUCIBLE.items() if init.startswith(name)), None)
+    for path, parts in groups.items():
+        if form:
+            reading.skip(parts.values(), f"{form}: not a plain product of its factors")
+        elif lost:
+            reading.skip(parts.values(), f"{lost}: DeltaW against the original base cannot be told from the files")
+        else:
+            _module(source, reading, path, parts, init)
+    return reading
+
+
+def _module(source: Source, reading: Reading, path: str, parts: Mapping[str, str], init: str) -> None:
+    if not path.startswith("base_model.model."):
+        return reading.skip(parts.values(), "its name lacks PEFT's prefix base_model.model., so PEFT does not load it")
+    embedding = "embedding_A" in parts
+    A, B = (parts.get("embedding_A"), parts.get("embedding_B")) if embedding else (parts.get("A"), parts.get("B"))
+    if A is None or B is None:
+        return reading.skip(parts.values(), "lora_A or lora_B is missing")
+    shape_A, shape_B = source.shape(A), source.shape(B)
+    if len(shape_A) < 2 or len(shape_B) < 2 or min(*shape_A, *shape_B) < 1 or any(n > 1 for n in shape_B[2:]):
+        return reading.skip(parts.values(), f"lora_A {list(shape_A)} and lora_B {list(shape_B)} are no matrices")
+    if shape_A[0] != shape_B[1]:
+        return reading.skip(parts.values(), f"lora_A {list(shape_A)} and lora_B {list(shape_B)} differ in rank")
+    name, parameter = _target(source, module_name(path), shape_A, shape_B)
+    r = settings.module_rank(source.config, name if parameter is None else f"{name}.{parameter}")
+    scaling = settings.lora_scaling(source.config, name if parameter is None else f"{name}.{parameter}", r)
+    if parameter is not None:
+        return _experts(source, reading, name, parameter, A, B, r, scaling)
+    if shape_A[0] != r:
+        return reading.skip(
+            parts.values(), f"lora_A has rank {shape_A[0]}, but the config says {r}: PEFT does not load it"
+        )
+    shape = (shape_B[0], _flat(shape_A))
+    dora = bool(source.config.get("use_dora"))
+    if "magnitude" in parts and not dora:
+        reading.skip([parts["magnitude"]], "use_dora is false in the config, so PEFT does not load it")
+    build, needs_base, kind = _update(source, parts, A, B, r, scaling, init, dora and not embedding)
+    if needs_base is not None and build is None:
+        return reading.skip(parts.values(), needs_base)
+    tensors = [A, B] + [parts[p] for p in ("magnitude",) if p in parts and dora]
+    if "bias" in parts:
+        reading.skip([parts["bias"]], "a bias: added to the outputs, not part of DeltaW")
+    fan = embedding or bool(source.config.get("fan_in_fan_out"))
+    reading.modules.append(
+        AdapterModule(
+            name, "embedding" if embedding else kind, shape, r, scaling, tuple(tensors), build, fan, needs_base,
+            bias_tensor=parts.get("bias"),
+        )
+    )  # fmt: skip
+    return None
+
+
+def _update(
+    source: Source, parts: Mapping[str, str], A: str, B: str, r: int, scaling: float, init: str, dora: bool
+) -> tuple[Any, str | None, str]:
+    """(build or None, why the base is needed or why it cannot be built, format)."""
+    split = init if init in ("pissa", "olora") else None
+    if dora and split:
+        return None, f"DoRA on {split}'s changed base: rora does not combine them", "dora"
+    if dora and "magnitude" not in parts:
+        return None, "use_dora is true, but lora_magnitude_vector is missing", "dora"
+    if dora:
+        why = "DoRA's DeltaW = m (W + s B A) / ||W + s B A|| - W depends on W"
+        return partial(_dora, source, B, A, parts["magnitude"], scaling), why, "dora"
+    if split:
+        if split == "olora" and source.config.get("fan_in_fan_out"):
+            return None, "OLoRA on a Conv1D layer splits W along its stored axes: not a product of these factors", split
+        why = f"{split}'s DeltaW = s (B A - B_0 A_0) takes away the part of W that it started from"
+        return partial(_residual, source, B, A, scaling, r, split), why, split
+    return low_rank(source, B, A, scaling), None, "rslora" if source.config.get("use_rslora") else "lora"
+
+
+def _dora(source: Source, B: str, A: str, magnitude: str, scaling: float, W: Tensor | None) -> Update:
+    """DoRA (arXiv:2402.09353, equation 5), the norm taken over each output's row, as PEFT does."""
+    assert W is not None
+    lora_B, lora_A = source.read(B).flatten(1), source.read(A).flatten(1)
+    directed = W.double() + scaling * (lora_B.double() @ lora_A.double())
+    m = source.read(magnitude).double().flatten()
+    return Update(dense=(m / directed.norm(dim=1))[:, None] * directed - W.double())
+
+
+def _residual(source: Source, B: str, A: str, scaling: float, r: int, split: str, W: Tensor | None) -> Update:
+    """PiSSA (arXiv:2404.02948), OLoRA (arXiv:2406.01775): the adapter sits on W - s B_0 A_0, so DeltaW has rank 2r."""
+    assert W is not None
+    if split == "pissa":
+        U, S, Vh = torch.linalg.svd(W.float(), full_matrices=False)
+        start_B, start_A = U[:, :r] * S[:r], Vh[:r]
+    else:
+        Q, R = torch.linalg.qr(W.float())
+        start_B, start_A = scaling * Q[:, :r], R[:r]
+    lora_B = torch.cat([scaling * source.read(B).double(), -start_B.double()], dim=1)
+    return Update(torch.cat([source.read(A).double(), start_A.double()]), lora_B)
+
+
+def _target(source: Source, path: str, shape_A: tuple[int, ...], shape_B: tuple[int, ...]) -> tuple[str, str | None]:
+    """The module's name, and the parameter where ``target_parameters`` names one of the module's.
+
+    PEFT nests a wrapper for every parameter of one module and tells them apart by ``base_layer`` in the tensor's name;
+    the order is that of the module's parameters, which the base knows, so the shapes decide where there are several.
+    """
+    name = path.replace(".base_layer", "")
+    targets = source.config.get("target_parameters") or []
+    owned = [
+        parameter
+        for target in targets
+        if isinstance(target, str)
+        for owner, _, parameter in [target.rpartition(".")]
+        if name == owner or name.endswith("." + owner)
+    ]
+    if not owned:
+        return path, None
+    for parameter in owned if source.base else ():
+        found = source.base.find(name, parameter) if source.base else None
+        if found and source.base and set(source.base.shape(found)[-2:]) == {shape_A[1], shape_B[0]}:
+            return name, parameter
+    depth = path.count(".base_layer")
+    return name, sorted(owned)[min(depth, len(owned) - 1)] if len(owned) == 1 else f"parameter_{depth}"
+
+
+def _experts(
+    source: Source, reading: Reading, name: str, parameter: str, A: str, B: str, r: int, scaling: float
+) -> None:
+    """A fused weight [experts, ...]: lora_A [experts * r, d_in] runs by expert, lora_B [d_out, r * experts] by rank."""
+    stacked, d_in, d_out = source.shape(A)[0], source.shape(A)[1], source.shape(B)[0]
+    if stacked % r:
+        return reading.skip((A, B), f"lora_A has {stacked} rows, not a multiple of the rank {r}")
+    experts = stacked // r
+    for expert in range(experts):
+        build = partial(_expert, source, A, B, experts, expert, scaling)
+        reading.modules.append(
+            AdapterModule(
+                name, "experts", (d_out, d_in), r, scaling, (A, B), build,
+                expert=expert if experts > 1 else None, parameter=parameter,
+            )
+        )  # fmt: skip
+    return None
+
+
+def _expert(source: Source, A: str, B: str, experts: int, expert: int, scaling: float, _: Tensor | None) -> Update:
+    lora_A, lora_B = source.read(A), source.read(B)
+    return Update(
+        lora_A.reshape(experts, -1, lora_A.shape[-1])[expert],
+        lora_B.reshape(lora_B.shape[0], -1, experts)[..., expert],
+        scaling,
+    )
+
+
+def _flat(shape: tuple[int, ...]) -> int:
+    out = 1
+    for size in shape[1:]:
+        out *= size
+    return out

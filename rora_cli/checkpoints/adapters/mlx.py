@@ -1,0 +1,48 @@
+"""MLX's layout (mlx-lm): lora_a [d_in, r], lora_b [r, d_out], y = W x + scale (x lora_a) lora_b."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from torch import Tensor
+
+from rora_cli.checkpoints.adapters import config as settings
+from rora_cli.checkpoints.adapters.adapter import AdapterModule, Update
+from rora_cli.checkpoints.adapters.names import group_parts
+from rora_cli.checkpoints.adapters.source import Reading, Source
+from rora_cli.errors import CheckpointError
+
+_PARTS = {".lora_a": "a", ".lora_b": "b", ".m": "m"}
+
+
+def read(source: Source) -> Reading:
+    reading = Reading()
+    groups, rest = group_parts(source.names(), _PARTS)
+    reading.skip(rest, "saved whole, beside the low-rank updates")
+    for name, parts in groups.items():
+        if not {"a", "b"} <= parts.keys():
+            reading.skip(parts.values(), "lora_a or lora_b is missing")
+            continue
+        a, b = source.shape(parts["a"]), source.shape(parts["b"])
+        if "m" in parts or len(a) != 2 or len(b) != 2 or a[1] != b[0]:
+            reading.skip(parts.values(), "DoRA or fused experts in MLX's layout: not read by rora")
+            continue
+        scale = _scale(source.config)
+        build = partial(_update, source, parts["a"], parts["b"], scale)
+        tensors = (parts["a"], parts["b"])
+        reading.modules.append(AdapterModule(name, "mlx", (b[1], a[0]), a[1], scale, tensors, build))
+    return reading
+
+
+def _scale(config: Mapping[str, object]) -> float:
+    parameters = config.get("lora_parameters")
+    if not isinstance(parameters, Mapping) or "scale" not in parameters:
+        raise CheckpointError(
+            "adapter_config.json: lora_parameters.scale is missing; without it an MLX adapter's strength is unknown."
+        )
+    return settings.number(parameters["scale"], "lora_parameters.scale")
+
+
+def _update(source: Source, a: str, b: str, scale: float, _: Tensor | None) -> Update:
+    return Update(source.read(a).T, source.read(b).T, scale)

@@ -1,0 +1,51 @@
+"""One adapter as a format reads it, and what the format makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from rora_cli.checkpoints.adapters.adapter import AdapterModule, Update
+from rora_cli.checkpoints.adapters.base import BaseWeights, TensorSource
+
+
+@dataclass(frozen=True)
+class Source:
+    """One adapter as a format sees it: its config, its tensors, and the base where there is one."""
+
+    config: Mapping[str, Any]
+    reader: TensorSource
+    base: BaseWeights | None = None
+
+    def names(self) -> list[str]:
+        return sorted(self.reader.names())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self.reader.info(name).shape)
+
+    def read(self, name: str) -> Tensor:
+        return self.reader.read(name)
+
+
+@dataclass
+class Reading:
+    """What a format made of a file: modules, and a reason for every tensor that belongs to none."""
+
+    modules: list[AdapterModule] = field(default_factory=list)
+    unmeasured: dict[str, str] = field(default_factory=dict)
+
+    def skip(self, names: Iterable[str], reason: str) -> None:
+        self.unmeasured.update(dict.fromkeys(names, reason))
+
+
+def low_rank(source: Source, B: str, A: str, scaling: float) -> Callable[[Tensor | None], Update]:
+    """The usual update: two tensors of the file and a scaling, convolution kernels flattened."""
+    return partial(_low_rank, source, B, A, scaling)
+
+
+def _low_rank(source: Source, B: str, A: str, scaling: float, _: Tensor | None) -> Update:
+    return Update(source.read(A).flatten(1), source.read(B).flatten(1), scaling)
