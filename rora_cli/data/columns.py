@@ -9,7 +9,8 @@ from rora_cli.errors import DataError
 #: In order of preference where a table has several.
 TEXT_COLUMNS = (
     "text", "sentence", "content", "review", "review_text", "review_body", "tweet", "document", "comment",
-    "comment_text", "utterance", "message", "body", "input", "input_text", "question", "query", "title", "headline",
+    "comment_text", "utterance", "message", "sms", "body", "input", "input_text", "question", "query",
+    "title", "headline",
 )  # fmt: skip
 LABEL_COLUMNS = (
     "label", "labels", "label_id", "class", "target", "sentiment", "category", "coarse_label", "intent", "emotion",

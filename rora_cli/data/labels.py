@@ -20,7 +20,7 @@ SYNONYMS = (
     ("hate", "hateful", "hate speech"),
     ("not hate", "non hate", "no hate", "nothate", "not hateful", "non hateful"),
     ("offensive", "off"),
-    ("not offensive", "non offensive", "inoffensive"),
+    ("not offensive", "non offensive", "inoffensive", "not"),
     ("irony", "ironic"),
     ("non irony", "not irony", "non ironic", "not ironic"),
     ("sci/tech", "science/technology", "sci tech", "science and technology"),
@@ -62,7 +62,9 @@ class LabelMap:
         class_names: Sequence[str] | None = None,
         given: Mapping[str, str] | None = None,
     ) -> None:
-        self.label_names, self.where, self.class_names = tuple(label_names), where, class_names
+        self.label_names, self.where = tuple(label_names), where
+        # Names that are numbers ("1" and "2") name nothing.
+        self.class_names = None if all(_INTEGER.fullmatch(name) for name in class_names or ()) else class_names
         self.notes: list[str] = []
         self.is_generic = all(_is_id_name(name, i) for i, name in enumerate(self.label_names))
         self._exact = _unique({name.strip().casefold(): i for i, name in enumerate(self.label_names)}, self.label_names)
@@ -91,9 +93,13 @@ class LabelMap:
             if found is None:
                 found = cache[type(value), value] = self._id(value, row, strings_are_ids)
                 if found != _UNLABELLED:
-                    self.mapping[str(value)] = found
+                    self.mapping[self._shown(value)] = found
             ids.append(found)
         return ids
+
+    def _shown(self, value: Any) -> str:
+        named = self.class_names is not None and type(value) is int and 0 <= value < len(self.class_names)
+        return f"{value} ({self.class_names[value]})" if named and self.class_names else str(value)
 
     def _strings_are_ids(self, values: list[str]) -> bool:
         """Whether strings such as "0" are ids (CSV has no integers) rather than names that happen to be digits."""

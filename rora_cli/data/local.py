@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from rora_cli.data.source import ALL
 from rora_cli.data.tables import READERS
 from rora_cli.errors import DataError
 
@@ -93,7 +94,7 @@ def is_data_name(name: str) -> bool:
 def find_layout(names: Iterable[str], where: str) -> Layout:
     """Sort data files into splits by the split word in the file's name, else in that of the nearest directory.
 
-    Files without any split word are rows of one unsplit set, ``train``, if nothing else is there.
+    Files without any split word make one set, ``all``, if nothing else is there, and are left out otherwise.
 
     Raises:
         DataError: no data file, or several files claim one split and are not its shards.
@@ -105,7 +106,7 @@ def find_layout(names: Iterable[str], where: str) -> Layout:
     if not by_split:
         if not unsplit:
             raise DataError(f"{where} holds no data file; give one of {', '.join(sorted(READERS))}")
-        by_split["train"] = unsplit
+        by_split[ALL] = unsplit
         if len({PurePosixPath(name).suffix.lower() for name in unsplit}) > 1:
             raise DataError(f"{where} mixes formats ({', '.join(unsplit[:4])}); name the file to read")
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from typing import NamedTuple
 
 from rora_cli.data.rows import Rows, text_key
 from rora_cli.errors import DataError
@@ -52,13 +53,23 @@ def remove_shared(train: Rows, held_out: Rows) -> tuple[Rows, int]:
     return train.take(kept), len(train) - len(kept)
 
 
-def count_repeats(rows: Rows) -> tuple[int, int]:
-    """How many rows repeat an earlier text, and how many share their text with a row of another label."""
+class Repeats(NamedTuple):
+    """Rows that repeat an earlier text, and rows that share their text with a row of another label."""
+
+    duplicate: int
+    conflicting: int
+
+    def __add__(self, other: Repeats) -> Repeats:  # type: ignore[override]
+        return Repeats(self.duplicate + other.duplicate, self.conflicting + other.conflicting)
+
+
+def count_repeats(rows: Rows) -> Repeats:
+    """Count the repeats within ``rows``."""
     labels: dict[str, list[int]] = defaultdict(list)
     for text, label in zip(rows.texts, rows.labels, strict=True):
         labels[text_key(text)].append(label)
     duplicates = sum(len(found) - 1 for found in labels.values())
-    return duplicates, sum(len(found) for found in labels.values() if len(set(found)) > 1)
+    return Repeats(duplicates, sum(len(found) for found in labels.values() if len(set(found)) > 1))
 
 
 def sample(rows: Rows, most: int | None, seed: int) -> Rows:

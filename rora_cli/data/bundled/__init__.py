@@ -1,0 +1,25 @@
+"""The data set that comes with rora: UCI Sentiment Labelled Sentences (CC BY 4.0); see README.md beside this file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rora_cli.data.source import Source, at_hand
+
+NAMES = ("bundled", "sentiment-sentences")
+LICENSE = "CC BY 4.0: Sentiment Labelled Sentences, D. Kotzias, UCI Machine Learning Repository, doi:10.24432/C57604"
+
+
+def from_package(spec: str, _revision: str | None) -> Source | None:
+    """The bundled data set, or None where ``spec`` does not name it."""
+    if spec.strip().lower() not in NAMES:
+        return None
+    here = Path(__file__).parent
+    return Source(
+        origin=NAMES[0],
+        splits={split: at_hand({f"{split}.jsonl": here / f"{split}.jsonl"}) for split in ("train", "validation")},
+        license=LICENSE,
+        text_column="text",
+        label_column="label",
+        class_names=("negative", "positive"),
+    )

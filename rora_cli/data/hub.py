@@ -1,0 +1,155 @@
+"""Data sets on the hub, by well-known name or by ``owner/name[:config]``.
+
+The repository's files are listed, those that hold rows are fetched by name, and :mod:`rora_cli.data.tables` reads them
+like local ones. ``datasets.load_dataset`` is not used: it lets the repository's README choose files and options, keeps
+support for more formats than plain data, and rewrites everything into a second cache. What that gives up is the
+configurations that only a README defines; for those, and for repositories that hold a script instead of data, the hub's
+own Parquet conversion (branch ``refs/convert/parquet``, laid out ``config/split/NNNN.parquet``) is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from rora_cli import hub_access
+from rora_cli.data.catalogue import WELL_KNOWN, WellKnown, find_by_repository, find_well_known
+from rora_cli.data.local import Layout, find_layout, is_data_name, local_files
+from rora_cli.data.source import Files, Source, at_hand
+from rora_cli.errors import DataError, HubError
+
+CONVERTED = "refs/convert/parquet"
+
+#: Bare names that loaded once and hold several tasks.
+_RENAMED = {"glue": "nyu-mll/glue", "tweet_eval": "cardiffnlp/tweet_eval"}
+
+
+def from_hub(spec: str, revision: str | None) -> Source | None:
+    """A well-known name or a hub id; None where ``spec`` is neither."""
+    entry = find_well_known(spec)
+    if entry is not None:
+        return _source(entry.repo_id, entry.config, revision, entry)
+    repo_id, _, config = spec.partition(":")
+    repo_id = _RENAMED.get(repo_id.lower(), repo_id)
+    if "/" not in repo_id:
+        known = ", ".join(sorted(WELL_KNOWN))
+        raise DataError(
+            f"{spec!r} is no file or directory and no known data set; give a path, `bundled`, a hub id of the form "
+            f"owner/name, or one of {known}"
+        )
+    if not hub_access.is_repo_id(repo_id) or not re.fullmatch(r"[\w.+ -]*", config) or ".." in config:
+        raise DataError(
+            f"{spec!r} is no file or directory, and not a hub id of the form owner/name or owner/name:config"
+        )
+    return _source(repo_id, config or None, revision, find_by_repository(repo_id, config or None))
+
+
+def _source(repo_id: str, config: str | None, revision: str | None, entry: WellKnown | None) -> Source:
+    if entry is not None and config is None:
+        config = entry.config
+    files = entry.files if entry is not None else {}
+    if hub_access.is_offline():
+        return _cached_source(repo_id, config, revision, entry, files)
+    repository = hub_access.look_up(repo_id, "dataset", revision)
+    notes = []
+    if repository.repo_id != repo_id:
+        notes.append(f"{repo_id} is called {repository.repo_id} on the hub now")
+    try:
+        layout = _layout(repository.files, config, repo_id, files)
+    except DataError:
+        if revision is not None:
+            raise
+        repository, layout = _converted(repo_id, config, repository)
+        notes.append(f"read from the hub's Parquet conversion of {repo_id}")
+        if any("/partial-" in name for names in layout.splits.values() for name in names):
+            notes.append(f"the hub converted only a part of {repo_id}, and that part was read")
+
+    splits = {split: _fetched(repository, names) for split, names in layout.splits.items()}
+    return _described(repo_id, config, repository.commit, entry, splits, notes)
+
+
+def _fetched(repository: hub_access.Repository, names: Sequence[str]) -> Files:
+    def fetch() -> Mapping[str, Path]:
+        snapshot = hub_access.fetch(repository, names)
+        return {name: snapshot / name for name in names}
+
+    return fetch
+
+
+def _described(
+    repo_id: str,
+    config: str | None,
+    commit: str,
+    entry: WellKnown | None,
+    splits: Mapping[str, Files],
+    notes: Iterable[str],
+) -> Source:
+    return Source(
+        origin=f"{repo_id}:{config}" if config else repo_id,
+        splits=splits,
+        revision=commit,
+        text_column=entry.text_column if entry else None,
+        label_column=entry.label_column if entry else None,
+        class_names=entry.class_names if entry else None,
+        notes=tuple(notes),
+    )
+
+
+def _converted(
+    repo_id: str, config: str | None, original: hub_access.Repository
+) -> tuple[hub_access.Repository, Layout]:
+    """The Parquet conversion, or the reason why neither it nor the repository itself can be read.
+
+    Raises:
+        DataError: there is none, or it has several configurations and none was chosen.
+    """
+    try:
+        repository = hub_access.look_up(repo_id, "dataset", CONVERTED)
+    except HubError:
+        # The first error tells more: what stood in the way in the repository itself.
+        _layout(original.files, config, repo_id, {})
+        raise
+    configs = sorted({name.split("/")[0] for name in repository.files if name.count("/") == 2 and is_data_name(name)})
+    if config is None and len(configs) > 1:
+        choices = ", ".join(f"{repo_id}:{name}" for name in configs[:12])
+        raise DataError(f"{repo_id} holds several data sets; choose one: {choices}")
+    return repository, _layout(repository.files, config or (configs[0] if configs else None), repo_id, {})
+
+
+def _layout(names: Iterable[str], config: str | None, where: str, files: Mapping[str, str]) -> Layout:
+    """Which data files of a repository make up which split of ``config``."""
+    present = [name for name in names if is_data_name(name)]
+    if files and set(files.values()) <= set(present):
+        return Layout({split: (name,) for split, name in files.items()})
+    if config is not None:
+        chosen = [name for name in present if config in PurePosixPath(name).parts[:-1]]
+        if not chosen:
+            raise DataError(f"{where} has no directory {config!r} with data files; check the name after the colon")
+        present = chosen
+    if not present:
+        raise DataError(
+            f"{where} holds no data file that can be read; choose a data set with Parquet, JSON or CSV files"
+        )
+    return find_layout(present, f"{where}:{config}" if config else where)
+
+
+def _cached_source(
+    repo_id: str, config: str | None, revision: str | None, entry: WellKnown | None, files: Mapping[str, str]
+) -> Source:
+    """What an earlier run left in the hub's cache."""
+    for branch in [revision] if revision else [None, CONVERTED]:
+        snapshot = hub_access.cached(repo_id, "dataset", branch)
+        if snapshot is None:
+            continue
+        found = local_files(snapshot)
+        try:
+            layout = _layout(found, config, repo_id, files)
+        except DataError:
+            continue
+        splits = {split: at_hand({name: found[name] for name in names}) for split, names in layout.splits.items()}
+        return _described(repo_id, config, snapshot.name, entry, splits, ["read from the hub's cache, without network"])
+    raise HubError(
+        f"data set {repo_id} is not in the hub's cache and HF_HUB_OFFLINE forbids the network; what works offline is a "
+        "local file or directory, `bundled`, or a data set fetched before"
+    )

@@ -1,0 +1,192 @@
+"""The rows of a source's splits: columns found, labels mapped, unusable rows dropped, and everything odd counted."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rora_cli.data.columns import KNOWN_COLUMNS, find_columns
+from rora_cli.data.labels import LabelMap
+from rora_cli.data.rows import Rows
+from rora_cli.data.source import Source
+from rora_cli.data.tables import HEADERLESS, Table, read_table
+from rora_cli.errors import DataError
+from rora_cli.files import sha256_file
+from rora_cli.results.data import DataSummary, SplitSummary
+
+#: Rows of one split that are read into memory; of a larger one, a seeded sample of this many.
+MAX_ROWS_READ = 1_000_000
+
+
+class NoLabelsError(DataError):
+    """A split without a single labelled text, as public test splits often are."""
+
+
+@dataclass
+class Reader:
+    """Reads splits of one source, and remembers what the summary will say.
+
+    ``text_column``, ``label_column`` and ``label_map`` are the user's own, and go before every convention.
+    """
+
+    source: Source
+    label_names: Sequence[str]
+    text_column: str | None = None
+    label_column: str | None = None
+    label_map: Mapping[str, str] | None = None
+    seed: int = 0
+    columns: tuple[str, str] | None = None
+    mapping: dict[str, int] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.note(*self.source.notes)
+
+    def note(self, *sentences: str) -> None:
+        """Keep sentences for the user, each once."""
+        self.notes += [sentence for sentence in sentences if sentence not in self.notes]
+
+    def read(self, split: str) -> Rows:
+        """The usable rows of ``split``, in file order.
+
+        Raises:
+            NoLabelsError: no row has a text and a label.
+            DataError: a file, column or label does not fit.
+        """
+        files = self.source.splits[split]()
+        tables = [read_table(path, self._known_columns()) for path in files.values()]
+        texts: list[str] = []
+        labels: list[int] = []
+        dropped: Counter[str] = Counter()
+        for table, chosen in zip(tables, self._choose(tables, split), strict=True):
+            if table.rows:
+                self._read_table(table, chosen, texts, labels, dropped)
+        if not texts:
+            raise NoLabelsError(
+                f"the {split} split of {self.source.origin} has no labelled text ({dropped['empty']} empty and "
+                f"{dropped['unlabelled']} unlabelled rows); choose another split or another data set"
+            )
+        self.inputs |= {name: sha256_file(path) for name, path in files.items()}
+        self.dropped += dropped
+        return Rows(tuple(texts), tuple(labels))
+
+    def _known_columns(self) -> frozenset[str]:
+        return KNOWN_COLUMNS | {name.lower() for name in (self.text_column, self.label_column) if name}
+
+    def _choose(self, tables: Sequence[Table], split: str) -> list[list[int] | None]:
+        """Which rows of each table to read: None for all of them."""
+        total = sum(table.rows for table in tables)
+        if total <= MAX_ROWS_READ:
+            return [None] * len(tables)
+        self.note(f"the {split} split has {total:,} rows; a seeded sample of {MAX_ROWS_READ:,} was read")
+        drawn = sorted(random.Random(self.seed).sample(range(total), MAX_ROWS_READ))
+        chosen: list[list[int] | None] = []
+        start = 0
+        for table in tables:
+            chosen.append([i - start for i in drawn if start <= i < start + table.rows])
+            start += table.rows
+        return chosen
+
+    def _read_table(
+        self, table: Table, chosen: Sequence[int] | None, texts: list[str], labels: list[int], dropped: Counter[str]
+    ) -> None:
+        where = str(table.path)
+        text_column, label_column = self._find_columns(table, where)
+        values = table.read(label_column, chosen)
+        names = self.source.class_names or table.class_names.get(label_column) or _names_beside(table, values, chosen)
+        label_map = LabelMap(self.label_names, where, class_names=names, given=self.label_map)
+        ids = label_map.ids(values)
+        for row, (text, label) in enumerate(zip(table.read(text_column, chosen), ids, strict=True), 1):
+            if label < 0:
+                dropped["unlabelled"] += 1
+            elif text is None or not _checked(text, row, text_column, where).strip():
+                dropped["empty"] += 1
+            else:
+                texts.append(text)
+                labels.append(label)
+        self.columns = (text_column, label_column)
+        self.mapping |= label_map.mapping
+        self.note(*label_map.notes)
+
+    def _find_columns(self, table: Table, where: str) -> tuple[str, str]:
+        if self.columns is not None and self.columns[0] in table.names and self.columns[1] not in table.names:
+            raise NoLabelsError(f"{where} has no column {self.columns[1]!r}; give labelled data")
+        if table.names == HEADERLESS and self.text_column is None and self.label_column is None:
+            return HEADERLESS
+        hinted = self.source.text_column in table.names and self.source.label_column in table.names
+        return find_columns(
+            table.names,
+            where,
+            text_column=self.text_column or (self.source.text_column if hinted else None),
+            label_column=self.label_column or (self.source.label_column if hinted else None),
+        )
+
+    def summary(self, spec: str, splits: Mapping[str, tuple[str, Rows]], **counts: int) -> DataSummary:
+        """The summary of ``splits`` (name -> source's name and rows); ``counts`` are :class:`DataSummary`'s own."""
+        text_column, label_column = self.columns or HEADERLESS
+        counts |= {"empty_rows": self.dropped["empty"], "unlabelled_rows": self.dropped["unlabelled"]}
+        self.note(*_sentences(counts))
+        for name, (_, rows) in splits.items():
+            missing = [label for i, label in enumerate(self.label_names) if i not in set(rows.labels)]
+            if missing:
+                self.note(f"no {name.replace('_', '-')} row has the label {', '.join(missing)}")
+        return DataSummary(
+            spec=spec,
+            origin=self.source.origin,
+            revision=self.source.revision,
+            license=self.source.license,
+            text_column=text_column,
+            label_column=label_column,
+            label_mapping={name: self.label_names[i] for name, i in sorted(self.mapping.items())},
+            splits={name: _split_summary(made, rows, self.label_names) for name, (made, rows) in splits.items()},
+            inputs=dict(self.inputs),
+            notes=tuple(self.notes),
+            **counts,
+        )
+
+
+def _sentences(counts: Mapping[str, int]) -> Iterable[str]:
+    meanings = {
+        "empty_rows": "{} without text: dropped",
+        "unlabelled_rows": "{} without a label: dropped",
+        "duplicate_rows": "{} with the text of another row of the same split: kept",
+        "conflicting_rows": "{} with the text of a row that has another label: kept",
+        "shared_rows": "{} of train with a text that is held out: removed from train",
+    }
+    for name, sentence in meanings.items():
+        count = counts.get(name, 0)
+        if count:
+            yield sentence.format(f"{count:,} row{'s' if count > 1 else ''}")
+
+
+def _names_beside(table: Table, values: Sequence[Any], chosen: Sequence[int] | None) -> tuple[str, ...] | None:
+    """Class names from a ``label_text`` column beside integer labels (as SetFit's sets have it), if consistent."""
+    if "label_text" not in table.names or not all(type(value) is int and 0 <= value < 1000 for value in values):
+        return None
+    pairs = set(zip(values, map(str, table.read("label_text", chosen)), strict=True))
+    names = dict(pairs)
+    if len(names) != len(pairs) or sorted(names) != list(range(len(names))):
+        return None
+    return tuple(names[i] for i in range(len(names)))
+
+
+def _checked(text: Any, row: int, column: str, where: str) -> str:
+    if not isinstance(text, str):
+        kind = type(text).__name__
+        raise DataError(f"column {column!r} of {where} holds {kind} in row {row}, not text; give --text-column")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"row {row} of {where} is not valid Unicode (a lone surrogate); repair or remove it") from None
+    return text
+
+
+def _split_summary(source_split: str, rows: Rows, label_names: Sequence[str]) -> SplitSummary:
+    counts = Counter(rows.labels)
+    per_class = {name: counts[i] for i, name in enumerate(label_names)}
+    return SplitSummary(source_split, len(rows), per_class, rows.fingerprint)

@@ -1,0 +1,35 @@
+"""A data set that was found but not yet read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+#: The split that no source named: all rows of a file, or of a directory without split files.
+ALL = "all"
+
+#: Gives the files of one split, by their name in the source; called once the split is needed, for it may download them.
+Files = Callable[[], Mapping[str, Path]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """``splits`` maps train, validation, test, ``all`` or the source's own name of a split to its files.
+
+    Columns and ``class_names`` (of integer labels) are hints that the source knows for sure.
+    """
+
+    origin: str
+    splits: Mapping[str, Files]
+    revision: str | None = None
+    license: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def at_hand(files: Mapping[str, Path]) -> Files:
+    """The files of a split that are local already."""
+    return lambda: files
