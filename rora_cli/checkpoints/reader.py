@@ -88,7 +88,7 @@ class TensorReader:
             tensor = tensor.to(dtype)
         if require_finite and tensor.is_floating_point() and not is_finite(tensor):
             raise CheckpointError(
-                f"{quoted(name)} in {info.file} holds NaN or infinite values; this checkpoint is broken, get another copy"
+                f"{quoted(name)} in {info.file} holds NaN or infinite values: it is broken, get another copy"
             )
         return tensor
 

@@ -1,0 +1,160 @@
+"""A suspect model in memory: sanitised, from safetensors, with every weight accounted for and its head verified."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rora_cli.checkpoints import merging, sanitise
+from rora_cli.checkpoints.header import quoted
+from rora_cli.checkpoints.preflight import Inspection, inspect, require_loadable
+from rora_cli.checkpoints.reader import TensorReader
+from rora_cli.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class LoadedClassifier:
+    """A sequence classifier in evaluation mode, its tokenizer, and the labels in the order of its logits.
+
+    ``inspections`` are the model's and, where one was merged, the adapter's. ``unused_tensors`` are in the checkpoint
+    but in no place of the model (a masked-language head, say); ``new_head`` names the parameters of a head that the
+    checkpoint lacked and that therefore hold random values.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    label_names: tuple[str, ...]
+    inspections: tuple[Inspection, ...]
+    unused_tensors: tuple[str, ...] = ()
+    new_head: tuple[str, ...] = ()
+
+
+def load_classifier(
+    path: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    new_head: Sequence[str] | None = None,
+) -> LoadedClassifier:
+    """Load the sequence classifier at ``path``, with ``adapter`` merged into it in float32 where one is named.
+
+    Weights come through ``TensorReader`` (safetensors only, finite), the config and tokenizer from allow-listed copies;
+    remote code, pickles and the hub are out of reach. The merge is our own arithmetic and PEFT is not involved.
+
+    Args:
+        dtype: of the returned model: ``float32``, ``bfloat16`` or ``float16``.
+        new_head: label names, for a checkpoint that may lack a classification head because it is about to be trained;
+            the head is then random (seed torch before), where None refuses: transformers would make a random one
+            without a word. A head that is there is kept, under these names.
+
+    Raises:
+        CheckpointError: a blocking finding; an unknown architecture; no classification head, or one of another number
+            of labels than the config names; missing, NaN or infinite weights; an adapter for another base.
+    """
+    import torch
+
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype is {dtype!r}; use one of {', '.join(DTYPES)}")
+    model_inspection = inspect(path, role="model")
+    require_loadable(model_inspection)
+    adapter_inspection = inspect(adapter, role="adapter") if adapter is not None else None
+    if adapter_inspection is not None:
+        require_loadable(adapter_inspection)
+    load_type = torch.float32 if adapter_inspection is not None else getattr(torch, dtype)
+    with sanitise.isolated(), tempfile.TemporaryDirectory(prefix="rora-") as scratch:
+        config, model_class = sanitise.model_config(model_inspection, _new_labels(adapter_inspection, new_head))
+        tokenizer = sanitise.tokenizer(model_inspection, config, Path(scratch))
+        model, missing, unused = _build(model_inspection, config, model_class, load_type)
+    if adapter_inspection is not None:
+        missing -= merging.merge_adapter(model, adapter_inspection, model_inspection)
+    head = set(filter(merging.is_head, missing)) if new_head is not None else set()
+    _require_complete(missing - head, model_inspection)
+    _set_padding(model, tokenizer)
+    model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
+    inspections = (model_inspection,) if adapter_inspection is None else (model_inspection, adapter_inspection)
+    return LoadedClassifier(
+        model, tokenizer, sanitise.label_names(model.config), inspections, unused, tuple(sorted(head))
+    )
+
+
+def _new_labels(adapter: Inspection | None, new_head: Sequence[str] | None) -> tuple[str, ...] | int | None:
+    if new_head is not None:
+        return tuple(new_head)
+    return merging.head_labels(adapter) if adapter is not None else None
+
+
+def _build(
+    inspection: Inspection, config: PreTrainedConfig, model_class: Any, dtype: torch.dtype
+) -> tuple[PreTrainedModel, set[str], tuple[str, ...]]:
+    """The model with the checkpoint's weights, the names it lacks, and the names that it has no place for."""
+    attention = "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
+    state = _read_state(inspection, dtype)
+    try:
+        with sanitise.quiet():
+            model, info = model_class.from_pretrained(
+                None, config=config, state_dict=state, dtype=dtype, attn_implementation=attention,
+                output_loading_info=True, local_files_only=True, trust_remote_code=False,
+            )  # fmt: skip
+    except (RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError, ImportError) as error:
+        raise CheckpointError(
+            f"{inspection.path} does not fit its own config.json: {sanitise._first_line(error)}"
+        ) from error
+    finally:
+        del state
+        gc.collect()
+    mismatched = sorted(info.get("mismatched_keys") or ())
+    if mismatched:
+        name, found, wanted = mismatched[0][0], *mismatched[0][1:3]
+        raise CheckpointError(
+            f"{quoted(name)} in {inspection.path} has the shape {list(found)}, but config.json asks for {list(wanted)}"
+        )
+    return model, set(info["missing_keys"]), tuple(sorted(info["unexpected_keys"]))
+
+
+def _read_state(inspection: Inspection, dtype: torch.dtype) -> dict[str, Tensor]:
+    state = {}
+    with TensorReader(inspection) as reader:
+        for name in reader.names():
+            tensor = reader.read(name, require_finite=True)
+            state[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return state
+
+
+def _require_complete(missing: set[str], inspection: Inspection) -> None:
+    if not missing:
+        return
+    heads = sorted(filter(merging.is_head, missing))
+    if heads:
+        raise CheckpointError(
+            f"{inspection.path} has no classification head ({heads[0]} is missing), so its answers would be random; "
+            "name a fine-tuned classifier, or add the adapter that brings the head with --adapter"
+        )
+    shown = ", ".join(sorted(missing)[:3])
+    raise CheckpointError(
+        f"{inspection.path} lacks {len(missing)} of its model's weights ({shown}); get a complete copy"
+    )
+
+
+def _set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Batches need a padding token that model and tokenizer agree on; decoders are often saved without one."""
+    if tokenizer.pad_token is None:
+        own = model.config.pad_token_id
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(own) if isinstance(own, int) else tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise CheckpointError(
+            "the tokenizer has neither a padding nor an end token; set pad_token in tokenizer_config.json"
+        )
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id

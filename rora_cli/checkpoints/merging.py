@@ -1,0 +1,106 @@
+"""A suspect adapter in its base, in float32, by our own arithmetic: PEFT's result without PEFT's side effects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from rora_cli.checkpoints.adapter_rules import module_name
+from rora_cli.checkpoints.adapters import merge_into, read_adapter
+from rora_cli.checkpoints.header import quoted
+from rora_cli.checkpoints.preflight import Inspection
+from rora_cli.checkpoints.reader import TensorReader
+from rora_cli.errors import CheckpointError
+
+#: First parts of the names of what stands on top of the encoder in transformers' sequence classifiers.
+HEAD_MODULES = frozenset({
+    "classifier", "score", "pre_classifier", "classification_head", "logits_proj", "sequence_summary", "head", "dense",
+    "out_proj", "pooler",
+})  # fmt: skip
+#: The last linear layer of such a head: its first dimension is the number of labels.
+_LABEL_LAYERS = (
+    "classifier.weight",
+    "score.weight",
+    "classifier.out_proj.weight",
+    "classification_head.out_proj.weight",
+)
+#: What ``adapter_rules.tensor_role`` calls tensors that take the place of a parameter of the model.
+_REPLACING = ("head", "module", "bias", "undeclared-head")
+
+
+def is_head(parameter: str) -> bool:
+    """Whether a parameter of a sequence classifier belongs to its head."""
+    return parameter.split(".")[0] in HEAD_MODULES
+
+
+def target_name(tensor: str) -> str:
+    """The model's own name for a tensor that an adapter file carries to replace it."""
+    return module_name(tensor).replace(".modules_to_save.default.", ".").replace(".base_layer.", ".")
+
+
+def head_labels(adapter: Inspection) -> int | None:
+    """How many labels the adapter's own head has, or None where it brings none."""
+    for name, info in adapter.tensors.items():
+        if adapter.roles[name] in _REPLACING and target_name(name) in _LABEL_LAYERS and len(info.shape) == 2:
+            return info.shape[0]
+    return None
+
+
+@torch.no_grad()
+def merge_adapter(model: nn.Module, adapter: Inspection, base: Inspection) -> set[str]:
+    """Add every update to its weight and put heads and biases in place; returns the names of the parameters replaced.
+
+    ``model`` must be in float32: merging in half precision loses most of a small update.
+
+    Raises:
+        CheckpointError: a module or parameter that the model does not have, a shape that does not fit (the adapter is
+            for another base), NaN or infinite values, or a format whose effect is not an added matrix.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    read = read_adapter(adapter, _ModelWeights(parameters, base))
+    if not read.modules:
+        reason = next(iter(read.unmeasured.values()), "it has no modules")
+        raise CheckpointError(f"{adapter.path} cannot be merged: {reason}")
+    merge_into(read, parameters)
+    replaced, biases = set(), {module.bias_tensor for module in read.modules}
+    with TensorReader(adapter) as reader:
+        for name in reader.names():
+            if adapter.roles[name] in _REPLACING:
+                tensor = reader.read(name, require_finite=True)
+                replaced.add(_replace(parameters, target_name(name), tensor, adapter))
+            elif name in read.unmeasured and name not in biases:
+                raise CheckpointError(f"{quoted(name)} in {adapter.path} cannot be merged: {read.unmeasured[name]}")
+    return replaced
+
+
+def _replace(parameters: dict[str, nn.Parameter], name: str, tensor: Tensor, adapter: Inspection) -> str:
+    parameter = parameters.get(name)
+    if parameter is None:
+        raise CheckpointError(
+            f"{adapter.path} replaces {quoted(name)}, which the model does not have; name its own base"
+        )
+    if parameter.shape != tensor.shape:
+        raise CheckpointError(
+            f"{quoted(name)} in {adapter.path} has the shape {list(tensor.shape)}, where the model has "
+            f"{list(parameter.shape)}; the adapter is for another base or another number of labels"
+        )
+    parameter.data.copy_(tensor)
+    return name
+
+
+class _ModelWeights:
+    """The base as ``read_adapter`` wants it, but out of the model in memory, whose names are the ones PEFT used."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter], inspection: Inspection) -> None:
+        self._parameters, self.inspection = parameters, inspection
+
+    def names(self) -> Iterable[str]:
+        return list(self._parameters)
+
+    def info(self, name: str) -> Tensor:
+        return self._parameters[name]
+
+    def read(self, name: str) -> Tensor:
+        return self._parameters[name].detach()

@@ -1,0 +1,184 @@
+"""Copies of a suspect's config and tokenizer that carry what the arithmetic needs, and nothing else.
+
+transformers never sees the suspect's directory: it is handed a config object built from allow-listed fields, and a
+temporary directory of tokenizer files written anew from what preflight parsed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rora_cli.checkpoints.header import quoted
+from rora_cli.checkpoints.preflight import TOKENIZER_FILES, Inspection, dumps
+from rora_cli.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+#: Fields that every config class has but that must not come from a suspect: they choose files, code or precision.
+_NEVER = frozenset({
+    "transformers_version", "transformers_weights", "architectures", "dtype", "torch_dtype", "output_hidden_states",
+    "output_attentions", "return_dict", "auto_map", "quantization_config", "compression_config", "distributed_config",
+    "fusion_config", "layer_overrides", "name_or_path", "_name_or_path", "gradient_checkpointing", "use_kernels",
+    "tokenizer_class", "adapter_kwargs", "task_specific_params", "pruned_heads",
+})  # fmt: skip
+#: Older names of fields that transformers still reads, and translates itself.
+_LEGACY = frozenset({
+    "rope_theta", "rope_scaling", "position_embedding_type", "num_labels", "summary_type", "summary_use_proj",
+    "summary_activation", "summary_proj_to_labels", "summary_first_dropout",
+})  # fmt: skip
+_TOKENIZER_FIELDS = frozenset({
+    "add_bos_token", "add_eos_token", "add_prefix_space", "added_tokens_decoder", "additional_special_tokens",
+    "bos_token", "clean_up_tokenization_spaces", "cls_token", "do_basic_tokenize", "do_lower_case",
+    "do_subword_tokenize", "eos_token", "errors", "extra_special_tokens", "keep_accents", "legacy", "mask_token",
+    "model_input_names", "model_max_length", "never_split", "pad_token", "pad_token_id", "padding_side",
+    "remove_space", "sep_token", "split_special_tokens", "strip_accents", "tokenize_chinese_chars", "tokenizer_class", "truncation_side",
+    "trim_offsets", "unk_token", "use_default_system_prompt", "word_tokenizer_type", "backend", "is_local",
+})  # fmt: skip
+_SECRET_VARIABLES = (
+    "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN", "GITHUB_TOKEN",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy",
+)  # fmt: skip
+
+
+def model_config(inspection: Inspection, labels: tuple[str, ...] | int | None = None) -> tuple[PreTrainedConfig, type]:
+    """The config object and the sequence-classification class for it, from transformers' own code.
+
+    Fields are kept where the config class declares them. ``labels`` are names that replace the suspect's (a new head),
+    or a number that does so where the suspect names another number of labels (an adapter that brings its own head).
+
+    Raises:
+        CheckpointError: an architecture that transformers has no sequence classifier for, or values it refuses.
+    """
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSES
+
+    document = inspection.config or {}
+    if document.get("quantization_config") is not None:
+        raise CheckpointError(
+            f"{inspection.path} is quantised, so it cannot be run or merged exactly; use the original"
+        )
+    family = document.get("model_type")
+    if family not in CLASSES or family not in CONFIG_MAPPING:
+        raise CheckpointError(
+            f"config.json names the model type {quoted(str(family), 60)}, which transformers has no classifier for"
+        )
+    config_class = CONFIG_MAPPING[family]
+    fields = {f.name for f in dataclasses.fields(config_class)} | set(config_class.attribute_map) | _LEGACY
+    kept = {key: value for key, value in document.items() if key in fields - _NEVER}
+    if isinstance(labels, int) and labels != _label_count(kept):
+        labels = tuple(f"LABEL_{i}" for i in range(labels))
+    if isinstance(labels, tuple):
+        kept.pop("num_labels", None)
+        kept["id2label"] = {str(i): name for i, name in enumerate(labels)}
+        kept["label2id"] = {name: i for i, name in enumerate(labels)}
+    try:
+        config = config_class.from_dict(kept)
+        model_class = _class_from_transformers(CLASSES[family])
+    except (ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise CheckpointError(f"config.json is refused by transformers: {_first_line(error)}") from error
+    return config, model_class
+
+
+def label_names(config: PreTrainedConfig) -> tuple[str, ...]:
+    """Label names in the order of the logits."""
+    return tuple(str(config.id2label[i]) for i in range(config.num_labels))
+
+
+def tokenizer(inspection: Inspection, config: PreTrainedConfig, scratch: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer, loaded from a sanitised copy that is written into ``scratch``.
+
+    Raises:
+        CheckpointError: no tokenizer files, a class that is not transformers' own, or files it cannot read.
+    """
+    from transformers import AutoTokenizer
+
+    present = [name for name in TOKENIZER_FILES if name in inspection.files]
+    if not {"tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
+            "sentencepiece.bpe.model", "spm.model"}.intersection(present):  # fmt: skip
+        raise CheckpointError(f"{inspection.path} has no tokenizer (tokenizer.json or a vocabulary file); add it")
+    settings = inspection.documents.get("tokenizer_config.json") or {}
+    kept = {key: value for key, value in settings.items() if key in _TOKENIZER_FIELDS}
+    _require_known_class(kept.get("tokenizer_class"))
+    for name in present:
+        if name == "tokenizer_config.json":
+            (scratch / name).write_text(dumps(kept))
+        elif name in inspection.documents:
+            (scratch / name).write_text(dumps(inspection.documents[name]))
+        else:
+            (scratch / name).write_bytes(inspection.files[name].path.read_bytes())
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(scratch), config=config, trust_remote_code=False, local_files_only=True
+        )
+    except Exception as error:  # tokenizers raises bare Exception
+        raise CheckpointError(f"the tokenizer of {inspection.path} cannot be read: {_first_line(error)}") from error
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """No question can be asked (stdin is empty), no token or proxy is in reach, and transformers stays offline."""
+    saved = {name: os.environ.pop(name) for name in _SECRET_VARIABLES if name in os.environ}
+    offline = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    stdin = sys.stdin
+    with Path(os.devnull).open() as nothing:
+        sys.stdin = nothing
+        try:
+            yield
+        finally:
+            sys.stdin = stdin
+            os.environ.update(saved)
+            os.environ.pop("HF_HUB_OFFLINE")
+            if offline is not None:
+                os.environ["HF_HUB_OFFLINE"] = offline
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without its bars and load reports: what they say, rora says itself."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _label_count(fields: Mapping[str, Any]) -> int:
+    names = fields.get("id2label")
+    return len(names) if isinstance(names, dict) else int(fields.get("num_labels", 2))  # transformers' own default
+
+
+def _require_known_class(name: Any) -> None:
+    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+
+    generic = {"TokenizersBackend", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "SentencePieceBackend"}
+    known = {str(value).removesuffix("Fast") for value in TOKENIZER_MAPPING_NAMES.values() if value} | generic
+    if name is not None and name not in generic and str(name).removesuffix("Fast") not in known:
+        raise CheckpointError(
+            f"tokenizer_config.json names the class {quoted(str(name), 60)}, which transformers has not"
+        )
+
+
+def _class_from_transformers(name: str) -> type:
+    import transformers
+
+    return getattr(transformers, name)
+
+
+def _first_line(error: BaseException) -> str:
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ascii(text[:300])[1:-1]
