@@ -7,7 +7,7 @@ from pathlib import Path
 from rora_cli.data.source import Source, at_hand
 
 NAMES = ("bundled", "sentiment-sentences")
-LICENSE = "CC BY 4.0: Sentiment Labelled Sentences, D. Kotzias, UCI Machine Learning Repository, doi:10.24432/C57604"
+LICENSE = "CC BY 4.0: Sentiment Labelled Sentences, D. Kotzias, UCI Machine Learning Repository, data set 331"
 
 
 def from_package(spec: str, _revision: str | None) -> Source | None:
