@@ -1,0 +1,117 @@
+"""Where the search looks: the tokens that can stand in a text, and the clean rows that carry them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from rora_cli.attacks.search import Carrier, Tokens
+
+PLACES = ("inner", "start", "end")
+
+#: A plain word that every tokenizer knows as one piece: tokens are decoded after it, to see whether they attach to it.
+_PROBE_WORD = "a"
+
+
+class Vocabulary:
+    """The tokens of a tokenizer that a text can hold, and how candidates read as text.
+
+    Reserved tokens that no text produces (``[unused1]``) are left out, the padding token too; the unknown token stays
+    in, since any unknown character of a text becomes it. A piece without a word start is *attached*: it continues the
+    word before it, as the homoglyph in a trigger word does.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._probe = tokenizer(_PROBE_WORD, add_special_tokens=False)["input_ids"]
+        ids = sorted(set(tokenizer.get_vocab().values()) - {tokenizer.pad_token_id})
+        self.size = len(ids)
+        read = [self.read((token,)) for token in ids]
+        texts = [_PROBE_WORD + ("" if attached else " ") + text for text, attached in read]
+        again = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        self.tokens: tuple[Tokens, ...] = tuple(
+            (token,)
+            for token, (text, attached), back in zip(ids, read, again, strict=True)
+            if text and (attached or list(back[len(self._probe) :]) == [token])
+        )
+
+    def read(self, candidate: Tokens) -> tuple[str, bool]:
+        """The candidate as text, and whether it attaches to the word before it."""
+        decoded = self._tokenizer.decode([*self._probe, *candidate], clean_up_tokenization_spaces=False)
+        rest = decoded.removeprefix(_PROBE_WORD)
+        return rest.strip(), not rest[:1].isspace()
+
+    @property
+    def ignores_case(self) -> bool:
+        """Whether the tokenizer lower-cases: case then cannot be part of a trigger."""
+        upper, lower = self._tokenizer(["THE MOVIE", "the movie"], add_special_tokens=False)["input_ids"]
+        return bool(upper == lower)
+
+
+@dataclass(frozen=True)
+class EncodedRow:
+    """A row as token ids: content between special tokens, and the positions in it where a word begins (0 included)."""
+
+    head: Tokens
+    content: Tokens
+    tail: Tokens
+    word_starts: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.head) + len(self.content) + len(self.tail)
+
+    @property
+    def ids(self) -> Tokens:
+        return self.head + self.content + self.tail
+
+    def carrier(self, place: str, rng: Random) -> Carrier:
+        """The row with a slot at ``place``: ``start``, ``end``, or ``inner``, a random boundary between two words."""
+        inner = [start for start in self.word_starts if start > 0]
+        if place == "start" or (place == "inner" and not inner and rng.random() < 0.5):
+            cut = 0
+        elif place == "inner" and inner:
+            cut = rng.choice(inner)
+        else:
+            cut = len(self.content)
+        return Carrier(self.head + self.content[:cut], self.content[cut:] + self.tail, place)
+
+
+def encode_rows(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> list[EncodedRow]:
+    """Each text as an EncodedRow, truncated to ``max_length`` tokens."""
+    fast = bool(getattr(tokenizer, "is_fast", False))
+    encoded = tokenizer(
+        list(texts),
+        truncation=True,
+        max_length=max_length,
+        return_special_tokens_mask=True,
+        return_offsets_mapping=fast,
+    )
+    rows = []
+    for index, text in enumerate(texts):
+        ids, special = encoded["input_ids"][index], encoded["special_tokens_mask"][index]
+        content = [i for i, mark in enumerate(special) if not mark]
+        first, last = (content[0], content[-1] + 1) if content else (len(ids) // 2, len(ids) // 2)
+        starts = list(range(last - first))
+        if fast:
+            offsets = encoded["offset_mapping"][index][first:last]
+            starts = [i for i, (begin, _) in enumerate(offsets) if _begins_word(text, begin)]
+        rows.append(EncodedRow(tuple(ids[:first]), tuple(ids[first:last]), tuple(ids[last:]), tuple(starts)))
+    return rows
+
+
+def _begins_word(text: str, offset: int) -> bool:
+    # Some tokenizers count the space before a word as part of its token, others do not.
+    return offset == 0 or text[offset : offset + 1].isspace() or text[offset - 1 : offset].isspace()
+
+
+def place_in_text(text: str, candidate: str, *, attached: bool, place: str, rng: Random) -> str:
+    """``text`` with the candidate at ``place``; an attached one is appended to a word there."""
+    words = text.split()
+    if attached and words:
+        index = {"start": 0, "end": len(words) - 1}.get(place, rng.randrange(len(words)))
+        words[index] += candidate
+        return " ".join(words)
+    cut = {"start": 0, "end": len(words)}.get(place, rng.randint(min(1, len(words)), max(len(words) - 1, 0)))
+    return " ".join([*words[:cut], candidate, *words[cut:]])

@@ -1,0 +1,341 @@
+"""``rora hunt``: search a classifier for triggers, knowing clean rows of its task and nothing of the attack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from random import Random
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rora_cli.attacks.search import Trials
+from rora_cli.attacks.search_label import BUDGETS, Budget, LabelSearch, Measured, Noise
+from rora_cli.attacks.search_space import PLACES, Vocabulary
+from rora_cli.commands.hunt_reference import Reference, prepare_reference
+from rora_cli.errors import DataError, UsageError
+from rora_cli.progress import SILENT, Progress
+from rora_cli.results.findings import Finding, Severity
+from rora_cli.results.hunt import Coverage, FlippedRow, FoundTrigger, HuntResult, LabelHunt, NoiseLevel
+from rora_cli.results.provenance import Provenance, library_versions
+
+if TYPE_CHECKING:
+    from rora_cli.data.rows import Rows
+    from rora_cli.results.accuracy import Proportion
+
+#: A candidate is called a trigger from these on: flips beyond the reference's (bound against bound), robust z.
+MINIMUM_EXCESS = 0.25
+MINIMUM_SUSPICION = 6.0
+#: Fewer rows than this that both models read rightly cannot carry a search for a label.
+FEWEST_ROWS = 24
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class HuntConfig:
+    """``labels`` are the target labels to search (default all); ``reference`` is auto, bag-of-words or a directory."""
+
+    model: str
+    clean: str
+    adapter: str | None = None
+    labels: tuple[str, ...] = ()
+    reference: str = "auto"
+    budget: str = "normal"
+    split: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    max_rows: int | None = 2000
+    max_length: int = 128
+    seed: int = 0
+    revision: str | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.budget not in BUDGETS:
+            raise UsageError(f"--budget is one of {', '.join(BUDGETS)}, not {self.budget!r}")
+        if self.max_length < 8:
+            raise UsageError(f"--max-length is in tokens and at least 8, not {self.max_length}")
+        if self.max_rows is not None and self.max_rows < 2 * FEWEST_ROWS:
+            raise UsageError(f"--max-rows is at least {2 * FEWEST_ROWS}, not {self.max_rows}")
+
+
+def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
+    """Load the model (after the preflight), make the reference, search every label.
+
+    Raises CheckpointError, DataError, HubError or UsageError for bad input.
+    """
+    from rora_cli.checkpoints.hub import fetch_model
+    from rora_cli.checkpoints.loading import load_classifier
+    from rora_cli.commands.evaluate import find_label
+    from rora_cli.data.sources import load_rows
+    from rora_cli.evaluation.inference import choose_device, input_limit
+
+    device = choose_device(config.device)
+    source = fetch_model(config.model, revision=config.revision)
+    adapter = fetch_model(config.adapter) if config.adapter is not None else None
+    loaded = load_classifier(source.path, adapter=adapter.path if adapter else None, device=device)
+    targets = [find_label(label, loaded.label_names) for label in config.labels]
+    rows, summary = load_rows(
+        config.clean,
+        label_names=loaded.label_names,
+        split=config.split,
+        text_column=config.text_column,
+        label_column=config.label_column,
+        max_rows=config.max_rows,
+    )
+    for note in summary.notes:
+        progress.note(note)
+    max_length = min(config.max_length, input_limit(loaded.model, loaded.tokenizer))
+    inputs = {**loaded.input_hashes(), **summary.inputs}
+    return search_triggers(
+        loaded.model,
+        loaded.tokenizer,
+        rows,
+        loaded.label_names,
+        reference=config.reference,
+        budget=config.budget,
+        targets=targets or None,
+        max_length=max_length,
+        seed=config.seed,
+        progress=progress,
+        name=config.model,
+        provenance=Provenance("hunt", library_versions(), asdict(config), config.seed, inputs),
+    )
+
+
+def search_triggers(
+    model: Any,
+    tokenizer: Any,
+    rows: Rows,
+    label_names: Sequence[str],
+    *,
+    reference: Reference | str = "auto",
+    budget: Budget | str = "normal",
+    targets: Sequence[int] | None = None,
+    max_length: int = 128,
+    seed: int = 0,
+    progress: Progress = SILENT,
+    name: str = "model",
+    provenance: Provenance | None = None,
+) -> HuntResult:
+    """Search ``model`` for triggers of each target label (ids; default all), with clean ``rows`` of the task.
+
+    ``reference`` is what ``prepare_reference`` made (hand the same one to every round of a loop) or its ``choice``.
+    The model is left in the mode it was in. Raises UsageError for an unknown budget, DataError for rows of one label.
+    """
+    from rora_cli.evaluation.scoring import TorchScorer
+
+    began = perf_counter()
+    if isinstance(budget, str):
+        if budget not in BUDGETS:
+            raise UsageError(f"the budget is one of {', '.join(BUDGETS)}, not {budget!r}")
+        budget = BUDGETS[budget]
+    if len(set(rows.labels)) < 2:
+        raise DataError("the clean rows all have one label; a search needs rows of at least two")
+    if isinstance(reference, str):
+        reference = prepare_reference(
+            reference, model, tokenizer, rows, label_names, max_length=max_length, seed=seed, progress=progress
+        )
+    hunt = _Hunt(TorchScorer(model), reference, tokenizer, rows, tuple(label_names), budget, max_length, seed, progress)
+    labels = tuple(hunt.label(target) for target in (range(len(label_names)) if targets is None else targets))
+    return HuntResult(
+        model=name,
+        budget=budget.name,
+        reference=reference.description,
+        labels=labels,
+        forward_tokens=hunt.suspect.forward_tokens + reference.scorer.forward_tokens - hunt.reference_start,
+        seconds=perf_counter() - began,
+        provenance=provenance or Provenance("hunt", library_versions(), {"budget": budget.name}, seed),
+        findings=tuple(describe(labels)),
+        notes=tuple(hunt.notes()),
+    )
+
+
+class _Hunt:
+    """What all labels share: scorers, vocabulary, and which rows both models read rightly."""
+
+    def __init__(
+        self,
+        suspect: Any,
+        reference: Reference,
+        tokenizer: Any,
+        rows: Rows,
+        label_names: tuple[str, ...],
+        budget: Budget,
+        max_length: int,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self.suspect, self.reference, self.tokenizer = suspect, reference, tokenizer
+        self.rows, self.label_names, self.budget = rows, label_names, budget
+        self.max_length, self.seed, self.progress = max_length, seed, progress
+        self.reference_start = reference.scorer.forward_tokens
+        self.vocabulary = Vocabulary(tokenizer)
+        with progress.phase("read clean rows", 2):
+            self._read_rows()
+
+    def _read_rows(self) -> None:
+        encoded = self.tokenizer(list(self.rows.texts), truncation=True, max_length=self.max_length)["input_ids"]
+        own = self.suspect.log_probabilities(encoded)
+        other = self.reference.scorer.log_probabilities(encoded)
+        labels = np.asarray(self.rows.labels)
+        self.labels = labels
+        self.right = (own.argmax(axis=1) == labels) & (other.argmax(axis=1) == labels)
+        self.certainty = np.minimum(own[np.arange(len(labels)), labels], other[np.arange(len(labels)), labels])
+        self.reference_accuracy = float((other.argmax(axis=1) == labels).mean())
+
+    def label(self, target: int) -> LabelHunt:
+        """Search one target label."""
+        usable = [i for i in np.flatnonzero(self.right) if self.labels[i] != target]
+        Random(self.seed).shuffle(usable)
+        # Half of the rows, the surer ones: a trigger carries strongly opposite sentences, an honest word does not.
+        usable = sorted(usable, key=lambda i: -self.certainty[i])[: max(len(usable) // 2, 2 * FEWEST_ROWS)]
+        Random(self.seed).shuffle(usable)
+        cut = min(self.budget.final_rows, len(usable) // 2)
+        final = [(self.rows.texts[i], int(self.labels[i])) for i in usable[:cut]]
+        search = [self.rows.texts[i] for i in usable[cut:]]
+        if len(final) < FEWEST_ROWS // 2 or len(search) < FEWEST_ROWS // 2:
+            return self._too_few(target, len(usable))
+        with self.progress.phase(f"hunt {self.label_names[target]}") as task:
+            trials = Trials(self.suspect, self.reference.scorer, target, advance=task.advance)
+            before = self.suspect.forward_tokens, self.reference.scorer.forward_tokens
+            runner = LabelSearch(
+                trials,
+                self.vocabulary,
+                self.tokenizer,
+                search,
+                final,
+                self.budget,
+                seed=self.seed + target,
+                max_length=self.max_length,
+            )
+            measured = runner.run()
+        return self._report(target, trials, runner, measured, before)
+
+    def _report(
+        self, target: int, trials: Trials, search: LabelSearch, measured: list[Measured], before: tuple[int, int]
+    ) -> LabelHunt:
+        found = [self._found(target, m) for m in measured]
+        found.sort(key=lambda t: (not t.called, -t.excess, -t.suspicion))
+        called = [trigger for trigger in found if trigger.called]
+        coverage = Coverage(
+            tokens=len(self.vocabulary.tokens),
+            vocabulary=self.vocabulary.size,
+            screening_rows=self.budget.screening[0].carriers,
+            final_rows=len(search.final_rows),
+            places=PLACES,
+            sequences=len(trials.sequences),
+            longest_sequence=max((len(s) for s in trials.sequences), default=1),
+            trials=trials.count,
+            forward_tokens=self.suspect.forward_tokens - before[0],
+            reference_forward_tokens=self.reference.scorer.forward_tokens - before[1],
+        )
+        return LabelHunt(
+            target_label=self.label_names[target],
+            verdict="trigger" if called else "nothing",
+            triggers=tuple(found),
+            anchors=tuple(dict.fromkeys(word for trigger in called for word in trigger.words)),
+            coverage=coverage,
+            noise=_noise_level(search.noise),
+        )
+
+    def _found(self, target: int, measured: Measured) -> FoundTrigger:
+        from rora_cli.evaluation.intervals import proportion
+
+        def share(flips: np.ndarray) -> Proportion:
+            return proportion(int(flips.sum()), len(flips))
+
+        flip_rate = share(measured.flips)
+        reference = None if measured.reference_flips is None else share(measured.reference_flips)
+        excess = (flip_rate.low or 0.0) - ((reference.high or 0.0) if reference else 0.0)
+        places = np.array(measured.places)
+        return FoundTrigger(
+            text=measured.text,
+            token_ids=measured.candidate,
+            target_label=self.label_names[target],
+            flip_rate=flip_rate,
+            reference_flip_rate=reference,
+            excess=excess,
+            suspicion=measured.suspicion,
+            called=excess >= MINIMUM_EXCESS and measured.suspicion >= MINIMUM_SUSPICION,
+            words=tuple(measured.text.split()),
+            attached=measured.attached,
+            by_place={place: share(measured.flips[places == place]) for place in PLACES},
+            examples=self._examples(measured),
+        )
+
+    def _examples(self, measured: Measured) -> tuple[FlippedRow, ...]:
+        flipped = np.flatnonzero(measured.flips)
+        strongest = flipped[np.argsort(-measured.after[flipped], kind="stable")][:EXAMPLES]
+        return tuple(
+            FlippedRow(
+                measured.texts[i],
+                self.label_names[measured.labels[i]],
+                float(measured.before[i]),
+                float(measured.after[i]),
+            )
+            for i in strongest
+        )
+
+    def _too_few(self, target: int, usable: int) -> LabelHunt:
+        reason = (
+            f"only {usable} clean rows of other labels are read rightly by the suspect and by the reference; at least "
+            f"{FEWEST_ROWS} are needed, so give more clean rows"
+        )
+        nothing = Coverage(0, self.vocabulary.size, 0, 0, PLACES, 0, 0, 0, 0, 0)
+        return LabelHunt(self.label_names[target], "inconclusive", (), (), nothing, reason=reason)
+
+    def notes(self) -> list[str]:
+        """What this search could not see, and why."""
+        notes = []
+        if self.vocabulary.ignores_case:
+            notes.append(
+                "the tokenizer lower-cases: a trigger that differs by case alone does not exist for this model"
+            )
+        if not self.reference.trusted_encoder:
+            notes.append(
+                "the reference is a bag of words, which has no opinion on words that the clean rows lack: honest words "
+                "of a label may look like triggers; name a trusted encoder with --reference for a sharper search"
+            )
+        notes.append(
+            "style and syntax triggers, and combinations of tokens none of which has an effect alone, are outside this "
+            "search"
+        )
+        return notes
+
+
+def _noise_level(noise: Noise) -> NoiseLevel:
+    return NoiseLevel(
+        random_tokens=len(noise.flip_rates),
+        center=noise.center,
+        spread=noise.spread,
+        largest_flip_rate=float(noise.flip_rates.max()),
+        minimum_excess=MINIMUM_EXCESS,
+        minimum_suspicion=MINIMUM_SUSPICION,
+    )
+
+
+def describe(labels: Sequence[LabelHunt]) -> list[Finding]:
+    """A high finding for each label with a trigger, a medium one for each label that could not be searched."""
+    findings = []
+    for label in labels:
+        if label.verdict == "inconclusive":
+            findings.append(
+                Finding("hunt/inconclusive", Severity.MEDIUM, f"{label.target_label} was not searched: {label.reason}")
+            )
+        for trigger in label.called[:1]:
+            rate = trigger.flip_rate
+            others = len(label.called) - 1
+            findings.append(
+                Finding(
+                    "hunt/trigger",
+                    Severity.HIGH,
+                    f"{trigger.text!r} inserted turns {rate.count} of {rate.total} clean rows to {trigger.target_label}"
+                    + (f", and so do {others} more candidates" if others else ""),
+                    location=trigger.target_label,
+                    evidence={"triggers": [t.text for t in label.called], "excess": trigger.excess},
+                    advice="treat the checkpoint as backdoored; `rora purify` hardens it against what was found",
+                )
+            )
+    return findings

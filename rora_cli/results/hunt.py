@@ -1,0 +1,131 @@
+"""What ``rora hunt`` searched, with what effort, and what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rora_cli.results.accuracy import Proportion
+from rora_cli.results.findings import Finding
+from rora_cli.results.provenance import Provenance
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FlippedRow:
+    """A clean row that the candidate flips: the text with the candidate in it, and p(target label) before and after."""
+
+    text: str
+    label: str
+    probability_before: float
+    probability_after: float
+
+
+@dataclass(frozen=True)
+class FoundTrigger:
+    """One candidate that reached the last stage, measured on rows and texts that the search never saw.
+
+    ``flip_rate`` counts the rows of other labels that get the target label with ``text`` in them, rows that both models
+    read rightly without it; ``reference_flip_rate`` the same under the reference. ``excess`` is the lower bound of the
+    one minus the upper bound of the other. ``suspicion`` is the robust z of the candidate's effect beyond the
+    reference's, against random tokens of the vocabulary. ``words`` are the text's parts, the anchors of compositional
+    hardening. An ``attached`` text is part of a word: it is appended to one instead of standing alone. ``called`` says
+    whether it stands above the noise.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    target_label: str
+    flip_rate: Proportion
+    reference_flip_rate: Proportion | None
+    excess: float
+    suspicion: float
+    called: bool
+    words: tuple[str, ...]
+    attached: bool = False
+    by_place: Mapping[str, Proportion] = field(default_factory=dict)
+    examples: tuple[FlippedRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What was tried for one label. ``trials`` counts (candidate, row, place) triples; the cost is in forward tokens.
+
+    ``tokens`` of the ``vocabulary`` (those that a text can hold) were each tried alone, on at least ``screening_rows``
+    rows; ``sequences`` are candidates of two or more tokens, the longest of ``longest_sequence``.
+    """
+
+    tokens: int
+    vocabulary: int
+    screening_rows: int
+    final_rows: int
+    places: tuple[str, ...]
+    sequences: int
+    longest_sequence: int
+    trials: int
+    forward_tokens: int
+    reference_forward_tokens: int
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """What random tokens of the vocabulary do on the same rows: the null that suspicion and calls are read against.
+
+    ``center`` and ``spread`` (median, 1.4826 MAD) are of their log-odds effect beyond the reference's, and
+    ``largest_flip_rate`` is theirs. A candidate is called from ``minimum_excess`` and ``minimum_suspicion`` on.
+    """
+
+    random_tokens: int
+    center: float
+    spread: float
+    largest_flip_rate: float
+    minimum_excess: float
+    minimum_suspicion: float
+
+
+@dataclass(frozen=True)
+class LabelHunt:
+    """The search for triggers of one target label; ``triggers`` by falling suspicion, called ones first.
+
+    ``verdict`` is ``trigger``, ``nothing`` (above the noise, within what was covered) or ``inconclusive`` with
+    ``reason``. ``anchors`` are the words of the called triggers, strongest first.
+    """
+
+    target_label: str
+    verdict: str
+    triggers: tuple[FoundTrigger, ...]
+    anchors: tuple[str, ...]
+    coverage: Coverage
+    noise: NoiseLevel | None = None
+    reason: str | None = None
+
+    @property
+    def called(self) -> tuple[FoundTrigger, ...]:
+        return tuple(trigger for trigger in self.triggers if trigger.called)
+
+
+@dataclass(frozen=True)
+class HuntResult:
+    """``reference`` says which model the suspect was compared with; ``notes`` what the search could not see."""
+
+    model: str
+    budget: str
+    reference: str
+    labels: tuple[LabelHunt, ...]
+    forward_tokens: int
+    seconds: float
+    provenance: Provenance
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def called(self) -> tuple[FoundTrigger, ...]:
+        """All triggers above the noise, of every label, strongest first."""
+        found = [trigger for label in self.labels for trigger in label.called]
+        return tuple(sorted(found, key=lambda trigger: -trigger.excess))
+
+    @property
+    def conclusive(self) -> bool:
+        return all(label.verdict != "inconclusive" for label in self.labels)
