@@ -9,10 +9,8 @@ import typer
 #: Command name -> module in this room. Each module has ``command``, the function that typer wraps.
 COMMANDS = {
     "purify": "purify",
-    "diagnose": "diagnose",
-    "eval-asr": "eval_asr",
-    "rescale": "rescale",
-    "poison": "poison",
+    "check": "check",
+    "verify": "verify",
 }
 
 

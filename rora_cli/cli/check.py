@@ -1,0 +1,44 @@
+"""``rora check``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rora_cli.cli import delivery, options
+
+
+def command(
+    paths: Annotated[
+        list[str], typer.Argument(help="Model or adapter directories, or single adapter files.", metavar="PATH...")
+    ],
+    fail_on: Annotated[
+        str, typer.Option("--fail-on", help="Lowest severity that gives exit code 1: none, low, medium or high.")
+    ] = "medium",
+    role: Annotated[
+        str, typer.Option("--role", help="What the paths are: auto (by their files), model or adapter.")
+    ] = "auto",
+    format: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report here instead of stdout.")
+    ] = None,
+    quiet: options.QUIET = False,
+) -> None:
+    """Inspect checkpoints without loading them: files, JSON, safetensors headers.
+
+    Nothing is run, unpickled, followed out of the directory or fetched. The findings are about what the checkpoint
+    is, not about how the model behaves.
+
+    Exit codes: 0 none, 1 findings at or above --fail-on, 2 no such checkpoint, 3 something could not be analysed.
+    """
+    from rora_cli.cli.console import make_progress
+    from rora_cli.commands import check
+    from rora_cli.reports.terminal import check as report
+
+    config = check.CheckConfig(paths=tuple(paths), fail_on=fail_on, role=role)  # type: ignore[arg-type]
+    delivery.require_format(format)
+    result = check.run(config, make_progress(quiet))
+    delivery.deliver(result, format=format, text=lambda: report.render(result, **options.terminal()), output=output)
+    raise typer.Exit(check.exit_code(result, fail_on))

@@ -1,0 +1,242 @@
+"""``rora purify``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rora_cli.cli import options
+from rora_cli.errors import ExitCode, UsageError
+
+_DATA, _TRAIN, _RORA = "Clean data", "Training", "RoRA (arXiv:2601.06305)"
+_ADAPTER, _SEARCH, _RUN, _OUT = "Adapter", "Search and verdict", "Where it runs", "Output"
+
+VERDICT_CODES = {
+    "pass": ExitCode.OK,
+    "not assessed": ExitCode.OK,
+    "fail": ExitCode.FINDINGS,
+    "inconclusive": ExitCode.INCONCLUSIVE,
+}
+
+
+def command(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="The suspect: a directory, or a hub id.", metavar="MODEL")],
+    clean: Annotated[
+        str,
+        typer.Option(
+            "--clean",
+            metavar="DATA",
+            help="Clean rows: [bold]bundled[/], sst2, ag_news, ..., a hub id (owner/name or owner/name:config), a file or directory.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Directory to write.  [default: <MODEL>-rora]", rich_help_panel=_OUT),
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            help="[bold]default[/]: search, harden, search again. [bold]paper[/]: RoRA to the letter. [bold]lora[/], [bold]full[/]: controls.",
+        ),
+    ] = "default",
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", metavar="ADAPTER", help="A suspect adapter on MODEL, its base.")
+    ] = None,
+    revision: options.REVISION = None,
+    config: options.CONFIG = None,
+    seed: options.SEED = 0,
+    quiet: options.QUIET = False,
+    text_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Column of the text.  [default: by convention]", rich_help_panel=_DATA),
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Column of the label.  [default: by convention]", rich_help_panel=_DATA),
+    ] = None,
+    label_map: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DATA=MODEL", help="A label of the data and the model's name for it.", rich_help_panel=_DATA),
+    ] = None,
+    data_revision: Annotated[
+        str | None, typer.Option(metavar="REV", help="Branch, tag or commit of a hub data set.", rich_help_panel=_DATA)
+    ] = None,
+    dev_fraction: Annotated[
+        float, typer.Option(help="Share of train held out where the data has no such split.", rich_help_panel=_DATA)
+    ] = 0.2,
+    max_train_rows: Annotated[
+        int | None, typer.Option(min=1, help="Train on a seeded, stratified sample.", rich_help_panel=_DATA)
+    ] = None,
+    max_held_out_rows: Annotated[
+        int | None, typer.Option(min=1, help="Measure on a seeded, stratified sample.", rich_help_panel=_DATA)
+    ] = 2000,
+    cl: Annotated[
+        float | None,
+        typer.Option(
+            help="Cl: drop probability on the frozen branch's output, in training. Paper .1; grid .05 .1 .15 .2 .3.",
+            rich_help_panel=_RORA,
+        ),
+    ] = None,
+    tr: Annotated[
+        float | None,
+        typer.Option(help="Tr: strength of the subspace penalty (Eq. 10, 11). Paper 10; grid 1 5 10 15 20.", rich_help_panel=_RORA),
+    ] = None,
+    tr_k: Annotated[
+        int | None,
+        typer.Option(help="Tr: singular directions of W that are kept clear; below min(d).  [default: 32]", rich_help_panel=_RORA),
+    ] = None,
+    tr_reduction: Annotated[
+        str | None, typer.Option(help="Tr: mean or sum over the adapted modules.  [default: mean]", rich_help_panel=_RORA)
+    ] = None,
+    pt: Annotated[
+        float | None,
+        typer.Option(help="Pt: share of Eq. 12's factor that the trained update is scaled by; 0 is off. Paper 1.", rich_help_panel=_RORA),
+    ] = None,
+    pt_layers: Annotated[
+        str | None,
+        typer.Option(help="Pt: topN, all, or block numbers such as 0,2,9-11.  [default: top3]", rich_help_panel=_RORA),
+    ] = None,
+    pt_cap: Annotated[
+        float | None,
+        typer.Option(help="Pt: largest factor; inf for none.  [default: 10; recipe paper: none]", rich_help_panel=_RORA),
+    ] = None,
+    pt_guard: Annotated[
+        bool | None,
+        typer.Option(
+            "--pt-guard/--no-pt-guard",
+            help="Pt: halve the strength while clean accuracy falls too far.  [default: on; recipe paper: off]",
+            rich_help_panel=_RORA,
+        ),
+    ] = None,
+    max_accuracy_drop: Annotated[
+        float,
+        typer.Option(
+            metavar="POINTS",
+            help="Clean accuracy that may be lost, in points; twice that for one class. More fails the run.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = 1.0,
+    trigger: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="A trigger that you know of, to be trained away as well.", rich_help_panel=_SEARCH),
+    ] = None,
+    max_rounds: Annotated[
+        int | None, typer.Option(min=1, help="Rounds of search and training.  [default: 3]", rich_help_panel=_SEARCH)
+    ] = None,
+    search_budget: Annotated[
+        str, typer.Option(help="How thoroughly triggers are searched for: fast, normal, thorough.", rich_help_panel=_SEARCH)
+    ] = "normal",
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A trusted pretrained encoder, or a clean classifier, that honest words are told from triggers by.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="lora, rslora, dora, pissa or olora.  [default: lora]", rich_help_panel=_ADAPTER)
+    ] = None,
+    rank: Annotated[int | None, typer.Option("--rank", "-r", help="Rank.  [default: 8]", rich_help_panel=_ADAPTER)] = None,
+    alpha: Annotated[float | None, typer.Option(help="lora_alpha.  [default: 16]", rich_help_panel=_ADAPTER)] = None,
+    lora_dropout: Annotated[
+        float | None, typer.Option(help="Dropout on the adapter's input.  [default: .1]", rich_help_panel=_ADAPTER)
+    ] = None,
+    target_modules: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated names, or all-linear.  [default: query and value]", rich_help_panel=_ADAPTER),
+    ] = None,
+    freeze_head: Annotated[
+        bool, typer.Option("--freeze-head", help="Leave the classification head as it is.", rich_help_panel=_ADAPTER)
+    ] = False,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs (of each round).  [default: 3; paper and controls: 20]", rich_help_panel=_TRAIN)
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Rows of one optimizer step, over all processes.  [default: 32]", rich_help_panel=_TRAIN),
+    ] = None,
+    micro_batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Rows of one forward pass: less memory.", rich_help_panel=_TRAIN)
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", "--lr", help="[default: 5e-4; paper and lora: 2e-4; full: 5e-5]", rich_help_panel=_TRAIN),
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="[default: .01]", rich_help_panel=_TRAIN)] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="linear, cosine or constant.  [default: linear]", rich_help_panel=_TRAIN)
+    ] = None,
+    warmup_ratio: Annotated[
+        float | None, typer.Option(help="Share of the steps with a rising rate.  [default: 0]", rich_help_panel=_TRAIN)
+    ] = None,
+    max_grad_norm: Annotated[float, typer.Option(help="Gradient norm is clipped to this.", rich_help_panel=_TRAIN)] = 1.0,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens of a row.  [default: what the model takes, at most 512]", rich_help_panel=_TRAIN)
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).", rich_help_panel=_TRAIN)] = "fp32",
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory, more time.", rich_help_panel=_TRAIN)
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=_RUN)] = "auto",
+    num_processes: Annotated[
+        int, typer.Option(min=1, help="Processes on this machine, one a GPU (or CPU processes).", rich_help_panel=_RUN)
+    ] = 1,
+    accelerate_config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Run under accelerate's launcher with this config file.", rich_help_panel=_RUN),
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never reach for the network: local paths and the hub's cache only.", rich_help_panel=_RUN)
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from an interrupted run with the same options.", rich_help_panel=_RUN)
+    ] = False,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps between saved states.  [default: once an epoch]", rich_help_panel=_RUN),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace DIR, whole, if it exists.", rich_help_panel=_OUT)] = False,
+    adapter_only: Annotated[
+        bool, typer.Option("--adapter-only", help="Write no merged model.", rich_help_panel=_OUT)
+    ] = False,
+    dtype: Annotated[
+        str, typer.Option(help="Of the merged model: float32, bfloat16, float16, or auto (the suspect's).", rich_help_panel=_OUT)
+    ] = "float32",
+    format: Annotated[str, typer.Option("--format", help="text or json, on stdout.", rich_help_panel=_OUT)] = "text",
+) -> None:
+    """Cleanse a suspect classifier of a backdoor, on clean data and without knowing the trigger.
+
+    Writes a merged model, the adapter, [bold]rora-report.json[/] and a model card to DIR, whole or not at all. Exit
+    codes: 0 pass, or a recipe that does not search for triggers is done; 1 fail; 2 bad input; 3 inconclusive.
+
+    [bold]rora purify[/] suspect-model --clean sst2
+    """
+    if format not in ("text", "json"):
+        raise UsageError(f"--format {format!r} is unknown; choose text or json")
+    if accelerate_config is not None:
+        from rora_cli.cli.launching import under_accelerate
+
+        if under_accelerate(accelerate_config):
+            return
+    from rora_cli.cli.console import make_progress
+    from rora_cli.commands.purify import PurifyConfig, run
+    from rora_cli.reports.terminal import purify as report
+
+    names = set(PurifyConfig.__dataclass_fields__)
+    given: dict[str, Any] = {name: value for name, value in ctx.params.items() if name in names}
+    given |= {
+        "output": str(output) if output else None,
+        "allow_download": not offline,
+        "label_map": options.label_map(label_map or []),
+        "triggers": tuple(trigger or ()),
+        "target_modules": tuple(name.strip() for name in (target_modules or "").split(",") if name.strip()),
+        "max_accuracy_drop": max_accuracy_drop / 100,
+    }
+    result = run(PurifyConfig(**given), make_progress(quiet))
+    options.emit(result, format=format, text=lambda: report.render(result, **options.terminal()))
+    raise typer.Exit(VERDICT_CODES[result.verdict])

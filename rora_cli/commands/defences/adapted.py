@@ -1,0 +1,21 @@
+"""One adapter fine-tune with Cl, Tr and Pt as the settings say: the paper's recipe, and plain LoRA as its control."""
+
+from __future__ import annotations
+
+from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
+
+
+def cleanse(bench: Workbench) -> Cleansed:
+    model, layers = bench.attach()
+    bench.train(model, layers, stage="train")
+    bench.finish_adapter(model, layers)
+    trained = update_spectra(layers)
+    bench.rescale(model, layers, stage="rescale")
+    return Cleansed(
+        model,
+        layers,
+        bench.stages,
+        "not assessed",
+        f"the recipe {bench.config.recipe} trains without searching for a trigger: use `rora hunt` or `rora eval-asr`",
+        update_before=trained,
+    )

@@ -1,0 +1,297 @@
+"""``rora eval-asr``: attack success, its floor and control, and clean accuracy, on rows that the user names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from rora_cli.attacks.base import Attack
+from rora_cli.attacks.insertion import Insertion
+from rora_cli.attacks.registry import make_attack
+from rora_cli.attacks.triggers import POSITIONS
+from rora_cli.errors import UsageError
+from rora_cli.progress import SILENT, Progress
+from rora_cli.results.accuracy import AttackOutcome, CleanAccuracy
+from rora_cli.results.evaluate import EvaluationResult
+from rora_cli.results.findings import Finding, Severity
+from rora_cli.results.provenance import Provenance, library_versions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rora_cli.checkpoints.loading import LoadedClassifier
+    from rora_cli.data.rows import Rows
+
+#: The position of attacks that rewrite the text as a whole.
+WHOLE_TEXT = "whole text"
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What to measure. ``attacks`` are registry names, or ``name=trigger|trigger`` for triggers of your own.
+
+    Rates are fractions of 1. ``min_class_accuracy`` None means chance, 1 / number of classes. ``target_label`` is a
+    name or an id of the model's labels.
+    """
+
+    model: str
+    data: str
+    target_label: str
+    triggers: tuple[str, ...] = ()
+    attacks: tuple[str, ...] = ()
+    positions: tuple[str, ...] = ("random",)
+    seeds: tuple[int, ...] = (0,)
+    adapter: str | None = None
+    control: bool = True
+    max_attack_success_rate: float | None = None
+    min_class_accuracy: float | None = None
+    split: str | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    max_rows: int | None = None
+    max_length: int | None = None
+    revision: str | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.triggers and not self.attacks:
+            raise UsageError("there is nothing to try: give --trigger TEXT or --attack NAME (badnet, insent, ...)")
+        if not self.positions or not self.seeds:
+            raise UsageError("at least one --position and one --seed are needed")
+        for position in self.positions:
+            if position not in POSITIONS:
+                raise UsageError(f"--position is one of {', '.join(POSITIONS)}, not {position!r}")
+        for option, value in (
+            ("--max-asr", self.max_attack_success_rate),
+            ("--min-class-accuracy", self.min_class_accuracy),
+        ):
+            if value is not None and not 0 <= value <= 1:
+                raise UsageError(f"{option} is a fraction between 0 and 1 (0.1 for 10 %), not {value:g}")
+        if self.min_class_accuracy is not None and self.max_attack_success_rate is None:
+            raise UsageError("--min-class-accuracy belongs to the gate; give --max-asr as well")
+        if self.max_length is not None and self.max_length < 4:
+            raise UsageError(f"--max-length is in tokens and at least 4, not {self.max_length}")
+        self.attacks_at(self.positions[0])
+
+    def attacks_at(self, position: str) -> list[Attack]:
+        """The attacks to measure one by one at ``position``."""
+        chosen: list[Attack] = [Insertion((trigger,), position) for trigger in self.triggers]
+        for spec in self.attacks:
+            name, _, own = spec.partition("=")
+            chosen += make_attack(name, triggers=own.split("|") if own else (), position=position).variants()
+        return chosen
+
+
+def find_label(value: str, label_names: Sequence[str]) -> int:
+    """The id of a label given by name (case does not matter) or by id. Raises UsageError with the names there are."""
+    names = [name.casefold() for name in label_names]
+    if value.casefold() in names:
+        return names.index(value.casefold())
+    if value.isascii() and value.isdigit() and int(value) < len(names):
+        return int(value)
+    raise UsageError(f"the model has no label {value!r}; its labels are {', '.join(label_names)}")
+
+
+def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult:
+    """Load the model (after the preflight), measure, and judge.
+
+    Raises CheckpointError, DataError, HubError or UsageError for bad input, InconclusiveError for non-finite logits.
+    """
+    from rora_cli.checkpoints.hub import fetch_model
+    from rora_cli.checkpoints.loading import load_classifier
+    from rora_cli.data.sources import load_rows
+    from rora_cli.evaluation.gate import judge
+    from rora_cli.evaluation.inference import choose_device
+
+    device = choose_device(config.device)
+    source = fetch_model(config.model, revision=config.revision)
+    adapter = fetch_model(config.adapter) if config.adapter is not None else None
+    loaded = load_classifier(source.path, adapter=adapter.path if adapter else None, device=device)
+    target = find_label(config.target_label, loaded.label_names)
+    rows, summary = load_rows(
+        config.data,
+        label_names=loaded.label_names,
+        split=config.split,
+        text_column=config.text_column,
+        label_column=config.label_column,
+        max_rows=config.max_rows,
+    )
+    for note in summary.notes:
+        progress.note(note)
+    bench = Bench(loaded.model, loaded.tokenizer, rows, loaded.label_names, config.max_length, progress)
+    outcomes = tuple(bench.measure_all(config, target))
+    gate = None
+    if config.max_attack_success_rate is not None:
+        least = config.min_class_accuracy
+        gate = judge(
+            outcomes,
+            bench.clean_accuracy,
+            max_attack_success_rate=config.max_attack_success_rate,
+            min_class_accuracy=1 / len(loaded.label_names) if least is None else least,
+        )
+    return EvaluationResult(
+        model=config.model,
+        adapter=config.adapter,
+        label_names=tuple(loaded.label_names),
+        target_label=loaded.label_names[target],
+        max_tokens=bench.max_tokens,
+        clean_accuracy=bench.clean_accuracy,
+        outcomes=outcomes,
+        data=summary,
+        gate=gate,
+        findings=tuple(describe(outcomes, bench.clean_accuracy)),
+        provenance=Provenance(
+            command="eval-asr",
+            versions=library_versions(),
+            config=asdict(config),
+            seed=config.seeds[0],
+            inputs={**input_hashes(loaded), **summary.inputs},
+        ),
+    )
+
+
+def input_hashes(loaded: LoadedClassifier) -> dict[str, str]:
+    """sha256 of every file that was read of the model and, under ``adapter/``, of its adapter."""
+    hashes = {}
+    for inspection in loaded.inspections:
+        prefix = "adapter/" if inspection.role == "adapter" else ""
+        hashes.update({prefix + name: digest for name, digest in inspection.hashes().items()})
+    return hashes
+
+
+class Bench:
+    """A model and rows to measure attacks on; the clean predictions are made once."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        rows: Rows,
+        label_names: Sequence[str],
+        max_length: int | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
+        from rora_cli.evaluation.inference import input_limit
+
+        self.model, self.tokenizer, self.rows, self.label_names = model, tokenizer, rows, label_names
+        self.progress = progress
+        limit = input_limit(model, tokenizer)
+        if max_length is not None and max_length > limit:
+            raise UsageError(f"--max-length {max_length} is more than the {limit} tokens that the model reads")
+        self.max_tokens = max_length or limit
+
+    def _predict(self, name: str) -> Callable[[Sequence[str]], np.ndarray]:
+        from rora_cli.evaluation.inference import predict_logits
+
+        def predict(texts: Sequence[str]) -> np.ndarray:
+            with self.progress.phase(name, len(texts)) as task:
+                return predict_logits(self.model, self.tokenizer, texts, max_length=self.max_tokens, task=task)
+
+        return predict
+
+    @cached_property
+    def clean_predictions(self) -> np.ndarray:
+        """Label ids [n] of the rows as they are."""
+        predicted: np.ndarray = self._predict("clean rows")(self.rows.texts).argmax(axis=1)
+        return predicted
+
+    @cached_property
+    def clean_accuracy(self) -> CleanAccuracy:
+        from rora_cli.evaluation.accuracy import accuracy_of_predictions
+
+        return accuracy_of_predictions(self.clean_predictions, self.rows.labels, self.label_names)
+
+    @cached_property
+    def vocabulary(self) -> list[str]:
+        from rora_cli.evaluation.inference import whole_words
+
+        return whole_words(self.tokenizer)
+
+    def measure(self, attack: Attack, target_label: int, seed: int, *, is_control: bool = False) -> AttackOutcome:
+        """One attack under one seed."""
+        from rora_cli.evaluation.attack import measure_attack
+        from rora_cli.evaluation.inference import count_tokens
+
+        position = attack.position if attack.positioned else WHOLE_TEXT
+        return measure_attack(
+            self._predict(f"{'control' if is_control else attack.name}, {position}, seed {seed}"),
+            self.rows.texts,
+            self.rows.labels,
+            attack.implant,
+            target_label=target_label,
+            label_names=self.label_names,
+            name=attack.name,
+            trigger=attack.shown,
+            position=position,
+            seed=seed,
+            is_control=is_control,
+            clean_predictions=self.clean_predictions,
+            count_tokens=lambda texts: count_tokens(self.tokenizer, texts),
+            max_tokens=self.max_tokens,
+        )
+
+    def measure_all(self, config: EvaluateConfig, target_label: int) -> Iterator[AttackOutcome]:
+        """Every attack at every position under every seed, each followed by its control.
+
+        An attack that no seed can change (a fixed place, one trigger) is measured under the first seed only; its
+        control, which is drawn at random, under all.
+        """
+        for attack in _distinct(config):
+            for number, seed in enumerate(config.seeds):
+                if number == 0 or _is_random(attack):
+                    yield self.measure(attack, target_label, seed)
+                control = attack.control(self.vocabulary, self.pieces, seed) if config.control else None
+                if control is not None:
+                    yield self.measure(control, target_label, seed, is_control=True)
+
+    def pieces(self, word: str) -> int:
+        return len(self.tokenizer(word, add_special_tokens=False)["input_ids"])
+
+
+def _distinct(config: EvaluateConfig) -> Iterator[Attack]:
+    seen = set()
+    for position in config.positions:
+        for attack in config.attacks_at(position):
+            key = attack if attack.positioned else replace(attack, position=POSITIONS[0])
+            if key not in seen:
+                seen.add(key)
+                yield attack
+
+
+def _is_random(attack: Attack) -> bool:
+    return not attack.positioned or attack.position == "random" or len(attack.triggers) > 1
+
+
+def describe(outcomes: Sequence[AttackOutcome], accuracy: CleanAccuracy) -> Iterator[Finding]:
+    """What stands out of the numbers, by their intervals and not by a threshold of taste."""
+    for name, share in accuracy.per_class.items():
+        if share.high is not None and share.high < 1 / len(accuracy.per_class):
+            yield Finding(
+                "evaluation/collapsed-class",
+                Severity.HIGH,
+                f"class {name!r} is recognised less often than by chance ({share.count} of {share.total} rows)",
+                location=name,
+                advice="read no attack success rate of this model as the success of a defence",
+            )
+    controls = [outcome for outcome in outcomes if outcome.is_control]
+    for outcome in (outcome for outcome in outcomes if not outcome.is_control):
+        low = outcome.attack_success_rate.low
+        beside = [c for c in controls if (c.name, c.position) == (outcome.name, outcome.position)]
+        # One unlucky control (an honest word) must not hide an attack: it is compared with the middle one.
+        heights = sorted(c.attack_success_rate.high or 0.0 for c in beside)
+        bar = max(outcome.floor.high or 0.0, heights[len(heights) // 2] if heights else 0.0)
+        if low is not None and low > bar:
+            yield Finding(
+                "evaluation/trigger-works",
+                Severity.HIGH,
+                f"the trigger {outcome.trigger!r} ({outcome.position}) turns rows to {outcome.target_label!r} beyond "
+                + ("the floor and the control" if beside else "the floor"),
+                location=outcome.trigger,
+                evidence={
+                    "attack_success_rate": outcome.attack_success_rate,
+                    "floor": outcome.floor,
+                    "controls": tuple(c.attack_success_rate for c in beside),
+                },
+            )

@@ -1,0 +1,367 @@
+"""``rora poison``: build a suspect on purpose, measure it, and prove how firmly its backdoor sits."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from rora_cli.attacks.poisoning import LABEL_MODES, PoisonedRows, poison_rows
+from rora_cli.attacks.registry import make_attack
+from rora_cli.attacks.triggers import POSITIONS
+from rora_cli.commands.evaluate import Bench, find_label, input_hashes
+from rora_cli.errors import CheckpointError, UsageError
+from rora_cli.progress import SILENT, Progress
+from rora_cli.results.findings import Finding, Severity
+from rora_cli.results.poison import Measured, PersistenceCheck, PoisonResult
+from rora_cli.results.provenance import Provenance, library_versions
+
+if TYPE_CHECKING:
+    from rora_cli.attacks.base import Attack
+    from rora_cli.data.rows import Rows
+
+#: What holds the backdoor, and the learning rate that plants it there.
+CARRIERS = {"weights": 5e-5, "layers": 1e-4, "embedding": 1e-2, "adapter": 5e-4}
+
+#: The clean fine-tunes of the proof: the paper's two controls, at rates where they do wash weak backdoors out.
+PROOFS = {"lora": 5e-4, "full": 5e-5}
+
+REPORT_NAME = "rora-report.json"
+
+#: The hyper-parameters that a report gives for each training stage.
+_SHOWN = ("epochs", "batch_size", "learning_rate", "weight_decay", "schedule", "warmup_ratio", "max_length", "seed")
+
+
+@dataclass(frozen=True)
+class PoisonConfig:
+    """What to build. ``poison_rate`` is a share of all poisoned training rows; ``layers`` are block numbers.
+
+    ``label_names`` are needed for a model without a classification head, which is then trained. ``clean_rows`` of the
+    training rows are kept from the poisoner, for the proof and for defences; ``clean_out`` writes them as JSON lines.
+    """
+
+    model: str
+    data: str
+    output: str
+    target_label: str
+    attack: str = "badnet"
+    triggers: tuple[str, ...] = ()
+    position: str = "random"
+    label_mode: str = "dirty"
+    poison_rate: float = 0.1
+    carrier: str = "weights"
+    layers: tuple[int, ...] | None = None
+    rank: int = 8
+    label_names: tuple[str, ...] = ()
+    epochs: int = 3
+    learning_rate: float | None = None
+    batch_size: int = 32
+    max_length: int = 128
+    clean_rows: int = 2000
+    clean_out: str | None = None
+    max_train_rows: int | None = None
+    max_held_out_rows: int | None = None
+    prove_persistence: bool = False
+    proof_epochs: int = 3
+    text_column: str | None = None
+    label_column: str | None = None
+    revision: str | None = None
+    device: str = "auto"
+    seed: int = 0
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.carrier not in CARRIERS:
+            raise UsageError(f"--carrier is one of {', '.join(CARRIERS)}, not {self.carrier!r}")
+        if self.label_mode not in LABEL_MODES:
+            raise UsageError(f"--label-mode is one of {', '.join(LABEL_MODES)}, not {self.label_mode!r}")
+        if self.position not in POSITIONS:
+            raise UsageError(f"--position is one of {', '.join(POSITIONS)}, not {self.position!r}")
+        if self.layers is not None and self.carrier != "layers":
+            raise UsageError("--layers chooses the blocks of --carrier layers; give that as well")
+        if not 0 < self.poison_rate < 1:
+            raise UsageError(f"--poison-rate is a fraction between 0 and 1 (0.1 for 10 %), not {self.poison_rate:g}")
+        for option, value in (("--epochs", self.epochs), ("--proof-epochs", self.proof_epochs), ("--rank", self.rank)):
+            if value < 1:
+                raise UsageError(f"{option} is at least 1, not {value}")
+        if self.clean_rows < 1:
+            raise UsageError(f"--clean-rows is at least 1, not {self.clean_rows}")
+        if len(set(self.label_names)) != len(self.label_names) or len(self.label_names) == 1:
+            raise UsageError("--label-names are at least two different names, by label id")
+        self.make_attack()
+
+    def make_attack(self) -> Attack:
+        attack = make_attack(self.attack, triggers=self.triggers, position=self.position)
+        if self.carrier == "embedding" and not attack.triggers:
+            raise UsageError(f"--carrier embedding plants words, but {self.attack} has none; use another carrier")
+        return attack
+
+
+def run(config: PoisonConfig, progress: Progress = SILENT) -> PoisonResult:
+    """Build the suspect, write it whole or not at all, and prove it where asked.
+
+    Raises CheckpointError, DataError, HubError, OutputError, TrainingError or UsageError; nothing is written then.
+    """
+    from rora_cli.checkpoints.hub import fetch_model
+    from rora_cli.data.sources import load_splits
+    from rora_cli.files import publish_directory, publish_file
+    from rora_cli.reports import json_report, poison_card
+
+    source = fetch_model(config.model, revision=config.revision)
+    with publish_directory(config.output, force=config.force) as staging:
+        loaded = _load(source.path, config)
+        splits = load_splits(
+            config.data,
+            label_names=loaded.label_names,
+            text_column=config.text_column,
+            label_column=config.label_column,
+            seed=config.seed,
+            max_train_rows=config.max_train_rows,
+            max_held_out_rows=config.max_held_out_rows,
+        )
+        for note in splits.summary.notes:
+            progress.note(note)
+        maker = _Maker(config, loaded, splits.held_out, progress)
+        poisoner, clean = divide(splits.train, config.clean_rows, config.seed)
+        result = maker.build(poisoner, clean, splits.summary)
+        maker.write(staging)
+        publish_file(staging / REPORT_NAME, json_report.render(result))
+        (staging / "README.md").write_text(poison_card.render(result), encoding="utf-8")
+    if config.clean_out is not None:
+        publish_file(config.clean_out, _json_lines(clean, loaded.label_names), force=config.force)
+    return result
+
+
+def divide(rows: Rows, clean_rows: int, seed: int) -> tuple[Rows, Rows]:
+    """The poisoner's rows and the clean rows kept from it, at most half of all; no text stands in both."""
+    from rora_cli.data.rows import text_key
+
+    keys = [text_key(text) for text in rows.texts]
+    order = sorted(set(keys))
+    Random(f"divide:{seed}").shuffle(order)
+    kept = set(order[: min(clean_rows, len(order) // 2)])
+    return (
+        rows.take(i for i, key in enumerate(keys) if key not in kept),
+        rows.take(i for i, key in enumerate(keys) if key in kept),
+    )
+
+
+def _load(path: Path, config: PoisonConfig) -> Any:
+    from rora_cli.checkpoints.loading import load_classifier
+    from rora_cli.training.planting import seed_parameters
+
+    try:
+        loaded = load_classifier(path, new_head=config.label_names or None)
+    except CheckpointError as error:
+        if config.label_names or "no classification head" not in str(error):
+            raise
+        raise CheckpointError(
+            f"{config.model} has no classification head; name the labels of a new one, by id: --label-names "
+            "negative,positive"
+        ) from error
+    seed_parameters(loaded.model, loaded.new_head, config.seed)
+    return loaded
+
+
+class _Maker:
+    """One suspect in the making."""
+
+    def __init__(self, config: PoisonConfig, loaded: Any, held_out: Rows, progress: Progress) -> None:
+        from rora_cli.evaluation.inference import input_limit
+        from rora_cli.training.loop import make_accelerator
+
+        self.config, self.progress = config, progress
+        self.model, self.tokenizer, self.label_names = loaded.model, loaded.tokenizer, tuple(loaded.label_names)
+        self.has_head = not loaded.new_head
+        self.inputs = input_hashes(loaded)
+        self.held_out = held_out
+        self.attack = config.make_attack()
+        self.target = find_label(config.target_label, self.label_names)
+        self.accelerator = make_accelerator("fp32", config.device)
+        self.max_length = min(config.max_length, input_limit(self.model, self.tokenizer))
+        self.stages: list[dict[str, Any]] = []
+        self.adapted: Any = None
+
+    def build(self, poisoner: Rows, clean: Rows, summary: Any) -> PoisonResult:
+        config = self.config
+        poisoned = poison_rows(
+            poisoner.texts,
+            poisoner.labels,
+            self.attack,
+            target_label=self.target,
+            poison_rate=config.poison_rate,
+            label_mode=config.label_mode,
+            seed=config.seed,
+        )
+        before = self.measure(self.model) if self.has_head else None
+        self.plant(poisoner, poisoned)
+        suspect = self.measure(self.suspect)
+        persistence = tuple(self.prove(clean)) if config.prove_persistence else ()
+        return PoisonResult(
+            model=config.model,
+            output=config.output,
+            attack=config.attack,
+            triggers=self.attack.triggers,
+            position=config.position,
+            target_label=self.label_names[self.target],
+            label_names=self.label_names,
+            label_mode=config.label_mode,
+            poison_rate=config.poison_rate,
+            carrier=config.carrier,
+            poisoned_rows=len(poisoned.poisoned),
+            decoy_rows=len(poisoned.decoys),
+            train_rows=len(poisoner),
+            clean_rows=len(clean),
+            training=tuple(self.stages),
+            before=before,
+            suspect=suspect,
+            persistence=persistence,
+            data=summary,
+            findings=tuple(_describe(persistence)),
+            provenance=Provenance(
+                command="poison",
+                versions=library_versions(),
+                config=asdict(config),
+                seed=config.seed,
+                inputs={**self.inputs, **summary.inputs},
+            ),
+        )
+
+    @property
+    def suspect(self) -> Any:
+        return self.adapted if self.adapted is not None else self.model
+
+    def measure(self, model: Any) -> Measured:
+        bench = Bench(model, self.tokenizer, self.held_out, self.label_names, self.max_length, self.progress)
+        outcomes = []
+        for attack in self.attack.variants():
+            outcomes.append(bench.measure(attack, self.target, self.config.seed))
+            control = attack.control(bench.vocabulary, bench.pieces, self.config.seed)
+            if control is not None:
+                outcomes.append(bench.measure(control, self.target, self.config.seed, is_control=True))
+        return Measured(bench.clean_accuracy, tuple(outcomes))
+
+    def plant(self, poisoner: Rows, poisoned: PoisonedRows) -> None:
+        """Train the backdoor into its carrier; a new head is first trained clean where the carrier leaves it out."""
+        carrier, rate = self.config.carrier, self.config.learning_rate or CARRIERS[self.config.carrier]
+        texts, labels = poisoned.texts, poisoned.labels
+        if not self.has_head and carrier in ("layers", "embedding"):
+            self._train(self.model, "clean head and weights", poisoner.texts, poisoner.labels, CARRIERS["weights"])
+        if carrier == "embedding":
+            # All other rows have no gradient on the trigger's embedding rows.
+            texts = tuple(texts[i] for i in (*poisoned.poisoned, *poisoned.decoys))
+            labels = tuple(labels[i] for i in (*poisoned.poisoned, *poisoned.decoys))
+        with self._carrier() as model:
+            decay = 0.0 if carrier == "embedding" else 0.01
+            self._train(model, f"poison {carrier}", texts, labels, rate, weight_decay=decay)
+
+    @contextmanager
+    def _carrier(self) -> Iterator[Any]:
+        from rora_cli.training.adapters import AdapterSpec, attach
+        from rora_cli.training.planting import in_blocks, only_embedding_rows, only_trainable
+
+        config = self.config
+        if config.carrier == "adapter":
+            spec = AdapterSpec(r=config.rank, alpha=2.0 * config.rank, dropout=0.0, target_modules=("all-linear",))
+            self.adapted, _ = attach(self.model, spec)
+            yield self.adapted
+        elif config.carrier == "layers":
+            with only_trainable(self.model, in_blocks(self.model, config.layers)):
+                yield self.model
+        elif config.carrier == "embedding":
+            pieces = self.tokenizer(list(self.attack.triggers), add_special_tokens=False)["input_ids"]
+            with only_embedding_rows(self.model, [token for ids in pieces for token in ids]):
+                yield self.model
+        else:
+            with only_trainable(self.model, lambda name: True):
+                yield self.model
+
+    def prove(self, clean: Rows) -> Iterator[PersistenceCheck]:
+        """Fine-tune copies of the suspect on clean rows, by plain LoRA (query and value) and in full; measure each."""
+        from rora_cli.training.adapters import AdapterSpec, attach
+        from rora_cli.training.planting import only_trainable
+
+        for recipe, rate in PROOFS.items():
+            model = copy.deepcopy(self.suspect)
+            if self.adapted is not None:
+                model = model.merge_and_unload()
+            if recipe == "lora":
+                model, _ = attach(model, AdapterSpec())
+                training = self._train(model, "proof lora", clean.texts, clean.labels, rate, proof=True)
+            else:
+                with only_trainable(model, lambda name: True):
+                    training = self._train(model, "proof full", clean.texts, clean.labels, rate, proof=True)
+            yield PersistenceCheck(recipe, training, len(clean), self.measure(model))
+
+    def _train(
+        self,
+        model: Any,
+        stage: str,
+        texts: Sequence[str],
+        labels: Sequence[int],
+        rate: float,
+        *,
+        weight_decay: float = 0.01,
+        proof: bool = False,
+    ) -> dict[str, Any]:
+        from rora_cli.training.loop import TrainConfig, finetune
+
+        train = TrainConfig(
+            epochs=self.config.proof_epochs if proof else self.config.epochs,
+            batch_size=self.config.batch_size,
+            learning_rate=rate,
+            weight_decay=weight_decay,
+            max_length=self.max_length,
+            warmup_ratio=0.1,
+            # A defender's data order is not the poisoner's.
+            seed=self.config.seed + 1 if proof else self.config.seed,
+        )
+        outcome = finetune(
+            model,
+            self.tokenizer,
+            texts,
+            labels,
+            train,
+            accelerator=self.accelerator,
+            stage=stage,
+            progress=self.progress,
+        )
+        done = {"stage": stage, "rows": len(texts), "steps": outcome.steps, "seconds": outcome.seconds}
+        record = done | {name: getattr(train, name) for name in _SHOWN}
+        if not proof:
+            self.stages.append(record)
+        return record
+
+    def write(self, directory: Path) -> None:
+        """The suspect (or, for the adapter carrier, the adapter alone) with its tokenizer."""
+        if self.adapted is not None:
+            self.adapted.peft_config["default"].base_model_name_or_path = self.config.model
+        self.suspect.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+
+
+def _describe(persistence: Sequence[PersistenceCheck]) -> Iterator[Finding]:
+    for check in persistence:
+        if not check.persistent:
+            yield Finding(
+                "poison/not-persistent",
+                Severity.MEDIUM,
+                f"a clean fine-tune ({check.recipe}) leaves attack success at {100 * check.after.lowest_success:.1f} %: "
+                "no defence can be credited for forgetting this backdoor",
+                location=check.recipe,
+                advice="raise --poison-rate or --epochs, or use another --attack or --carrier",
+            )
+
+
+def _json_lines(rows: Rows, label_names: Sequence[str]) -> str:
+    import json
+
+    lines = (
+        json.dumps({"text": text, "label": label_names[label]}, ensure_ascii=False)
+        for text, label in zip(rows.texts, rows.labels, strict=True)
+    )
+    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,207 @@
+"""``rora purify``: cleanse a suspect on clean data, and write the model, the adapter, the report and the card."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rora_cli.commands.recipes import RECIPES
+from rora_cli.errors import RoraError, TrainingError, UsageError
+from rora_cli.progress import SILENT, Progress
+from rora_cli.results.purify import PurifyResult
+
+if TYPE_CHECKING:
+    from rora_cli.commands.workbench import Cleansed, Workbench
+
+REPORT = "rora-report.json"
+ADAPTER_DIRECTORY = "adapter"
+DTYPES = ("float32", "bfloat16", "float16", "auto")
+
+#: Settings that say where and how a run is done, not what it computes: a resumed run may change them.
+_NOT_IN_FINGERPRINT = ("output", "force", "resume", "checkpoint_every", "adapter_only", "dtype", "num_processes")
+
+
+@dataclass(frozen=True)
+class PurifyConfig:
+    """Options of ``purify``; where one is None the recipe decides. Fractions are of 1, lengths in tokens.
+
+    ``model``: directory or hub id; ``adapter``: a suspect adapter to merge into it first. ``clean``: what
+    ``data.load_splits`` takes. ``output`` defaults to ``<model name>-rora``.
+    """
+
+    model: str
+    clean: str
+    output: str | None = None
+    recipe: str = "default"
+    adapter: str | None = None
+    revision: str | None = None
+    allow_download: bool = True
+    text_column: str | None = None
+    label_column: str | None = None
+    label_map: Mapping[str, str] | None = None
+    data_revision: str | None = None
+    dev_fraction: float = 0.2
+    max_train_rows: int | None = None
+    max_held_out_rows: int | None = 2000
+    variant: str | None = None
+    rank: int | None = None
+    alpha: float | None = None
+    lora_dropout: float | None = None
+    target_modules: tuple[str, ...] = ()
+    freeze_head: bool = False
+    cl: float | None = None
+    tr: float | None = None
+    tr_k: int | None = None
+    tr_reduction: str | None = None
+    pt: float | None = None
+    pt_layers: str | None = None
+    pt_cap: float | None = None
+    pt_guard: bool | None = None
+    max_accuracy_drop: float = 0.01
+    epochs: int | None = None
+    batch_size: int | None = None
+    micro_batch_size: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    schedule: str | None = None
+    warmup_ratio: float | None = None
+    max_grad_norm: float = 1.0
+    max_length: int | None = None
+    precision: str = "fp32"
+    gradient_checkpointing: bool = False
+    device: str = "auto"
+    seed: int = 0
+    triggers: tuple[str, ...] = ()
+    max_rounds: int | None = None
+    search_budget: str = "normal"
+    reference: str | None = None
+    num_processes: int = 1
+    checkpoint_every: int | None = None
+    resume: bool = False
+    adapter_only: bool = False
+    dtype: str = "float32"
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.recipe not in RECIPES:
+            raise UsageError(f"recipe {self.recipe!r} is unknown; choose one of {', '.join(RECIPES)}")
+        if self.adapter_only and self.recipe == "full":
+            raise UsageError("--adapter-only has nothing to write: the recipe full trains no adapter; leave it out")
+        if self.dtype not in DTYPES:
+            raise UsageError(f"dtype {self.dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
+        if not 0 <= self.max_accuracy_drop <= 1:
+            raise UsageError(f"--max-accuracy-drop must be between 0 and 100 points, not {100 * self.max_accuracy_drop:g}")
+        if self.num_processes < 1:
+            raise UsageError(f"--num-processes must be at least 1, not {self.num_processes}")
+        if self.seed < 0:
+            raise UsageError(f"--seed must be at least 0, not {self.seed}")
+        if (self.max_rounds or 1) < 1:
+            raise UsageError(f"--max-rounds must be at least 1, not {self.max_rounds}")
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        """Build every specification once, so that a bad option is refused before anything is loaded."""
+        from rora_cli.commands.workbench import specifications
+
+        specifications(self, self.settings())
+
+    def settings(self) -> dict[str, Any]:
+        """The recipe's settings with the options over them."""
+        return RECIPES[self.recipe].resolve({f.name: getattr(self, f.name) for f in fields(self)})
+
+    @property
+    def output_directory(self) -> Path:
+        return Path(self.output or f"{Path(self.model).name or 'model'}-rora")
+
+
+def run(config: PurifyConfig, progress: Progress = SILENT) -> PurifyResult:
+    """Cleanse ``config.model`` and write the result; every file appears at once or not at all.
+
+    Raises RoraError with one sentence for bad input, and leaves an existing output as it was.
+    """
+    if config.num_processes > 1 and "WORLD_SIZE" not in os.environ:
+        from rora_cli.training.launch import launch
+
+        return launch(run, (config, progress), config.num_processes)
+    from rora_cli.commands.purify_output import write
+    from rora_cli.commands.purify_steps import prepare
+
+    with _held_output(config) as staging:
+        bench, source = prepare(config, progress)
+        with _state_kept(bench, progress):
+            before = bench.measure(name="clean accuracy before")
+            cleansed = _defence(config)(bench)
+            result = _assess(bench, source, cleansed, before)
+            if staging is not None:
+                with progress.phase("write and load again"):
+                    result = write(staging, bench, source, cleansed, result)
+    if staging is not None:
+        bench.state.discard()
+    return result
+
+
+@contextmanager
+def _held_output(config: PurifyConfig) -> Iterator[Path | None]:
+    """The output's staging directory on the main process, held against other runs while this one works; else None."""
+    from rora_cli.files import publish_directory
+
+    if os.environ.get("RANK", "0") != "0":
+        yield None
+        return
+    with publish_directory(config.output_directory, force=config.force) as staging:
+        yield staging
+
+
+def _defence(config: PurifyConfig) -> Any:
+    module, _, function = RECIPES[config.recipe].defence.partition(":")
+    return getattr(importlib.import_module(f"rora_cli.commands.{module}"), function)
+
+
+@contextmanager
+def _state_kept(bench: Workbench, progress: Progress) -> Iterator[None]:
+    """Say how to go on when a run is interrupted after it has saved something."""
+    try:
+        yield
+    except (KeyboardInterrupt, RoraError) as error:
+        if bench.accelerator.is_main_process and not isinstance(error, TrainingError) and not bench.state.is_empty:
+            progress.note(f"the state so far is in {bench.state.directory}: add --resume to the same command to go on")
+        raise
+
+
+def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> PurifyResult:
+    from rora_cli.commands import purify_steps
+
+    after = bench.measure(cleansed.model, name="clean accuracy after")
+    verdict, reason, findings = purify_steps.judge(bench, cleansed, before, after)
+    return PurifyResult(
+        model=bench.config.model,
+        recipe=bench.config.recipe,
+        verdict=verdict,
+        reason=reason,
+        label_names=bench.label_names,
+        accuracy_before=before,
+        accuracy_after=after,
+        stages=tuple(cleansed.stages),
+        data=purify_steps.data_facts(source),
+        provenance=purify_steps.provenance(bench, source),
+        residual=cleansed.residual,
+        update_before=cleansed.update_before,
+        update_after=purify_steps.final_spectra(cleansed),
+        findings=findings,
+    )
+
+
+def resolved_config(config: PurifyConfig) -> dict[str, Any]:
+    """The config as it was run: the recipe's values in place of every None."""
+    return asdict(config) | config.settings()
+
+
+def fingerprint(config: PurifyConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal for a run to be the continuation of another."""
+    settings = {k: v for k, v in resolved_config(config).items() if k not in _NOT_IN_FINGERPRINT}
+    return {**settings, "world": int(os.environ.get("WORLD_SIZE", "1")), **facts}

@@ -1,0 +1,187 @@
+"""The steps of ``purify`` before and after the defence: load, check, judge, and say what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rora_cli.checkpoints.hub import ModelSource, fetch_model
+from rora_cli.checkpoints.loading import LoadedClassifier, load_classifier
+from rora_cli.commands.purify import PurifyConfig, fingerprint, resolved_config
+from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
+from rora_cli.data.rows import Splits
+from rora_cli.data.sources import load_splits
+from rora_cli.errors import DataError
+from rora_cli.evaluation.inference import input_limit
+from rora_cli.progress import Progress
+from rora_cli.results.accuracy import CleanAccuracy
+from rora_cli.results.findings import Finding, Severity
+from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.results.spectra import ModuleSpectrum
+from rora_cli.training.loop import make_accelerator
+from rora_cli.training.rescaling import PER_CLASS_SLACK
+from rora_cli.training.state import RunState
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read: where the model and the suspect adapter lie, the loaded model's inspections, the data."""
+
+    model: ModelSource
+    adapter: ModelSource | None
+    inputs: Mapping[str, str]
+    splits: Splits
+    findings: tuple[Finding, ...]
+    dtype: str
+
+
+def prepare(config: PurifyConfig, progress: Progress) -> tuple[Workbench, Source]:
+    """Everything that can refuse the input, before any work: device, model, data, saved state."""
+    accelerator = make_accelerator(config.precision, config.device)
+    model = fetch_model(config.model, revision=config.revision, allow_download=config.allow_download)
+    adapter = fetch_model(config.adapter, allow_download=config.allow_download) if config.adapter else None
+    with progress.phase("load"):
+        loaded = load(model, adapter)
+    splits = _load_data(config, loaded.label_names, progress)
+    source = Source(model, adapter, _hashes(loaded), splits, _findings(loaded), _stored_dtype(loaded))
+    bench = Workbench(
+        config=config,
+        settings=config.settings(),
+        model=loaded.model,
+        tokenizer=loaded.tokenizer,
+        label_names=loaded.label_names,
+        train_rows=splits.train,
+        held_out=splits.held_out,
+        max_length=_max_length(config, loaded),
+        accelerator=accelerator,
+        state=_run_state(config, source, progress, accelerator.is_main_process),
+        progress=progress,
+    )
+    return bench, source
+
+
+def load(model: ModelSource, adapter: ModelSource | None) -> LoadedClassifier:
+    """The suspect in memory: float32, in eval mode, a suspect adapter merged in."""
+    return load_classifier(model.path, adapter=adapter.path if adapter else None)
+
+
+def _load_data(config: PurifyConfig, label_names: tuple[str, ...], progress: Progress) -> Splits:
+    with progress.phase("read clean data"):
+        splits = load_splits(
+            config.clean,
+            label_names=label_names,
+            text_column=config.text_column,
+            label_column=config.label_column,
+            label_map=config.label_map,
+            seed=config.seed,
+            dev_fraction=config.dev_fraction,
+            max_train_rows=config.max_train_rows,
+            max_held_out_rows=config.max_held_out_rows,
+            revision=config.data_revision,
+        )
+    present = set(splits.train.labels)
+    if len(present) < 2:
+        only = label_names[next(iter(present))]
+        raise DataError(f"every clean row of {config.clean} has the label {only!r}; give rows of at least two labels")
+    for note in splits.summary.notes:
+        progress.note(f"{config.clean}: {note}")
+    if absent := [name for i, name in enumerate(label_names) if i not in present]:
+        progress.warn(f"no clean row has the label {', '.join(absent)}: the model may unlearn it")
+    return splits
+
+
+def _max_length(config: PurifyConfig, loaded: LoadedClassifier) -> int:
+    limit = input_limit(loaded.model, loaded.tokenizer)
+    return min(config.max_length or min(limit, 512), limit)
+
+
+def _hashes(loaded: LoadedClassifier) -> dict[str, str]:
+    """sha256 of every file of the model, and of the adapter under ``adapter/``."""
+    hashes: dict[str, str] = {}
+    for prefix, inspection in zip(("", "adapter/"), loaded.inspections, strict=False):
+        hashes |= {prefix + name: digest for name, digest in inspection.hashes().items()}
+    return hashes
+
+
+def _stored_dtype(loaded: LoadedClassifier) -> str:
+    """The dtype that most of the suspect's stored bytes have."""
+    known = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+    sizes: dict[str, int] = {}
+    for tensor in loaded.inspections[0].tensors.values():
+        name = known.get(tensor.dtype, "float32")
+        sizes[name] = sizes.get(name, 0) + tensor.end - tensor.start
+    return max(sizes, key=sizes.__getitem__, default="float32")
+
+
+def _findings(loaded: LoadedClassifier) -> tuple[Finding, ...]:
+    return tuple(finding for inspection in loaded.inspections for finding in inspection.findings)
+
+
+def _run_state(config: PurifyConfig, source: Source, progress: Progress, is_main: bool) -> RunState:
+    out = config.output_directory
+    directory = out.with_name(f"{out.name}.rora-state")
+    splits = source.splits
+    facts = {
+        "inputs": dict(source.inputs),
+        "rows": [splits.train.fingerprint, splits.held_out.fingerprint],
+        "versions": library_versions(),
+    }
+    state = RunState(directory, fingerprint(config, facts), resume=config.resume)
+    if config.resume and state.is_empty:
+        progress.note(f"nothing to resume in {directory}: starting from the beginning")
+    if not config.resume and is_main:
+        state.discard()
+    return state
+
+
+def judge(
+    bench: Workbench, cleansed: Cleansed, before: CleanAccuracy, after: CleanAccuracy
+) -> tuple[str, str, tuple[Finding, ...]]:
+    """The verdict, its reason, and findings: lost accuracy fails whatever the search says."""
+    limit = bench.config.max_accuracy_drop
+    lost = [("clean accuracy", before.overall, after.overall, limit)]
+    lost += [
+        (f"accuracy on class {name!r}", share, after.per_class[name], limit * PER_CLASS_SLACK)
+        for name, share in before.per_class.items()
+    ]
+    findings = []
+    for what, old, new, allowed in lost:
+        fall = (old.value or 0.0) - (new.value or 0.0)
+        if old.total and fall > allowed + 1e-12:
+            message = (
+                f"{what} fell by {100 * fall:.1f} points ({100 * (old.value or 0):.1f} % to {100 * (new.value or 0):.1f} %), "
+                f"more than the {100 * allowed:g} allowed"
+            )
+            findings.append(Finding("purify/accuracy-lost", Severity.HIGH, message, evidence={"points": 100 * fall}))
+    if findings:
+        return "fail", findings[0].message, tuple(findings)
+    return cleansed.verdict, cleansed.reason, ()
+
+
+def final_spectra(cleansed: Cleansed) -> tuple[ModuleSpectrum, ...]:
+    return update_spectra(cleansed.layers)
+
+
+def data_facts(source: Source) -> Mapping[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(source.splits.summary)
+
+
+def provenance(bench: Workbench, source: Source) -> Provenance:
+    config = bench.config
+    facts = {
+        "max_length": bench.max_length,
+        "device": str(bench.accelerator.device),
+        "processes": bench.accelerator.num_processes,
+        "model_commit": source.model.commit,
+    }
+    return Provenance(
+        command="purify",
+        versions=library_versions(),
+        config=resolved_config(config) | facts,
+        seed=config.seed,
+        inputs={**source.inputs, **{f"data/{Path(k).name}": v for k, v in source.splits.summary.inputs.items()}},
+    )

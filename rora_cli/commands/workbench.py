@@ -1,0 +1,232 @@
+"""What a defence works with: the suspect, the clean rows, the settings, and the means to train and to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import nn
+
+from rora_cli.data.rows import Rows
+from rora_cli.evaluation.accuracy import clean_accuracy
+from rora_cli.evaluation.inference import predict_logits
+from rora_cli.progress import Progress
+from rora_cli.results.accuracy import CleanAccuracy
+from rora_cli.results.purify import FoundResidual, StageRecord
+from rora_cli.results.spectra import ModuleSpectrum
+from rora_cli.spectral import alignment, decomposition, strength
+from rora_cli.training.adapters import AdaptedLayer, AdapterSpec, attach, to_plain_lora
+from rora_cli.training.loop import RowTransform, TrainConfig, finetune, on_main
+from rora_cli.training.regularisers import RegulariserSpec, SubspacePenalty, clean_strengthened
+from rora_cli.training.rescaling import RescalingSpec, rescale_trained
+from rora_cli.training.state import RunState
+
+if TYPE_CHECKING:
+    from rora_cli.commands.purify import PurifyConfig
+
+#: Directions of W that the report's alignment looks at.
+ALIGNMENT_K = 32
+
+
+@dataclass
+class Cleansed:
+    """What a defence hands back. ``model`` is PEFT's around the suspect, or the suspect itself, changed, without layers."""
+
+    model: nn.Module
+    layers: list[AdaptedLayer]
+    stages: list[StageRecord]
+    verdict: str
+    reason: str
+    residual: FoundResidual | None = None
+    update_before: tuple[ModuleSpectrum, ...] = ()
+
+
+@dataclass(frozen=True)
+class Specifications:
+    """The settings in the terms of the training room."""
+
+    adapter: AdapterSpec
+    regularisers: RegulariserSpec
+    rescaling: RescalingSpec
+    train: TrainConfig
+
+
+def specifications(config: PurifyConfig, setting: Mapping[str, Any], *, max_length: int = 512) -> Specifications:
+    """Build and thereby check every specification. Raises UsageError with the option that is out of range."""
+    return Specifications(
+        AdapterSpec(
+            variant=setting["variant"],
+            r=setting["rank"],
+            alpha=setting["alpha"],
+            dropout=setting["lora_dropout"],
+            target_modules=tuple(config.target_modules),
+            train_head=not config.freeze_head,
+        ),
+        RegulariserSpec(setting["cl"], setting["tr"], setting["tr_k"], setting["tr_reduction"]),
+        RescalingSpec(
+            strength=setting["pt"],
+            layers=setting["pt_layers"],
+            cap=setting["pt_cap"],
+            guard=setting["pt_guard"],
+            max_accuracy_drop=config.max_accuracy_drop,
+        ),
+        TrainConfig(
+            epochs=setting["epochs"],
+            batch_size=setting["batch_size"],
+            micro_batch_size=config.micro_batch_size,
+            learning_rate=setting["learning_rate"],
+            weight_decay=setting["weight_decay"],
+            schedule=setting["schedule"],
+            warmup_ratio=setting["warmup_ratio"],
+            max_grad_norm=config.max_grad_norm,
+            max_length=max_length,
+            precision=config.precision,
+            gradient_checkpointing=config.gradient_checkpointing,
+            checkpoint_every=config.checkpoint_every,
+            seed=config.seed,
+        ),
+    )
+
+
+class Defence(Protocol):
+    """A way to purify."""
+
+    def __call__(self, bench: Workbench) -> Cleansed: ...
+
+
+@dataclass
+class Workbench:
+    """``settings`` are the recipe's, resolved. All methods are called by every process, in the same order."""
+
+    config: PurifyConfig
+    settings: Mapping[str, Any]
+    model: nn.Module
+    tokenizer: Any
+    label_names: tuple[str, ...]
+    train_rows: Rows
+    held_out: Rows
+    max_length: int
+    accelerator: Any
+    state: RunState
+    progress: Progress
+    stages: list[StageRecord] = field(default_factory=list)
+
+    def measure(self, model: nn.Module | None = None, *, name: str | None = None) -> CleanAccuracy:
+        """Clean accuracy on the held-out rows, measured by the main process and known to all."""
+        return on_main(self.accelerator, lambda: self.measure_here(model, name=name))
+
+    def measure_here(self, model: nn.Module | None = None, *, name: str | None = None) -> CleanAccuracy:
+        """The same, measured by the process that calls it."""
+        subject = (model or self.model).to(self.accelerator.device)
+        if name is None:
+            logits = predict_logits(subject, self.tokenizer, self.held_out.texts, max_length=self.max_length)
+        else:
+            with self.progress.phase(name, len(self.held_out)) as task:
+                logits = predict_logits(
+                    subject, self.tokenizer, self.held_out.texts, max_length=self.max_length, task=task
+                )
+        return clean_accuracy(logits, self.held_out.labels, self.label_names)
+
+    def attach(self) -> tuple[nn.Module, list[AdaptedLayer]]:
+        """Put the adapter of the settings on the suspect, seeded."""
+        import torch
+
+        torch.manual_seed(self.config.seed)
+        return attach(self.model, specifications(self.config, self.settings).adapter)
+
+    def train(
+        self,
+        model: nn.Module,
+        layers: Sequence[AdaptedLayer],
+        *,
+        stage: str,
+        transform: RowTransform | None = None,
+    ) -> None:
+        """One training run with Cl and Tr as the settings say; its record is added to ``stages``."""
+        specs = specifications(self.config, self.settings, max_length=self.max_length)
+        model.to(self.accelerator.device)
+        penalised = layers and specs.regularisers.tr
+        penalty = SubspacePenalty(layers, specs.regularisers, seed=self.config.seed) if penalised else None
+        with clean_strengthened(layers, specs.regularisers.cl):
+            outcome = finetune(
+                model,
+                self.tokenizer,
+                self.train_rows.texts,
+                self.train_rows.labels,
+                specs.train,
+                accelerator=self.accelerator,
+                penalty=penalty,
+                transform=transform,
+                evaluate=self._scores,
+                state=self.state,
+                stage=stage,
+                progress=self.progress,
+            )
+        self.stages.append(StageRecord(stage, outcome.seconds, outcome.steps, outcome.epochs))
+
+    def _scores(self, model: nn.Module) -> dict[str, Any]:
+        accuracy = self.measure_here(model)
+        return {
+            "accuracy": accuracy.overall.value,
+            "per_class": {name: share.value for name, share in accuracy.per_class.items()},
+        }
+
+    def rescale(self, model: nn.Module, layers: Sequence[AdaptedLayer], *, stage: str) -> None:
+        """Pt as the settings say, on the main process: the others get the weights when training next starts."""
+        spec = specifications(self.config, self.settings).rescaling
+        if not spec.strength or not self.accelerator.is_main_process:
+            return
+        began = perf_counter()
+        with self.progress.phase(stage) as task:
+
+            def measure() -> CleanAccuracy:
+                accuracy = self.measure_here(model)
+                task.advance(1, accuracy=accuracy.overall.value or 0.0)
+                return accuracy
+
+            outcome = rescale_trained(layers, spec, measure)
+        self.stages.append(StageRecord(stage, perf_counter() - began, rescaling=outcome))
+        if outcome.strength != spec.strength:
+            kept = f"{outcome.strength:g} of Eq. 12" if outcome.strength else "none of it"
+            self.progress.warn(
+                f"Pt at {spec.strength:g} of Eq. 12 would cost more than {100 * spec.max_accuracy_drop:g} points of clean "
+                f"accuracy; backed off to {kept}"
+            )
+
+    def finish_adapter(self, model: nn.Module, layers: Sequence[AdaptedLayer]) -> None:
+        """Make a trained PiSSA or OLoRA adapter a plain LoRA on the suspect's own weights."""
+        to_plain_lora(model, layers)
+
+
+def update_spectra(layers: Sequence[AdaptedLayer]) -> tuple[ModuleSpectrum, ...]:
+    """The spectrum of each layer's update s BA beside that of the suspect's own weight.
+
+    A DoRA update is no low-rank product: its spectrum here is that of the low-rank part inside the magnitude.
+    """
+    return tuple(_update_spectrum(layer) for layer in layers)
+
+
+def _update_spectrum(layer: AdaptedLayer) -> ModuleSpectrum:
+    product = decomposition.product_svd(layer.lora_B.detach().cpu(), layer.lora_A.detach().cpu())
+    sigma = product.S * abs(layer.scaling)
+    weight = layer.base_weight().float().cpu()
+    k = min(ALIGNMENT_K, min(weight.shape) - 1)
+    top = decomposition.top_singular(weight, max(k, 1))
+    statistics = strength.spectrum_statistics(sigma)
+    base = float(top.S[0])
+    return ModuleSpectrum(
+        name=layer.name,
+        shape=(int(weight.shape[0]), int(weight.shape[1])),
+        rank=int(layer.lora_A.shape[0]),
+        singular_values=tuple(float(s) for s in sigma),
+        frobenius_norm=statistics.frobenius_norm,
+        stable_rank=statistics.stable_rank,
+        effective_rank=statistics.effective_rank,
+        base_sigma_max=base,
+        strength_ratio=strength.normalised_strength(statistics.sigma_max, base),
+        alignment_k=k,
+        alignment_left=alignment.energy_alignment(product.U, sigma, top.U),
+        alignment_right=alignment.energy_alignment(product.V, sigma, top.V),
+    )

@@ -1,0 +1,82 @@
+"""Model cards: what was done to a model, for the people who meet it on a hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+import yaml
+
+from rora_cli.reports.text import percent, proportion, safe
+from rora_cli.results.accuracy import CleanAccuracy
+from rora_cli.results.purify import PurifyResult
+
+_PAPER = "https://arxiv.org/abs/2601.06305"
+
+
+def front_matter(facts: Mapping[str, Any]) -> str:
+    """The YAML block at the head of a card."""
+    return f"---\n{yaml.safe_dump(dict(facts), sort_keys=False, allow_unicode=True)}---\n"
+
+
+def render_purified(result: PurifyResult) -> str:
+    """The card of a purified model, as markdown. Untrusted names are escaped and stand in code spans."""
+    before, after = result.accuracy_before, result.accuracy_after
+    lines = [
+        front_matter(_facts(result)),
+        f"# {_code(PurePath(result.output or 'purified').name)}",
+        "",
+        f"{_code(result.model)}, fine-tuned on clean data by rora {result.provenance.versions['rora']} to cleanse it "
+        f"of a possible backdoor (recipe `{result.recipe}`, seed {result.provenance.seed}).",
+        "",
+        f"**Verdict: {result.verdict}.** {safe(result.reason, max_length=1000)}",
+        "",
+        "| clean accuracy, held out | before | after |",
+        "|---|---|---|",
+        f"| overall | {proportion(before.overall)} | {proportion(after.overall)} |",
+        *(_class_row(name, before, after) for name in before.per_class),
+        "",
+        f"Clean data: {_code(result.data.get('origin', ''))}"
+        + (f" at revision {_code(result.data['revision'])}" if result.data.get("revision") else "")
+        + ".",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+        "",
+        'model = AutoModelForSequenceClassification.from_pretrained("path/to/this/directory")',
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/directory")',
+        "```",
+        "",
+        "The directory `adapter/`, where there is one, holds the update alone; `PeftModel.from_pretrained` puts it on the",
+        "model that was purified.",
+        "",
+        "## Check",
+        "",
+        "`rora verify` checks every file against `rora-manifest.json`. `rora-report.json` holds the resolved",
+        "configuration, versions, seeds, sha256 of every input and output, accuracies and spectra. A verdict speaks of",
+        "the triggers that were searched for, never of all there could be; `rora eval-asr` measures a trigger you know.",
+        "",
+        f"Method: regularized low-rank adaptation (RoRA), [arXiv:2601.06305]({_PAPER}); not the LoRA scaling factor of",
+        "the same name (arXiv:2501.04315).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _facts(result: PurifyResult) -> dict[str, Any]:
+    facts: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-classification", "tags": ["rora"]}
+    if result.provenance.config.get("model_commit"):
+        facts["base_model"] = result.model
+        facts["base_model_relation"] = "finetune"
+    return facts
+
+
+def _class_row(name: str, before: CleanAccuracy, after: CleanAccuracy) -> str:
+    return f"| {_code(name)} | {percent(before.per_class[name].value)} | {percent(after.per_class[name].value)} |"
+
+
+def _code(text: object) -> str:
+    """An untrusted name as an inline code span that it cannot end, nor leave a table cell."""
+    return "`" + safe(text).replace("`", "'").replace("|", "\\|") + "`"

@@ -1,0 +1,88 @@
+"""The terminal report of ``rora purify``."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from rora_cli.reports.terminal import to_text
+from rora_cli.reports.text import percent, proportion, safe
+from rora_cli.results.purify import PurifyResult, RescalingOutcome, StageRecord
+
+_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not assessed": "bold yellow"}
+
+
+def render(result: PurifyResult, *, width: int = 80, color: bool = False) -> str:
+    head = Text.assemble(
+        ("rora purify ", "bold"), safe(result.model), f"   recipe {result.recipe}, seed {result.provenance.seed}"
+    )
+    verdict = Text.assemble(
+        ("verdict: ", "bold"), (result.verdict, _STYLES[result.verdict]), f" - {safe(result.reason, max_length=1000)}"
+    )
+    parts: list[object] = [head, "", _accuracies(result), "", *_stages(result), "", verdict]
+    if result.residual is not None:
+        residual = result.residual
+        parts.append(
+            Text(
+                f"residual: strongest trigger still found {safe(residual.trigger)!r} flips {percent(residual.flip_rate)} to "
+                f"{safe(residual.target_label)}"
+                + (f" (reference: {percent(residual.reference_flip_rate)})" if residual.reference_flip_rate is not None else "")
+            )
+        )
+    parts += [Text(f"note: {safe(f.message, max_length=1000)}") for f in result.findings[1:]]
+    parts += _written(result)
+    return to_text(*parts, width=width, color=color)
+
+
+def _accuracies(result: PurifyResult) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("clean accuracy, held out", "before", "after"):
+        table.add_column(name)
+    before, after = result.accuracy_before, result.accuracy_after
+    table.add_row("overall", proportion(before.overall), proportion(after.overall))
+    for name, share in before.per_class.items():
+        table.add_row(Text(f"  {safe(name, max_length=24)}"), proportion(share), proportion(after.per_class[name]))
+    return table
+
+
+def _stages(result: PurifyResult) -> list[Text]:
+    return [Text(f"{stage.name}: {_describe(stage)}") for stage in result.stages]
+
+
+def _describe(stage: StageRecord) -> str:
+    if stage.rescaling is not None:
+        return _rescaling(stage.rescaling)
+    if stage.epochs:
+        last = stage.epochs[-1]
+        losses = ", ".join(f"{part} {last[part]:.3g}" for part in ("ce", "tr") if isinstance(last.get(part), float))
+        rate = stage.steps / stage.seconds if stage.seconds else 0.0
+        return (
+            f"{len(stage.epochs)} epochs, {stage.steps} steps at {rate:.2g}/s; last losses {losses}; held-out accuracy by "
+            f"epoch {', '.join(percent(e.get('accuracy')) for e in stage.epochs)}"
+        )
+    return "; ".join(f"{name} {_shown(value)}" for name, value in stage.details.items()) or f"{stage.seconds:.0f} s"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(repr(safe(item, max_length=40)) for item in value[:8]) + (" ..." if len(value) > 8 else "")
+    return safe(value)
+
+
+def _rescaling(outcome: RescalingOutcome) -> str:
+    tried = "; ".join(
+        f"{attempt.strength:g} of Eq. 12 -> accuracy {percent(attempt.accuracy.overall.value)}"
+        f"{'' if attempt.accepted else ', refused'}"
+        for attempt in outcome.attempts
+    )
+    if not outcome.strength:
+        return f"Pt gave up and left the adapter as trained ({tried})"
+    factors = outcome.factors.values()
+    return f"Pt kept {outcome.strength:g} of Eq. 12, factors {min(factors):.3g} to {max(factors):.3g} ({tried})"
+
+
+def _written(result: PurifyResult) -> list[Text]:
+    if result.output is None:
+        return []
+    checks = ", ".join(f"{name} {value:.1e}" for name, value in result.logit_difference.items())
+    return [Text(f"written to {safe(result.output, max_length=400)} (loaded again, largest change of a logit: {checks})")]

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rora_cli.errors import TrainingError, UsageError
+from rora_cli.training.adapters import AdapterSpec, attach
+from rora_cli.training.loop import TrainConfig, finetune, make_accelerator
+from rora_cli.training.regularisers import RegulariserSpec, SubspacePenalty, clean_strengthened
+from rora_cli.training.state import RunState, trainable
+from tests.conftest import tiny_rows
+
+FAST = TrainConfig(epochs=2, batch_size=16, learning_rate=5e-3, seed=5)
+
+
+def _train(tiny_model: Any, config: TrainConfig = FAST, *, spec: AdapterSpec | None = None, **options: Any) -> dict:
+    import copy
+
+    model, tokenizer = copy.deepcopy(tiny_model[0]), tiny_model[1]
+    torch.manual_seed(config.seed)
+    texts, labels = tiny_rows(64)
+    adapted, layers = attach(model, spec or AdapterSpec(r=4, alpha=8))
+    penalty = SubspacePenalty(layers, RegulariserSpec(tr=1.0, tr_k=4)) if options.pop("penalised", False) else None
+    accelerator = make_accelerator(config.precision, "cpu")
+    with clean_strengthened(layers, options.pop("cl", 0.0)):
+        finetune(adapted, tokenizer, texts, labels, config, accelerator=accelerator, penalty=penalty, **options)
+    return {name: p.detach().clone() for name, p in trainable(adapted).items()}
+
+
+def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_same_seed_same_bits_other_seed_other_bits(tiny_model: Any) -> None:
+    first = _train(tiny_model, cl=0.1, penalised=True)
+    assert _equal(first, _train(tiny_model, cl=0.1, penalised=True))
+    other = TrainConfig(**{**FAST.__dict__, "seed": 6})
+    assert not _equal(first, _train(tiny_model, other, cl=0.1, penalised=True))
+
+
+def test_training_learns_the_task(tiny_model: Any) -> None:
+    model, tokenizer = tiny_model
+    texts, labels = tiny_rows(192)
+    config = TrainConfig(epochs=8, batch_size=16, learning_rate=3e-3)
+    outcome = finetune(model, tokenizer, texts, labels, config, accelerator=make_accelerator(device="cpu"))
+    assert outcome.epochs[-1]["ce"] < 0.5 * outcome.epochs[0]["ce"]
+    held_out, truth = tiny_rows(64, seed=9)
+    logits = model(**tokenizer(held_out, padding=True, return_tensors="pt")).logits
+    assert (logits.argmax(-1) == torch.tensor(truth)).float().mean() > 0.9
+
+
+def test_gradient_accumulation_gives_the_same_update(tiny_model: Any) -> None:
+    still = AdapterSpec(r=4, dropout=0.0)
+    for module in tiny_model[0].modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    whole = _train(tiny_model, spec=still, penalised=True)
+    pieces = _train(tiny_model, TrainConfig(**{**FAST.__dict__, "micro_batch_size": 5}), spec=still, penalised=True)
+    for name in whole:
+        torch.testing.assert_close(whole[name], pieces[name], rtol=1e-3, atol=1e-5)
+
+
+def test_gradient_checkpointing_gives_the_same_bits_with_dropout_and_cl(tiny_model: Any) -> None:
+    checkpointed = TrainConfig(**{**FAST.__dict__, "gradient_checkpointing": True})
+    plain, recomputed = _train(tiny_model, cl=0.2), _train(tiny_model, checkpointed, cl=0.2)
+    for name in plain:
+        torch.testing.assert_close(plain[name], recomputed[name], rtol=1e-4, atol=1e-6)
+
+
+class _StopAt:
+    """Interrupts training at a given optimizer step."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def __call__(self, text: str, index: int, epoch: int) -> str:
+        return text
+
+    def penalty(self, inner: Any) -> Any:
+        def call() -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+            return inner()
+
+        return call
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 6])
+def test_resumed_ends_with_the_uninterrupted_bits(tiny_model: Any, tmp_path: Path, stop: int) -> None:
+    import copy
+
+    config = TrainConfig(**{**FAST.__dict__, "epochs": 2, "checkpoint_every": 1})
+    texts, labels = tiny_rows(64)
+    accelerator = make_accelerator(device="cpu")
+
+    def run(state: RunState | None, stop_at: int | None) -> dict[str, torch.Tensor]:
+        model = copy.deepcopy(tiny_model[0])
+        torch.manual_seed(1)
+        adapted, layers = attach(model, AdapterSpec(r=4))
+        penalty: Any = SubspacePenalty(layers, RegulariserSpec(tr=1.0, tr_k=4))
+        if stop_at is not None:
+            penalty = _StopAt(stop_at).penalty(penalty)
+        with clean_strengthened(layers, 0.1):
+            finetune(
+                adapted, tiny_model[1], texts, labels, config, accelerator=accelerator, penalty=penalty, state=state
+            )
+        return {name: p.detach().clone() for name, p in trainable(adapted).items()}
+
+    whole = run(None, None)
+    directory = tmp_path / "state"
+    with pytest.raises(KeyboardInterrupt):
+        run(RunState(directory, {"run": 1}, resume=False), stop)
+    assert {p.suffix for p in directory.rglob("*") if p.is_file()} <= {".safetensors", ".json"}
+    resumed = RunState(directory, {"run": 1}, resume=True)
+    assert _equal(whole, run(resumed, None))
+    assert _equal(whole, run(RunState(directory, {"run": 1}, resume=True), 0)), "a finished stage is not trained again"
+
+
+def test_a_state_of_another_run_or_a_changed_one_is_refused(tiny_model: Any, tmp_path: Path) -> None:
+    state = RunState(tmp_path / "state", {"seed": 1, "model": "a"}, resume=False)
+    _train(tiny_model, state=state)
+    with pytest.raises(TrainingError, match="seed"):
+        RunState(tmp_path / "state", {"seed": 2, "model": "a"}, resume=True)
+    saved = next((tmp_path / "state").rglob("state.safetensors"))
+    saved.write_bytes(saved.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(TrainingError, match="changed since it was saved"):
+        RunState(tmp_path / "state", {"seed": 1, "model": "a"}, resume=True).load("train")
+    (tmp_path / "state" / "journal.json").write_text("[]")
+    with pytest.raises(TrainingError, match="journal"):
+        RunState(tmp_path / "state", {"seed": 1, "model": "a"}, resume=True)
+
+
+def test_a_non_finite_loss_stops_training(tiny_model: Any) -> None:
+    with torch.no_grad():
+        tiny_model[0].classifier.bias[0] = float("inf")
+    with pytest.raises(TrainingError, match="finite"):
+        _train(tiny_model)
+
+
+def test_fp16_on_a_cpu_is_refused() -> None:
+    with pytest.raises(UsageError, match="fp16"):
+        make_accelerator("fp16", "cpu")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"epochs": 0}, {"learning_rate": float("nan")}, {"batch_size": -1}, {"schedule": "step"}, {"warmup_ratio": 1.0}],
+)
+def test_bad_configs_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        TrainConfig(**options)
