@@ -114,9 +114,7 @@ def _build(
     finally:
         del state
         gc.collect()
-    mismatched = sorted(info.get("mismatched_keys") or ())
-    if mismatched:
-        name, found, wanted = mismatched[0][0], *mismatched[0][1:3]
+    for name, found, wanted in sorted(info.get("mismatched_keys") or ()):
         raise CheckpointError(
             f"{quoted(name)} in {inspection.path} has the shape {list(found)}, but config.json asks for {list(wanted)}"
         )

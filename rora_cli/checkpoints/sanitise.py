@@ -35,11 +35,11 @@ _LEGACY = frozenset({
 })  # fmt: skip
 _TOKENIZER_FIELDS = frozenset({
     "add_bos_token", "add_eos_token", "add_prefix_space", "added_tokens_decoder", "additional_special_tokens",
-    "bos_token", "clean_up_tokenization_spaces", "cls_token", "do_basic_tokenize", "do_lower_case",
-    "do_subword_tokenize", "eos_token", "errors", "extra_special_tokens", "keep_accents", "legacy", "mask_token",
-    "model_input_names", "model_max_length", "never_split", "pad_token", "pad_token_id", "padding_side",
-    "remove_space", "sep_token", "split_special_tokens", "strip_accents", "tokenize_chinese_chars", "tokenizer_class", "truncation_side",
-    "trim_offsets", "unk_token", "use_default_system_prompt", "word_tokenizer_type", "backend", "is_local",
+    "backend", "bos_token", "clean_up_tokenization_spaces", "cls_token", "do_basic_tokenize", "do_lower_case",
+    "do_subword_tokenize", "eos_token", "errors", "extra_special_tokens", "is_local", "keep_accents", "legacy",
+    "mask_token", "model_input_names", "model_max_length", "never_split", "pad_token", "pad_token_id", "padding_side",
+    "remove_space", "sep_token", "split_special_tokens", "strip_accents", "tokenize_chinese_chars", "tokenizer_class",
+    "trim_offsets", "truncation_side", "unk_token", "use_default_system_prompt", "word_tokenizer_type",
 })  # fmt: skip
 _SECRET_VARIABLES = (
     "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY",

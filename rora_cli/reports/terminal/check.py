@@ -1,0 +1,77 @@
+"""``rora check`` at a terminal: one block a checkpoint, the gravest finding first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rora_cli.reports.terminal import to_text
+from rora_cli.reports.text import count, safe
+from rora_cli.results.check import CheckedCheckpoint, CheckResult
+from rora_cli.results.findings import Finding, Severity
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_STYLES = {Severity.HIGH: "bold red", Severity.MEDIUM: "yellow", Severity.LOW: "cyan", Severity.INFO: "dim"}
+
+
+def render(result: CheckResult, *, width: int = 80, color: bool = False) -> str:
+    from rich.text import Text
+
+    blocks: list[RenderableType] = []
+    for checkpoint in result.checkpoints:
+        blocks += [*_heading(checkpoint), *finding_lines(checkpoint.findings), Text()]
+    verdict = _verdict(result)
+    return to_text(*blocks, Text(verdict, style="bold"), width=width, color=color)
+
+
+def finding_lines(findings: tuple[Finding, ...]) -> list[RenderableType]:
+    """Findings as renderables, the gravest first: severity, rule, sentence, and what to do."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    lines: list[RenderableType] = []
+    for found in sorted(findings, key=lambda f: -f.severity):
+        lines.append(Text(f"  {found.severity.label:<6} {found.rule_id}", style=_STYLES[found.severity]))
+        lines.append(Padding(Text(safe(found.message, max_length=400)), (0, 0, 0, 9)))
+        if found.advice and found.severity >= Severity.LOW:
+            lines.append(Padding(Text(f"-> {safe(found.advice, max_length=400)}", style="dim"), (0, 0, 0, 9)))
+    return lines
+
+
+def _heading(checkpoint: CheckedCheckpoint) -> list[RenderableType]:
+    from rich.text import Text
+
+    types = ", ".join(f"{n:,} {dtype}" for dtype, n in checkpoint.dtypes.items())
+    kinds = ", ".join(f"{n:,} {kind}" for kind, n in checkpoint.tensors_by_kind.items())
+    size = f"{checkpoint.parameters:,} parameters in {count(checkpoint.tensors, 'tensor')} ({_bytes(checkpoint.bytes)})"
+    lines = [
+        Text(f"{safe(checkpoint.path)}", style="bold"),
+        Text(f"  {checkpoint.role}, {count(checkpoint.files, 'file')}: {size}"),
+    ]
+    if checkpoint.tensors:
+        lines.append(Text(f"  types: {types}; kinds: {kinds}"))
+    if checkpoint.unreadable:
+        shown = ", ".join(safe(name, max_length=60) for name in checkpoint.unreadable[:5])
+        lines.append(Text(f"  NOT ANALYSED: {shown}", style="bold red"))
+    if not checkpoint.loadable:
+        lines.append(Text("  rora's other commands would refuse it", style="red"))
+    return lines
+
+
+def _verdict(result: CheckResult) -> str:
+    if not result.is_complete:
+        return "Inconclusive: something could not be analysed, so nothing is shown to be clean."
+    if not result.findings:
+        return "No finding in files, configs and headers. This says nothing about what the weights do: see `rora hunt`."
+    by_severity = [(s, sum(f.severity == s for f in result.findings)) for s in sorted(Severity, reverse=True)]
+    return ", ".join(f"{n} {s.label}" for s, n in by_severity if n) + "."
+
+
+def _bytes(size: int) -> str:
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"

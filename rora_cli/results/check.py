@@ -1,0 +1,64 @@
+"""What ``rora check`` and ``rora verify`` found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rora_cli.results.findings import Finding, Severity
+from rora_cli.results.provenance import Provenance
+
+
+@dataclass(frozen=True)
+class CheckedCheckpoint:
+    """One checkpoint by its headers alone.
+
+    ``parameters`` counts elements and ``bytes`` the tensor data; ``tensors_by_kind`` counts an adapter's tensors by
+    what they are (``adapter``, ``head``, ``module``, ``bias``, ``undeclared-head``, ``base``), a model's as ``weight``.
+    ``unreadable`` names what could not be analysed; ``loadable`` says whether rora's other commands would accept it.
+    """
+
+    path: str
+    role: str
+    files: int
+    tensors: int
+    parameters: int
+    bytes: int
+    dtypes: Mapping[str, int]
+    tensors_by_kind: Mapping[str, int]
+    unreadable: tuple[str, ...]
+    loadable: bool
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    schema_version: int
+    provenance: Provenance
+    checkpoints: tuple[CheckedCheckpoint, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def worst(self) -> Severity | None:
+        return max((f.severity for f in self.findings), default=None)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything could be analysed; otherwise the result must not be read as clean."""
+        return not any(checkpoint.unreadable for checkpoint in self.checkpoints)
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """``manifest_sha256`` identifies the whole output: who has it from a trusted place can compare it."""
+
+    schema_version: int
+    provenance: Provenance
+    path: str
+    manifest_sha256: str
+    files_matching: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_intact(self) -> bool:
+        return not self.findings
