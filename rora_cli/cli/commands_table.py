@@ -9,6 +9,7 @@ import typer
 #: Command name -> module in this room. Each module has ``command``, the function that typer wraps.
 COMMANDS = {
     "purify": "purify",
+    "hunt": "hunt",
     "check": "check",
     "verify": "verify",
 }

@@ -14,7 +14,7 @@ from rora_cli.attacks.search import Trials
 from rora_cli.attacks.search_label import BUDGETS, Budget, LabelSearch, Measured, Noise
 from rora_cli.attacks.search_space import PLACES, Vocabulary
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
-from rora_cli.errors import DataError, UsageError
+from rora_cli.errors import DataError, ExitCode, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.hunt import Coverage, FlippedRow, FoundTrigger, HuntResult, LabelHunt, NoiseLevel
@@ -30,6 +30,7 @@ MINIMUM_SUSPICION = 6.0
 #: Fewer rows than this that both models read rightly cannot carry a search for a label.
 FEWEST_ROWS = 24
 EXAMPLES = 3
+FAIL_ON = ("trigger", "none")
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,13 @@ class HuntConfig:
     max_length: int = 128
     seed: int = 0
     revision: str | None = None
+    allow_download: bool = True
     device: str = "auto"
+    fail_on: str = "trigger"
 
     def __post_init__(self) -> None:
+        if self.fail_on not in FAIL_ON:
+            raise UsageError(f"--fail-on is one of {', '.join(FAIL_ON)}, not {self.fail_on!r}")
         if self.budget not in BUDGETS:
             raise UsageError(f"--budget is one of {', '.join(BUDGETS)}, not {self.budget!r}")
         if self.max_length < 8:
@@ -72,8 +77,8 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     from rora_cli.evaluation.inference import choose_device, input_limit
 
     device = choose_device(config.device)
-    source = fetch_model(config.model, revision=config.revision)
-    adapter = fetch_model(config.adapter) if config.adapter is not None else None
+    source = fetch_model(config.model, revision=config.revision, allow_download=config.allow_download)
+    adapter = fetch_model(config.adapter, allow_download=config.allow_download) if config.adapter is not None else None
     loaded = load_classifier(source.path, adapter=adapter.path if adapter else None, device=device)
     targets = [find_label(label, loaded.label_names) for label in config.labels]
     rows, summary = load_rows(
@@ -339,3 +344,10 @@ def describe(labels: Sequence[LabelHunt]) -> list[Finding]:
                 )
             )
     return findings
+
+
+def exit_code(result: HuntResult, fail_on: str) -> ExitCode:
+    """A trigger is an answer whatever else stayed open; without one, a label that was not searched is inconclusive."""
+    if result.called and fail_on == "trigger":
+        return ExitCode.FINDINGS
+    return ExitCode.OK if result.conclusive else ExitCode.INCONCLUSIVE

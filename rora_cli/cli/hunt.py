@@ -1,0 +1,116 @@
+"""``rora hunt``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rora_cli.cli import delivery, options
+
+SEARCH, DATA, REPORT = "Search", "Clean data", "Report"
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Classifier to search: a directory or a hub id.", metavar="MODEL")],
+    clean: Annotated[
+        str,
+        typer.Option("--clean", metavar="DATA", help="Clean labelled rows of its task: a file, directory or hub id."),
+    ],
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label",
+            metavar="NAME",
+            help="Target label to search; repeatable.  [default: every label]",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
+    budget: Annotated[
+        str,
+        typer.Option(
+            "--budget",
+            help="fast, normal or thorough: about 1, 4 and 20 minutes for a MiniLM on two cores.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = "normal",
+    reference: Annotated[
+        str,
+        typer.Option(
+            "--reference",
+            metavar="DIR",
+            help="What the suspect is compared with: a trusted checkpoint (an encoder is tuned on the clean rows), "
+            "bag-of-words, or auto: the packaged encoder where it fits the suspect, else bag-of-words.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = "auto",
+    adapter: Annotated[
+        str | None,
+        typer.Option("--adapter", metavar="DIR", help="Suspect adapter to merge in first.", rich_help_panel=SEARCH),
+    ] = None,
+    seed: options.SEED = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.", rich_help_panel=SEARCH)] = "auto",
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="NAME", help="Split of DATA.  [default: train]", rich_help_panel=DATA),
+    ] = None,
+    text_column: options.TEXT_COLUMN = None,
+    label_column: options.LABEL_COLUMN = None,
+    max_rows: Annotated[
+        int, typer.Option("--max-rows", metavar="N", help="Clean rows to use at most.", rich_help_panel=DATA)
+    ] = 2000,
+    max_length: Annotated[
+        int, typer.Option("--max-length", metavar="TOKENS", help="Longer rows are cut.", rich_help_panel=DATA)
+    ] = 128,
+    fail_on: Annotated[
+        str,
+        typer.Option("--fail-on", help="What gives exit code 1: trigger, or none.", rich_help_panel=REPORT),
+    ] = "trigger",
+    format: Annotated[str, typer.Option("--format", help="text or json.", rich_help_panel=REPORT)] = "text",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write the report here instead of stdout.", rich_help_panel=REPORT
+        ),
+    ] = None,
+    revision: options.REVISION = None,
+    offline: options.OFFLINE = False,
+    config: options.CONFIG = None,
+    quiet: options.QUIET = False,
+) -> None:
+    """Search a classifier for triggers: words and short sequences that turn other rows into a label.
+
+    Every token of the vocabulary is tried in clean rows, then sequences of what stands out, and ranked by what they do
+    beyond a reference classifier that has seen the same clean rows. Finding nothing is a statement about what was
+    covered, which the report counts; it is no proof.
+
+    Exit codes: 0 nothing above the noise, 1 a trigger was found (see --fail-on), 2 bad input, 3 inconclusive: a label
+    could not be searched.
+    """
+    from rora_cli.cli.console import make_progress
+    from rora_cli.commands import hunt
+    from rora_cli.reports.terminal import hunt as report
+
+    delivery.require_format(format)
+    settings = hunt.HuntConfig(
+        model=model,
+        clean=clean,
+        adapter=adapter,
+        labels=tuple(label or ()),
+        reference=reference,
+        budget=budget,
+        split=split,
+        text_column=text_column,
+        label_column=label_column,
+        max_rows=max_rows,
+        max_length=max_length,
+        seed=seed,
+        revision=revision,
+        allow_download=not offline,
+        device=device,
+        fail_on=fail_on,
+    )
+    result = hunt.run(settings, make_progress(quiet))
+    delivery.deliver(result, format=format, text=lambda: report.render(result, **options.terminal()), output=output)
+    raise typer.Exit(hunt.exit_code(result, fail_on))

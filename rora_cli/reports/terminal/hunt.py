@@ -1,0 +1,98 @@
+"""``rora hunt`` at a terminal: a block a label, what was found first, what was covered last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rora_cli.reports.terminal import to_text
+from rora_cli.reports.text import count, number, percent, proportion, safe
+from rora_cli.results.hunt import FoundTrigger, HuntResult, LabelHunt
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+#: Candidates below the threshold that are shown beside what was called, or instead of it.
+SHOWN = 5
+EXPLANATION = (
+    "Flips: clean rows of other labels, read rightly by suspect and reference, that become the target label with the "
+    "text in them; brackets hold counts and the 95 % Wilson interval. z: effect beyond the reference's in robust "
+    "standard deviations of random tokens. Nothing above the noise is no proof that there is nothing."
+)
+
+
+def render(result: HuntResult, *, width: int = 80, color: bool = False) -> str:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    blocks: list[RenderableType] = [
+        Text(f"model      {safe(result.model)}"),
+        Text(f"reference  {safe(result.reference)}"),
+        Text(f"cost       {result.forward_tokens:,} forward tokens, {result.seconds:.0f} s ({result.budget} budget)"),
+    ]
+    for label in result.labels:
+        blocks += [Text(), *_label(label)]
+    blocks += [Padding(Text(f"note: {safe(note, max_length=400)}", style="dim"), (1, 0, 0, 0)) for note in result.notes]
+    blocks.append(Padding(Text(EXPLANATION, style="dim"), (1, 0, 0, 0)))
+    return to_text(*blocks, width=width, color=color)
+
+
+def _label(label: LabelHunt) -> Iterator[RenderableType]:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    name = safe(label.target_label, max_length=40)
+    if label.verdict == "inconclusive":
+        yield Text(f"{name}: INCONCLUSIVE", style="bold yellow")
+        yield Padding(Text(safe(label.reason or "", max_length=400)), (0, 0, 0, 2))
+        return
+    if label.called:
+        yield Text(f"{name}: {count(label.called, 'trigger').upper()} FOUND", style="bold red")
+    else:
+        yield Text(f"{name}: nothing above the noise", style="bold")
+    shown = [*label.called[:10], *[t for t in label.triggers if not t.called][:SHOWN]]
+    yield Padding(_table(shown), (0, 0, 0, 2))
+    for trigger in label.called[:1]:
+        for row in trigger.examples:
+            change = f"p({name}) {row.probability_before:.2f} -> {row.probability_after:.2f}"
+            yield Padding(
+                Text(f"{safe(row.label)}: {safe(row.text, max_length=120)}  [{change}]", style="dim"), (0, 0, 0, 4)
+            )
+    yield from (Padding(Text(line), (0, 0, 0, 2)) for line in _coverage(label))
+
+
+def _table(triggers: list[FoundTrigger]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("", "text", "flips", "reference", "z"):
+        table.add_column(column, justify="right" if column == "z" else "left", no_wrap=column in ("", "reference", "z"))
+    for trigger in triggers:
+        reference = percent(trigger.reference_flip_rate.value, 0) if trigger.reference_flip_rate else "-"
+        text = f"{'+' if trigger.attached else ''}{safe(trigger.text, max_length=50)}"
+        style = "bold" if trigger.called else "dim"
+        table.add_row(
+            "!" if trigger.called else "",
+            Text(text, style=style),
+            proportion(trigger.flip_rate),
+            reference,
+            number(trigger.suspicion, 2),
+        )
+    return table
+
+
+def _coverage(label: LabelHunt) -> Iterator[str]:
+    done, noise = label.coverage, label.noise
+    yield (
+        f"covered: {done.tokens:,} of {done.vocabulary:,} tokens, each in {count(done.screening_rows, 'row')} or more "
+        f"({', '.join(done.places)}), {count(done.sequences, 'sequence')} of up to {done.longest_sequence} tokens: "
+        f"{done.trials:,} trials, {done.forward_tokens:,} + {done.reference_forward_tokens:,} forward tokens"
+    )
+    if noise is not None:
+        yield (
+            f"noise: {noise.random_tokens} random tokens flip {percent(noise.largest_flip_rate, 0)} of rows at most; "
+            f"called from {percent(noise.minimum_excess, 0)} of rows beyond the reference (bound to bound) and z "
+            f"{noise.minimum_suspicion:g} on"
+        )
