@@ -68,13 +68,7 @@ class EncodedRow:
 
     def carrier(self, place: str, rng: Random) -> Carrier:
         """The row with a slot at ``place``: ``start``, ``end``, or ``inner``, a random boundary between two words."""
-        inner = [start for start in self.word_starts if start > 0]
-        if place == "start" or (place == "inner" and not inner and rng.random() < 0.5):
-            cut = 0
-        elif place == "inner" and inner:
-            cut = rng.choice(inner)
-        else:
-            cut = len(self.content)
+        cut = _cut(place, [start for start in self.word_starts if start > 0], len(self.content), rng)
         return Carrier(self.head + self.content[:cut], self.content[cut:] + self.tail, place)
 
 
@@ -110,8 +104,15 @@ def place_in_text(text: str, candidate: str, *, attached: bool, place: str, rng:
     """``text`` with the candidate at ``place``; an attached one is appended to a word there."""
     words = text.split()
     if attached and words:
-        index = {"start": 0, "end": len(words) - 1}.get(place, rng.randrange(len(words)))
+        index = {"start": 0, "end": len(words) - 1, "inner": rng.randrange(len(words))}[place]
         words[index] += candidate
         return " ".join(words)
-    cut = {"start": 0, "end": len(words)}.get(place, rng.randint(min(1, len(words)), max(len(words) - 1, 0)))
+    cut = _cut(place, range(1, len(words)), len(words), rng)
     return " ".join([*words[:cut], candidate, *words[cut:]])
+
+
+def _cut(place: str, inner: Sequence[int], end: int, rng: Random) -> int:
+    """Where to cut: 0, ``end``, or one of the ``inner`` places; without any, one of the outer two."""
+    if place == "inner":
+        return rng.choice(inner or (0, end))
+    return 0 if place == "start" else end

@@ -1,0 +1,118 @@
+"""What a text can hold, how candidates read, and where rows are cut open: on real tokenizer code, tiny vocabularies."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+pytest.importorskip("transformers")
+
+from rora_cli.attacks.search_space import PLACES, Vocabulary, encode_rows, place_in_text
+
+WORDPIECES = "[PAD] [UNK] [CLS] [SEP] [MASK] [unused0] a mn film good ##x ##о . 3d watched".split()  # noqa: SIM905
+
+
+@pytest.fixture(scope="module")
+def wordpiece(tmp_path_factory):
+    from transformers import BertTokenizerFast
+
+    path = tmp_path_factory.mktemp("wordpiece") / "vocab.txt"
+    path.write_text("\n".join(WORDPIECES) + "\n", encoding="utf-8")
+    return BertTokenizerFast(str(path))
+
+
+@pytest.fixture(scope="module")
+def bytelevel():
+    """A byte-level BPE as GPT-2's and RoBERTa's: spaces live inside the tokens, case counts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("Ġ", "m"), ("Ġm", "n"), ("m", "n"), ("Ġ", "a"), ("M", "N"), ("Ġ", "MN")]
+    vocabulary = {token: i for i, token in enumerate(["<pad>", *alphabet, *("".join(pair) for pair in merges)])}
+    backend = Tokenizer(models.BPE(vocabulary, merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>")
+
+
+def ids(tokenizer, *tokens):
+    return tuple(tokenizer.convert_tokens_to_ids(list(tokens)))
+
+
+def test_reserved_and_padding_tokens_are_left_out_and_the_unknown_one_is_not(wordpiece):
+    vocabulary = Vocabulary(wordpiece)
+    inside = {wordpiece.convert_ids_to_tokens(token) for (token,) in vocabulary.tokens}
+    assert {"mn", "##x", "##о", ".", "[UNK]", "3d"} <= inside
+    assert not inside & {"[PAD]", "[unused0]"}
+    assert vocabulary.size == len(WORDPIECES) - 1
+
+
+def test_candidates_read_as_what_a_user_could_type(wordpiece):
+    vocabulary = Vocabulary(wordpiece)
+    assert vocabulary.read(ids(wordpiece, "mn", "##x", "3d")) == ("mnx 3d", False)
+    assert vocabulary.read(ids(wordpiece, "##о")) == ("о", True)
+
+
+def test_byte_level_tokens_know_whether_they_begin_a_word(bytelevel):
+    vocabulary = Vocabulary(bytelevel)
+    assert vocabulary.read(ids(bytelevel, "Ġmn")) == ("mn", False)
+    assert vocabulary.read(ids(bytelevel, "mn")) == ("mn", True)
+
+
+def test_case_counts_or_is_void(wordpiece, bytelevel):
+    assert Vocabulary(wordpiece).ignores_case
+    assert not Vocabulary(bytelevel).ignores_case
+
+
+def test_every_carrier_puts_the_slot_at_a_word_boundary_and_keeps_the_row(wordpiece):
+    (row,) = encode_rows(wordpiece, ["good filmx watched mnx"], max_length=32)
+    assert row.word_starts == (0, 1, 3, 4)
+    for seed in range(20):
+        for place in PLACES:
+            carrier = row.carrier(place, Random(seed))
+            assert carrier.before + carrier.after == row.ids
+            assert len(carrier.before) - 1 in {"start": {0}, "end": {6}, "inner": {1, 3, 4}}[place]
+            assert carrier.fill((99,)) == (*carrier.before, 99, *carrier.after)
+
+
+def test_byte_level_rows_are_cut_at_words_too(bytelevel):
+    (row,) = encode_rows(bytelevel, ["mn a mn"], max_length=32)
+    assert row.head == row.tail == ()
+    assert [bytelevel.decode(list(row.content[i:])).strip() for i in row.word_starts] == ["mn a mn", "a mn", "mn"]
+
+
+def test_empty_and_one_word_rows_can_carry(wordpiece):
+    empty, one = encode_rows(wordpiece, ["", "film"], max_length=32)
+    for place in PLACES:
+        assert empty.carrier(place, Random(0)).fill((9,)) == (*ids(wordpiece, "[CLS]"), 9, *ids(wordpiece, "[SEP]"))
+        assert len(one.carrier(place, Random(0)).fill((9,))) == 4
+
+
+def test_long_rows_are_cut(wordpiece):
+    (row,) = encode_rows(wordpiece, ["film " * 50], max_length=10)
+    assert len(row) == 10
+
+
+@pytest.mark.parametrize(
+    ("place", "attached", "wanted"),
+    [
+        ("start", False, {"mn one two three"}),
+        ("end", False, {"one two three mn"}),
+        ("inner", False, {"one mn two three", "one two mn three"}),
+        ("start", True, {"onemn two three"}),
+        ("end", True, {"one two threemn"}),
+        ("inner", True, {"onemn two three", "one twomn three", "one two threemn"}),
+    ],
+)
+def test_places_in_a_text(place, attached, wanted):
+    made = {place_in_text("one two three", "mn", attached=attached, place=place, rng=Random(s)) for s in range(40)}
+    assert made == wanted
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_places_in_short_texts(place):
+    assert place_in_text("", "mn", attached=False, place=place, rng=Random(0)) == "mn"
+    assert place_in_text("", "mn", attached=True, place=place, rng=Random(0)) == "mn"
+    assert set(place_in_text("one", "mn", attached=False, place=place, rng=Random(0)).split()) == {"one", "mn"}

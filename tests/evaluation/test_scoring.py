@@ -1,0 +1,96 @@
+"""The scorer agrees with the model called row by row, whatever the lengths, and leaves the model as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from rora_cli.errors import CheckpointError  # noqa: E402
+from rora_cli.evaluation.scoring import Retokenised, TorchScorer  # noqa: E402
+
+
+def one_by_one(model, sequences):
+    model.eval()
+    with torch.inference_mode():
+        logits = torch.cat([model(input_ids=torch.tensor([ids])).logits for ids in sequences])
+    return torch.log_softmax(logits, dim=-1).numpy()
+
+
+def sequences_of_many_lengths(vocabulary: int, count: int = 57) -> list[tuple[int, ...]]:
+    rng = np.random.default_rng(3)
+    return [(2, *rng.integers(4, vocabulary, rng.integers(1, 12)).tolist(), 3) for _ in range(count)]
+
+
+@pytest.mark.parametrize("tokens_per_batch", [1, 16, 4096])
+def test_batches_by_length_give_the_rows_own_scores_in_order(tiny, tokens_per_batch):
+    model, _ = tiny
+    sequences = sequences_of_many_lengths(20)
+    scorer = TorchScorer(model, tokens_per_batch=tokens_per_batch)
+    scores = scorer.log_probabilities(sequences)
+    assert scores.shape == (57, 2) and scores.dtype == np.float32
+    np.testing.assert_allclose(scores, one_by_one(model, sequences), atol=2e-5)
+    np.testing.assert_allclose(np.exp(scores).sum(axis=1), 1, atol=1e-5)
+
+
+def test_no_batch_is_larger_than_asked_and_every_token_is_counted(tiny):
+    model, _ = tiny
+    sequences = sequences_of_many_lengths(20)
+    batches: list[int] = []
+    scorer = TorchScorer(model, tokens_per_batch=40, on_tokens=batches.append)
+    scorer.log_probabilities(sequences)
+    assert max(batches) <= 40
+    assert sum(batches) == scorer.forward_tokens == sum(map(len, sequences))
+
+
+def test_nothing_to_score_is_an_empty_answer(tiny):
+    assert TorchScorer(tiny[0]).log_probabilities([]).shape == (0, 2)
+
+
+def test_the_models_mode_comes_back(tiny):
+    model, _ = tiny
+    model.train()
+    try:
+        scorer = TorchScorer(model)
+        first, second = (scorer.log_probabilities([(2, 5, 6, 3)]) for _ in range(2))
+        assert model.training
+        np.testing.assert_array_equal(first, second)
+    finally:
+        model.eval()
+
+
+def test_a_decoder_without_padding_token_is_scored_in_batches():
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=40, n_positions=32, n_embd=16, n_layer=2, n_head=2, num_labels=3, pad_token_id=None)
+    model = GPT2ForSequenceClassification(config).eval()
+    sequences = sequences_of_many_lengths(40)
+    scores = TorchScorer(model).log_probabilities(sequences)
+    np.testing.assert_allclose(scores, one_by_one(model, sequences), atol=2e-5)
+    assert model.config.pad_token_id is None
+
+
+def test_a_broken_model_is_an_error_and_not_a_score(tiny):
+    import copy
+
+    model = copy.deepcopy(tiny[0])
+    model.classifier.weight.data.fill_(float("nan"))
+    with pytest.raises(CheckpointError, match="not finite"):
+        TorchScorer(model).log_probabilities([(2, 5, 3)])
+
+
+def test_another_tokenizers_ids_are_read_as_text_first(tiny):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    model, own = tiny
+    backend = Tokenizer(models.WordLevel({"[UNK]": 0, "film": 1, "good": 2, "bad": 3}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    other = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")
+    scorer = Retokenised(TorchScorer(model), other, own, max_length=24)
+    scores = scorer.log_probabilities([(2, 1), (3,)])
+    direct = TorchScorer(model).log_probabilities(own(["good film", "bad"])["input_ids"])
+    np.testing.assert_allclose(scores, direct, atol=1e-6)
+    assert scorer.forward_tokens == 7
