@@ -160,7 +160,7 @@ def _sentence(error: BaseException, what: str, revision: str | None) -> str | No
 def _http_sentence(error: Exception, what: str) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     reasons = {
-        401: "the hub does not accept your login for {}; log in again with `hf auth login`",
+        401: "the hub has no {} that it shows without a login; check the name, and log in with `hf auth login`",
         403: "the hub does not let you read {}; ask its owner, or use a token that may",
         429: "the hub answers too many requests while fetching {}; wait a while, or log in for a higher limit",
     }
