@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from rora_cli.errors import HubError
 
@@ -58,6 +58,9 @@ def look_up(repo_id: str, repo_type: str, revision: str | None = None) -> Reposi
         if not info.sha:
             raise HubError(f"the hub names no commit for {repo_id}; try again later")
         files = tuple(sibling.rfilename for sibling in getattr(info, "siblings", None) or ())
+        for name in files:
+            if not _stays_inside(name):
+                raise HubError(f"{repo_id} lists a file outside of itself ({name!r}); do not use it")
     return Repository(repo_id, info.id or repo_id, repo_type, revision or "main", info.sha, files)
 
 
@@ -81,19 +84,68 @@ def fetch(repository: Repository, names: Iterable[str]) -> Path:
     return _checked(Path(snapshot), repository.requested, wanted)
 
 
-def cached(repo_id: str, repo_type: str, revision: str | None = None) -> Path | None:
-    """The snapshot directory of ``repo_id`` that an earlier run left in the hub's cache, or None. No network."""
+@dataclass(frozen=True)
+class Snapshot:
+    """What an earlier run left in the hub's cache. ``files`` are all of the repository's, not only those fetched then."""
+
+    repo_id: str
+    path: Path
+    files: tuple[str, ...]
+
+    @property
+    def commit(self) -> str:
+        return self.path.name
+
+    def require(self, names: Iterable[str]) -> Path:
+        """The snapshot directory, once all of ``names`` are in it and are what they were when fetched.
+
+        Raises:
+            HubError: one is missing, for the earlier run did not need it or was interrupted; or it was changed.
+        """
+        missing = [name for name in names if not (self.path / name).is_file()]
+        if missing:
+            raise HubError(
+                f"{missing[0]} of {self.repo_id} is not in the hub's cache and the network is not to be used; run once "
+                "with the network allowed"
+            )
+        return _checked(self.path, self.repo_id, names)
+
+
+def cached(repo_id: str, repo_type: str, revision: str | None = None) -> Snapshot | None:
+    """What the hub's cache has of ``repo_id`` at ``revision``, or None. No network."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        # A pattern that matches nothing: an earlier run fetched only what it needed, and that is complete for us.
-        snapshot = snapshot_download(
+        # With a pattern that matches nothing, the snapshot counts as complete whatever was fetched of it.
+        found = snapshot_download(
             repo_id, repo_type=repo_type, revision=revision, local_files_only=True, allow_patterns=["\0"]
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, ValueError):
         return None
-    return Path(snapshot)
+    path = Path(found)
+    present = tuple(sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()))
+    return Snapshot(repo_id, path, _cached_listing(repo_id, repo_type, path.name) or present)
+
+
+def _cached_listing(repo_id: str, repo_type: str, commit: str) -> tuple[str, ...]:
+    try:
+        from huggingface_hub import get_cached_repo_tree  # from 2.0 on
+    except ImportError:
+        return ()
+    try:
+        tree = get_cached_repo_tree(repo_id, repo_type=repo_type, revision=commit)
+    except Exception:  # not there or not readable: the files themselves are the listing then
+        return ()
+    return tuple(file.path for file in tree if _stays_inside(file.path))
+
+
+def _stays_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
+
+
+_BLOB_NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def _checked(snapshot: Path, repo_id: str, names: Iterable[str]) -> Path:
@@ -103,7 +155,7 @@ def _checked(snapshot: Path, repo_id: str, names: Iterable[str]) -> Path:
             raise HubError(f"{name} of {repo_id} did not arrive; run the command again")
         blob = path.resolve()
         # The cache names a blob by its sha256 (large files) or its git hash; a copy without links has no such name.
-        if len(blob.name) in (40, 64) and _hash_of(blob) != blob.name:
+        if _BLOB_NAME.fullmatch(blob.name) and _hash_of(blob) != blob.name:
             raise HubError(
                 f"{name} of {repo_id} is not what the hub announced (its hash differs); delete {blob} and retry"
             )

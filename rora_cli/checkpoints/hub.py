@@ -76,7 +76,8 @@ def _from_cache(repo_id: str, revision: str | None) -> ModelSource:
             f"model {repo_id} is neither a local path nor in the hub's cache, and the network is not to be used; give "
             "a local directory, or fetch it once with the network allowed"
         )
-    return ModelSource(snapshot, repo_id, snapshot.name, repo_id)
+    names = [name for name in snapshot.files if is_safe(name)]
+    return ModelSource(snapshot.require(names), repo_id, snapshot.commit, repo_id)
 
 
 def _without_safetensors(repo_id: str, files: tuple[str, ...]) -> str:

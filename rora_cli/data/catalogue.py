@@ -93,6 +93,6 @@ def find_well_known(name: str) -> WellKnown | None:
 def find_by_repository(repo_id: str, config: str | None) -> WellKnown | None:
     """The entry of a repository that was named by its full id, so that its columns and classes are known as well."""
     for entry in WELL_KNOWN.values():
-        if entry.repo_id.lower() == repo_id.lower() and config in (entry.config, None if entry.config else config):
+        if entry.repo_id.lower() == repo_id.lower() and (entry.config is None or entry.config == config):
             return entry
     return None

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from rora_cli import hub_access
 from rora_cli.data.catalogue import WELL_KNOWN, WellKnown, find_by_repository, find_well_known
-from rora_cli.data.local import Layout, find_layout, is_data_name, local_files
-from rora_cli.data.source import Files, Source, at_hand
+from rora_cli.data.local import Layout, find_layout, is_data_name
+from rora_cli.data.source import Files, Source
 from rora_cli.errors import DataError, HubError
 
 CONVERTED = "refs/convert/parquet"
@@ -142,14 +142,23 @@ def _cached_source(
         snapshot = hub_access.cached(repo_id, "dataset", branch)
         if snapshot is None:
             continue
-        found = local_files(snapshot)
         try:
-            layout = _layout(found, config, repo_id, files)
+            layout = _layout(snapshot.files, config, repo_id, files)
         except DataError:
             continue
-        splits = {split: at_hand({name: found[name] for name in names}) for split, names in layout.splits.items()}
-        return _described(repo_id, config, snapshot.name, entry, splits, ["read from the hub's cache, without network"])
+        splits = {split: _cached_files(snapshot, names) for split, names in layout.splits.items()}
+        return _described(
+            repo_id, config, snapshot.commit, entry, splits, ["read from the hub's cache, without network"]
+        )
     raise HubError(
         f"data set {repo_id} is not in the hub's cache and HF_HUB_OFFLINE forbids the network; what works offline is a "
         "local file or directory, `bundled`, or a data set fetched before"
     )
+
+
+def _cached_files(snapshot: hub_access.Snapshot, names: Sequence[str]) -> Files:
+    def find() -> Mapping[str, Path]:
+        path = snapshot.require(names)
+        return {name: path / name for name in names}
+
+    return find

@@ -128,10 +128,18 @@ def _split_of(name: str) -> str:
     return ""
 
 
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
+
+
 def _require_shards(split: str, files: list[str], where: str) -> None:
     bare = {re.sub(r"\d+", "#", re.sub(r"-[0-9a-f]{8,}(?=\.)", "", name)) for name in files}
     if len(bare) > 1:
         raise DataError(
             f"{where} has several files for its {split} split ({', '.join(files[:4])}) that are not shards of one "
             "another; name the file, or the directory, to read"
+        )
+    shard = _SHARD.search(files[0])
+    if shard and int(shard[2]) != len(files):
+        raise DataError(
+            f"{where} has {len(files)} of {int(shard[2])} shards of its {split} split; get the missing ones"
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Any
 
 from rora_cli.data.columns import KNOWN_COLUMNS, find_columns
@@ -80,22 +82,21 @@ class Reader:
 
     def _choose(self, tables: Sequence[Table], split: str) -> list[list[int] | None]:
         """Which rows of each table to read: None for all of them."""
-        total = sum(table.rows for table in tables)
+        starts = [0, *accumulate(table.rows for table in tables)]
+        total = starts[-1]
         if total <= MAX_ROWS_READ:
             return [None] * len(tables)
         self.note(f"the {split} split has {total:,} rows; a seeded sample of {MAX_ROWS_READ:,} was read")
         drawn = sorted(random.Random(self.seed).sample(range(total), MAX_ROWS_READ))
-        chosen: list[list[int] | None] = []
-        start = 0
-        for table in tables:
-            chosen.append([i - start for i in drawn if start <= i < start + table.rows])
-            start += table.rows
-        return chosen
+        cuts = [bisect_left(drawn, start) for start in starts]
+        return [
+            [i - start for i in drawn[low:high]] for start, (low, high) in zip(starts, pairwise(cuts), strict=False)
+        ]
 
     def _read_table(
         self, table: Table, chosen: Sequence[int] | None, texts: list[str], labels: list[int], dropped: Counter[str]
     ) -> None:
-        where = str(table.path)
+        where = f"{table.path} (read without a header)" if table.names == HEADERLESS else str(table.path)
         text_column, label_column = self._find_columns(table, where)
         values = table.read(label_column, chosen)
         names = self.source.class_names or table.class_names.get(label_column) or _names_beside(table, values, chosen)

@@ -116,21 +116,28 @@ def _json(path: Path, known: frozenset[str]) -> Table:
 
 
 def _csv(path: Path, known: frozenset[str]) -> Table:
+    return _field_table(path, _records(path, _text(path), ","), known)
+
+
+def _records(path: Path, text: str, delimiter: str) -> list[list[str]]:
+    limit = csv.field_size_limit(MAX_TEXT_BYTES)  # the default, 128 KiB, is less than a long document has
     try:
-        records = list(csv.reader(io.StringIO(_text(path), newline=""), strict=True))
+        records = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
-        raise DataError(f"{path} is not valid CSV ({error}); quote fields that hold commas or line ends") from None
-    return _field_table(path, [record for record in records if record], known)
+        raise DataError(
+            f"{path} is not valid {path.suffix[1:].upper()} ({error}); quote fields that hold separators, and double the "
+            "quotes inside"
+        ) from None
+    finally:
+        csv.field_size_limit(limit)
+    return [record for record in records if record]
 
 
 def _tsv(path: Path, known: frozenset[str]) -> Table:
     text = _text(path)
     records = [line.rstrip("\r").split("\t") for line in text.split("\n") if line.strip()]
     if _is_quoted(records):
-        try:
-            records = [r for r in csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True) if r]
-        except csv.Error as error:
-            raise DataError(f"{path} is not valid TSV ({error}); remove or double the quotes") from None
+        records = _records(path, text, "\t")
     return _field_table(path, records, known)
 
 

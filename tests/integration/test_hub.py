@@ -129,6 +129,34 @@ class TestModel:
             fetch_model("owner/other")
         assert hub.requests == []
 
+    def test_half_a_cache_does_not_answer(
+        self, hub: StandInHub, model_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add_model(hub, model_files)
+        source = fetch_model("owner/model")
+        (source.path / "tokenizer.json").unlink()  # as after an interrupted fetch
+        go_offline(hub, monkeypatch)
+        with pytest.raises(HubError, match="tokenizer.json of owner/model is not in the hub's cache"):
+            fetch_model("owner/model")
+
+    def test_changed_cache_does_not_answer(
+        self, hub: StandInHub, model_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add_model(hub, model_files)
+        blob = (fetch_model("owner/model").path / "model.safetensors").resolve()
+        content = blob.read_bytes()
+        blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        go_offline(hub, monkeypatch)
+        with pytest.raises(HubError, match="model.safetensors of owner/model is not what the hub announced"):
+            fetch_model("owner/model")
+
+    @pytest.mark.parametrize("name", ["../evil.json", "/etc/evil.json", "a/../../evil.json"])
+    def test_file_outside_of_the_repository(self, hub: StandInHub, model_files: dict[str, bytes], name: str) -> None:
+        add_model(hub, model_files | {name: b"{}"})
+        with pytest.raises(HubError, match="lists a file outside of itself"):
+            fetch_model("owner/model")
+        assert hub.fetched() == set()
+
     def test_no_download_allowed_means_no_request(self, hub: StandInHub, model_files: dict[str, bytes]) -> None:
         add_model(hub, model_files)
         with pytest.raises(HubError, match="the network is not to be used"):
@@ -307,6 +335,14 @@ class TestData:
         with pytest.raises(HubError, match="what works offline is a local file or directory, `bundled`"):
             load_splits("sst2", label_names=LABELS)
         assert hub.requests == []
+
+    def test_offline_without_the_split_that_is_needed(self, hub: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
+        add_data(hub, {"data/train.parquet": train_parquet(), "data/test.parquet": train_parquet(30)})
+        load_rows("owner/data", label_names=LABELS, split="test")
+        go_offline(hub, monkeypatch)
+        assert len(load_rows("owner/data", label_names=LABELS)[0]) == 20
+        with pytest.raises(HubError, match="data/train.parquet of owner/data is not in the hub's cache"):
+            load_splits("owner/data", label_names=LABELS)
 
     @pytest.mark.parametrize("spec", ["no-such-name", "a/b/c", "owner/data:../x", "owner/da ta", "x.jsonl", "./x", ""])
     def test_what_is_no_data_at_all(self, hub: StandInHub, spec: str) -> None:
