@@ -86,7 +86,7 @@ def fetch(repository: Repository, names: Iterable[str]) -> Path:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What an earlier run left in the hub's cache. ``files`` are all of the repository's, not only those fetched then."""
+    """What an earlier run left in the hub's cache; ``files`` are the repository's, those not fetched then included."""
 
     repo_id: str
     path: Path

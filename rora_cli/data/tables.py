@@ -125,8 +125,8 @@ def _records(path: Path, text: str, delimiter: str) -> list[list[str]]:
         records = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise DataError(
-            f"{path} is not valid {path.suffix[1:].upper()} ({error}); quote fields that hold separators, and double the "
-            "quotes inside"
+            f"{path} is not valid {path.suffix[1:].upper()} ({error}); quote fields that hold separators, and "
+            "double the quotes inside"
         ) from None
     finally:
         csv.field_size_limit(limit)

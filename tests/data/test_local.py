@@ -52,9 +52,10 @@ def test_files_of_no_split_beside_split_files_are_left_out_and_named() -> None:
         ([], "holds no data file"),
         (["train.csv", "train.jsonl"], "several files for its train split"),
         (["hate/train.csv", "irony/train.csv"], "several files for its train split"),
+        (["a/train-00000-of-00001.csv", "b/train-00000-of-00001.csv"], "several files for its train split"),
         (["train_clean.csv", "train_noisy.csv"], "several files for its train split"),
         (["a.csv", "b.jsonl"], "mixes formats"),
-        (["train-00000-of-00002.parquet"], "has 1 of the 2 shards of its train split"),
+        (["train-00000-of-00002.parquet"], "has 1 of 2 shards of its train split"),
     ],
 )
 def test_ambiguous_directories_are_refused(names: list[str], pattern: str) -> None:
@@ -64,8 +65,8 @@ def test_ambiguous_directories_are_refused(names: list[str], pattern: str) -> No
 
 @pytest.mark.parametrize(
     "name",
-    ["README.txt", "readme.txt", "LICENSE.txt", "dataset_info.json", "dataset_dict.json", "state.json", "rora-manifest.json",
-     "cache-0123456789abcdef.arrow", "train.py", "train.pkl", "train.pt", "train.jsonl.gz", "train"],
+    ["README.txt", "readme.txt", "LICENSE.txt", "dataset_info.json", "dataset_dict.json", "state.json",
+     "rora-manifest.json", "cache-0123456789abcdef.arrow", "train.py", "train.pkl", "train.pt", "train.jsonl.gz", "train"],
 )  # fmt: skip
 def test_what_holds_no_rows_is_no_data(name: str) -> None:
     assert not is_data_name(name)

@@ -136,7 +136,7 @@ class TestModel:
         source = fetch_model("owner/model")
         (source.path / "tokenizer.json").unlink()  # as after an interrupted fetch
         go_offline(hub, monkeypatch)
-        with pytest.raises(HubError, match="tokenizer.json of owner/model is not in the hub's cache"):
+        with pytest.raises(HubError, match=r"tokenizer.json of owner/model is not in the hub's cache"):
             fetch_model("owner/model")
 
     def test_changed_cache_does_not_answer(
@@ -147,7 +147,7 @@ class TestModel:
         content = blob.read_bytes()
         blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         go_offline(hub, monkeypatch)
-        with pytest.raises(HubError, match="model.safetensors of owner/model is not what the hub announced"):
+        with pytest.raises(HubError, match=r"model.safetensors of owner/model is not what the hub announced"):
             fetch_model("owner/model")
 
     @pytest.mark.parametrize("name", ["../evil.json", "/etc/evil.json", "a/../../evil.json"])
@@ -341,7 +341,7 @@ class TestData:
         load_rows("owner/data", label_names=LABELS, split="test")
         go_offline(hub, monkeypatch)
         assert len(load_rows("owner/data", label_names=LABELS)[0]) == 20
-        with pytest.raises(HubError, match="data/train.parquet of owner/data is not in the hub's cache"):
+        with pytest.raises(HubError, match=r"data/train.parquet of owner/data is not in the hub's cache"):
             load_splits("owner/data", label_names=LABELS)
 
     @pytest.mark.parametrize("spec", ["no-such-name", "a/b/c", "owner/data:../x", "owner/da ta", "x.jsonl", "./x", ""])
