@@ -6,11 +6,27 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Band:
+    """``low`` to ``high`` hold 95 % of what random directions give."""
+
+    low: float
+    high: float
+
+    def holds(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
 class ModuleSpectrum:
     """Singular values of one module's update and its relation to the base weight W [d_out, d_in].
 
     ``alignment_left``/``alignment_right`` are L_k and R_k: the share of ||DeltaW||_F^2 inside W's top-k left/right
     singular directions, as a multiple of the uniform share k/d. They and the base fields are None without a base.
+
+    ``entropy`` and ``energy_share`` are of sigma / sum sigma (arXiv:2602.15195); ``size_normalised_norm`` is
+    ||DeltaW||_F / sqrt(d_out d_in) and ``norm_z_score`` its robust z-score, in logarithms, among the modules of its
+    ``kind``; ``base_sigma_error`` is the relative error bound of ``base_sigma_max``; ``rescaling_factor`` what equation
+    12 would apply; angles are principal angles in degrees between the update's subspace and W's top-k.
     """
 
     name: str
@@ -25,6 +41,24 @@ class ModuleSpectrum:
     alignment_k: int | None = None
     alignment_left: float | None = None
     alignment_right: float | None = None
+    format: str | None = None
+    block: int | None = None
+    kind: str | None = None
+    scaling: float | None = None
+    entropy: float | None = None
+    energy_share: float | None = None
+    entry_kurtosis: float | None = None
+    size_normalised_norm: float | None = None
+    norm_z_score: float | None = None
+    spectrum_is_truncated: bool = False
+    base_sigma_error: float | None = None
+    rescaling_factor: float | None = None
+    null_left: Band | None = None
+    null_right: Band | None = None
+    smallest_angle_left: float | None = None
+    smallest_angle_right: float | None = None
+    base_singular_values: tuple[float, ...] | None = None
+    intruder_dimensions: int | None = None
 
     @property
     def sigma_max(self) -> float:

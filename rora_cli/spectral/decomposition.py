@@ -17,12 +17,15 @@ from rora_cli.errors import CheckpointError
 _QR_ENTRIES = 1 << 16
 #: A Cholesky factor of the Gram matrix loses the square of the condition number; 1e-4 keeps 8 of float64's 16 digits.
 _CHOLESKY_MIN_RATIO = 1e-4
-#: Up to this width of W's smaller side a full SVD in float64 costs less than iterating.
-_DENSE_WIDTH = 192
+#: Up to this width of its smaller side a full SVD of W in float64 costs less than iterating.
+_DENSE_WIDTH = 512
 #: W with at most this many entries is iterated in float64; beyond, float32 is enough for 1e-6 and twice as fast.
 _FLOAT64_ENTRIES = 1 << 20
 _OVERSAMPLE = 16
-_MAX_BLOCKS = 24
+_MAX_BLOCKS = 40
+_MAX_WIDTH_IN_BLOCKS = 6
+#: Residual of the top-k triplets, relative to sigma_1, at which their span is good enough to measure shares of energy.
+_SUBSPACE_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def top_singular(W: Tensor, k: int, *, seed: int = 0, tolerance: float = 1e-6) -
     """
     require_finite_matrix(W, "W")
     k = max(1, min(k, *W.shape))
-    if min(W.shape) <= max(_DENSE_WIDTH, 2 * k):
+    if min(W.shape) <= 2 * k or (min(W.shape) <= _DENSE_WIDTH and W.numel() <= _FLOAT64_ENTRIES):
         U, S, Vh = torch.linalg.svd(W.double(), full_matrices=False)
         return TopSingular(U[:, :k], S[:k], Vh[:k].T, _rounding(W.double()) * S[0].expand(k))
     W = W.to(torch.float64 if W.numel() <= _FLOAT64_ENTRIES else torch.float32)
@@ -119,40 +122,68 @@ def _rounding(W: Tensor) -> float:
 def _block_krylov(W: Tensor, k: int, seed: int, tolerance: float) -> TopSingular:
     n = W.shape[1]
     generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(n, min(n, k + _OVERSAMPLE), generator=generator, dtype=W.dtype).to(W.device)
-    basis = block = torch.linalg.qr(start).Q
-    images = W @ block
-    back = W.T @ images
+    width = min(n, k + _OVERSAMPLE)
+    block = torch.linalg.qr(torch.randn(n, width, generator=generator, dtype=W.dtype).to(W.device)).Q
+    space = _Space(block, W @ block, W)
     for _ in range(_MAX_BLOCKS):
-        top, residuals = _rayleigh_ritz(basis, images, back, k)
-        target = max(tolerance, _rounding(W)) * top.S[0]
-        room = n - basis.shape[1]
-        if room == 0 or (top.error_bound[0] <= target and residuals.max() <= 1e-2 * top.S[0]):
+        top, bound, residuals = space.top(k)
+        if space.full or (bound[0] <= tolerance * top.S[0] and residuals.max() <= _SUBSPACE_TOLERANCE * top.S[0]):
             break
-        block = back[:, -block.shape[1] :]
-        for _ in range(2):  # one pass leaves components along the basis in floating point; two do not (Parlett)
-            block = torch.linalg.qr(block - basis @ (basis.T @ block)).Q
-        block = block[:, :room]
-        image = W @ block
-        basis, images, back = (
-            torch.cat(pair, dim=1) for pair in ((basis, block), (images, image), (back, W.T @ image))
-        )
-    return _refined(W, top)
+        space.grow(W, width)
+    rounding = _rounding(W) * top.S[0]
+    return _refined(W, TopSingular(top.U, top.S, top.V, bound + rounding))
 
 
-def _rayleigh_ritz(basis: Tensor, images: Tensor, back: Tensor, k: int) -> tuple[TopSingular, Tensor]:
-    """The best triplets in a subspace, and residuals [k]: orthonormal ``basis`` Q [n, p], W Q, and W^T W Q.
+class _Space:
+    """A subspace of W's right side and what W makes of it: orthonormal Q [n, p], W Q, W^T W Q and the Gram of W Q.
 
-    With v = Q c and u = W v / S the residual W v - S u is zero, so r = ||W^T u - S v|| is the whole of it.
+    When p reaches ``_MAX_WIDTH_IN_BLOCKS`` blocks it is compressed to its best directions (thick restart: Wu and Simon,
+    SIAM J. Matrix Anal. Appl. 22, 2000), so memory and the small eigenproblem stay bounded.
     """
-    squares, C = torch.linalg.eigh(images.double().T @ images.double())
-    C = C.flip(1)[:, : k + 1]
-    S = squares.flip(0)[: k + 1].clamp_min(0).sqrt()
-    weights = (C / S.clamp_min(S[0] * 1e-12 + 1e-300)).to(basis.dtype)
-    V, U, back_U = basis @ C.to(basis.dtype), images @ weights, back @ weights
-    residuals = torch.linalg.vector_norm(back_U.double() - V.double() * S, dim=0)
-    bound = _error_bound(S, residuals) + _rounding(images) * S[0]
-    return TopSingular(U[:, :k], S[:k], V[:, :k], bound[:k]), residuals[:k]
+
+    def __init__(self, basis: Tensor, images: Tensor, W: Tensor) -> None:
+        self.basis, self.images, self.back = basis, images, W.T @ images
+        self.gram = (images.T @ images).double()
+        self.latest = self.back
+
+    @property
+    def full(self) -> bool:
+        return self.basis.shape[1] >= self.basis.shape[0]
+
+    def top(self, k: int) -> tuple[TopSingular, Tensor, Tensor]:
+        """The best k triplets (Rayleigh-Ritz), their error bounds [k] and residuals [k].
+
+        With v = Q c and u = W v / S the residual W v - S u is zero, so r = ||W^T u - S v|| is the whole of it.
+        """
+        squares, C = torch.linalg.eigh(self.gram)
+        self.directions = C.flip(1)
+        C = self.directions[:, : k + 1]
+        S = squares.flip(0)[: k + 1].clamp_min(0).sqrt()
+        weights = (C / S.clamp_min(S[0] * 1e-12 + 1e-300)).to(self.basis.dtype)
+        V, U, back_U = self.basis @ C.to(self.basis.dtype), self.images @ weights, self.back @ weights
+        residuals = torch.linalg.vector_norm(back_U - V * S.to(V.dtype), dim=0).double()
+        empty = TopSingular(U[:, :k], S[:k], V[:, :k], residuals[:k])
+        return empty, _error_bound(S, residuals)[:k], residuals[:k]
+
+    def grow(self, W: Tensor, width: int) -> None:
+        """Add the next Krylov block, W^T W of the latest one, orthogonal to all before."""
+        block = self.latest
+        for _ in range(2):  # one pass leaves components along the basis in floating point; two do not (Parlett)
+            block = torch.linalg.qr(block - self.basis @ (self.basis.T @ block)).Q
+        block = block[:, : self.basis.shape[0] - self.basis.shape[1]]
+        if self.basis.shape[1] >= _MAX_WIDTH_IN_BLOCKS * width:
+            # Only now: the residuals of the kept directions lie in the new block if that is orthogonal to all of them.
+            kept = self.directions[:, : 2 * width].to(self.basis.dtype)
+            self.basis, self.images, self.back = self.basis @ kept, self.images @ kept, self.back @ kept
+            self.gram = (self.images.T @ self.images).double()
+        image = W @ block
+        self.latest = W.T @ image
+        cross = (self.images.T @ image).double()
+        corner = (image.T @ image).double()
+        self.gram = torch.cat([torch.cat([self.gram, cross], 1), torch.cat([cross.T, corner], 1)])
+        self.basis = torch.cat([self.basis, block], dim=1)
+        self.images = torch.cat([self.images, image], dim=1)
+        self.back = torch.cat([self.back, self.latest], dim=1)
 
 
 def _error_bound(S: Tensor, residuals: Tensor) -> Tensor:

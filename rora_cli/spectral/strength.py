@@ -59,13 +59,19 @@ def size_normalised_norm(frobenius_norm: float, shape: tuple[int, int]) -> float
     return frobenius_norm / math.sqrt(shape[0] * shape[1])
 
 
-def entry_kurtosis(lora_B: Tensor, lora_A: Tensor, *, max_side: int = 256) -> float | None:
-    """Kurtosis (3 for a Gaussian) of the entries of B A, over an even grid of at most ``max_side`` rows and columns.
+def entry_kurtosis(lora_B: Tensor, lora_A: Tensor | None = None, *, max_side: int = 256) -> float | None:
+    """Kurtosis (3 for a Gaussian) of the entries of B A, or of ``lora_B`` alone as a dense matrix.
+
+    Over an even grid of at most ``max_side`` rows and columns: the entries of a large product are never all formed.
 
     None where the entries do not vary.
     """
-    rows, columns = _even(lora_B.shape[0], max_side), _even(lora_A.shape[1], max_side)
-    entries = lora_B[rows].double() @ lora_A[:, columns].double()
+    rows = _even(lora_B.shape[0], max_side)
+    columns = _even((lora_B if lora_A is None else lora_A).shape[1], max_side)
+    if lora_A is None:
+        entries = lora_B[rows][:, columns].double()
+    else:
+        entries = lora_B[rows].double() @ lora_A[:, columns].double()
     deviation = entries - entries.mean()
     variance = float(deviation.square().mean())
     return float(deviation.square().square().mean()) / variance**2 if variance**2 > 0 else None

@@ -99,11 +99,15 @@ class AdapterModule:
 
 @dataclass(frozen=True)
 class Adapter:
-    """``modules`` are measurable; ``unmeasured`` maps every other tensor of the file to the reason why it is not."""
+    """``modules`` are measurable. Every other tensor is in ``aside`` or ``unmeasured``, with the reason.
+
+    ``aside`` carry no update of a weight by their nature: heads saved whole, biases, scales. ``unmeasured`` may well.
+    """
 
     format: str
     modules: tuple[AdapterModule, ...]
     unmeasured: Mapping[str, str]
+    aside: Mapping[str, str]
     read: Callable[[str], Tensor] = field(repr=False)
     base: BaseWeights | None = field(default=None, repr=False)
 

@@ -11,6 +11,7 @@ from rora_cli.errors import CheckpointError
 
 #: Families whose c_attn, c_proj, c_fc and q_attn are transformers' Conv1D: stored [d_in, d_out].
 _CONV1D_FAMILIES = {"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp_decoder", "clvp"}
+_FLOATS = {"F16", "BF16", "F32", "F64", "FLOAT16", "BFLOAT16", "FLOAT32", "FLOAT64"}
 _CONV1D_LAYERS = {"c_attn", "q_attn", "c_proj", "c_fc"}
 
 
@@ -53,6 +54,13 @@ class BaseWeights:
             return candidates[0]
         return self._mangled.get(module) if "." not in module else None
 
+    def unreadable(self, name: str) -> str | None:
+        """Why this weight cannot be computed with, or None: quantised types need scales that lie elsewhere."""
+        dtype = str(self.reader.info(name).dtype)
+        if dtype.removeprefix("torch.").upper() in _FLOATS:
+            return None
+        return f"{name} of the base is stored as {dtype}, quantised with scales elsewhere: give an unquantised base"
+
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self.reader.info(name).shape)
 
@@ -65,6 +73,8 @@ class BaseWeights:
 
     def weight(self, name: str, shape: tuple[int, int], *, fan_in_fan_out: bool, expert: int | None = None) -> Tensor:
         """W [d_out, d_in] as a linear layer has it. CheckpointError when it does not have that ``shape``."""
+        if why := self.unreadable(name):
+            raise CheckpointError(why)
         weight = self.reader.read(name)
         if expert is not None and weight.ndim == 3:
             weight = weight[expert]

@@ -29,7 +29,7 @@ PARTS = {
 def read(source: Source) -> Reading:
     reading = Reading()
     groups, rest = group_parts(source.names(), PARTS)
-    reading.skip(rest, "saved whole, beside the low-rank updates")
+    reading.set_aside(rest, "saved whole, beside the low-rank updates")
     for path, parts in groups.items():
         name = module_name(path)
         r = settings.module_rank(source.config, name)

@@ -43,7 +43,7 @@ def read(source: Source) -> Reading:
             add = hadamard.add_module if any(".hada_" in n for n in parts.values()) else kronecker.add_module
             add(source, reading, name, {k: v for k, v in parts.items() if k != "alpha"}, scaling)
             if "alpha" in parts:
-                reading.skip([parts["alpha"]], "a scale: taken into DeltaW")
+                reading.set_aside([parts["alpha"]], "a scale: taken into DeltaW")
         elif {"up", "down"} <= parts.keys():
             _low_rank(source, reading, name, parts)
         else:

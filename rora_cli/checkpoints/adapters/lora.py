@@ -45,7 +45,7 @@ def read(source: Source) -> Reading:
     """Every module with a complete pair of factors, in PEFT's layout."""
     reading = Reading()
     groups, rest = group_parts(source.names(), _PARTS)
-    reading.skip(rest, "saved whole, beside the low-rank updates")
+    reading.set_aside(rest, "saved whole, beside the low-rank updates")
     form = next((why for field, why in _OTHER_FORMS.items() if source.config.get(field)), None)
     init = str(source.config.get("init_lora_weights", "")).lower()
     lost = next((why for name, why in _IRREPRODUCIBLE.items() if init.startswith(name)), None)
@@ -83,13 +83,13 @@ def _module(source: Source, reading: Reading, path: str, parts: Mapping[str, str
     shape = (shape_B[0], _flat(shape_A))
     dora = bool(source.config.get("use_dora"))
     if "magnitude" in parts and not dora:
-        reading.skip([parts["magnitude"]], "use_dora is false in the config, so PEFT does not load it")
+        reading.set_aside([parts["magnitude"]], "use_dora is false in the config, so PEFT does not load it")
     build, needs_base, kind = _update(source, parts, A, B, r, scaling, init, dora and not embedding)
     if needs_base is not None and build is None:
         return reading.skip(parts.values(), needs_base)
     tensors = [A, B] + [parts[p] for p in ("magnitude",) if p in parts and dora]
     if "bias" in parts:
-        reading.skip([parts["bias"]], "a bias: added to the outputs, not part of DeltaW")
+        reading.set_aside([parts["bias"]], "a bias: added to the outputs, not part of DeltaW")
     fan = embedding or bool(source.config.get("fan_in_fan_out"))
     reading.modules.append(
         AdapterModule(

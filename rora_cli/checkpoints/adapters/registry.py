@@ -70,10 +70,11 @@ def read_source(source: Source) -> Adapter:
             f"adapter_config.json: peft_type {kind[:40]!r} is not among the formats that can be measured "
             f"({', '.join(FORMATS)}) or recognised ({', '.join(WITHOUT_SPECTRUM)})."
         )
-    accounted = {name for module in reading.modules for name in module.tensors} | reading.unmeasured.keys()
+    accounted = {name for module in reading.modules for name in module.tensors}
+    accounted |= reading.unmeasured.keys() | reading.aside.keys()
     reading.skip(sorted(set(source.names()) - accounted), "not part of this format: unknown to rora")
     modules = tuple(_oriented(module, source.base) for module in reading.modules)
-    return Adapter(kind, modules, reading.unmeasured, source.read, source.base)
+    return Adapter(kind, modules, reading.unmeasured, reading.aside, source.read, source.base)
 
 
 def detect(source: Source) -> str:
@@ -103,7 +104,7 @@ def _oriented(module: AdapterModule, base: BaseWeights | None) -> AdapterModule:
     """``module`` with fan_in_fan_out as PEFT corrects it: true for a Conv1D and false for a linear layer, whatever the
     config says. Checks the shape against the base's weight."""
     name = base.find(module.name, module.parameter) if base else None
-    if base is None or name is None:
+    if base is None or name is None or base.unreadable(name):
         return module
     stored = base.shape(name)
     if len(stored) == 3 and module.expert is not None:

@@ -37,9 +37,15 @@ class Reading:
 
     modules: list[AdapterModule] = field(default_factory=list)
     unmeasured: dict[str, str] = field(default_factory=dict)
+    aside: dict[str, str] = field(default_factory=dict)
 
     def skip(self, names: Iterable[str], reason: str) -> None:
+        """Say why these tensors could not be analysed."""
         self.unmeasured.update(dict.fromkeys(names, reason))
+
+    def set_aside(self, names: Iterable[str], reason: str) -> None:
+        """Say why these tensors carry no update of a weight by their nature."""
+        self.aside.update(dict.fromkeys(names, reason))
 
 
 def low_rank(source: Source, B: str, A: str, scaling: float) -> Callable[[Tensor | None], Update]:

@@ -18,7 +18,7 @@ def read(source: Source) -> Reading:
     reading = Reading()
     names = set(source.names())
     groups, rest = group_parts(names - {_A, _B}, _PARTS)
-    reading.skip(rest, "saved whole, beside the low-rank updates")
+    reading.set_aside(rest, "saved whole, beside the low-rank updates")
     shared = {_A, _B} <= names
     for path, parts in sorted(groups.items()):
         name = module_name(path)

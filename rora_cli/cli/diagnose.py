@@ -1,0 +1,96 @@
+"""``rora diagnose``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rora_cli.cli import diagnose_formats, options
+
+
+def command(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Adapter directories or .safetensors files, hub ids, patterns of paths; with --base also models.",
+        ),
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="MODEL", help="The base model: adds strength, alignment and the right null."),
+    ] = None,
+    top_k: Annotated[
+        int, typer.Option("--top-k", min=1, help="Width of W's top singular subspaces (method: k = 32).")
+    ] = 32,
+    intruders: Annotated[
+        bool, typer.Option("--intruders", help="Count intruder dimensions as well (two full SVDs a module: slow).")
+    ] = False,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibrate",
+            metavar="DIR|FILE",
+            help="Known-good adapters of the same base, from which thresholds are learned and stored there as "
+            "rora-calibration.json; or such a file. Without it, spectral findings are information only.",
+        ),
+    ] = None,
+    fail_on: Annotated[
+        str, typer.Option("--fail-on", help="Lowest severity that gives exit code 1: none, low, medium or high.")
+    ] = "medium",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Adapters read at once, for many paths.")] = 1,
+    format: Annotated[
+        list[str],
+        typer.Option(
+            "--format",
+            metavar="NAME[=FILE]",
+            help="text, json, sarif, junit, markdown or html, several times for several; =FILE writes that one there.",
+        ),
+    ] = ["text"],  # noqa: B006 - typer reads it, nobody changes it
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report here instead of stdout.")
+    ] = None,
+    detail: Annotated[bool, typer.Option("--detail", help="Every module and finding in the text report.")] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep the base's spectra in $RORA_CACHE or ~/.cache/rora.")
+    ] = True,
+    revision: options.REVISION = None,
+    offline: options.OFFLINE = False,
+    seed: options.SEED = 0,
+    quiet: options.QUIET = False,
+    config: options.CONFIG = None,
+) -> None:
+    """Report what an adapter does to its base, from its weights alone: spectra, strength, alignment, oddities.
+
+    Nothing of the checkpoint is run and no model is built; every tensor is measured or listed with the reason.
+
+    Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 bad input, 3 something could not be analysed.
+    """
+    from rora_cli.cli.console import make_progress
+    from rora_cli.commands import diagnose
+    from rora_cli.commands.diagnose.cache import default_cache
+    from rora_cli.reports.terminal import diagnose as report
+
+    wanted = diagnose_formats.parse(format, output)
+    resolved = diagnose.DiagnoseConfig(
+        paths=tuple(paths),
+        base=base,
+        top_k=top_k,
+        workers=workers,
+        intruders=intruders,
+        calibrate=calibrate,
+        fail_on=fail_on,
+        revision=revision,
+        offline=offline,
+        seed=seed,
+        cache=default_cache() if cache else None,
+    )
+    result = diagnose.run(resolved, make_progress(quiet))
+
+    def text(to_terminal: bool) -> str:
+        return report.render(result, detail=detail, **(options.terminal() if to_terminal else {}))
+
+    diagnose_formats.write(result, wanted, text)
+    raise typer.Exit(diagnose.exit_code(result, fail_on))

@@ -1,0 +1,54 @@
+"""``--format NAME[=FILE]``, several times: which reports are wanted, and where each goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rora_cli.errors import UsageError
+from rora_cli.reports.registry import FORMATS, renderer
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One report; ``file`` None means stdout."""
+
+    format: str
+    file: Path | None
+
+
+def parse(specs: Sequence[str], output: Path | None) -> list[Wanted]:
+    """The reports that ``specs`` ask for; the one without a file of its own goes to ``output``.
+
+    Raises UsageError for an unknown format, a second report for the same place, or an output that nothing goes to.
+    """
+    wanted = []
+    for spec in specs:
+        name, equals, file = spec.partition("=")
+        if name != "text" and name not in FORMATS:
+            raise UsageError(f"--format is {name!r}; use one of text, {', '.join(FORMATS)}")
+        if equals and not file:
+            raise UsageError(f"--format {spec!r} names no file after the =")
+        wanted.append(Wanted(name, Path(file) if equals else output))
+    places = [w.file for w in wanted]
+    if len(set(places)) < len(places):
+        raise UsageError("two reports for one place: give each a file of its own, as --format json=FILE")
+    if output is not None and output not in places:
+        raise UsageError(f"nothing goes to --output {output}: every --format names a file of its own")
+    return wanted
+
+
+def write(result: Any, wanted: Sequence[Wanted], text: Callable[[bool], str]) -> None:
+    """Render and deliver each; ``text(to_terminal)`` is the command's own report."""
+    from rora_cli.cli.console import is_main_process, print_result
+    from rora_cli.files import publish_file
+
+    for report in wanted:
+        rendered = text(report.file is None) if report.format == "text" else renderer(report.format)(result)
+        rendered = rendered if rendered.endswith("\n") else rendered + "\n"
+        if report.file is None:
+            print_result(rendered)
+        elif is_main_process():
+            publish_file(report.file, rendered)

@@ -1,0 +1,187 @@
+"""What stands out, as findings: structural ones from the preflight, spectral ones from the numbers.
+
+Without a calibration a spectral finding is information and nothing more: no threshold on spectra carries over between
+bases and training recipes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean, median, pstdev
+from typing import TYPE_CHECKING
+
+from rora_cli.checkpoints.preflight import Inspection
+from rora_cli.results.diagnose import GroupSummary
+from rora_cli.results.findings import Finding, Severity
+from rora_cli.results.spectra import ModuleSpectrum
+from rora_cli.spectral.strength import robust_z_scores
+
+if TYPE_CHECKING:
+    from rora_cli.commands.diagnose.calibration import Calibration
+
+#: Iglewicz and Hoaglin's cut for modified z-scores.
+OUTLIER_Z = 3.5
+#: Below this median of sigma_max(DeltaW) / sigma_max(W) equation 12 would ask for a factor of 20 and more.
+WEAK_RATIO = 0.05
+#: An alignment is remarked on above this multiple of chance, if it is above the null's band as well.
+ALIGNED_MULTIPLE = 2.0
+_SHOWN = 5
+
+
+def with_z_scores(modules: Sequence[ModuleSpectrum]) -> tuple[ModuleSpectrum, ...]:
+    """The modules with the robust z-score of log ||DeltaW||_F / sqrt(size) among those of their kind."""
+    scores: dict[int, float | None] = {}
+    for kind in {m.kind for m in modules}:
+        members = [i for i, m in enumerate(modules) if m.kind == kind and m.size_normalised_norm]
+        logs = [math.log(modules[i].size_normalised_norm or 1.0) for i in members]
+        scores |= dict(zip(members, robust_z_scores(logs), strict=True))
+    return tuple(replace(m, norm_z_score=scores.get(i)) for i, m in enumerate(modules))
+
+
+def grouped(modules: Sequence[ModuleSpectrum]) -> tuple[GroupSummary, ...]:
+    """One summary a kind, the largest median norm first."""
+    groups = []
+    for kind in sorted({m.kind or "" for m in modules}):
+        members = [m for m in modules if (m.kind or "") == kind]
+        ratios = [m.strength_ratio for m in members if m.strength_ratio is not None]
+        groups.append(
+            GroupSummary(
+                kind=kind,
+                modules=len(members),
+                median_sigma_max=median(m.sigma_max for m in members),
+                largest_sigma_max=max(m.sigma_max for m in members),
+                median_norm=median(m.size_normalised_norm or 0.0 for m in members),
+                spread=spread(members) or 0.0,
+                median_strength_ratio=median(ratios) if ratios else None,
+            )
+        )
+    return tuple(sorted(groups, key=lambda g: -g.median_norm))
+
+
+def spread(modules: Sequence[ModuleSpectrum]) -> float | None:
+    """Standard deviation over mean of the size-normalised norms; None for no or only zero updates."""
+    norms = [m.size_normalised_norm or 0.0 for m in modules]
+    mean = fmean(norms) if norms else 0.0
+    return pstdev(norms) / mean if mean > 0 else None
+
+
+def judge(
+    modules: Sequence[ModuleSpectrum],
+    inspection: Inspection,
+    unmeasured: Mapping[str, str],
+    missing: Sequence[str],
+    calibration: Calibration | None,
+) -> Iterator[Finding]:
+    """All findings, the most severe first."""
+    findings = [
+        *inspection.findings,
+        *_unread(unmeasured),
+        *_missing(missing),
+        *_zero(modules),
+        *_weak(modules),
+        *_aligned(modules),
+        *_outliers(modules),
+        *_intruders(modules),
+        *(calibration.findings(modules) if calibration is not None else ()),
+    ]
+    yield from sorted(findings, key=lambda f: -f.severity)
+
+
+def _unread(unmeasured: Mapping[str, str]) -> Iterator[Finding]:
+    from rora_cli.commands.diagnose.subject import reasons
+
+    for reason, names in reasons(unmeasured).items():
+        broken = "NaN or infinite" in reason
+        yield Finding(
+            "spectral/non-finite" if broken else "spectral/not-analysed",
+            Severity.HIGH if broken else Severity.MEDIUM,
+            f"{len(names)} tensor{'s' * (len(names) > 1)} not analysed: {reason}",
+            names[0],
+            {"tensors": names[:50], "count": len(names)},
+            "get another copy" if broken else None,
+        )
+
+
+def _missing(missing: Sequence[str]) -> Iterator[Finding]:
+    if missing:
+        yield Finding(
+            "spectral/not-in-base",
+            Severity.LOW,
+            f"{len(missing)} module{'s are' if len(missing) > 1 else ' is'} not in the base, the first {missing[0]}",
+            missing[0],
+            {"modules": list(missing[:50]), "count": len(missing)},
+            "give the base that the adapter was trained on",
+        )
+
+
+def _zero(modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
+    zero = [m.name for m in modules if m.sigma_max == 0]
+    if zero:
+        yield Finding(
+            "spectral/zero-update",
+            Severity.INFO,
+            f"{len(zero)} of {len(modules)} updates are exactly zero",
+            zero[0],
+            {"modules": zero[:50], "count": len(zero)},
+        )
+
+
+def _weak(modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
+    ratios = [m.strength_ratio for m in modules if m.strength_ratio]
+    if ratios and median(ratios) < WEAK_RATIO:
+        middle = median(ratios)
+        yield Finding(
+            "spectral/weak-update",
+            Severity.INFO,
+            f"the median of sigma_max(DeltaW)/sigma_max(W) is {middle:.3g}; equation 12 gives {1 / middle:.3g}",
+            None,
+            {"median_strength_ratio": middle, "threshold": WEAK_RATIO},
+            "a purified model may need a larger learning rate, more steps or `rora rescale`",
+        )
+
+
+def _aligned(modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
+    found = []
+    for m in modules:
+        for side, value, band in (("L", m.alignment_left, m.null_left), ("R", m.alignment_right, m.null_right)):
+            if value is not None and band is not None and value > max(ALIGNED_MULTIPLE, band.high):
+                found.append((value, m, side))
+    if found:
+        value, module, side = max(found, key=lambda item: item[0])
+        yield Finding(
+            "spectral/aligned-update",
+            Severity.INFO,
+            f"{len({m.name for _, m, _ in found})} of {len(modules)} updates lie in W's top {module.alignment_k} "
+            f"directions over {ALIGNED_MULTIPLE:g} times chance; most of all {module.name} ({side}_k = {value:.3g})",
+            module.name,
+            {"largest": value, "side": side, "modules": sorted({m.name for _, m, _ in found})[:50]},
+        )
+
+
+def _outliers(modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
+    found = [m for m in modules if m.norm_z_score is not None and abs(m.norm_z_score) > OUTLIER_Z]
+    for m in sorted(found, key=lambda m: -abs(m.norm_z_score or 0))[:_SHOWN]:
+        size = "larger" if (m.norm_z_score or 0) > 0 else "smaller"
+        yield Finding(
+            "spectral/outlier-module",
+            Severity.INFO,
+            f"{m.name}: the update is much {size} than in other {m.kind} modules (robust z {m.norm_z_score:+.1f})",
+            m.name,
+            {"robust_z": m.norm_z_score, "size_normalised_norm": m.size_normalised_norm, "outliers": len(found)},
+        )
+
+
+def _intruders(modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
+    found = [m for m in modules if m.intruder_dimensions]
+    if found:
+        most = max(found, key=lambda m: m.intruder_dimensions or 0)
+        yield Finding(
+            "spectral/intruder-dimensions",
+            Severity.INFO,
+            f"{len(found)} of {len(modules)} updates bring intruder dimensions; most of all {most.name} "
+            f"({most.intruder_dimensions} of the top 10)",
+            most.name,
+            {"modules": {m.name: m.intruder_dimensions for m in found[:50]}},
+        )

@@ -1,0 +1,116 @@
+"""One module's update as numbers: alone, and against the base's weight."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from rora_cli.checkpoints.adapters import AdapterModule, BaseWeights, Update
+from rora_cli.commands.diagnose.base_spectra import BaseSpectra
+from rora_cli.commands.diagnose.places import place
+from rora_cli.errors import CheckpointError
+from rora_cli.results.spectra import Band, ModuleSpectrum
+from rora_cli.spectral import alignment, strength
+from rora_cli.spectral.decomposition import TopSingular, thin_svd, top_singular
+from rora_cli.spectral.intruders import intruder_dimensions
+from rora_cli.spectral.rescaling import equation_12_factor
+
+#: A dense update wider than this gets the top of its spectrum only; its Frobenius norm is exact all the same.
+_DENSE_WIDTH = 1024
+_DENSE_TOP = 64
+
+
+def measure_module(
+    module: AdapterModule, base: BaseWeights | None, spectra: BaseSpectra, *, intruders: bool = False
+) -> ModuleSpectrum:
+    """The spectrum of one module of an adapter, and its relation to the base's weight where the base has it."""
+    name = base.find(module.name, module.parameter) if base else None
+    W = None
+    if base is not None and name is not None:
+        W = base.weight(name, module.shape, fan_in_fan_out=module.fan_in_fan_out, expert=module.expert)
+    if W is None and module.needs_base:
+        raise CheckpointError(f"{module.needs_base}; give the base model")
+    update = module.update(None if W is None else W.float())
+    described = replace(describe(update, module.label, module.shape), rank=module.rank, format=module.format)
+    block, kind = place(module.name, module.parameter)
+    described = replace(described, block=block, kind=kind, scaling=module.scaling)
+    return described if W is None else against(described, update, W, spectra.top(W), intruders=intruders)
+
+
+def describe(update: Update, name: str, shape: tuple[int, int]) -> ModuleSpectrum:
+    """What the update's own spectrum tells."""
+    values, truncated = _spectrum(update)
+    numbers = strength.spectrum_statistics(values)
+    norm = (
+        float(torch.linalg.vector_norm(update.dense.double())) if update.dense is not None else numbers.frobenius_norm
+    )
+    return ModuleSpectrum(
+        name=name,
+        shape=shape,
+        rank=len(values),
+        singular_values=tuple(values.tolist()),
+        frobenius_norm=norm,
+        stable_rank=(norm / numbers.sigma_max) ** 2 if numbers.sigma_max else 0.0,
+        effective_rank=numbers.effective_rank,
+        entropy=numbers.entropy,
+        energy_share=numbers.energy_share,
+        entry_kurtosis=_kurtosis(update),
+        size_normalised_norm=strength.size_normalised_norm(norm, shape),
+        spectrum_is_truncated=truncated,
+    )
+
+
+def _spectrum(update: Update) -> tuple[Tensor, bool]:
+    if update.dense is not None and min(update.dense.shape) > _DENSE_WIDTH:
+        return top_singular(update.dense, _DENSE_TOP).S.double(), True
+    return update.singular_values(), False
+
+
+def _kurtosis(update: Update) -> float | None:
+    if update.dense is not None:
+        return strength.entry_kurtosis(update.dense)
+    lora_B, lora_A = update.factors()
+    return strength.entry_kurtosis(lora_B, lora_A)
+
+
+def against(
+    described: ModuleSpectrum, update: Update, W: Tensor, top: TopSingular, *, intruders: bool = False
+) -> ModuleSpectrum:
+    """``described`` with strength, alignment, their null and the angles against W [d_out, d_in]."""
+    U, S, V = _directions(update)
+    k = top.S.numel()
+    sigma_base, sigma_update = top.sigma_max, described.sigma_max
+    present = torch.gt(S, S[0] * 1e-9)
+    left, right = (alignment.null_band(d, k, S) for d in described.shape)
+    angles = [_smallest_angle(frame[:, present], basis) for frame, basis in ((U, top.U), (V, top.V))]
+    return replace(
+        described,
+        base_sigma_max=sigma_base,
+        base_sigma_error=top.sigma_max_relative_error,
+        base_singular_values=tuple(top.S.tolist()),
+        strength_ratio=strength.normalised_strength(sigma_update, sigma_base),
+        rescaling_factor=equation_12_factor(sigma_base, sigma_update) if sigma_base > 0 and sigma_update > 0 else None,
+        alignment_k=k,
+        alignment_left=alignment.energy_alignment(U, S, top.U),
+        alignment_right=alignment.energy_alignment(V, S, top.V),
+        null_left=Band(left.low, left.high),
+        null_right=Band(right.low, right.high),
+        smallest_angle_left=angles[0],
+        smallest_angle_right=angles[1],
+        intruder_dimensions=intruder_dimensions(W, update.delta_weight()) if intruders else None,
+    )
+
+
+def _directions(update: Update) -> tuple[Tensor, Tensor, Tensor]:
+    if update.dense is None:
+        return update.svd()
+    if min(update.dense.shape) > _DENSE_WIDTH:
+        top = top_singular(update.dense, _DENSE_TOP)
+        return top.U.double(), top.S.double(), top.V.double()
+    return thin_svd(update.dense)
+
+
+def _smallest_angle(frame: Tensor, basis: Tensor) -> float | None:
+    return float(alignment.principal_angles(frame, basis)[0]) if frame.shape[1] else None

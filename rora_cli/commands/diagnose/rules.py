@@ -1,0 +1,17 @@
+"""The rules of ``diagnose`` beyond the preflight's, stable across releases, each with its one-line meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+RULES: Mapping[str, str] = {
+    "spectral/not-analysed": "Tensors could not be analysed: what they do is unknown, and this is no clean bill.",
+    "spectral/not-in-base": "Modules that the base does not have: they belong to another base, or change nothing.",
+    "spectral/non-finite": "NaN or infinity in an update: the adapter is broken, or made to break what reads it.",
+    "spectral/zero-update": "The update is exactly zero: the module is as in the base.",
+    "spectral/weak-update": "The update is far weaker than the base's weights: too weak to make it forget anything.",
+    "spectral/aligned-update": "The update lies in W's top singular directions far more than chance would have it.",
+    "spectral/outlier-module": "The update of this module is of another size than those of its kind.",
+    "spectral/intruder-dimensions": "Top singular vectors of W + DeltaW that W does not have (arXiv:2410.21228).",
+    "spectral/outside-calibration": "A statistic lies outside of what the known-good adapters of this base have.",
+}

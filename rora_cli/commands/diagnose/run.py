@@ -1,0 +1,170 @@
+"""The command from end to end: paths to inspections, to modules, to spectra, to findings."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rora_cli.commands.diagnose.config import FAIL_ON, DiagnoseConfig
+from rora_cli.commands.diagnose.rules import RULES
+from rora_cli.errors import CheckpointError, ExitCode, RoraError, UsageError
+from rora_cli.progress import SILENT, Progress
+from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
+from rora_cli.results.provenance import Provenance, library_versions
+
+if TYPE_CHECKING:
+    from rora_cli.checkpoints.preflight import Inspection
+    from rora_cli.commands.diagnose.calibration import Calibration
+
+SCHEMA_VERSION = 1
+
+
+def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:
+    """Diagnose every path; with several, one that cannot be read is reported and does not stop the others.
+
+    Raises CheckpointError where the only path or the base cannot be read, HubError for the hub, UsageError for a
+    pattern that matches nothing. Nothing of the checkpoint is run, and no model is built.
+    """
+    base, inputs = _base(config)
+    calibration = _calibration(config, base, progress)
+    targets = list(_expanded(config.paths))
+    diagnose = partial(_diagnose, config=config, base=base, calibration=calibration, alone=len(targets) == 1)
+    diagnoses: list[Diagnosis] = []
+    with progress.phase("diagnose", total=len(targets)) as task:
+        for diagnosis, hashes in _mapped(diagnose, targets, config.workers):
+            diagnoses.append(diagnosis)
+            inputs |= hashes
+            task.advance()
+    return DiagnoseResult(
+        schema_version=SCHEMA_VERSION,
+        provenance=Provenance("diagnose", library_versions(), asdict(config), config.seed, inputs),
+        adapters=tuple(diagnoses),
+        base=config.base,
+        top_k=config.top_k,
+        calibration=str(config.calibrate) if config.calibrate else None,
+        conclusion=_conclusion(diagnoses),
+        rules=_meanings(diagnoses),
+    )
+
+
+def exit_code(result: DiagnoseResult, fail_on: str) -> ExitCode:
+    """3 where something could not be analysed, 1 for findings at or above the threshold, else 0."""
+    if not result.is_complete:
+        return ExitCode.INCONCLUSIVE
+    threshold = FAIL_ON[fail_on]
+    failed = threshold is not None and any(f.severity >= threshold for f in result.findings)
+    return ExitCode.FINDINGS if failed else ExitCode.OK
+
+
+def _mapped(diagnose: partial, targets: list[str], workers: int) -> Iterator[tuple[Diagnosis, dict[str, str]]]:
+    if workers == 1 or len(targets) == 1:
+        yield from map(diagnose, targets)
+        return
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        yield from pool.map(diagnose, targets)
+
+
+def _base(config: DiagnoseConfig) -> tuple[Inspection | None, dict[str, str]]:
+    if config.base is None:
+        return None, {}
+    inspection = _inspect(config.base, config, "model")
+    if not inspection.tensors:
+        from rora_cli.checkpoints.preflight import require_loadable
+
+        require_loadable(inspection)
+    return inspection, {f"base/{name}": digest for name, digest in _config_hashes(inspection).items()}
+
+
+def _inspect(path: str, config: DiagnoseConfig, role: str) -> Inspection:
+    from rora_cli.checkpoints.hub import fetch_model
+    from rora_cli.checkpoints.preflight import inspect
+
+    source = fetch_model(
+        path, revision=None if Path(path).exists() else config.revision, allow_download=not config.offline
+    )
+    return inspect(source.path, role=role)  # type: ignore[arg-type]
+
+
+def _config_hashes(inspection: Inspection) -> dict[str, str]:
+    """sha256 of the base's small files; its weights are identified tensor by tensor where they are read."""
+    from rora_cli.files import sha256_file
+
+    return {
+        n: sha256_file(e.path)
+        for n, e in inspection.files.items()
+        if n in ("config.json", "model.safetensors.index.json")
+    }
+
+
+def _calibration(config: DiagnoseConfig, base: Inspection | None, progress: Progress) -> Calibration | None:
+    if config.calibrate is None:
+        return None
+    from rora_cli.commands.diagnose import calibration
+
+    return calibration.load_or_learn(config.calibrate, config, base, progress)
+
+
+def _expanded(paths: Iterable[str]) -> Iterator[str]:
+    """The paths, and what patterns among them match, each once and in order."""
+    seen: set[str] = set()
+    for path in paths:
+        matches = [path]
+        if not Path(path).exists() and glob.has_magic(path):
+            matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
+            if not matches:
+                raise UsageError(f"the pattern {path!r} matches nothing")
+        for match in matches:
+            if match not in seen:
+                seen.add(match)
+                yield match
+
+
+def _diagnose(
+    path: str, *, config: DiagnoseConfig, base: Inspection | None, calibration: Calibration | None, alone: bool
+) -> tuple[Diagnosis, dict[str, str]]:
+    from rora_cli.commands.diagnose.subject import diagnose_subject
+
+    try:
+        inspection = _inspect(path, config, "auto")
+        diagnosis = diagnose_subject(path, inspection, base, config, calibration)
+        prefix = "" if alone else f"{path}/"
+        return diagnosis, {f"{prefix}{name}": digest for name, digest in inspection.hashes().items()}
+    except RoraError as error:
+        if alone:
+            raise
+        return Diagnosis(path, error=str(error)), {}
+
+
+def _conclusion(diagnoses: list[Diagnosis]) -> str:
+    """What can honestly be said: spectra alone neither show a backdoor nor its absence."""
+    unread = sum(not d.is_complete for d in diagnoses)
+    found = max((d.worst for d in diagnoses if d.worst is not None), default=None)
+    if unread:
+        start = f"inconclusive: {unread} of {len(diagnoses)} could not be analysed in full"
+    elif found is not None and found.label in ("medium", "high"):
+        start = f"anomalous: there are findings of {found.label} severity"
+    else:
+        start = "nothing anomalous was found"
+    return (
+        f"{start}. Spectra alone show neither a backdoor nor its absence; what would settle it is measuring the "
+        "model's behaviour: `rora eval-asr` with a suspected trigger, `rora hunt` to search for one."
+    )
+
+
+def _meanings(diagnoses: list[Diagnosis]) -> dict[str, str]:
+    from rora_cli.checkpoints.rules import RULES as STRUCTURAL
+
+    used = sorted({finding.rule_id for d in diagnoses for finding in d.findings})
+    return {rule: RULES.get(rule) or (STRUCTURAL[rule].meaning if rule in STRUCTURAL else rule) for rule in used}
+
+
+def require_base(base: Inspection | None, path: str) -> Inspection:
+    """The base, or the error that says why a whole model needs one."""
+    if base is None:
+        raise CheckpointError(f"{path} is a whole model, not an adapter: give the model it was made from with --base.")
+    return base

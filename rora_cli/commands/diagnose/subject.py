@@ -1,0 +1,149 @@
+"""One adapter, or one model against its base, from an inspection to a diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rora_cli.checkpoints.adapters import Adapter, BaseWeights, Update, read_adapter
+from rora_cli.checkpoints.header import quoted
+from rora_cli.checkpoints.preflight import Inspection, require_loadable
+from rora_cli.checkpoints.reader import TensorReader
+from rora_cli.commands.diagnose.base_spectra import BaseSpectra
+from rora_cli.commands.diagnose.config import DiagnoseConfig
+from rora_cli.commands.diagnose.judge import grouped, judge, spread, with_z_scores
+from rora_cli.commands.diagnose.measure import against, describe, measure_module
+from rora_cli.commands.diagnose.places import place
+from rora_cli.errors import CheckpointError
+from rora_cli.results.diagnose import Coverage, Diagnosis
+from rora_cli.results.spectra import ModuleSpectrum
+
+if TYPE_CHECKING:
+    from rora_cli.commands.diagnose.calibration import Calibration
+
+
+def diagnose_subject(
+    path: str,
+    inspection: Inspection,
+    base: Inspection | None,
+    config: DiagnoseConfig,
+    calibration: Calibration | None = None,
+) -> Diagnosis:
+    """Measure what ``inspection`` holds. Raises CheckpointError where its tensors cannot be read at all."""
+    if not inspection.tensors:
+        require_loadable(inspection)
+        raise CheckpointError(f"{path} has no tensors; give an adapter or a model in safetensors.")
+    spectra = BaseSpectra(config.top_k, seed=config.seed, cache=config.cache)
+    if inspection.role == "model":
+        from rora_cli.commands.diagnose.run import require_base
+
+        measured = _Difference(inspection, require_base(base, path), spectra, config)
+    else:
+        measured = _Updates(inspection, base, spectra, config)
+    modules = with_z_scores(measured.modules)
+    coverage = Coverage(
+        tensors=len(inspection.tensors),
+        measured=len(inspection.tensors) - len(measured.aside) - len(measured.unmeasured),
+        aside=len(measured.aside),
+        unmeasured=len(measured.unmeasured),
+        modules=len(modules),
+        modules_with_base=sum(m.base_sigma_max is not None for m in modules),
+    )
+    return Diagnosis(
+        path=path,
+        format=measured.format,
+        modules=modules,
+        groups=grouped(modules),
+        spread_of_norms=spread(modules),
+        coverage=coverage,
+        set_aside=measured.aside,
+        unmeasured=measured.unmeasured,
+        findings=tuple(judge(modules, inspection, measured.unmeasured, measured.missing, calibration)),
+    )
+
+
+class _Updates:
+    """The modules of an adapter; one that cannot be measured is ``unmeasured``, with the reason."""
+
+    def __init__(
+        self, inspection: Inspection, base: Inspection | None, spectra: BaseSpectra, config: DiagnoseConfig
+    ) -> None:
+        adapter: Adapter = read_adapter(inspection, TensorReader(base) if base is not None else None)
+        self.format = adapter.format
+        self.aside = dict(adapter.aside)
+        self.unmeasured = dict(adapter.unmeasured)
+        self.missing: list[str] = []
+        self.modules: list[ModuleSpectrum] = []
+        for module in adapter.modules:
+            if adapter.base is not None and adapter.base.find(module.name, module.parameter) is None:
+                self.missing.append(module.label)
+            try:
+                self.modules.append(measure_module(module, adapter.base, spectra, intruders=config.intruders))
+            except CheckpointError as error:
+                self.unmeasured |= dict.fromkeys(module.tensors, str(error))
+
+
+class _Difference:
+    """A whole model against its base: DeltaW = W' - W, tensor by tensor."""
+
+    format = "full model"
+
+    def __init__(self, inspection: Inspection, base: Inspection, spectra: BaseSpectra, config: DiagnoseConfig) -> None:
+        self.ours, self.theirs = TensorReader(inspection), BaseWeights(TensorReader(base), base.config)
+        self.spectra, self.intruders = spectra, config.intruders
+        self.aside: dict[str, str] = {}
+        self.unmeasured: dict[str, str] = {}
+        self.missing: list[str] = []
+        self.modules: list[ModuleSpectrum] = []
+        for name in inspection.tensors:
+            try:
+                self._tensor(name)
+            except CheckpointError as error:
+                self.unmeasured[name] = str(error)
+
+    def _tensor(self, name: str) -> None:
+        module, _, parameter = name.rpartition(".")
+        found = self.theirs.find(module, parameter)
+        shape = self.ours.info(name).shape
+        if found is None:
+            heads = ("classifier", "score", "lm_head", "pre_classifier", "qa_outputs", "pooler")
+            if any(part in heads for part in module.split(".")):
+                self.aside[name] = "a head that the base does not have"
+                return
+            raise CheckpointError("the base has no tensor of this name")
+        if self.theirs.shape(found) != tuple(shape):
+            raise CheckpointError(f"{quoted(found)} of the base is {list(self.theirs.shape(found))}, not {list(shape)}")
+        unreadable = self.theirs.unreadable(found)
+        if unreadable:
+            raise CheckpointError(unreadable)
+        W = self.theirs.reader.read(found)
+        delta = self.ours.read(name, require_finite=True).double() - W.double()
+        if not bool(delta.any()):
+            self.aside[name] = "identical to the base's"
+        elif len(shape) < 2:
+            self.aside[name] = (
+                f"a vector, without a spectrum: differs from the base's by {float(delta.abs().max()):.3g}"
+            )
+        else:
+            conv1d = bool(self.theirs.is_conv1d(module))
+            W, delta = (t.flatten(1).T if conv1d else t.flatten(1) for t in (W, delta))
+            self._matrix(module or name, parameter, Update(dense=delta), W.float())
+
+    def _matrix(self, module: str, parameter: str, update: Update, W: object) -> None:
+        from dataclasses import replace
+
+        import torch
+
+        assert isinstance(W, torch.Tensor) and update.dense is not None
+        shape = (update.dense.shape[0], update.dense.shape[1])
+        block, kind = place(module, parameter)
+        described = replace(describe(update, module, shape), format="difference", block=block, kind=kind)
+        self.modules.append(against(described, update, W, self.spectra.top(W), intruders=self.intruders))
+
+
+def reasons(unmeasured: Mapping[str, str]) -> dict[str, list[str]]:
+    """The tensors of each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in unmeasured.items():
+        by_reason.setdefault(reason, []).append(name)
+    return by_reason

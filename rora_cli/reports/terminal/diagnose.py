@@ -1,0 +1,188 @@
+"""``rora diagnose`` for a terminal: a summary that fits one screen, then the modules, what matters most first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rora_cli.reports.terminal import to_text
+from rora_cli.reports.text import count, number, safe
+from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
+from rora_cli.results.findings import Finding
+from rora_cli.results.spectra import Band, ModuleSpectrum
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+_STYLES = {"high": "bold red", "medium": "yellow", "low": "cyan", "info": "dim"}
+_SHOWN = 12
+
+
+def render(result: DiagnoseResult, *, width: int = 80, color: bool = False, detail: bool = False) -> str:
+    """The report; ``detail`` shows every module, finding and tensor that was not measured."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    parts: list[object] = []
+    if len(result.adapters) > 1:
+        parts += [_batch_table(result.adapters, width), ""]
+    if len(result.adapters) == 1 or detail:
+        for diagnosis in result.adapters:
+            parts += _one(diagnosis, result, width, detail)
+    parts.append(Padding(Text(result.conclusion, style="bold"), (0, 0, 0, 0)))
+    return to_text(*parts, width=width, color=color)  # type: ignore[arg-type]
+
+
+def _one(diagnosis: Diagnosis, result: DiagnoseResult, width: int, detail: bool) -> list[object]:
+    from rich.text import Text
+
+    if diagnosis.error is not None:
+        return [Text(f"{safe(diagnosis.path)}: {safe(diagnosis.error, max_length=1000)}", style="bold red"), ""]
+    parts: list[object] = [Text("\n".join(heading(diagnosis, result.base))), ""]
+    parts += [*_findings(diagnosis.findings, detail), ""]
+    if diagnosis.groups:
+        parts += [_group_table(diagnosis), ""]
+    if diagnosis.modules:
+        shown = ranked(diagnosis.modules)
+        rest = 0 if detail else max(len(shown) - _SHOWN, 0)
+        parts.append(_module_table(shown if detail else shown[:_SHOWN], width))
+        parts += [Text(f"and {count(rest, 'more module')}: --detail shows them", style="dim")] if rest else []
+        parts += [Text(legend(diagnosis, result.top_k), style="dim"), ""]
+    if detail:
+        parts += _tensors("set aside", diagnosis.set_aside) + _tensors("not analysed", diagnosis.unmeasured)
+    return parts
+
+
+def heading(diagnosis: Diagnosis, base: str | None) -> list[str]:
+    """What was read, of what format, and how much of it was analysed."""
+    lines = [f"adapter   {safe(diagnosis.path)} ({safe(diagnosis.format)})"]
+    lines += [f"base      {safe(base)}"] if base else []
+    coverage = diagnosis.coverage
+    if coverage is not None:
+        lines.append(
+            f"coverage  {coverage.measured} of {count(coverage.tensors, 'tensor')} measured in "
+            f"{count(coverage.modules, 'module')}, {coverage.aside} set aside, {coverage.unmeasured} not analysed"
+        )
+    if diagnosis.spread_of_norms is not None:
+        lines.append(
+            f"spread    {number(diagnosis.spread_of_norms)} (std / mean of size-normalised norms over modules)"
+        )
+    return lines
+
+
+def ranked(modules: Sequence[ModuleSpectrum]) -> list[ModuleSpectrum]:
+    """With a base by strength against W, else by size-normalised norm; the largest first."""
+    return sorted(modules, key=lambda m: (-(m.strength_ratio or 0.0), -(m.size_normalised_norm or 0.0), m.name))
+
+
+def short_name(name: str, limit: int) -> str:
+    """A module's path cut in its middle, since both its block and its last part tell something."""
+    shown = safe(name)
+    if len(shown) <= limit:
+        return shown
+    tail = limit * 2 // 3
+    return f"{shown[: limit - tail - 1]}…{shown[-tail:]}"
+
+
+def _module_table(modules: Sequence[ModuleSpectrum], width: int) -> Table:
+    from rich.table import Table
+
+    with_base = any(m.base_sigma_max is not None for m in modules)
+    columns = ["rank", "σ₁", "‖ΔW‖F", "eff.rank"] + (["σ₁/σ₁(W)", "L_k", "R_k"] if with_base else ["σ₁/Σσ", "z"])
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
+    table.add_column("module", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for m in modules:
+        own = [str(m.rank), number(m.sigma_max), number(m.frobenius_norm), number(m.effective_rank)]
+        if with_base:
+            own.append(number(m.strength_ratio))
+            own += [_marked(m.alignment_left, m.null_left), _marked(m.alignment_right, m.null_right)]
+        else:
+            own += [number(m.energy_share), "-" if m.norm_z_score is None else f"{m.norm_z_score:+.1f}"]
+        table.add_row(short_name(m.name, max(width - 46, 20)), *own)
+    return table
+
+
+def _marked(value: float | None, band: Band | None) -> str:
+    """A multiple of chance, starred where it is outside of the null's 95 % band."""
+    outside = value is not None and band is not None and not band.holds(value)
+    return number(value) + ("*" if outside else " ")
+
+
+def _group_table(diagnosis: Diagnosis) -> Table:
+    from rich.table import Table
+
+    with_base = any(g.median_strength_ratio is not None for g in diagnosis.groups)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
+    table.add_column("kind", no_wrap=True)
+    columns = ["modules", "median σ₁", "max σ₁", "rms entry", "spread"] + (["median σ₁/σ₁(W)"] if with_base else [])
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for g in diagnosis.groups:
+        row = [number(g.median_sigma_max), number(g.largest_sigma_max), number(g.median_norm), number(g.spread)]
+        row += [number(g.median_strength_ratio)] if with_base else []
+        table.add_row(short_name(g.kind, 20), str(g.modules), *row)
+    return table
+
+
+def legend(diagnosis: Diagnosis, k: int) -> str:
+    """What the columns mean, for the columns that are there."""
+    if any(m.base_sigma_max is not None for m in diagnosis.modules):
+        used = min((m.alignment_k for m in diagnosis.modules if m.alignment_k), default=k)
+        return (
+            f"L_k, R_k: share of ||ΔW||F² in W's top {used} left/right singular directions, as a multiple of chance; "
+            "* outside the 95 % band of random updates. σ₁/σ₁(W): strength; equation 12 divides by it."
+        )
+    return (
+        "σ₁/Σσ: energy share of the first direction; z: robust z-score of log ‖ΔW‖F/√size in its kind. "
+        "With --base: strength against W, and alignment with it."
+    )
+
+
+def _findings(findings: Sequence[Finding], detail: bool) -> list[Text]:
+    from rich.text import Text
+
+    if not findings:
+        return [Text("no findings")]
+    lines = []
+    shown = findings if detail else findings[:8]
+    for f in shown:
+        line = Text(f"{f.severity.label:<6} ", style=_STYLES[f.severity.label])
+        line.append(f"{f.rule_id}: ", style="bold").append(safe(f.message, max_length=400), style="not bold default")
+        lines.append(line)
+    if len(findings) > len(shown):
+        lines.append(Text(f"and {count(len(findings) - len(shown), 'more finding')}: --detail shows them", style="dim"))
+    return lines
+
+
+def _tensors(title: str, tensors: object) -> list[object]:
+    from rich.text import Text
+
+    assert isinstance(tensors, dict)
+    if not tensors:
+        return []
+    lines = [f"  {safe(name)}: {safe(reason, max_length=300)}" for name, reason in tensors.items()]
+    return [Text(f"{title} ({len(tensors)})", style="bold"), Text("\n".join(lines)), ""]
+
+
+def _batch_table(diagnoses: Sequence[Diagnosis], width: int) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
+    table.add_column("path", no_wrap=True)
+    for column in ("format", "modules", "max σ₁", "spread", "worst"):
+        table.add_column(column, justify="left" if column in ("format", "worst") else "right", no_wrap=True)
+    for d in diagnoses:
+        path = short_name(d.path, max(width - 42, 20))
+        if d.error is not None:
+            table.add_row(path, Text("not read", style="bold red"))
+            continue
+        worst = d.worst.label if d.worst is not None else "-"
+        largest = max((m.sigma_max for m in d.modules), default=None)
+        state = worst if d.is_complete else f"{worst}, incomplete"
+        row = (safe(d.format, max_length=12), str(len(d.modules)), number(largest), number(d.spread_of_norms))
+        table.add_row(path, *row, Text(state, style=_STYLES.get(worst, "")))
+    return table

@@ -1,0 +1,21 @@
+"""Intruder dimensions (arXiv:2410.21228): top singular vectors of W + DeltaW that resemble none of W's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rora_cli.spectral.decomposition import require_finite_matrix
+
+
+def intruder_dimensions(W: Tensor, delta: Tensor, *, top: int = 10, threshold: float = 0.5) -> int:
+    """How many of the ``top`` left singular vectors of W + DeltaW [d_out, d_in] have a largest |cosine| with W's left
+    singular vectors under ``threshold``.
+
+    All of W's vectors count, so both SVDs are full: O(d^3), in float64 for exact cosines.
+    """
+    require_finite_matrix(W, "W")
+    require_finite_matrix(delta, "DeltaW")
+    before = torch.linalg.svd(W.double(), full_matrices=False).U
+    after = torch.linalg.svd(W.double() + delta.double(), full_matrices=False).U[:, :top]
+    return int(((before.T @ after).abs().amax(dim=0) < threshold).sum())
