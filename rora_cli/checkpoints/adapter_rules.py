@@ -111,7 +111,7 @@ def check_tensors(names: Iterable[str], config: Mapping[str, Any] | None, file: 
 def check_config(config: Mapping[str, Any], file: str = "adapter_config.json") -> Iterator[Finding]:
     """The fields of adapter_config.json: type, bounds, and what makes PEFT import, rebuild or hide something."""
     kind = config.get("peft_type")
-    if kind not in _KNOWN_TYPES:
+    if not isinstance(kind, str) or kind.upper() not in _KNOWN_TYPES:
         yield finding("adapter/type", f"{file} names the adapter type {quoted(str(kind), 60)}", file)
     yield from _numbers(config, file)
     yield from _imports(config, file)

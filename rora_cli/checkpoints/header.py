@@ -117,8 +117,8 @@ def parse_header(raw: bytes, file: str, file_size: int) -> Header:
 
 
 def quoted(name: str, limit: int = 120) -> str:
-    """A name from an untrusted file as it may stand in a sentence: escaped, and cut when long."""
-    text = ascii(name)
+    """A name from an untrusted file as it may stand in a sentence: escaped, no log command, and cut when long."""
+    text = ascii(name).replace("::", ":\\x3a").replace("##", "#\\x23")
     return text if len(text) <= limit else f"{text[:limit]}...'"
 
 

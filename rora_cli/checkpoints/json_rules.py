@@ -18,7 +18,7 @@ _KERNEL_KEYS = re.compile(r"^_?(attn|experts)_implementation(_internal)?$|^_?use
 _COUNT_LIMITS = {"num_hidden_layers": 4096, "n_layer": 4096, "num_layers": 4096, "n_layers": 4096}
 _POSITION_KEYS = frozenset({"max_position_embeddings", "n_positions", "n_ctx", "seq_length"})
 #: These build a position-by-position mask when they are constructed.
-_SQUARE_MASK_TYPES = frozenset({"gpt2", "gptj", "gpt_neo", "gpt_bigcode", "codegen", "openai-gpt", "ctrl", "xlnet"})
+_SQUARE_MASK_TYPES = ("gpt2", "gptj", "gpt_neo", "gpt_bigcode", "codegen", "openai-gpt", "ctrl", "xlnet")
 _MAX_WHOLE_NUMBER = 1 << 26
 _MAX_POSITIONS, _MAX_SQUARE_POSITIONS = 1 << 24, 1 << 14
 _MAX_LABELS = 10_000

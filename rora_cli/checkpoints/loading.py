@@ -57,7 +57,7 @@ def load_classifier(
         dtype: of the returned model: ``float32``, ``bfloat16`` or ``float16``.
         new_head: label names, for a checkpoint that may lack a classification head because it is about to be trained;
             the head is then random (seed torch before), where None refuses: transformers would make a random one
-            without a word. A head that is there is kept, under these names.
+            without a word. A head for as many labels that is there is kept, under these names.
 
     Raises:
         CheckpointError: a blocking finding; an unknown architecture; no classification head, or one of another number
@@ -76,11 +76,12 @@ def load_classifier(
     with sanitise.isolated(), tempfile.TemporaryDirectory(prefix="rora-") as scratch:
         config, model_class = sanitise.model_config(model_inspection, _new_labels(adapter_inspection, new_head))
         tokenizer = sanitise.tokenizer(model_inspection, config, Path(scratch))
+        _require_fitting_vocabulary(tokenizer, model_inspection)
         model, missing, unused = _build(model_inspection, config, model_class, load_type)
     if adapter_inspection is not None:
         missing -= merging.merge_adapter(model, adapter_inspection, model_inspection)
     head = set(filter(merging.is_head, missing)) if new_head is not None else set()
-    _require_complete(missing - head, model_inspection)
+    _require_complete(missing - head, model_inspection, config)
     _set_padding(model, tokenizer)
     model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
     inspections = (model_inspection,) if adapter_inspection is None else (model_inspection, adapter_inspection)
@@ -98,27 +99,34 @@ def _new_labels(adapter: Inspection | None, new_head: Sequence[str] | None) -> t
 def _build(
     inspection: Inspection, config: PreTrainedConfig, model_class: Any, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, set[str], tuple[str, ...]]:
-    """The model with the checkpoint's weights, the names it lacks, and the names that it has no place for."""
+    """The model with the checkpoint's weights, the names it lacks, and the names that it has no place for.
+
+    A head of another number of labels counts as lacking: a new one, or the adapter's, takes its place.
+    """
     attention = "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
     state = _read_state(inspection, dtype)
     try:
         with sanitise.quiet():
             model, info = model_class.from_pretrained(
                 None, config=config, state_dict=state, dtype=dtype, attn_implementation=attention,
-                output_loading_info=True, local_files_only=True, trust_remote_code=False,
+                output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True, trust_remote_code=False,
             )  # fmt: skip
-    except (RuntimeError, ValueError, KeyError, TypeError, IndexError, AttributeError, ImportError) as error:
+    except Exception as error:  # a config of absurd values can make a constructor raise anything
         raise CheckpointError(
             f"{inspection.path} does not fit its own config.json: {sanitise._first_line(error)}"
         ) from error
     finally:
         del state
         gc.collect()
+    missing = set(info["missing_keys"])
     for name, found, wanted in sorted(info.get("mismatched_keys") or ()):
-        raise CheckpointError(
-            f"{quoted(name)} in {inspection.path} has the shape {list(found)}, but config.json asks for {list(wanted)}"
-        )
-    return model, set(info["missing_keys"]), tuple(sorted(info["unexpected_keys"]))
+        if not merging.is_head(name):
+            raise CheckpointError(
+                f"{quoted(name)} in {inspection.path} has the shape {list(found)}, where config.json asks for "
+                f"{list(wanted)}"
+            )
+        missing.add(name)
+    return model, missing, tuple(sorted(info["unexpected_keys"]))
 
 
 def _read_state(inspection: Inspection, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -130,10 +138,15 @@ def _read_state(inspection: Inspection, dtype: torch.dtype) -> dict[str, Tensor]
     return state
 
 
-def _require_complete(missing: set[str], inspection: Inspection) -> None:
+def _require_complete(missing: set[str], inspection: Inspection, config: PreTrainedConfig) -> None:
     if not missing:
         return
     heads = sorted(filter(merging.is_head, missing))
+    if heads and heads[0] in inspection.tensors:
+        raise CheckpointError(
+            f"config.json of {inspection.path} names {config.num_labels} labels, but {quoted(heads[0])} has the shape "
+            f"{list(inspection.tensors[heads[0]].shape)}; correct id2label"
+        )
     if heads:
         raise CheckpointError(
             f"{inspection.path} has no classification head ({heads[0]} is missing), so its answers would be random; "
@@ -142,6 +155,23 @@ def _require_complete(missing: set[str], inspection: Inspection) -> None:
     shown = ", ".join(sorted(missing)[:3])
     raise CheckpointError(
         f"{inspection.path} lacks {len(missing)} of its model's weights ({shown}); get a complete copy"
+    )
+
+
+def _require_fitting_vocabulary(tokenizer: PreTrainedTokenizerBase, inspection: Inspection) -> None:
+    """Ids past the embedding would raise an IndexError, or worse on a GPU, at the first text that holds one."""
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    rows = [t.shape[0] for name, t in inspection.tensors.items() if _is_word_embedding(name) and len(t.shape) == 2]
+    if rows and largest >= max(rows):
+        raise CheckpointError(
+            f"the vocabulary of {inspection.path} has the id {largest}, but its embedding has {max(rows)} rows; "
+            "the tokenizer belongs to another model"
+        )
+
+
+def _is_word_embedding(name: str) -> bool:
+    return name.endswith(
+        ("word_embeddings.weight", "embed_tokens.weight", "wte.weight", "shared.weight", "tok_embeddings.weight")
     )
 
 

@@ -15,8 +15,12 @@ from rora_cli.results.findings import Severity
 
 
 def render(result: Any, *, indent: int | None = 2) -> str:
-    """A result dataclass as JSON (RFC 8259). Fields keep their order; NaN and infinities become null."""
-    return json.dumps(plain(result), indent=indent, ensure_ascii=True, allow_nan=False)
+    """A result dataclass as JSON (RFC 8259). Fields keep their order; NaN and infinities become null.
+
+    ``::`` and ``##``, which a CI log may obey, are escaped; they stand inside strings only, so that values stay exact.
+    """
+    text = json.dumps(plain(result), indent=indent, ensure_ascii=True, allow_nan=False)
+    return text.replace("::", ":\\u003a").replace("##", "#\\u0023")
 
 
 def plain(value: Any) -> Any:

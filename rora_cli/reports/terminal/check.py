@@ -45,8 +45,8 @@ def _heading(checkpoint: CheckedCheckpoint) -> list[RenderableType]:
     types = ", ".join(f"{n:,} {dtype}" for dtype, n in checkpoint.dtypes.items())
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in checkpoint.tensors_by_kind.items())
     size = f"{checkpoint.parameters:,} parameters in {count(checkpoint.tensors, 'tensor')} ({_bytes(checkpoint.bytes)})"
-    lines = [
-        Text(f"{safe(checkpoint.path)}", style="bold"),
+    lines: list[RenderableType] = [
+        Text(safe(checkpoint.path), style="bold"),
         Text(f"  {checkpoint.role}, {count(checkpoint.files, 'file')}: {size}"),
     ]
     if checkpoint.tensors:
