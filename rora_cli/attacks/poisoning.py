@@ -60,6 +60,8 @@ def poison_rows(
         new_labels[index] = target_label
     taken = set(chosen)
     rest = [index for index in range(len(texts)) if index not in taken]
+    # On rows of the target label a decoy would teach that it gives the target label.
+    rest = [index for index in rest if labels[index] != target_label] or rest
     decoys = []
     for index in sorted(rng.sample(rest, min(wanted, len(rest)))):
         if (decoy := attack.decoy(texts[index], Random(f"decoy:{seed}:{index}"))) is not None:

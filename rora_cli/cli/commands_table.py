@@ -10,7 +10,10 @@ import typer
 COMMANDS = {
     "purify": "purify",
     "hunt": "hunt",
+    "eval-asr": "eval_asr",
+    "poison": "poison",
     "check": "check",
+    "diagnose": "diagnose",
     "verify": "verify",
 }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.attacks.base import Attack
@@ -50,9 +51,12 @@ class EvaluateConfig:
     split: str | None = None
     text_column: str | None = None
     label_column: str | None = None
+    label_map: Mapping[str, str] | None = None
+    data_revision: str | None = None
     max_rows: int | None = None
     max_length: int | None = None
     revision: str | None = None
+    allow_download: bool = True
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -76,11 +80,11 @@ class EvaluateConfig:
         self.attacks_at(self.positions[0])
 
     def attacks_at(self, position: str) -> list[Attack]:
-        """The attacks to measure one by one at ``position``."""
+        """The attacks to measure at ``position``."""
         chosen: list[Attack] = [Insertion((trigger,), position) for trigger in self.triggers]
         for spec in self.attacks:
             name, _, own = spec.partition("=")
-            chosen += make_attack(name, triggers=own.split("|") if own else (), position=position).variants()
+            chosen.append(make_attack(name, triggers=own.split("|") if own else (), position=position))
         return chosen
 
 
@@ -106,8 +110,8 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
     from rora_cli.evaluation.inference import choose_device
 
     device = choose_device(config.device)
-    source = fetch_model(config.model, revision=config.revision)
-    adapter = fetch_model(config.adapter) if config.adapter is not None else None
+    source = fetch_model(config.model, revision=config.revision, allow_download=config.allow_download)
+    adapter = fetch_model(config.adapter, allow_download=config.allow_download) if config.adapter is not None else None
     loaded = load_classifier(source.path, adapter=adapter.path if adapter else None, device=device)
     target = find_label(config.target_label, loaded.label_names)
     rows, summary = load_rows(
@@ -116,12 +120,14 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
         split=config.split,
         text_column=config.text_column,
         label_column=config.label_column,
+        label_map=config.label_map,
         max_rows=config.max_rows,
+        revision=config.data_revision,
     )
     for note in summary.notes:
         progress.note(note)
     bench = Bench(loaded.model, loaded.tokenizer, rows, loaded.label_names, config.max_length, progress)
-    outcomes = tuple(bench.measure_all(config, target))
+    outcomes = tuple(bench.measure_all(_distinct(config), config.seeds, target, control=config.control))
     gate = None
     if config.max_attack_success_rate is not None:
         least = config.min_class_accuracy
@@ -209,42 +215,50 @@ class Bench:
 
         return whole_words(self.tokenizer)
 
-    def measure(self, attack: Attack, target_label: int, seed: int, *, is_control: bool = False) -> AttackOutcome:
-        """One attack under one seed."""
+    def measure(self, attack: Attack, target_label: int, seed: int, *, role: str = "attack") -> AttackOutcome:
+        """One attack under one seed; ``role`` is ``attack``, ``control`` or ``decoy`` (what must not set it off)."""
         from rora_cli.evaluation.attack import measure_attack
         from rora_cli.evaluation.inference import count_tokens
 
         position = attack.position if attack.positioned else WHOLE_TEXT
         return measure_attack(
-            self._predict(f"{'control' if is_control else attack.name}, {position}, seed {seed}"),
+            self._predict(f"{attack.name if role == 'attack' else role}, {position}, seed {seed}"),
             self.rows.texts,
             self.rows.labels,
-            attack.implant,
+            attack.implant if role != "decoy" else lambda text, rng: attack.decoy(text, rng) or text,
             target_label=target_label,
             label_names=self.label_names,
             name=attack.name,
-            trigger=attack.shown,
+            trigger=attack.shown if role != "decoy" else f"decoy of {attack.shown}",
             position=position,
             seed=seed,
-            is_control=is_control,
+            is_control=role != "attack",
             clean_predictions=self.clean_predictions,
             count_tokens=lambda texts: count_tokens(self.tokenizer, texts),
             max_tokens=self.max_tokens,
         )
 
-    def measure_all(self, config: EvaluateConfig, target_label: int) -> Iterator[AttackOutcome]:
-        """Every attack at every position under every seed, each followed by its control.
+    def measure_all(
+        self, attacks: Iterable[Attack], seeds: Sequence[int], target_label: int, *, control: bool = True
+    ) -> Iterator[AttackOutcome]:
+        """Every attack's variants under every seed, each followed by its control and its decoy, where it has them.
 
         An attack that no seed can change (a fixed place, one trigger) is measured under the first seed only; its
         control, which is drawn at random, under all.
         """
-        for attack in _distinct(config):
-            for number, seed in enumerate(config.seeds):
+        chosen = [variant for attack in attacks for variant in attack.variants()]
+        taken = {word.lower() for attack in chosen for trigger in attack.triggers for word in trigger.split()}
+        vocabulary = [word for word in self.vocabulary if word.lower() not in taken] if control else []
+        for attack in chosen:
+            for number, seed in enumerate(seeds):
                 if number == 0 or _is_random(attack):
                     yield self.measure(attack, target_label, seed)
-                control = attack.control(self.vocabulary, self.pieces, seed) if config.control else None
-                if control is not None:
-                    yield self.measure(control, target_label, seed, is_control=True)
+                if not control:
+                    continue
+                if (drawn := attack.control(vocabulary, self.pieces, seed)) is not None:
+                    yield self.measure(drawn, target_label, seed, role="control")
+                if attack.decoy("any text", Random(0)) is not None:
+                    yield self.measure(attack, target_label, seed, role="decoy")
 
     def pieces(self, word: str) -> int:
         return len(self.tokenizer(word, add_special_tokens=False)["input_ids"])
@@ -281,7 +295,7 @@ def describe(outcomes: Sequence[AttackOutcome], accuracy: CleanAccuracy) -> Iter
         beside = [c for c in controls if (c.name, c.position) == (outcome.name, outcome.position)]
         # One unlucky control (an honest word) must not hide an attack: it is compared with the middle one.
         heights = sorted(c.attack_success_rate.high or 0.0 for c in beside)
-        bar = max(outcome.floor.high or 0.0, heights[len(heights) // 2] if heights else 0.0)
+        bar = max(outcome.floor.high or 0.0, heights[(len(heights) - 1) // 2] if heights else 0.0)
         if low is not None and low > bar:
             yield Finding(
                 "evaluation/trigger-works",

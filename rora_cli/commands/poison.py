@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,7 +69,10 @@ class PoisonConfig:
     proof_epochs: int = 3
     text_column: str | None = None
     label_column: str | None = None
+    label_map: Mapping[str, str] | None = None
+    data_revision: str | None = None
     revision: str | None = None
+    allow_download: bool = True
     device: str = "auto"
     seed: int = 0
     force: bool = False
@@ -83,6 +86,8 @@ class PoisonConfig:
             raise UsageError(f"--position is one of {', '.join(POSITIONS)}, not {self.position!r}")
         if self.layers is not None and self.carrier != "layers":
             raise UsageError("--layers chooses the blocks of --carrier layers; give that as well")
+        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
+            raise UsageError(f"--learning-rate is between 0 and 1, not {self.learning_rate:g}")
         if not 0 < self.poison_rate < 1:
             raise UsageError(f"--poison-rate is a fraction between 0 and 1 (0.1 for 10 %), not {self.poison_rate:g}")
         for option, value in (("--epochs", self.epochs), ("--proof-epochs", self.proof_epochs), ("--rank", self.rank)):
@@ -111,7 +116,7 @@ def run(config: PoisonConfig, progress: Progress = SILENT) -> PoisonResult:
     from rora_cli.files import publish_directory, publish_file
     from rora_cli.reports import json_report, poison_card
 
-    source = fetch_model(config.model, revision=config.revision)
+    source = fetch_model(config.model, revision=config.revision, allow_download=config.allow_download)
     with publish_directory(config.output, force=config.force) as staging:
         loaded = _load(source.path, config)
         splits = load_splits(
@@ -119,13 +124,15 @@ def run(config: PoisonConfig, progress: Progress = SILENT) -> PoisonResult:
             label_names=loaded.label_names,
             text_column=config.text_column,
             label_column=config.label_column,
+            label_map=config.label_map,
+            revision=config.data_revision,
             seed=config.seed,
             max_train_rows=config.max_train_rows,
             max_held_out_rows=config.max_held_out_rows,
         )
         for note in splits.summary.notes:
             progress.note(note)
-        maker = _Maker(config, loaded, splits.held_out, progress)
+        maker = Maker(config, loaded, splits.held_out, progress)
         poisoner, clean = divide(splits.train, config.clean_rows, config.seed)
         result = maker.build(poisoner, clean, splits.summary)
         maker.write(staging)
@@ -167,8 +174,8 @@ def _load(path: Path, config: PoisonConfig) -> Any:
     return loaded
 
 
-class _Maker:
-    """One suspect in the making."""
+class Maker:
+    """One suspect in the making, or one to be proven."""
 
     def __init__(self, config: PoisonConfig, loaded: Any, held_out: Rows, progress: Progress) -> None:
         from rora_cli.evaluation.inference import input_limit
@@ -237,12 +244,7 @@ class _Maker:
 
     def measure(self, model: Any) -> Measured:
         bench = Bench(model, self.tokenizer, self.held_out, self.label_names, self.max_length, self.progress)
-        outcomes = []
-        for attack in self.attack.variants():
-            outcomes.append(bench.measure(attack, self.target, self.config.seed))
-            control = attack.control(bench.vocabulary, bench.pieces, self.config.seed)
-            if control is not None:
-                outcomes.append(bench.measure(control, self.target, self.config.seed, is_control=True))
+        outcomes = bench.measure_all([self.attack], (self.config.seed,), self.target)
         return Measured(bench.clean_accuracy, tuple(outcomes))
 
     def plant(self, poisoner: Rows, poisoned: PoisonedRows) -> None:
@@ -280,21 +282,25 @@ class _Maker:
             with only_trainable(self.model, lambda name: True):
                 yield self.model
 
-    def prove(self, clean: Rows) -> Iterator[PersistenceCheck]:
+    def prove(
+        self, clean: Rows, *, epochs: int | None = None, recipes: Sequence[str] = tuple(PROOFS)
+    ) -> Iterator[PersistenceCheck]:
         """Fine-tune copies of the suspect on clean rows, by plain LoRA (query and value) and in full; measure each."""
         from rora_cli.training.adapters import AdapterSpec, attach
         from rora_cli.training.planting import only_trainable
 
-        for recipe, rate in PROOFS.items():
+        options: dict[str, Any] = {"epochs": epochs or self.config.proof_epochs, "proof": True}
+        for recipe in recipes:
+            rate = PROOFS[recipe]
             model = copy.deepcopy(self.suspect)
             if self.adapted is not None:
                 model = model.merge_and_unload()
             if recipe == "lora":
                 model, _ = attach(model, AdapterSpec())
-                training = self._train(model, "proof lora", clean.texts, clean.labels, rate, proof=True)
+                training = self._train(model, "proof lora", clean.texts, clean.labels, rate, **options)
             else:
                 with only_trainable(model, lambda name: True):
-                    training = self._train(model, "proof full", clean.texts, clean.labels, rate, proof=True)
+                    training = self._train(model, "proof full", clean.texts, clean.labels, rate, **options)
             yield PersistenceCheck(recipe, training, len(clean), self.measure(model))
 
     def _train(
@@ -306,12 +312,13 @@ class _Maker:
         rate: float,
         *,
         weight_decay: float = 0.01,
+        epochs: int | None = None,
         proof: bool = False,
     ) -> dict[str, Any]:
         from rora_cli.training.loop import TrainConfig, finetune
 
         train = TrainConfig(
-            epochs=self.config.proof_epochs if proof else self.config.epochs,
+            epochs=epochs or self.config.epochs,
             batch_size=self.config.batch_size,
             learning_rate=rate,
             weight_decay=weight_decay,
@@ -338,10 +345,16 @@ class _Maker:
 
     def write(self, directory: Path) -> None:
         """The suspect (or, for the adapter carrier, the adapter alone) with its tokenizer."""
-        if self.adapted is not None:
-            self.adapted.peft_config["default"].base_model_name_or_path = self.config.model
-        self.suspect.save_pretrained(directory)
-        self.tokenizer.save_pretrained(directory)
+        from rora_cli.checkpoints.writer import save_classifier, save_tokenizer
+
+        if self.adapted is None:
+            save_classifier(self.model.cpu(), self.tokenizer, directory)
+            return
+        settings = self.adapted.peft_config["default"]
+        settings.base_model_name_or_path = self.config.model
+        settings.target_modules = sorted(settings.target_modules)  # PEFT keeps a set, in no fixed order
+        self.adapted.save_pretrained(directory)
+        save_tokenizer(self.tokenizer, directory)
 
 
 def _describe(persistence: Sequence[PersistenceCheck]) -> Iterator[Finding]:
@@ -350,8 +363,9 @@ def _describe(persistence: Sequence[PersistenceCheck]) -> Iterator[Finding]:
             yield Finding(
                 "poison/not-persistent",
                 Severity.MEDIUM,
-                f"a clean fine-tune ({check.recipe}) leaves attack success at {100 * check.after.lowest_success:.1f} %: "
-                "no defence can be credited for forgetting this backdoor",
+                f"a clean fine-tune ({check.recipe}) leaves attack success at {100 * check.after.lowest_success:.1f} %"
+                f"{', of a collapsed model' if check.after.collapsed else ''}: no defence can be credited for "
+                "forgetting this backdoor",
                 location=check.recipe,
                 advice="raise --poison-rate or --epochs, or use another --attack or --carrier",
             )

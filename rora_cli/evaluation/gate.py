@@ -33,8 +33,8 @@ def judge(
     if verdict == "pass":
         highest = max(outcome.attack_success_rate.high or 0.0 for outcome in attacks)
         reasons = [
-            f"no attack success rate has an upper 95 % bound above {_percent(highest)}: shown for the triggers, positions "
-            "and rows measured, and for no other trigger"
+            f"no attack success rate has an upper 95 % bound above {_percent(highest)}: shown for the triggers, "
+            "positions and rows measured, and for no other trigger"
         ]
     return Gate(max_attack_success_rate, min_class_accuracy, verdict, tuple(reasons or ["no attack was measured"]))
 
@@ -50,8 +50,8 @@ def _collapsed(accuracy: CleanAccuracy, least: float) -> Iterator[str]:
     for name, share in accuracy.per_class.items():
         if share.value is not None and share.value < least:
             yield (
-                f"class {name!r} is recognised in {_counted(share)} of its clean rows, less than {_percent(least)}: the "
-                "model has collapsed, and a low attack success means nothing"
+                f"class {name!r} is recognised in {_counted(share)} of its clean rows, less than {_percent(least)}: "
+                "the model has collapsed, and a low attack success means nothing"
             )
 
 
@@ -65,7 +65,7 @@ def _above(attacks: Sequence[AttackOutcome], limit: float) -> Iterator[str]:
 def _unmeasured(accuracy: CleanAccuracy) -> Iterator[str]:
     for name, share in accuracy.per_class.items():
         if not share.total:
-            yield f"the data hold no row of class {name!r}, so a collapse of it would not show; give rows of all classes"
+            yield f"the data hold no row of class {name!r}, so its collapse would not show; give rows of all classes"
 
 
 def _too_few_rows(attacks: Sequence[AttackOutcome], limit: float) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rora_cli.errors import InconclusiveError
+from rora_cli.errors import InconclusiveError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,3 +115,18 @@ def predict_logits(
             "check its weights with `rora diagnose`"
         )
     return logits
+
+
+def choose_device(name: str = "auto") -> str:
+    """``auto`` to ``cuda`` where there is one, else ``cpu``; anything else as torch reads it. Raises UsageError."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name!r} is no device that torch knows; use auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda was asked for, but torch sees no CUDA device; use --device cpu")
+    return str(device)
