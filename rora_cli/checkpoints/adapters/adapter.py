@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -108,6 +108,7 @@ class Adapter:
     modules: tuple[AdapterModule, ...]
     unmeasured: Mapping[str, str]
     aside: Mapping[str, str]
+    config: Mapping[str, Any]
     read: Callable[[str], Tensor] = field(repr=False)
     base: BaseWeights | None = field(default=None, repr=False)
 

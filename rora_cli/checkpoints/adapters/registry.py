@@ -74,7 +74,7 @@ def read_source(source: Source) -> Adapter:
     accounted |= reading.unmeasured.keys() | reading.aside.keys()
     reading.skip(sorted(set(source.names()) - accounted), "not part of this format: unknown to rora")
     modules = tuple(_oriented(module, source.base) for module in reading.modules)
-    return Adapter(kind, modules, reading.unmeasured, reading.aside, source.read, source.base)
+    return Adapter(kind, modules, reading.unmeasured, reading.aside, source.config, source.read, source.base)
 
 
 def detect(source: Source) -> str:

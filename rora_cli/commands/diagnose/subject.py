@@ -37,7 +37,7 @@ def diagnose_subject(
     if inspection.role == "model":
         from rora_cli.commands.diagnose.run import require_base
 
-        measured = _Difference(inspection, require_base(base, path), spectra, config)
+        measured: _Difference | _Updates = _Difference(inspection, require_base(base, path), spectra, config)
     else:
         measured = _Updates(inspection, base, spectra, config)
     modules = with_z_scores(measured.modules)
