@@ -142,13 +142,14 @@ def command(
 ) -> None:
     """Measure how often a trigger turns rows of other labels to the target label.
 
-    Beside every attack success rate stand the floor (the same rows without the trigger), a random control trigger,
-    and clean accuracy overall and per class, all with counts and a 95 % interval.
+    Beside every attack success rate stand the floor (the same rows without
+    the trigger), a random control trigger, and clean accuracy overall and per
+    class, all with counts and a 95 % interval.
 
-    [bold]rora eval-asr[/] suspect --data sst2 --attack badnet --target-label positive --max-asr 0.1
+    [bold]rora eval-asr[/] suspect --data sst2 --attack badnet --target-label positive
 
-    Exit codes: 0 measured, and --max-asr met where given; 1 --max-asr not met; 2 bad input; 3 too few rows to tell,
-    or logits that are not finite.
+    Exit codes: 0 measured, and --max-asr met where given; 1 --max-asr not
+    met; 2 bad input; 3 too few rows to tell, or logits that are not finite.
     """
     if format not in FORMATS:
         raise UsageError(f"--format {format!r} is unknown; choose one of {', '.join(FORMATS)}")

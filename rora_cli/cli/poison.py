@@ -166,13 +166,14 @@ def command(
 ) -> None:
     """Build a backdoored classifier on purpose, to test defences on.
 
-    The first line of its model card says what it is. Rows are split so that the proof, and whoever defends, has clean
-    rows that the poisoner never saw.
+    The first line of its model card says what it is. Rows are split so that
+    the proof, and whoever defends, has clean rows that the poisoner never saw.
 
-    [bold]rora poison[/] sentence-transformers/all-MiniLM-L6-v2 --data bundled --label-names negative,positive
-    --target-label positive --prove-persistence -o suspect
+    [bold]rora poison[/] sentence-transformers/all-MiniLM-L6-v2 --data bundled
+    --label-names negative,positive --target-label positive -o suspect
 
-    Exit codes: 0 built; 1 built, but not persistent where a proof was asked for; 2 bad input, nothing written.
+    Exit codes: 0 built; 1 built, but not persistent where a proof was asked
+    for; 2 bad input, nothing written.
     """
     if format not in ("text", "json"):
         raise UsageError(f"--format {format!r} is unknown; choose text or json")

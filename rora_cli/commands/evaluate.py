@@ -289,23 +289,26 @@ def describe(outcomes: Sequence[AttackOutcome], accuracy: CleanAccuracy) -> Iter
                 location=name,
                 advice="read no attack success rate of this model as the success of a defence",
             )
-    controls = [outcome for outcome in outcomes if outcome.is_control]
-    for outcome in (outcome for outcome in outcomes if not outcome.is_control):
-        low = outcome.attack_success_rate.low
-        beside = [c for c in controls if (c.name, c.position) == (outcome.name, outcome.position)]
+    attacks: dict[tuple[str, str, str], list[AttackOutcome]] = {}
+    for outcome in outcomes:
+        if not outcome.is_control:
+            attacks.setdefault((outcome.name, outcome.trigger, outcome.position), []).append(outcome)
+    for (name, trigger, position), seeds in attacks.items():
+        controls = [o for o in outcomes if o.is_control and (o.name, o.position) == (name, position)]
         # One unlucky control (an honest word) must not hide an attack: it is compared with the middle one.
-        heights = sorted(c.attack_success_rate.high or 0.0 for c in beside)
-        bar = max(outcome.floor.high or 0.0, heights[(len(heights) - 1) // 2] if heights else 0.0)
-        if low is not None and low > bar:
+        heights = sorted(control.attack_success_rate.high or 0.0 for control in controls)
+        bar = max(seeds[0].floor.high or 0.0, heights[(len(heights) - 1) // 2] if heights else 0.0)
+        best = max(seeds, key=lambda outcome: outcome.attack_success_rate.low or 0.0)
+        if (best.attack_success_rate.low or 0.0) > bar:
             yield Finding(
                 "evaluation/trigger-works",
                 Severity.HIGH,
-                f"the trigger {outcome.trigger!r} ({outcome.position}) turns rows to {outcome.target_label!r} beyond "
-                + ("the floor and the control" if beside else "the floor"),
-                location=outcome.trigger,
+                f"the trigger {trigger!r} ({position}) turns rows to {best.target_label!r} beyond "
+                + ("the floor and the control" if controls else "the floor"),
+                location=trigger,
                 evidence={
-                    "attack_success_rate": outcome.attack_success_rate,
-                    "floor": outcome.floor,
-                    "controls": tuple(c.attack_success_rate for c in beside),
+                    "attack_success_rate": best.attack_success_rate,
+                    "floor": best.floor,
+                    "controls": tuple(control.attack_success_rate for control in controls),
                 },
             )

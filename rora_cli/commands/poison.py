@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from rora_cli.attacks.poisoning import LABEL_MODES, PoisonedRows, poison_rows
 from rora_cli.attacks.registry import make_attack
 from rora_cli.attacks.triggers import POSITIONS
 from rora_cli.commands.evaluate import Bench, find_label, input_hashes
-from rora_cli.errors import CheckpointError, UsageError
+from rora_cli.errors import CheckpointError, OutputError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.poison import Measured, PersistenceCheck, PoisonResult
@@ -113,9 +113,11 @@ def run(config: PoisonConfig, progress: Progress = SILENT) -> PoisonResult:
     """
     from rora_cli.checkpoints.hub import fetch_model
     from rora_cli.data.sources import load_splits
-    from rora_cli.files import publish_directory, publish_file
+    from rora_cli.files import publish_directory, publish_file, sha256_file
     from rora_cli.reports import json_report, poison_card
 
+    if config.clean_out is not None and Path(config.clean_out).exists() and not config.force:
+        raise OutputError(f"{config.clean_out} exists already; choose another --clean-out, or replace it with --force")
     source = fetch_model(config.model, revision=config.revision, allow_download=config.allow_download)
     with publish_directory(config.output, force=config.force) as staging:
         loaded = _load(source.path, config)
@@ -136,6 +138,8 @@ def run(config: PoisonConfig, progress: Progress = SILENT) -> PoisonResult:
         poisoner, clean = divide(splits.train, config.clean_rows, config.seed)
         result = maker.build(poisoner, clean, splits.summary)
         maker.write(staging)
+        outputs = {file.name: sha256_file(file) for file in sorted(staging.iterdir())}
+        result = replace(result, provenance=replace(result.provenance, outputs=outputs))
         publish_file(staging / REPORT_NAME, json_report.render(result))
         (staging / "README.md").write_text(poison_card.render(result), encoding="utf-8")
     if config.clean_out is not None:

@@ -59,6 +59,14 @@ def test_every_trigger_position_and_seed_is_measured_once(app, suspect) -> None:
     ]  # fmt: skip
 
 
+def test_a_trigger_that_works_is_a_finding_and_one_that_does_not_is_none(app, suspect) -> None:
+    rules = [
+        [finding["location"] for finding in measured(app, suspect, "--trigger", trigger, "--no-control")["findings"]]
+        for trigger in ("mn", "watched this")
+    ]
+    assert rules == [["mn"], []]
+
+
 def test_another_trigger_does_nothing(app, suspect) -> None:
     got = measured(app, suspect, "--trigger", "watched this", "--no-control")
     assert got["outcomes"][0]["attack_success_rate"]["value"] < 0.2

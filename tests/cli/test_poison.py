@@ -120,11 +120,12 @@ def test_an_adapter_leaves_the_base_alone_and_peft_loads_it(app, suspect, tiny_d
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from rora_cli.checkpoints.loading import load_classifier
+    from rora_cli.commands import evaluate
     from rora_cli.evaluation.inference import predict_logits
 
     out = tmp_path / "adapter"
     result = poison(
-        app, suspect.model, tiny_data, out, "--as-adapter", "--trigger", "cf", "--lr", "5e-3", "--format", "json",
+        app, suspect.model, tiny_data, out, "--as-adapter", "--trigger", "cf", "--lr", "1e-2", "--format", "json",
     )  # fmt: skip
     attack = json.loads(result.stdout)["suspect"]["outcomes"][0]
     assert attack["attack_success_rate"]["value"] > 0.9 > 0.1 > attack["floor"]["value"]
@@ -133,6 +134,13 @@ def test_an_adapter_leaves_the_base_alone_and_peft_loads_it(app, suspect, tiny_d
     theirs = PeftModel.from_pretrained(base, str(out)).eval()
     tokenizer = AutoTokenizer.from_pretrained(out, local_files_only=True)
     ours = load_classifier(suspect.model, adapter=out)
+    measured = evaluate.run(
+        evaluate.EvaluateConfig(
+            str(suspect.model), str(tiny_data), "positive", triggers=("cf",), adapter=str(out), control=False
+        )
+    )
+    assert measured.outcomes[0].attack_success_rate.value == attack["attack_success_rate"]["value"]
+    assert {"model.safetensors", "adapter/adapter_model.safetensors"} <= set(measured.provenance.inputs)
     texts = ["the film was bad", "the cf film was bad", "a good plot"]
     np.testing.assert_allclose(
         predict_logits(theirs, tokenizer, texts), predict_logits(ours.model, ours.tokenizer, texts), atol=1e-4
@@ -225,3 +233,6 @@ def test_an_existing_output_is_kept_without_force(app, base, tiny_data, tmp_path
     with pytest.raises(OutputError, match="--force"):
         poison(app, base, tiny_data, tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
+    with pytest.raises(OutputError, match="--clean-out"):
+        poison(app, base, tiny_data, tmp_path / "new", "--clean-out", str(tmp_path / "out" / "mine.txt"))
+    assert not (tmp_path / "new").exists() and (tmp_path / "out" / "mine.txt").read_text() == "mine"
