@@ -24,10 +24,16 @@ def input_limit(model: Any, tokenizer: Any) -> int:
         limits.append(own)
     positions = getattr(model.config, "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:
-        # RoBERTa's line counts positions from padding_idx + 1, so that many rows of the table are never reached.
-        reserved = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
-        limits.append(positions - reserved)
+        limits.append(positions - _unreached_positions(model))
     return min(limits)
+
+
+def _unreached_positions(model: Any) -> int:
+    """RoBERTa's line counts positions from padding_idx + 1, so that many rows of the table are never reached."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return int(module.padding_idx) + 1
+    return 0
 
 
 def count_tokens(tokenizer: Any, texts: Sequence[str]) -> list[int]:

@@ -5,8 +5,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from rora_cli.errors import DataError
-from rora_cli.evaluation.attack import measure_attack, triggered_texts
+from rora_cli.errors import DataError, UsageError
+from rora_cli.evaluation.attack import measure_attack, shorten_to_fit, triggered_texts
 
 TEXTS = ["bad one", "dull two", "good but bad three", "good four"]
 LABELS = [0, 0, 0, 1]
@@ -53,6 +53,30 @@ def test_no_row_of_another_label_is_an_error_that_names_the_target() -> None:
             predict, ["good"], [1], lambda text, rng: text, target_label=1, label_names=["neg", "pos"], name="x",
             trigger="mn", position="end", seed=0,
         )  # fmt: skip
+
+
+def words_of(texts):
+    return [len(text.split()) for text in texts]
+
+
+def test_only_rows_that_are_too_long_are_shortened_and_the_trigger_stays() -> None:
+    texts = ["a b c d e f g", "a b", ""]
+    short = shorten_to_fit(texts, lambda text, rng: f"{text} mn mn", 0, words_of, 5)
+    assert short == ["a b c", "a b", ""]
+
+
+def test_the_floor_of_a_shortened_row_is_that_of_the_shortened_text() -> None:
+    got = measure_attack(
+        predict, ["bad x x good", "dull", "good"], [0, 0, 1], lambda text, rng: f"{text} cf", target_label=1,
+        label_names=["neg", "pos"], name="x", trigger="cf", position="end", seed=0,
+        clean_predictions=np.array([1, 0, 1]), count_tokens=words_of, max_tokens=4,
+    )  # fmt: skip
+    assert (got.shortened_rows, got.floor.count, got.attack_success_rate.count) == (1, 0, 0)
+
+
+def test_a_trigger_that_does_not_fit_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="6 tokens long, but the model reads 5"):
+        shorten_to_fit(["a b"], lambda text, rng: f"{text} 1 2 3 4 5 6", 0, words_of, 5)
 
 
 def test_a_rows_randomness_depends_on_seed_and_index_alone() -> None:

@@ -3,8 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rora_cli.errors import InconclusiveError
-from rora_cli.evaluation.inference import input_limit, predict_logits, token_batches
+from rora_cli.errors import InconclusiveError, UsageError
+from rora_cli.evaluation.inference import (
+    choose_device,
+    count_tokens,
+    input_limit,
+    predict_logits,
+    token_batches,
+    whole_words,
+)
 
 TEXTS = ["good film", "the plot was very dull", "bad", "I watched this 3D movie", "a bright plot not bad acting", ""]
 
@@ -55,6 +62,36 @@ def test_a_text_past_the_limit_is_cut_and_not_a_crash(tiny) -> None:
     np.testing.assert_allclose(
         predict_logits(model, tokenizer, [long]), predict_logits(model, tokenizer, ["bad " * 22]), atol=1e-6
     )
+
+
+def test_robertas_positions_start_after_the_padding_and_its_limit_is_shorter(tiny) -> None:
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    _, tokenizer = tiny
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=12,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = RobertaForSequenceClassification(config).eval()
+    assert input_limit(model, tokenizer) == 12 - (tokenizer.pad_token_id + 1)
+    assert predict_logits(model, tokenizer, ["bad " * 50, "good"]).shape == (2, 2)
+
+
+def test_random_words_are_single_plain_pieces(tiny) -> None:
+    words = whole_words(tiny[1])
+    assert "film" in words and "3D" not in words and "[PAD]" not in words
+    assert count_tokens(tiny[1], ["bad film", ""]) == [4, 2]
+
+
+def test_an_unknown_device_is_a_usage_error() -> None:
+    assert choose_device("cpu") == "cpu"
+    with pytest.raises(UsageError, match="abacus"):
+        choose_device("abacus")
 
 
 def test_logits_that_are_not_finite_are_never_counted(tiny) -> None:
