@@ -59,8 +59,8 @@ def look_up(repo_id: str, repo_type: str, revision: str | None = None) -> Reposi
             raise HubError(f"the hub names no commit for {repo_id}; try again later")
         files = tuple(sibling.rfilename for sibling in getattr(info, "siblings", None) or ())
         for name in files:
-            if not _stays_inside(name):
-                raise HubError(f"{repo_id} lists a file outside of itself ({name!r}); do not use it")
+            if not _is_plain(name):
+                raise HubError(f"{repo_id} lists a file with an unsafe name ({name!r}); do not use it")
     return Repository(repo_id, info.id or repo_id, repo_type, revision or "main", info.sha, files)
 
 
@@ -137,12 +137,13 @@ def _cached_listing(repo_id: str, repo_type: str, commit: str) -> tuple[str, ...
         tree = get_cached_repo_tree(repo_id, repo_type=repo_type, revision=commit)
     except Exception:  # not there or not readable: the files themselves are the listing then
         return ()
-    return tuple(file.path for file in tree if _stays_inside(file.path))
+    return tuple(file.path for file in tree if _is_plain(file.path))
 
 
-def _stays_inside(name: str) -> bool:
+def _is_plain(name: str) -> bool:
+    """Whether a listed name stays inside the repository and can be shown on a terminal as it is."""
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\\" not in name
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and name.isprintable()
 
 
 _BLOB_NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _NOT_DATA = re.compile(
     r"|cache-[0-9a-f]+|tmp\w*",
     re.IGNORECASE,
 )
+#: Control, format, line-separating and undecodable characters: they could forge what a terminal or CI log shows.
+_UNSHOWABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _MAX_ENTRIES = 20_000
 _MAX_DEPTH = 4
 
@@ -48,13 +51,16 @@ def local_files(root: Path) -> dict[str, Path]:
     """Data files below ``root`` by their relative name, hidden ones left out.
 
     Raises:
-        DataError: a link leads out of the directory, or there is far more in it than a data set has.
+        DataError: a link leads out of the directory, a name would garble the terminal, or there is far more in the
+            directory than a data set has.
     """
     allowed = _allowed_roots(root)
     found: dict[str, Path] = {}
     for seen, path in enumerate(_walk(root)):
         if seen >= _MAX_ENTRIES:
             raise DataError(f"{root} holds more than {_MAX_ENTRIES} entries; name the data file or its own directory")
+        if any(unicodedata.category(character) in _UNSHOWABLE for character in path.name):
+            raise DataError(f"{root} holds a file with control characters in its name ({path.name!r}); remove it")
         if path.is_symlink() and not any(path.resolve().is_relative_to(place) for place in allowed):
             raise DataError(f"{path} is a link that leads out of {root}; put the file itself there, or name its target")
         if path.is_file() and is_data_name(path.name):

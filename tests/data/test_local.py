@@ -66,7 +66,8 @@ def test_ambiguous_directories_are_refused(names: list[str], pattern: str) -> No
 @pytest.mark.parametrize(
     "name",
     ["README.txt", "readme.txt", "LICENSE.txt", "dataset_info.json", "dataset_dict.json", "state.json",
-     "rora-manifest.json", "cache-0123456789abcdef.arrow", "train.py", "train.pkl", "train.pt", "train.jsonl.gz", "train"],
+     "rora-manifest.json", "cache-0123456789abcdef.arrow", "train.py",
+     "train.pkl", "train.pt", "train.jsonl.gz", "train"],
 )  # fmt: skip
 def test_what_holds_no_rows_is_no_data(name: str) -> None:
     assert not is_data_name(name)
@@ -144,6 +145,14 @@ def test_hidden_files_pipes_and_depth(tmp_path: Path) -> None:
     (deep / "train.jsonl").write_text("{}")
     (tmp_path / "1" / "train.jsonl").write_text("{}")
     assert set(local_files(tmp_path)) == {"1/train.jsonl"}
+
+
+@pytest.mark.parametrize("name", ["a\n::error::b.csv", "\x1b[2Jtrain.csv", "\u202egpj.csv", "\udcff.csv"])
+def test_names_that_would_garble_a_terminal_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("text,label\n")
+    with pytest.raises(DataError, match="control characters in its name") as caught:
+        local_files(tmp_path)
+    assert str(caught.value).encode() and "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
 
 
 def test_enormous_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
