@@ -39,7 +39,7 @@ def test_blocks_default_to_the_lower_half(tiny_model) -> None:
 def test_other_embedding_rows_stay_bit_by_bit_even_under_weight_decay(tiny_model, optimizer: str) -> None:
     import torch
 
-    model, tokenizer = tiny_model
+    model, _ = tiny_model
     table = model.get_input_embeddings().weight
     before = table.detach().clone()
     with only_embedding_rows(model, [7, 9, 7]) as count:
