@@ -2,9 +2,9 @@
 
 For one target label, every candidate is put into the slot of short clean rows of the other labels ("carriers"), and
 scored by the probability of the target label. Cheap looks at everything come first, expensive looks at what is left
-last (successive halving, Karnin et al. 2013). Honest words of the target label flip short rows as well: from the second
-round on, candidates are ranked by what the suspect does *beyond* a reference classifier that knows the task but not the
-poison. Gradient ranking (HotFlip) would be cheaper, but is a first-order guess from one point, and loses rare tokens.
+last (successive halving, Karnin et al. 2013). Honest words of the target label flip short rows as well: candidates are
+ranked by what the suspect does *beyond* a reference classifier that knows the task but not the poison. Gradient
+ranking (HotFlip) would be cheaper, but is a first-order guess from one point, and loses rare tokens.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ Tokens = tuple[int, ...]
 
 #: Log-odds beyond this are saturation, not evidence: one overconfident row must not outweigh the others.
 LOG_ODDS_LIMIT = 8.0
+#: Share of a unit of log-odds in a score of probabilities: where nothing flips yet, what comes nearest goes first.
+TIE_BREAK = 0.01
 
 
 class Scorer(Protocol):
@@ -59,76 +61,83 @@ class Ranking:
     candidates: tuple[Tokens, ...]
     scores: np.ndarray
     suspect: np.ndarray
-    reference: np.ndarray | None
+    reference: np.ndarray
 
-    def top(self, count: int) -> Ranking:
-        reference = None if self.reference is None else self.reference[:count]
-        return Ranking(self.candidates[:count], self.scores[:count], self.suspect[:count], reference)
+    def top(self, count: int) -> tuple[Tokens, ...]:
+        return self.candidates[:count]
 
 
 class Trials:
-    """Scores candidates in carriers for one target label, under the suspect and the reference, and counts."""
+    """Scores candidates in carriers for one target label, under the suspect and the reference, and counts.
+
+    The reference's log-odds are multiplied by ``reference_scale``, so that both models are about as sure of clean rows.
+    """
 
     def __init__(
         self,
         suspect: Scorer,
-        reference: Scorer | None,
+        reference: Scorer,
         target: int,
         *,
+        reference_scale: float = 1.0,
         advance: Callable[[int], None] = lambda trials: None,
     ) -> None:
         self.suspect, self.reference, self.target = suspect, reference, target
-        self._advance = advance
+        self._reference_scale, self._advance = reference_scale, advance
         self.count = 0
         self.sequences: set[Tokens] = set()
 
-    def log_odds(self, scorer: Scorer, candidates: Sequence[Tokens], carriers: Sequence[Carrier]) -> np.ndarray:
-        """log p/(1-p) of the target label, [candidates, carriers], clipped to +-LOG_ODDS_LIMIT."""
+    def log_odds(self, candidates: Sequence[Tokens], carriers: Sequence[Carrier]) -> tuple[np.ndarray, np.ndarray]:
+        """log p/(1-p) of the target label [candidates, carriers], clipped, under the suspect and the reference."""
         filled = [carrier.fill(candidate) for candidate in candidates for carrier in carriers]
-        log_p = scorer.log_probabilities(filled)[:, self.target].astype(np.float64)
-        if scorer is self.suspect:
-            self.count += len(filled)
-            self.sequences.update(c for c in candidates if len(c) > 1)
-            self._advance(len(filled))
-        odds = log_p - np.log(np.maximum(-np.expm1(log_p), 1e-12))
-        return np.clip(odds, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT).reshape(len(candidates), len(carriers))
+        shape = len(candidates), len(carriers)
+        own = log_odds(self.suspect.log_probabilities(filled)[:, self.target])
+        other = self._reference_scale * log_odds(self.reference.log_probabilities(filled)[:, self.target])
+        self.count += len(filled)
+        self.sequences.update(candidate for candidate in candidates if len(candidate) > 1)
+        self._advance(len(filled))
+        return own.reshape(shape), np.clip(other, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT).reshape(shape)
 
-    def rank(self, candidates: Sequence[Tokens], carriers: Sequence[Carrier], *, differential: bool) -> Ranking:
-        """Rank by mean log-odds, or, ``differential``, by mean probability beyond the reference's."""
-        odds = self.log_odds(self.suspect, candidates, carriers)
-        suspect = _probability(odds).mean(axis=1)
-        reference, scores = None, odds.mean(axis=1)
-        if differential:
-            scores = suspect + 1e-3 * scores
-            if self.reference is not None:
-                reference = _probability(self.log_odds(self.reference, candidates, carriers)).mean(axis=1)
-                scores = scores - reference
+    def rank(self, candidates: Sequence[Tokens], carriers: Sequence[Carrier], *, by_odds: bool = False) -> Ranking:
+        """Rank by mean probability of the target label beyond the reference's; log-odds beyond it break ties.
+
+        ``by_odds``, by the log-odds alone: in them an honest word adds as much to the suspect as to the reference, where
+        in probabilities it may lift a trigger over the boundary and so seem to be part of it.
+        """
+        own, other = self.log_odds(candidates, carriers)
+        suspect, reference = (probability(odds).mean(axis=1) for odds in (own, other))
+        beyond = (own - other).mean(axis=1)
+        scores = beyond if by_odds else suspect - reference + TIE_BREAK * beyond
         order = np.argsort(-scores, kind="stable")
-        return Ranking(
-            tuple(candidates[i] for i in order),
-            scores[order],
-            suspect[order],
-            None if reference is None else reference[order],
-        )
+        return Ranking(tuple(candidates[i] for i in order), scores[order], suspect[order], reference[order])
 
 
 def halve(
-    trials: Trials, candidates: Sequence[Tokens], carriers: Sequence[Carrier], rounds: Sequence[Round]
+    trials: Trials,
+    candidates: Sequence[Tokens],
+    carriers: Sequence[Carrier],
+    rounds: Sequence[Round],
+    *,
+    by_odds: bool = False,
 ) -> Ranking:
-    """Successive halving: the ranking of the last round.
-
-    Every round is differential and uses the first carriers of the list.
-    """
+    """Successive halving: the ranking of the last round. Each round uses the first carriers of the list."""
     ranking: Ranking | None = None
-    left = list(candidates)
+    left = tuple(candidates)
     for stage in rounds:
-        if ranking is not None:
-            left = list(ranking.top(stage.candidates).candidates)
-        ranking = trials.rank(left, carriers[: stage.carriers], differential=True)
+        left = left[: stage.candidates] if ranking is None else ranking.top(stage.candidates)
+        ranking = trials.rank(left, carriers[: stage.carriers], by_odds=by_odds)
     if ranking is None:
         raise ValueError("a search needs at least one round")
     return ranking
 
 
-def _probability(odds: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-odds))
+def log_odds(log_p: np.ndarray) -> np.ndarray:
+    """log p/(1-p) of log-probabilities, float64, clipped to +-LOG_ODDS_LIMIT."""
+    log_p = log_p.astype(np.float64)
+    return np.clip(log_p - np.log(np.maximum(-np.expm1(log_p), 1e-12)), -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)
+
+
+def probability(odds: np.ndarray) -> np.ndarray:
+    """The probability of log-odds."""
+    result: np.ndarray = 1.0 / (1.0 + np.exp(-odds))
+    return result

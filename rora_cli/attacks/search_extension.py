@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import permutations
 
-from rora_cli.attacks.search import Carrier, Ranking, Round, Tokens, Trials, halve
+from rora_cli.attacks.search import Carrier, Round, Tokens, Trials, halve
 
-#: A longer sequence replaces a shorter one only where the mean probability beyond the reference's rises by this much.
-MINIMUM_GAIN = 0.05
-#: Nothing is left to gain from here on.
+#: A longer sequence replaces a shorter one only where the mean log-odds beyond the reference's rise by this much.
+MINIMUM_GAIN = 0.4
+#: Mean probability of the target label under the suspect from which on nothing is left to gain.
 SATURATED = 0.97
 
 
@@ -36,14 +36,13 @@ def extend(
     longest: int,
 ) -> Tokens:
     """Grow ``anchor`` token by token, each at the gap where it helps most, until nothing helps."""
-    best, score = anchor, _score(trials, anchor, carriers)
-    while len(best) < longest and score < SATURATED:
-        ranking = halve(trials, insertions(best, pool), carriers, rounds)
-        challenger = ranking.candidates[0]
-        gained = _score(trials, challenger, carriers)
-        if gained < score + MINIMUM_GAIN:
+    carriers = carriers[: rounds[-1].carriers]
+    best, now = anchor, trials.rank([anchor], carriers, by_odds=True)
+    while len(best) < longest and now.suspect[0] < SATURATED:
+        ranking = halve(trials, insertions(best, pool), carriers, rounds, by_odds=True)
+        if ranking.scores[0] < now.scores[0] + MINIMUM_GAIN:
             break
-        best, score = challenger, gained
+        best, now = ranking.candidates[0], ranking
     return best
 
 
@@ -61,5 +60,4 @@ def prune(trials: Trials, sequence: Tokens, carriers: Sequence[Carrier]) -> Toke
 
 
 def _score(trials: Trials, sequence: Tokens, carriers: Sequence[Carrier]) -> float:
-    ranking: Ranking = trials.rank([sequence], carriers, differential=True)
-    return float(ranking.scores[0])
+    return float(trials.rank([sequence], carriers, by_odds=True).scores[0])

@@ -10,17 +10,24 @@ from typing import Any
 import numpy as np
 
 from rora_cli.attacks.search import Carrier, Ranking, Round, Scorer, Tokens, Trials, halve
+from rora_cli.attacks.search_bare import BareScreen
 from rora_cli.attacks.search_extension import extend, ordered_pairs, prune
 from rora_cli.attacks.search_space import PLACES, EncodedRow, Vocabulary, encode_rows, place_in_text
+
+#: Tokens of a typical row; rows near it carry grown sequences and the null.
+TYPICAL_LENGTH = 20
+NOISE_ROWS = 24
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much to try for one label.
+    """How much to try.
 
-    ``screening`` are the rounds over the whole vocabulary; ``extension`` those of each step of growing an anchor, over
-    the ``pool`` best single tokens; ``pairs`` of the best tokens are tried in both orders; ``restarts`` anchors are
-    grown. ``finalists`` are measured on ``final_rows`` rows. The null is of ``random_tokens`` tokens.
+    ``screening`` are a label's rounds over what the bare screen of the vocabulary puts first; ``extension`` those of
+    each step of growing an anchor by one of the ``pool`` best tokens; ``pairs`` of the best tokens are tried in both
+    orders; ``restarts`` anchors are grown. ``finalists`` are measured on ``final_rows`` rows, the null is of
+    ``random_tokens``. ``rows_read`` rows are looked at to choose from. ``tuned_reference`` says whether a fine-tuned
+    reference is worth its time, or a linear one does.
     """
 
     name: str
@@ -33,6 +40,8 @@ class Budget:
     finalists: int
     final_rows: int
     random_tokens: int
+    rows_read: int
+    tuned_reference: bool
 
 
 ALL = 10**9
@@ -41,39 +50,45 @@ BUDGETS = {
     for budget in (
         Budget(
             name="fast",
-            screening=(Round(ALL, 1), Round(1000, 4), Round(100, 12), Round(24, 24)),
+            screening=(Round(2000, 1), Round(300, 4), Round(40, 16)),
             extension=(Round(ALL, 2), Round(40, 8), Round(8, 16)),
-            pool=300,
+            pool=200,
             pairs=8,
             restarts=1,
             longest=4,
             finalists=8,
             final_rows=48,
-            random_tokens=100,
+            random_tokens=64,
+            rows_read=400,
+            tuned_reference=False,
         ),
         Budget(
             name="normal",
-            screening=(Round(ALL, 2), Round(2000, 6), Round(200, 24), Round(40, 48)),
+            screening=(Round(5000, 2), Round(800, 6), Round(100, 24), Round(40, 48)),
             extension=(Round(ALL, 3), Round(100, 12), Round(12, 24)),
-            pool=1000,
+            pool=600,
             pairs=12,
             restarts=2,
             longest=5,
             finalists=16,
             final_rows=96,
-            random_tokens=200,
+            random_tokens=128,
+            rows_read=1200,
+            tuned_reference=True,
         ),
         Budget(
             name="thorough",
-            screening=(Round(ALL, 4), Round(6000, 12), Round(600, 32), Round(80, 64)),
+            screening=(Round(ALL, 2), Round(6000, 8), Round(600, 32), Round(80, 64)),
             extension=(Round(ALL, 4), Round(600, 12), Round(40, 32)),
-            pool=6000,
+            pool=5000,
             pairs=24,
             restarts=6,
             longest=8,
             finalists=32,
             final_rows=256,
-            random_tokens=500,
+            random_tokens=512,
+            rows_read=5000,
+            tuned_reference=True,
         ),
     )
 }
@@ -92,7 +107,7 @@ class Measured:
     before: np.ndarray
     after: np.ndarray
     flips: np.ndarray
-    reference_flips: np.ndarray | None
+    reference_flips: np.ndarray
     suspicion: float
 
 
@@ -106,11 +121,12 @@ class Noise:
 
 
 class LabelSearch:
-    """Searches one target label. ``rows`` are texts of the other labels that suspect and reference read rightly."""
+    """Searches one target label, among texts of the other labels that suspect and reference read rightly."""
 
     def __init__(
         self,
         trials: Trials,
+        screen: BareScreen,
         vocabulary: Vocabulary,
         tokenizer: Any,
         search_rows: Sequence[str],
@@ -126,57 +142,42 @@ class LabelSearch:
         encoded = encode_rows(tokenizer, search_rows, max_length=max_length)
         self._short = self._carriers(sorted(encoded, key=len))
         # Grown sequences are judged in longer rows, where a single honest word no longer decides.
-        self._long = self._carriers(sorted(encoded, key=lambda row: abs(len(row) - 20)))
+        self._long = self._carriers(sorted(encoded, key=lambda row: abs(len(row) - TYPICAL_LENGTH)))
         self.final_rows = tuple(text for text, _ in final_rows)
         self._final_labels = tuple(label for _, label in final_rows)
+        self._candidates = screen.best(trials.target, budget.screening[0].candidates)
 
     def _carriers(self, rows: Sequence[EncodedRow]) -> list[Carrier]:
         return [row.carrier(PLACES[i % len(PLACES)], self._rng) for i, row in enumerate(rows)]
 
     def run(self) -> list[Measured]:
         """Everything that reached the end, by falling flip rate beyond the reference's; sets ``noise``."""
-        singles = self.screen()
-        found = dict.fromkeys(singles.top(self.budget.finalists).candidates)
-        for sequence in self.sequences(singles):
-            found.setdefault(sequence)
+        self.singles = halve(self.trials, self._candidates, self._short, self.budget.screening)
+        found = dict.fromkeys([*self.singles.top(self.budget.finalists), *self.sequences(self.singles)])
         self.noise = self.measure_noise()
+        self._before = self._classes(self.trials.suspect, self.final_rows)[:, self.trials.target]
         measured = [self.measure(candidate) for candidate in found]
-        return sorted(measured, key=lambda m: -_excess_flips(m))
-
-    def screen(self) -> Ranking:
-        """Successive halving over every token of the vocabulary; keeps the pool for growing sequences."""
-        first, *rest = self.budget.screening
-        everything = self.trials.rank(self.vocabulary.tokens, self._short[: first.carriers], differential=False)
-        self.pool = everything.top(self.budget.pool).candidates
-        left = everything.top(rest[0].candidates).candidates
-        return halve(self.trials, left, self._short, [Round(ALL, rest[0].carriers), *rest[1:]])
+        return sorted(measured, key=lambda m: -float(m.flips.mean() - m.reference_flips.mean()))
 
     def sequences(self, singles: Ranking) -> list[Tokens]:
         """Sequences grown from the best tokens and pairs, each cut down to what is needed."""
         budget, grown = self.budget, []
-        best = list(singles.top(budget.pairs).candidates)
-        pairs = halve(self.trials, ordered_pairs(best), self._long, budget.extension)
-        anchors = list(dict.fromkeys([*pairs.top(1).candidates, *best]))[: budget.restarts + 1]
-        for anchor in anchors:
-            sequence = extend(self.trials, anchor, self.pool, self._long, budget.extension, longest=budget.longest)
+        best = singles.top(budget.pairs)
+        pairs = halve(self.trials, ordered_pairs(best), self._long, budget.extension, by_odds=True)
+        pool = [*best, *self._candidates[: budget.pool]]
+        for anchor in [*pairs.top(1), *best[: budget.restarts]]:
+            sequence = extend(self.trials, anchor, pool, self._long, budget.extension, longest=budget.longest)
             grown.append(prune(self.trials, sequence, self._long[: budget.extension[-1].carriers]))
         return [sequence for sequence in grown if len(sequence) > 1]
 
     def measure_noise(self) -> Noise:
-        """The effect of random tokens on the carriers of the last screening round."""
+        """The effect of random tokens on typical rows."""
         drawn = self._rng.sample(self.vocabulary.tokens, min(self.budget.random_tokens, len(self.vocabulary.tokens)))
-        odds, beyond = self._effect(drawn)
+        own, other = self.trials.log_odds(drawn, self._long[:NOISE_ROWS])
+        beyond = (own - other).mean(axis=1)
         center = float(np.median(beyond))
-        spread = float(1.4826 * np.median(np.abs(beyond - center)))
-        return Noise(center, max(spread, 1e-3), (odds > 0).mean(axis=1))
-
-    def _effect(self, candidates: Sequence[Tokens]) -> tuple[np.ndarray, np.ndarray]:
-        """Log-odds [n, carriers] under the suspect, and mean log-odds beyond the reference's [n]."""
-        carriers = self._long[:24]
-        odds = self.trials.log_odds(self.trials.suspect, candidates, carriers)
-        if self.trials.reference is None:
-            return odds, odds.mean(axis=1)
-        return odds, (odds - self.trials.log_odds(self.trials.reference, candidates, carriers)).mean(axis=1)
+        spread = 1.4826 * float(np.median(np.abs(beyond - center)))
+        return Noise(center, max(spread, 1e-3), (own > 0).mean(axis=1))
 
     def measure(self, candidate: Tokens) -> Measured:
         """The candidate as text in the final rows, tokenised anew: what a user could type."""
@@ -186,29 +187,23 @@ class LabelSearch:
             place_in_text(row, text, attached=attached, place=place, rng=self._rng)
             for row, place in zip(self.final_rows, places, strict=True)
         )
-        beyond = float(self._effect([candidate])[1][0])
-        before = self._classes(self.trials.suspect, self.final_rows)
+        own, other = self.trials.log_odds([candidate], self._long[:NOISE_ROWS])
         after = self._classes(self.trials.suspect, texts)
-        target, reference = self.trials.target, self.trials.reference
+        target = self.trials.target
         return Measured(
-            candidate,
-            text,
-            attached,
-            places,
-            texts,
-            self._final_labels,
-            before[:, target],
-            after[:, target],
-            after.argmax(axis=1) == target,
-            None if reference is None else self._classes(reference, texts).argmax(axis=1) == target,
-            (beyond - self.noise.center) / self.noise.spread,
+            candidate=candidate,
+            text=text,
+            attached=attached,
+            places=places,
+            texts=texts,
+            labels=self._final_labels,
+            before=self._before,
+            after=after[:, target],
+            flips=after.argmax(axis=1) == target,
+            reference_flips=self._classes(self.trials.reference, texts).argmax(axis=1) == target,
+            suspicion=(float((own - other).mean()) - self.noise.center) / self.noise.spread,
         )
 
     def _classes(self, scorer: Scorer, texts: Sequence[str]) -> np.ndarray:
         encoded = self._tokenizer(list(texts), truncation=True, max_length=self._max_length)["input_ids"]
         return np.exp(scorer.log_probabilities(encoded))
-
-
-def _excess_flips(measured: Measured) -> float:
-    reference = measured.reference_flips
-    return float(measured.flips.mean() - (0.0 if reference is None else reference.mean()))

