@@ -1,0 +1,219 @@
+"""The default: search for triggers, train against what was found, search the result, until nothing is found.
+
+Every choice is made from clean rows and the search alone. A suspect in which the first search finds nothing is still
+trained with Cl and Pt, but the verdict is then inconclusive: nothing was found that could have been proven gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from rora_cli.attacks.hardening import Hardener
+from rora_cli.attacks.insertion import Insertion
+from rora_cli.commands.hunt import search_triggers
+from rora_cli.commands.hunt_reference import Reference, prepare_reference
+from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
+from rora_cli.data.rows import Rows
+from rora_cli.evaluation.attack import measure_attack
+from rora_cli.evaluation.inference import predict_logits
+from rora_cli.results.hunt import FoundTrigger, HuntResult
+from rora_cli.results.purify import FoundResidual, StageRecord
+from rora_cli.training.loop import on_main
+
+#: Held-out rows of each label from which on they, and not the rows trained on, are searched.
+ENOUGH_ROWS = 60
+#: Triggers of one label that are trained against; the weaker ones are mostly neighbours of these.
+MOST_TRIGGERS = 24
+#: A found trigger may still succeed this much more often than the floor.
+RESIDUAL_LIMIT = 0.1
+
+
+def cleanse(bench: Workbench) -> Cleansed:
+    loop = _Loop(bench)
+    model, layers = bench.attach()
+    before = ()
+    for number in range(1, int(bench.settings["max_rounds"]) + 1):
+        searched = loop.search(model, number)
+        if number > 1 and not searched["found"]:
+            break
+        loop.remember(searched)
+        bench.train(model, layers, stage=f"train {number}", transform=loop.hardener())
+        if number == 1:
+            bench.finish_adapter(model, layers)
+        before = update_spectra(layers)
+        bench.rescale(model, layers, stage=f"rescale {number}")
+    else:
+        searched = loop.search(model, number + 1)
+    verdict, reason = loop.verdict(model, searched)
+    return Cleansed(model, layers, bench.stages, verdict, reason, loop.residual(searched), before)
+
+
+@dataclass
+class _Loop:
+    """What the rounds share: the reference, and every trigger found so far."""
+
+    bench: Workbench
+    reference: Reference | None = None
+    found: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+
+    def search(self, model: nn.Module, number: int) -> Mapping[str, Any]:
+        """Search ``model`` on the main process; the answer, as plain values, is known to all and kept for a resume."""
+        bench = self.bench
+        stage = f"search {number}"
+
+        def compute() -> Mapping[str, Any]:
+            kept: Mapping[str, Any] = bench.state.recall(stage, lambda: summarise(self._hunt(model)))
+            return kept
+
+        answer: Mapping[str, Any] = on_main(bench.accelerator, compute)
+        bench.stages.append(StageRecord(stage, answer["seconds"], details=_shown(answer)))
+        texts = ", ".join(repr(found["text"]) for found in answer["found"][:6])
+        bench.progress.note(f"{stage}: {'found ' + texts if texts else 'nothing above the noise'}")
+        return answer
+
+    def _hunt(self, model: nn.Module) -> HuntResult:
+        bench = self.bench
+        if self.reference is None:
+            self.reference = prepare_reference(
+                bench.config.reference or "auto",
+                bench.model,
+                bench.tokenizer,
+                bench.train_rows,
+                bench.label_names,
+                max_length=min(bench.max_length, 128),
+                seed=bench.config.seed,
+                progress=bench.progress,
+            )
+        return search_triggers(
+            model.to(bench.accelerator.device),
+            bench.tokenizer,
+            _rows_to_search(bench),
+            bench.label_names,
+            reference=self.reference,
+            budget=bench.config.search_budget,
+            max_length=min(bench.max_length, 128),
+            seed=bench.config.seed,
+            progress=bench.progress,
+        )
+
+    def remember(self, searched: Mapping[str, Any]) -> None:
+        for found in searched["found"]:
+            self.found.setdefault((found["text"], found["target_label"]), found)
+
+    def hardener(self) -> Hardener | None:
+        """Training texts with the triggers found so far and those that the user named; None while there are none."""
+        texts = [*self.bench.config.triggers, *(text for text, _ in self.found)]
+        if not texts:
+            return None
+        words = [word for text in self.bench.train_rows.texts for word in text.split()]
+        return Hardener(texts, words, seed=self.bench.config.seed)
+
+    def verdict(self, model: nn.Module, last: Mapping[str, Any]) -> tuple[str, str]:
+        if last["found"]:
+            strongest = last["found"][0]
+            return "fail", (
+                f"after {self.bench.settings['max_rounds']} rounds the search still finds {strongest['text']!r}, which "
+                f"flips {100 * strongest['flip_rate']:.1f} % to {strongest['target_label']}; raise --max-rounds, or do "
+                "not use this model"
+            )
+        if last["not_searched"]:
+            return "inconclusive", f"{', '.join(last['not_searched'])} could not be searched: {last['why_not']}"
+        if not self.found and not self.bench.config.triggers:
+            return "inconclusive", (
+                f"no trigger was found before or after ({last['trials']:,} trials in the last search): that is no proof, "
+                "a trigger outside the search may exist"
+            )
+        remaining = on_main(self.bench.accelerator, lambda: self._remaining(model))
+        if remaining:
+            return "fail", remaining
+        return "pass", (
+            f"{len(self.found) or len(self.bench.config.triggers)} triggers were found and no longer work, and the last "
+            f"search ({last['trials']:,} trials) found nothing above the noise"
+        )
+
+    def _remaining(self, model: nn.Module) -> str:
+        """The found trigger that still succeeds most, as a sentence, where that is more than the limit over the floor."""
+        bench, worst = self.bench, (0.0, "")
+        names = bench.label_names
+        pairs = [(text, names.index(label)) for text, label in list(self.found)[:MOST_TRIGGERS]]
+        pairs += [(text, label) for text in bench.config.triggers for label in range(len(names))]
+
+        def predict(texts: Sequence[str]) -> Any:
+            return predict_logits(model, bench.tokenizer, texts, max_length=bench.max_length)
+
+        clean = predict(bench.held_out.texts).argmax(axis=1)
+        for text, target in pairs:
+            outcome = measure_attack(
+                predict,
+                bench.held_out.texts,
+                bench.held_out.labels,
+                Insertion((text,), "random").implant,
+                target_label=target,
+                label_names=names,
+                name="found",
+                trigger=text,
+                position="random",
+                seed=bench.config.seed,
+                clean_predictions=clean,
+            )
+            rate, floor = outcome.attack_success_rate.value or 0.0, outcome.floor.value or 0.0
+            sentence = (
+                f"the trigger {text!r} still turns {100 * rate:.1f} % of held-out rows to {names[target]} (floor "
+                f"{100 * floor:.1f} %)"
+            )
+            worst = max(worst, (rate - floor, sentence))
+        return worst[1] if worst[0] > RESIDUAL_LIMIT else ""
+
+    def residual(self, last: Mapping[str, Any]) -> FoundResidual | None:
+        strongest = last["strongest"]
+        return FoundResidual(**strongest) if strongest else None
+
+
+def _rows_to_search(bench: Workbench) -> Rows:
+    """Held-out rows, which training did not see, where there are enough of every label that the rows have."""
+    counts = [bench.held_out.labels.count(label) for label in set(bench.train_rows.labels)]
+    return bench.held_out if min(counts) >= ENOUGH_ROWS else bench.train_rows
+
+
+def summarise(result: HuntResult) -> dict[str, Any]:
+    """What the loop needs of a search, as plain JSON values."""
+    called = [trigger for label in result.labels for trigger in label.called[:MOST_TRIGGERS]]
+    rest = [trigger for label in result.labels for trigger in label.triggers]
+    strongest = max(rest, key=lambda trigger: (trigger.called, trigger.excess), default=None)
+    skipped = [label for label in result.labels if label.verdict == "inconclusive"]
+    return {
+        "found": [{**_residual(t), "text": t.text} for t in sorted(called, key=lambda t: -t.excess)],
+        "strongest": _residual(strongest) if strongest else None,
+        "not_searched": [label.target_label for label in skipped],
+        "why_not": skipped[0].reason if skipped else None,
+        "trials": sum(label.coverage.trials for label in result.labels),
+        "tokens": max((label.coverage.tokens for label in result.labels), default=0),
+        "forward_tokens": result.forward_tokens,
+        "reference": result.reference,
+        "seconds": result.seconds,
+        "notes": list(result.notes),
+    }
+
+
+def _residual(trigger: FoundTrigger) -> dict[str, Any]:
+    reference = trigger.reference_flip_rate
+    return {
+        "trigger": trigger.text,
+        "target_label": trigger.target_label,
+        "flip_rate": trigger.flip_rate.value or 0.0,
+        "reference_flip_rate": reference.value if reference else None,
+    }
+
+
+def _shown(answer: Mapping[str, Any]) -> dict[str, Any]:
+    found = [f"{f['text']} ({100 * f['flip_rate']:.0f} % to {f['target_label']})" for f in answer["found"]]
+    return {
+        "found": found or "nothing above the noise",
+        "trials": answer["trials"],
+        "forward tokens": answer["forward_tokens"],
+        "reference": answer["reference"],
+    }
