@@ -123,6 +123,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
         label_map=config.label_map,
         max_rows=config.max_rows,
         revision=config.data_revision,
+        allow_download=config.allow_download,
     )
     for note in summary.notes:
         progress.note(note)

@@ -89,6 +89,7 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
         text_column=config.text_column,
         label_column=config.label_column,
         max_rows=config.max_rows,
+        allow_download=config.allow_download,
     )
     for note in summary.notes:
         progress.note(note)

@@ -128,6 +128,7 @@ def run(config: PoisonConfig, progress: Progress = SILENT) -> PoisonResult:
             label_column=config.label_column,
             label_map=config.label_map,
             revision=config.data_revision,
+            allow_download=config.allow_download,
             seed=config.seed,
             max_train_rows=config.max_train_rows,
             max_held_out_rows=config.max_held_out_rows,

@@ -80,6 +80,7 @@ def _load_data(config: PurifyConfig, label_names: tuple[str, ...], progress: Pro
             max_train_rows=config.max_train_rows,
             max_held_out_rows=config.max_held_out_rows,
             revision=config.data_revision,
+            allow_download=config.allow_download,
         )
     present = set(splits.train.labels)
     if len(present) < 2:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from rora_cli import hub_access
 from rora_cli.data.catalogue import WELL_KNOWN, WellKnown, find_by_repository, find_well_known
 from rora_cli.data.local import Layout, find_layout, is_data_name
-from rora_cli.data.source import Files, Source
+from rora_cli.data.source import Files, Request, Source
 from rora_cli.errors import DataError, HubError
 
 CONVERTED = "refs/convert/parquet"
@@ -25,11 +25,17 @@ CONVERTED = "refs/convert/parquet"
 _RENAMED = {"glue": "nyu-mll/glue", "tweet_eval": "cardiffnlp/tweet_eval"}
 
 
-def from_hub(spec: str, revision: str | None) -> Source | None:
-    """A well-known name or a hub id; None where ``spec`` is neither."""
+def from_hub(request: Request) -> Source:
+    """A well-known name or a hub id.
+
+    Raises:
+        DataError: it is neither, or the repository holds no data that can be read.
+        HubError: the hub did not give it.
+    """
+    spec = request.spec
     entry = find_well_known(spec)
     if entry is not None:
-        return _source(entry.repo_id, entry.config, revision, entry)
+        return _source(entry.repo_id, entry.config, request, entry)
     repo_id, _, config = spec.partition(":")
     repo_id = _RENAMED.get(repo_id.lower(), repo_id)
     if "/" not in repo_id:
@@ -42,23 +48,23 @@ def from_hub(spec: str, revision: str | None) -> Source | None:
         raise DataError(
             f"{spec!r} is no file or directory, and not a hub id of the form owner/name or owner/name:config"
         )
-    return _source(repo_id, config or None, revision, find_by_repository(repo_id, config or None))
+    return _source(repo_id, config or None, request, find_by_repository(repo_id, config or None))
 
 
-def _source(repo_id: str, config: str | None, revision: str | None, entry: WellKnown | None) -> Source:
+def _source(repo_id: str, config: str | None, request: Request, entry: WellKnown | None) -> Source:
     if entry is not None and config is None:
         config = entry.config
     files = entry.files if entry is not None else {}
-    if hub_access.is_offline():
-        return _cached_source(repo_id, config, revision, entry, files)
-    repository = hub_access.look_up(repo_id, "dataset", revision)
+    if not request.allow_download or hub_access.is_offline():
+        return _cached_source(repo_id, config, request.revision, entry, files)
+    repository = hub_access.look_up(repo_id, "dataset", request.revision)
     notes = []
     if repository.repo_id != repo_id:
         notes.append(f"{repo_id} is called {repository.repo_id} on the hub now")
     try:
         layout = _layout(repository.files, config, repo_id, files)
     except DataError:
-        if revision is not None:
+        if request.revision is not None:
             raise
         repository, layout = _converted(repo_id, config, repository)
         notes.append(f"read from the hub's Parquet conversion of {repo_id}")
@@ -147,12 +153,10 @@ def _cached_source(
         except DataError:
             continue
         splits = {split: _cached_files(snapshot, names) for split, names in layout.splits.items()}
-        return _described(
-            repo_id, config, snapshot.commit, entry, splits, ["read from the hub's cache, without network"]
-        )
+        return _described(repo_id, config, snapshot.commit, entry, splits, ["read from the hub's cache"])
     raise HubError(
-        f"data set {repo_id} is not in the hub's cache and HF_HUB_OFFLINE forbids the network; what works offline is a "
-        "local file or directory, `bundled`, or a data set fetched before"
+        f"data set {repo_id} is not in the hub's cache and the network is not to be used; what works offline is a local "
+        "file or directory, `bundled`, or a data set fetched before"
     )
 
 

@@ -14,6 +14,15 @@ Files = Callable[[], Mapping[str, Path]]
 
 
 @dataclass(frozen=True)
+class Request:
+    """What the user named. ``revision`` is a hub data set's; without ``allow_download`` the hub's cache must do."""
+
+    spec: str
+    revision: str | None = None
+    allow_download: bool = True
+
+
+@dataclass(frozen=True)
 class Source:
     """``splits`` maps train, validation, test, ``all`` or the source's own name of a split to its files.
 

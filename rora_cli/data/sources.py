@@ -1,7 +1,7 @@
 """``--clean DATA`` to rows: resolve what was named, read it, and keep train and held-out rows apart.
 
-A source is a function ``(spec, revision) -> Source | None`` in ``SOURCES``; the first that knows the name wins, so an
-existing local path goes before every name. Everything after that is the same for all sources.
+A source is a function from a request to a :class:`Source` or None, in ``SOURCES``; the first that knows the name wins,
+so an existing local path goes before every name. Everything after that is the same for all sources.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rora_cli.data.hub import from_hub
 from rora_cli.data.local import canonical_split, find_layout, local_files
 from rora_cli.data.reading import NoLabelsError, Reader
 from rora_cli.data.rows import Rows, Splits
-from rora_cli.data.source import ALL, Source, at_hand
+from rora_cli.data.source import ALL, Request, Source, at_hand
 from rora_cli.data.tables import READERS
 from rora_cli.errors import DataError, UsageError
 from rora_cli.results.data import DataSummary
@@ -38,6 +38,7 @@ def load_splits(
     max_train_rows: int | None = None,
     max_held_out_rows: int | None = None,
     revision: str | None = None,
+    allow_download: bool = True,
 ) -> Splits:
     """Rows to train on and disjoint rows to measure on.
 
@@ -49,6 +50,7 @@ def load_splits(
         label_names: the model's label names, by id.
         label_map: label in the data to label (name or id) of the model, for names that do not match.
         revision: branch, tag or commit of a hub data set.
+        allow_download: without it (or under HF_HUB_OFFLINE) the hub's cache answers, or nothing.
 
     Raises:
         DataError: a file, column or label does not fit, or nothing usable is in it.
@@ -56,7 +58,7 @@ def load_splits(
         UsageError: a fraction or limit is out of range.
     """
     _check(dev_fraction, max_train_rows, max_held_out_rows)
-    source = resolve(spec, revision)
+    source = resolve(Request(spec, revision, allow_download))
     reader = Reader(source, label_names, text_column, label_column, label_map, seed)
     pool = "train" if "train" in source.splits else ALL
     if pool not in source.splits:
@@ -96,13 +98,14 @@ def load_rows(
     seed: int = 0,
     max_rows: int | None = None,
     revision: str | None = None,
+    allow_download: bool = True,
 ) -> tuple[Rows, DataSummary]:
     """The rows of one split, to measure on: ``split``, else validation, else test, else all there is.
 
     The summary has that one split, under its name. Other arguments and errors are those of :func:`load_splits`.
     """
     _check(DEV_FRACTION, max_rows)
-    source = resolve(spec, revision)
+    source = resolve(Request(spec, revision, allow_download))
     reader = Reader(source, label_names, text_column, label_column, label_map, seed)
     if split is not None:
         chosen = canonical_split(split)
@@ -123,24 +126,27 @@ def load_rows(
     return rows, summary
 
 
-def resolve(spec: str, revision: str | None = None) -> Source:
-    """Find the data set that ``spec`` names, without reading its rows.
+def resolve(request: Request) -> Source:
+    """Find the data set that is asked for, without reading its rows.
 
     Raises:
         DataError: no source knows the name; the sentence says which forms there are.
         HubError: the hub did not answer.
     """
-    if not spec.strip():
+    if not request.spec.strip():
         raise DataError("the data has no name; give a file, a directory, `bundled`, a well-known name or a hub id")
     for find in SOURCES:
-        source = find(spec, revision)
+        source = find(request)
         if source is not None:
             return source
-    raise DataError(f"{spec!r} is no file or directory and no known data set; give a path, `bundled`, or owner/name")
+    raise DataError(
+        f"{request.spec!r} is no file or directory and no known data set; give a path, `bundled`, or owner/name"
+    )
 
 
-def from_path(spec: str, _revision: str | None) -> Source | None:
+def from_path(request: Request) -> Source | None:
     """An existing file or directory; None where there is none of that name."""
+    spec = request.spec
     path = Path(spec).expanduser()
     if path.is_dir():
         found = local_files(path)
@@ -155,7 +161,7 @@ def from_path(spec: str, _revision: str | None) -> Source | None:
     return None
 
 
-SOURCES: tuple[Callable[[str, str | None], Source | None], ...] = (from_path, from_package, from_hub)
+SOURCES: tuple[Callable[[Request], Source | None], ...] = (from_path, from_package, from_hub)
 
 
 def _read_held_out(reader: Reader) -> tuple[str, Rows | None]:

@@ -12,6 +12,7 @@ import pytest
 
 from rora_cli.data.catalogue import ALIASES, WELL_KNOWN, find_by_repository, find_well_known
 from rora_cli.data.rows import text_key
+from rora_cli.data.source import Request
 from rora_cli.data.sources import load_rows, load_splits, resolve
 from rora_cli.errors import DataError, UsageError
 from rora_cli.hub_access import is_repo_id
@@ -260,7 +261,7 @@ class TestBundled:
             assert all(character.isprintable() for character in text)
 
     def test_licence_and_attribution_travel_with_it(self) -> None:
-        directory = Path(resolve("bundled").splits["train"]()["train.jsonl"]).parent
+        directory = Path(resolve(Request("bundled")).splits["train"]()["train.jsonl"]).parent
         licence = (directory / "LICENSE.txt").read_text(encoding="utf-8")
         assert "Creative Commons Attribution 4.0 International Public License" in licence
         assert "Kotzias" in (directory / "README.md").read_text(encoding="utf-8")

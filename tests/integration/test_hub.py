@@ -336,6 +336,16 @@ class TestData:
             load_splits("sst2", label_names=LABELS)
         assert hub.requests == []
 
+    def test_no_download_allowed_means_no_request(self, hub: StandInHub) -> None:
+        add_data(hub, {"data/train.parquet": train_parquet()})
+        with pytest.raises(HubError, match="the network is not to be used"):
+            load_splits("owner/data", label_names=LABELS, allow_download=False)
+        assert hub.requests == []
+        online = load_splits("owner/data", label_names=LABELS)
+        hub.requests.clear()
+        assert load_splits("owner/data", label_names=LABELS, allow_download=False).train == online.train
+        assert hub.requests == []
+
     def test_offline_without_the_split_that_is_needed(self, hub: StandInHub, monkeypatch: pytest.MonkeyPatch) -> None:
         add_data(hub, {"data/train.parquet": train_parquet(), "data/test.parquet": train_parquet(30)})
         load_rows("owner/data", label_names=LABELS, split="test")

@@ -61,6 +61,7 @@ def largest_that_keeps_accuracy(
         label_map=config.label_map,
         seed=config.seed,
         max_rows=config.max_rows,
+        allow_download=not config.offline,
     )
     scaled = _ScaledModel(loaded.model, adapter)
     attempts: list[ScaleAttempt] = []

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rora_cli.data.source import Source, at_hand
+from rora_cli.data.source import Request, Source, at_hand
 
 NAMES = ("bundled", "sentiment-sentences")
 LICENSE = "CC BY 4.0: Sentiment Labelled Sentences, D. Kotzias, UCI Machine Learning Repository, data set 331"
 
 
-def from_package(spec: str, _revision: str | None) -> Source | None:
-    """The bundled data set, or None where ``spec`` does not name it."""
-    if spec.strip().lower() not in NAMES:
+def from_package(request: Request) -> Source | None:
+    """The bundled data set, or None where something else is asked for."""
+    if request.spec.strip().lower() not in NAMES:
         return None
     here = Path(__file__).parent
     return Source(
