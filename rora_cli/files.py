@@ -222,6 +222,8 @@ def _lock(path: Path, target: Path, *, create: bool, directory: bool = True) -> 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             held, now = os.fstat(descriptor), path.stat(follow_symlinks=False)
             if (held.st_dev, held.st_ino) == (now.st_dev, now.st_ino):
+                if held.st_uid != os.geteuid():  # planted in a shared directory: its owner could change our files
+                    raise OutputError(f"{path} belongs to another user; remove it, or choose another output")
                 return descriptor
         except BlockingIOError:
             os.close(descriptor)

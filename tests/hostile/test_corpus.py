@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,49 +10,12 @@ from typing import Any
 import pytest
 
 from tests.hostile import corpus
+from tests.hostile.commands import UNSAFE, run_cli
 from tests.hostile.sandbox import Outcome, watch
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sandbox forks and reads /proc")
 
 CHECK_SECONDS, CHECK_BYTES = 10.0, 700 << 20
-#: What a terminal or a CI log would obey: control characters but the newline, bidirectional overrides, log commands.
-UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]|::(?:error|warning)|##\\[")
-
-
-@pytest.fixture(scope="session")
-def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("base") / "model"
-    corpus.valid_model(directory)
-    return directory
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _imported() -> None:
-    """Import once, before the forks: what is watched is the reading, not the start of the libraries."""
-    import peft  # noqa: F401
-    import torch
-    import transformers  # noqa: F401
-
-    import rora_cli.checkpoints.loading
-    import rora_cli.cli.app
-    import rora_cli.commands.check
-    import rora_cli.reports.terminal.check  # noqa: F401
-
-    torch.set_num_threads(1)
-
-
-def run_cli(*arguments: str) -> tuple[int, str, str]:
-    """``rora ARGUMENTS`` in this process: exit code, stdout, stderr. Call it in the sandbox only."""
-    from rora_cli.cli.app import run
-
-    sys.argv = ["rora", *arguments]
-    sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
-    try:
-        run()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    return code, sys.stdout.getvalue(), sys.stderr.getvalue()
 
 
 def assert_harmless(outcome: Outcome, directory: Path, *allowed: Path) -> None:
