@@ -14,40 +14,33 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from rora_cli import hub_access
-from rora_cli.data.catalogue import WELL_KNOWN, WellKnown, find_by_repository, find_well_known
+from rora_cli.data.catalogue import WellKnown, find_by_repository, find_well_known
 from rora_cli.data.local import Layout, find_layout, is_data_name
 from rora_cli.data.source import Files, Request, Source
 from rora_cli.errors import DataError, HubError
 
 CONVERTED = "refs/convert/parquet"
 
+_CONFIG = re.compile(r"(?:\w[\w.+ -]*)?")
+
 #: Bare names that loaded once and hold several tasks.
 _RENAMED = {"glue": "nyu-mll/glue", "tweet_eval": "cardiffnlp/tweet_eval"}
 
 
-def from_hub(request: Request) -> Source:
-    """A well-known name or a hub id.
+def from_hub(request: Request) -> Source | None:
+    """A well-known name or a hub id; None where it has the form of neither.
 
     Raises:
-        DataError: it is neither, or the repository holds no data that can be read.
+        DataError: the repository holds no data that can be read, or several data sets.
         HubError: the hub did not give it.
     """
-    spec = request.spec
-    entry = find_well_known(spec)
+    entry = find_well_known(request.spec)
     if entry is not None:
         return _source(entry.repo_id, entry.config, request, entry)
-    repo_id, _, config = spec.partition(":")
+    repo_id, _, config = request.spec.partition(":")
     repo_id = _RENAMED.get(repo_id.lower(), repo_id)
-    if "/" not in repo_id:
-        known = ", ".join(sorted(WELL_KNOWN))
-        raise DataError(
-            f"{spec!r} is no file or directory and no known data set; give a path, `bundled`, a hub id of the form "
-            f"owner/name, or one of {known}"
-        )
-    if not hub_access.is_repo_id(repo_id) or not re.fullmatch(r"[\w.+ -]*", config) or ".." in config:
-        raise DataError(
-            f"{spec!r} is no file or directory, and not a hub id of the form owner/name or owner/name:config"
-        )
+    if "/" not in repo_id or not hub_access.is_repo_id(repo_id) or not _CONFIG.fullmatch(config):
+        return None
     return _source(repo_id, config or None, request, find_by_repository(repo_id, config or None))
 
 
@@ -155,8 +148,8 @@ def _cached_source(
         splits = {split: _cached_files(snapshot, names) for split, names in layout.splits.items()}
         return _described(repo_id, config, snapshot.commit, entry, splits, ["read from the hub's cache"])
     raise HubError(
-        f"data set {repo_id} is not in the hub's cache and the network is not to be used; what works offline is a local "
-        "file or directory, `bundled`, or a data set fetched before"
+        f"data set {repo_id} is not in the hub's cache and the network is not to be used; what works offline is a "
+        "local file or directory, `bundled`, or a data set fetched before"
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rora_cli.data import splitting
 from rora_cli.data.bundled import from_package
+from rora_cli.data.catalogue import WELL_KNOWN
 from rora_cli.data.hub import from_hub
 from rora_cli.data.local import canonical_split, find_layout, local_files
 from rora_cli.data.reading import NoLabelsError, Reader
@@ -140,7 +141,8 @@ def resolve(request: Request) -> Source:
         if source is not None:
             return source
     raise DataError(
-        f"{request.spec!r} is no file or directory and no known data set; give a path, `bundled`, or owner/name"
+        f"{request.spec!r} is no file or directory and no known data set; give a path, `bundled`, a hub id of the form "
+        f"owner/name or owner/name:config, or one of {', '.join(sorted(WELL_KNOWN))}"
     )
 
 
