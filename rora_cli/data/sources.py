@@ -150,6 +150,8 @@ def from_path(request: Request) -> Source | None:
     """An existing file or directory; None where there is none of that name."""
     spec = request.spec
     path = Path(spec).expanduser()
+    if path.exists() and request.revision is not None:
+        raise DataError(f"{spec} is a local path and has no revisions; leave the revision out")
     if path.is_dir():
         found = local_files(path)
         layout = find_layout(found, str(path))

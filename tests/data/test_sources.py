@@ -200,6 +200,10 @@ class TestBadInput:
     def test_one_row(self, tmp_path: Path) -> None:
         self.expect(write_jsonl(tmp_path / "rows.jsonl", numbered(1)), "too few different texts to hold some out")
 
+    def test_revision_of_what_has_none(self, tmp_path: Path) -> None:
+        self.expect(write_jsonl(tmp_path / "rows.jsonl", numbered(10)), "has no revisions", revision="main")
+        self.expect("bundled", "has no revisions", revision="main")
+
     def test_unknown_name(self) -> None:
         self.expect("ssst2", r"'ssst2' is no file .* or one of ag_news, .* sst2")
 

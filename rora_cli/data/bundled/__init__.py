@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rora_cli.data.source import Request, Source, at_hand
+from rora_cli.errors import DataError
 
 NAMES = ("bundled", "sentiment-sentences")
 LICENSE = "CC BY 4.0: Sentiment Labelled Sentences, D. Kotzias, UCI Machine Learning Repository, data set 331"
@@ -14,6 +15,8 @@ def from_package(request: Request) -> Source | None:
     """The bundled data set, or None where something else is asked for."""
     if request.spec.strip().lower() not in NAMES:
         return None
+    if request.revision is not None:
+        raise DataError("the bundled data set has no revisions; leave the revision out")
     here = Path(__file__).parent
     return Source(
         origin=NAMES[0],
