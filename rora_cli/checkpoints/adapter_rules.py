@@ -77,7 +77,8 @@ def tensor_role(name: str, config: Mapping[str, Any] | None) -> str:
     declared = {m for m in config.get("modules_to_save") or () if isinstance(m, str)}
     if config.get("task_type") in ("SEQ_CLS", "TOKEN_CLS"):
         declared |= _IMPLICIT_HEADS
-    owners = [m for m in declared if _is_within(parts, m.split("."))]
+    # PEFT saves, and loads, whatever module's path ends in a declared name: "classifier" takes "pre_classifier" along.
+    owners = [m for m in declared if any(".".join(parts[: i + 1]).endswith(m) for i in range(len(parts)))]
     if owners:
         return "head" if any(m.split(".")[-1] in _HEADS | _EMBEDDINGS for m in owners) else "module"
     if bare.endswith(".bias") and config.get("bias") in ("all", "lora_only"):
@@ -182,7 +183,3 @@ def _is_rank(value: Any) -> bool:
 
 def _is_alpha(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and 0 < value <= MAX_ALPHA
-
-
-def _is_within(parts: list[str], module: list[str]) -> bool:
-    return any(parts[i : i + len(module)] == module for i in range(len(parts) - len(module) + 1))

@@ -24,7 +24,7 @@ def place(module: str, parameter: str = "weight") -> tuple[int | None, str]:
     last = parts[-1] if parameter == "weight" else parameter
     if last in ("dense", "c_proj"):  # BERT's and GPT-2's names say what they are by their parents
         inside_attention = any(part in ("attention", "attn", "self_attention") for part in parts)
-        if last == "dense" and "intermediate" in parts:
-            return block, "up"
+        if last == "dense" and {"intermediate", "pooler"} & set(parts):
+            return block, "up" if "intermediate" in parts else "pooler"
         return block, "attention-out" if inside_attention else "down"
     return block, _BY_NAME.get(last, last)

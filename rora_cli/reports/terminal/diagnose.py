@@ -85,11 +85,18 @@ def short_name(name: str, limit: int) -> str:
     return f"{shown[: limit - tail - 1]}…{shown[-tail:]}"
 
 
+def from_block(name: str) -> str:
+    """A module's path from its block's number on, where it has one: what stands before is the same for all."""
+    parts = name.split(".")
+    start = next((i for i, part in enumerate(parts) if part.isascii() and part.isdigit()), 0)
+    return ".".join(parts[start:])
+
+
 def _module_table(modules: Sequence[ModuleSpectrum], width: int) -> Table:
     from rich.table import Table
 
     with_base = any(m.base_sigma_max is not None for m in modules)
-    columns = ["rank", "σ₁", "‖ΔW‖F", "eff.rank"] + (["σ₁/σ₁(W)", "L_k", "R_k"] if with_base else ["σ₁/Σσ", "z"])
+    columns = ["rank", "σ₁", "‖ΔW‖F", "eff.r"] + (["σ₁/σ₁(W)", "L_k", "R_k"] if with_base else ["σ₁/Σσ", "z"])
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
     table.add_column("module", no_wrap=True)
     for column in columns:
@@ -101,7 +108,7 @@ def _module_table(modules: Sequence[ModuleSpectrum], width: int) -> Table:
             own += [_marked(m.alignment_left, m.null_left), _marked(m.alignment_right, m.null_right)]
         else:
             own += [number(m.energy_share), "-" if m.norm_z_score is None else f"{m.norm_z_score:+.1f}"]
-        table.add_row(short_name(m.name, max(width - 46, 20)), *own)
+        table.add_row(short_name(from_block(m.name), max(width - 50, 24)), *own)
     return table
 
 
@@ -130,9 +137,8 @@ def _group_table(diagnosis: Diagnosis) -> Table:
 def legend(diagnosis: Diagnosis, k: int) -> str:
     """What the columns mean, for the columns that are there."""
     if any(m.base_sigma_max is not None for m in diagnosis.modules):
-        used = min((m.alignment_k for m in diagnosis.modules if m.alignment_k), default=k)
         return (
-            f"L_k, R_k: share of ||ΔW||F² in W's top {used} left/right singular directions, as a multiple of chance; "
+            f"L_k, R_k: share of ‖ΔW‖F² in W's top {k} left/right singular directions, as a multiple of chance; "
             "* outside the 95 % band of random updates. σ₁/σ₁(W): strength; equation 12 divides by it."
         )
     return (
