@@ -64,16 +64,21 @@ def module_name(tensor: str) -> str:
 
 
 def tensor_role(name: str, config: Mapping[str, Any] | None) -> str:
-    """What a tensor of an adapter file is: ``adapter``, ``head``, ``module``, ``bias``, ``undeclared-head``, ``base``.
+    """What a tensor of an adapter file is.
 
-    ``head`` and ``module`` are declared by ``modules_to_save`` (a head or embedding, or any other module); ``base`` is
-    a weight of the base model that nothing declares: on load PEFT overwrites the base's own with it.
+    One of ``adapter``, ``head``, ``module``, ``bias``, ``original``, ``undeclared-head`` and ``base``. ``head`` and
+    ``module`` are declared by ``modules_to_save`` (a head or embedding, or any other module); ``original`` is the bias
+    of a head that is replaced, and without effect; ``base`` is a weight of the base model that nothing declares: on
+    load PEFT overwrites the base's own with it.
     """
     config = config or {}
     bare = module_name(name)
     if _ADAPTER_TENSOR.search(bare):
         return "adapter"
-    parts = bare.replace(".modules_to_save.default.", ".").replace(".original_module.", ".").split(".")[:-1]
+    is_declared_bias = bare.endswith(".bias") and config.get("bias") in ("all", "lora_only")
+    if ".original_module." in bare:  # a head that modules_to_save replaces; bias="all" makes PEFT save its bias as well
+        return "original" if is_declared_bias else "base"
+    parts = re.sub(r"\.modules_to_save(\.default)?\.", ".", bare).split(".")[:-1]
     declared = {m for m in config.get("modules_to_save") or () if isinstance(m, str)}
     if config.get("task_type") in ("SEQ_CLS", "TOKEN_CLS"):
         declared |= _IMPLICIT_HEADS
@@ -81,7 +86,7 @@ def tensor_role(name: str, config: Mapping[str, Any] | None) -> str:
     owners = [m for m in declared if any(".".join(parts[: i + 1]).endswith(m) for i in range(len(parts)))]
     if owners:
         return "head" if any(m.split(".")[-1] in _HEADS | _EMBEDDINGS for m in owners) else "module"
-    if bare.endswith(".bias") and config.get("bias") in ("all", "lora_only"):
+    if is_declared_bias:
         return "bias"
     return "undeclared-head" if _HEADS.intersection(parts[:1]) else "base"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import torch
@@ -37,7 +38,7 @@ def is_head(parameter: str) -> bool:
 
 def target_name(tensor: str) -> str:
     """The model's own name for a tensor that an adapter file carries to replace it."""
-    return module_name(tensor).replace(".modules_to_save.default.", ".").replace(".base_layer.", ".")
+    return re.sub(r"\.modules_to_save(\.default)?\.", ".", module_name(tensor)).replace(".base_layer.", ".")
 
 
 def head_labels(adapter: Inspection) -> int | None:
@@ -70,7 +71,7 @@ def merge_adapter(model: nn.Module, adapter: Inspection, base: Inspection) -> se
             if adapter.roles[name] in _REPLACING:
                 tensor = reader.read(name, require_finite=True)
                 replaced.add(_replace(parameters, target_name(name), tensor, adapter))
-            elif name in read.unmeasured and name not in biases:
+            elif name in read.unmeasured and name not in biases and adapter.roles[name] != "original":
                 raise CheckpointError(f"{quoted(name)} in {adapter.path} cannot be merged: {read.unmeasured[name]}")
     return replaced
 

