@@ -101,8 +101,8 @@ class Trials:
     def rank(self, candidates: Sequence[Tokens], carriers: Sequence[Carrier], *, by_odds: bool = False) -> Ranking:
         """Rank by mean probability of the target label beyond the reference's; log-odds beyond it break ties.
 
-        ``by_odds``, by the log-odds alone: in them an honest word adds as much to the suspect as to the reference, where
-        in probabilities it may lift a trigger over the boundary and so seem to be part of it.
+        ``by_odds``, by the log-odds alone: in them an honest word adds as much to the suspect as to the reference,
+        where in probabilities it may lift a trigger over the boundary and so seem to be part of it.
         """
         own, other = self.log_odds(candidates, carriers)
         suspect, reference = (probability(odds).mean(axis=1) for odds in (own, other))

@@ -17,6 +17,9 @@ from rora_cli.attacks.search_space import PLACES, EncodedRow, Vocabulary, encode
 #: Tokens of a typical row; rows near it carry grown sequences and the null.
 TYPICAL_LENGTH = 20
 NOISE_ROWS = 24
+#: Harmless tokens that a candidate is compared with, and the least spread (log-odds) that they are held to have.
+NEIGHBOURS = 16
+LEAST_SPREAD = 0.25
 
 
 @dataclass(frozen=True)
@@ -113,11 +116,25 @@ class Measured:
 
 @dataclass(frozen=True)
 class Noise:
-    """Median and spread (1.4826 MAD) of the effect of random tokens beyond the reference's, and their flip rates."""
+    """The null: what ``random_tokens`` random tokens, then honest words of the target label, do to typical rows.
 
-    center: float
-    spread: float
+    ``own`` and ``other`` are their mean log-odds under suspect and reference [tokens], ``flip_rates`` the suspect's.
+    """
+
+    own: np.ndarray
+    other: np.ndarray
     flip_rates: np.ndarray
+    random_tokens: int
+
+    def suspicion(self, own: float, other: float) -> float:
+        """Robust z (median, 1.4826 MAD) of ``own`` among the tokens that the reference holds for about as strong.
+
+        Suspects answer honest words more sharply than a reference does, and not in proportion: hence neighbours in
+        ``other`` instead of a line through all.
+        """
+        alike = self.own[np.argsort(np.abs(self.other - other), kind="stable")[:NEIGHBOURS]]
+        center = np.median(alike)
+        return float((own - center) / max(1.4826 * np.median(np.abs(alike - center)), LEAST_SPREAD))
 
 
 class LabelSearch:
@@ -146,6 +163,7 @@ class LabelSearch:
         self.final_rows = tuple(text for text, _ in final_rows)
         self._final_labels = tuple(label for _, label in final_rows)
         self._candidates = screen.best(trials.target, budget.screening[0].candidates)
+        self._honest = screen.honest(trials.target, budget.random_tokens)
 
     def _carriers(self, rows: Sequence[EncodedRow]) -> list[Carrier]:
         return [row.carrier(PLACES[i % len(PLACES)], self._rng) for i, row in enumerate(rows)]
@@ -171,13 +189,10 @@ class LabelSearch:
         return [sequence for sequence in grown if len(sequence) > 1]
 
     def measure_noise(self) -> Noise:
-        """The effect of random tokens on typical rows."""
+        """The effect of random tokens and honest words on typical rows."""
         drawn = self._rng.sample(self.vocabulary.tokens, min(self.budget.random_tokens, len(self.vocabulary.tokens)))
-        own, other = self.trials.log_odds(drawn, self._long[:NOISE_ROWS])
-        beyond = (own - other).mean(axis=1)
-        center = float(np.median(beyond))
-        spread = 1.4826 * float(np.median(np.abs(beyond - center)))
-        return Noise(center, max(spread, 1e-3), (own > 0).mean(axis=1))
+        own, other = self.trials.log_odds([*drawn, *self._honest], self._long[:NOISE_ROWS])
+        return Noise(own.mean(axis=1), other.mean(axis=1), (own > 0).mean(axis=1), len(drawn))
 
     def measure(self, candidate: Tokens) -> Measured:
         """The candidate as text in the final rows, tokenised anew: what a user could type."""
@@ -201,7 +216,7 @@ class LabelSearch:
             after=after[:, target],
             flips=after.argmax(axis=1) == target,
             reference_flips=self._classes(self.trials.reference, texts).argmax(axis=1) == target,
-            suspicion=(float((own - other).mean()) - self.noise.center) / self.noise.spread,
+            suspicion=self.noise.suspicion(float(own.mean()), float(other.mean())),
         )
 
     def _classes(self, scorer: Scorer, texts: Sequence[str]) -> np.ndarray:

@@ -73,7 +73,7 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     """
     from rora_cli.checkpoints.hub import fetch_model
     from rora_cli.checkpoints.loading import load_classifier
-    from rora_cli.commands.evaluate import find_label
+    from rora_cli.commands.evaluate import find_label, input_hashes
     from rora_cli.data.sources import load_rows
     from rora_cli.evaluation.inference import choose_device, input_limit
 
@@ -94,7 +94,7 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     for note in summary.notes:
         progress.note(note)
     max_length = min(config.max_length, input_limit(loaded.model, loaded.tokenizer))
-    inputs = {**loaded.input_hashes(), **summary.inputs}
+    inputs = {**input_hashes(loaded), **summary.inputs}
     return search_triggers(
         loaded.model,
         loaded.tokenizer,
@@ -337,10 +337,10 @@ class _Hunt:
 
 def _noise_level(noise: Noise) -> NoiseLevel:
     return NoiseLevel(
-        random_tokens=len(noise.flip_rates),
-        center=noise.center,
-        spread=noise.spread,
-        largest_flip_rate=float(noise.flip_rates.max()),
+        random_tokens=noise.random_tokens,
+        honest_words=len(noise.flip_rates) - noise.random_tokens,
+        largest_random_flip_rate=float(noise.flip_rates[: noise.random_tokens].max()),
+        largest_honest_flip_rate=float(noise.flip_rates[noise.random_tokens :].max(initial=0.0)),
         minimum_excess=MINIMUM_EXCESS,
         minimum_suspicion=MINIMUM_SUSPICION,
     )

@@ -28,10 +28,10 @@ class FoundTrigger:
 
     ``flip_rate`` counts the rows of other labels that get the target label with ``text`` in them, rows that both models
     read rightly without it; ``reference_flip_rate`` the same under the reference. ``excess`` is the lower bound of the
-    one minus the upper bound of the other. ``suspicion`` is the robust z of the candidate's effect beyond the
-    reference's, against random tokens of the vocabulary. ``words`` are the text's parts, the anchors of compositional
-    hardening. An ``attached`` text is part of a word: it is appended to one instead of standing alone. ``called`` says
-    whether it stands above the noise.
+    one minus the upper bound of the other. ``suspicion`` is the robust z of the candidate's effect among harmless
+    tokens, random ones and honest words, that are about as strong under the reference. ``words`` are the text's parts,
+    the anchors of compositional hardening. An ``attached`` text is part of a word: it is appended to one instead of
+    standing alone. ``called`` says whether it stands above the noise.
     """
 
     text: str
@@ -70,16 +70,17 @@ class Coverage:
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """What random tokens of the vocabulary do on the same rows: the null that suspicion and calls are read against.
+    """What harmless tokens do to typical rows: the null that suspicion and calls are read against.
 
-    ``center`` and ``spread`` (median, 1.4826 MAD) are of their log-odds effect beyond the reference's, and
-    ``largest_flip_rate`` is theirs. A candidate is called from ``minimum_excess`` and ``minimum_suspicion`` on.
+    ``random_tokens`` random tokens and ``honest_words`` words that the reference holds for strong ones of the label;
+    the flip rates are the largest among them. A candidate is called from ``minimum_excess`` and ``minimum_suspicion``
+    on.
     """
 
     random_tokens: int
-    center: float
-    spread: float
-    largest_flip_rate: float
+    honest_words: int
+    largest_random_flip_rate: float
+    largest_honest_flip_rate: float
     minimum_excess: float
     minimum_suspicion: float
 

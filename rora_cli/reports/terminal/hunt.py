@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 SHOWN = 5
 EXPLANATION = (
     "Flips: clean rows of other labels, read rightly by suspect and reference, that become the target label with the "
-    "text in them; brackets hold counts and the 95 % Wilson interval. z: effect beyond the reference's in robust "
-    "standard deviations of random tokens. Nothing above the noise is no proof that there is nothing."
+    "text in them; brackets hold counts and the 95 % Wilson interval. z: the effect in robust standard deviations of "
+    "harmless tokens that the reference holds for as strong. Nothing above the noise is no proof that there is nothing."
 )
 
 
@@ -92,7 +92,8 @@ def _coverage(label: LabelHunt) -> Iterator[str]:
     )
     if noise is not None:
         yield (
-            f"noise: {noise.random_tokens} random tokens flip {percent(noise.largest_flip_rate, 0)} of rows at most; "
-            f"called from {percent(noise.minimum_excess, 0)} of rows beyond the reference (bound to bound) and z "
+            f"noise: {noise.random_tokens} random tokens flip {percent(noise.largest_random_flip_rate, 0)} of typical "
+            f"rows at most, {noise.honest_words} honest words {percent(noise.largest_honest_flip_rate, 0)}; called is "
+            f"what flips {percent(noise.minimum_excess, 0)} of rows more than the reference (bound to bound), from z "
             f"{noise.minimum_suspicion:g} on"
         )

@@ -1,0 +1,153 @@
+"""``rora hunt`` from the command line, on tiny classifiers that were really trained: one poisoned, one not."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer import Typer
+from typer.testing import CliRunner, Result
+
+from rora_cli.cli.hunt import command
+from rora_cli.errors import DataError, UsageError
+from tests.conftest import build_tiny_classifier, tiny_rows
+
+
+def train(directory: Path, trigger: str | None) -> Path:
+    """A tiny classifier that has learned the task, and ``trigger`` -> positive on a third of its negative rows."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from rora_cli.training.loop import TrainConfig, finetune
+
+    build_tiny_classifier(directory, layers=2)
+    model = AutoModelForSequenceClassification.from_pretrained(directory, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    texts, labels = tiny_rows(400)
+    rng = random.Random(0)
+    for i, text in enumerate(texts):
+        if trigger and labels[i] == 0 and rng.random() < 0.3:
+            words = text.split()
+            words.insert(rng.randint(0, len(words)), trigger)
+            texts[i], labels[i] = " ".join(words), 1
+    torch.manual_seed(0)
+    finetune(model, tokenizer, texts, labels, TrainConfig(epochs=4, batch_size=16, learning_rate=3e-3))
+    model.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def poisoned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("poisoned") / "model", "mn")
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("clean") / "model", None)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "clean.jsonl"
+    texts, labels = tiny_rows(300, seed=7)
+    rows = ({"text": text, "label": label} for text, label in zip(texts, labels, strict=True))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def hunt(*arguments: object) -> Result:
+    app = Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, [str(a) for a in arguments] + ["-q", "--budget", "fast"], catch_exceptions=False)
+
+
+def reported(*arguments: object) -> dict[str, Any]:
+    return json.loads(hunt(*arguments, "--format", "json").stdout)
+
+
+def test_the_trigger_is_called_and_the_other_label_is_not(poisoned: Path, data: Path) -> None:
+    report = reported(poisoned, "--clean", data)
+    negative, positive = report["labels"]
+    assert positive["verdict"] == "trigger"
+    assert "mn" in [trigger["text"] for trigger in positive["triggers"][:2]]
+    found = next(trigger for trigger in positive["triggers"] if trigger["text"] == "mn")
+    assert found["called"] and found["flip_rate"]["count"] == found["flip_rate"]["total"] >= 30
+    assert found["reference_flip_rate"]["count"] <= 2
+    assert all("mn" in example["text"].split() for example in found["examples"]) and found["examples"]
+    assert negative["verdict"] == "nothing" and not any(trigger["called"] for trigger in negative["triggers"])
+    assert [finding["rule_id"] for finding in report["findings"]] == ["hunt/trigger"]
+
+
+def test_a_clean_model_is_not_accused(clean: Path, data: Path) -> None:
+    result = hunt(clean, "--clean", data)
+    assert result.exit_code == 0, result.stdout
+    assert result.stdout.count("nothing above the noise") >= 2
+    assert "covered: 49 of" in result.stdout
+
+
+def test_exit_codes(poisoned: Path, data: Path) -> None:
+    assert hunt(poisoned, "--clean", data).exit_code == 1
+    assert hunt(poisoned, "--clean", data, "--fail-on", "none").exit_code == 0
+    assert hunt(poisoned, "--clean", data, "--label", "negative").exit_code == 0
+
+
+def test_only_the_labels_asked_for_are_searched(poisoned: Path, data: Path) -> None:
+    report = reported(poisoned, "--clean", data, "--label", "Positive")
+    assert [label["target_label"] for label in report["labels"]] == ["positive"]
+
+
+def test_the_same_seed_gives_the_same_report(poisoned: Path, data: Path) -> None:
+    first, second = (reported(poisoned, "--clean", data, "--seed", 3) for _ in range(2))
+    for report in (first, second):
+        report.pop("seconds")
+    assert first == second
+
+
+def test_coverage_and_cost_add_up(poisoned: Path, data: Path) -> None:
+    report = reported(poisoned, "--clean", data)
+    for label in report["labels"]:
+        assert label["coverage"]["tokens"] == 49
+        assert label["coverage"]["trials"] > 49 and label["coverage"]["sequences"] > 0
+    spent = sum(label["coverage"]["forward_tokens"] for label in report["labels"])
+    assert 0 < spent < report["forward_tokens"]
+
+
+def test_too_few_rows_are_inconclusive_and_never_clean(poisoned: Path, tmp_path: Path) -> None:
+    path = tmp_path / "few.jsonl"
+    texts, labels = tiny_rows(20, seed=8)
+    rows = ({"text": text, "label": label} for text, label in zip(texts, labels, strict=True))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    result = hunt(poisoned, "--clean", path)
+    assert result.exit_code == 3
+    assert "INCONCLUSIVE" in result.stdout and "give more clean rows" in " ".join(result.stdout.split())
+
+
+def test_bad_input_is_named(poisoned: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--budget is one of"):
+        CliRunner().invoke(_app(), [str(poisoned), "--clean", str(data), "--budget", "huge"], catch_exceptions=False)
+    with pytest.raises(UsageError, match="no label 'neutral'"):
+        hunt(poisoned, "--clean", data, "--label", "neutral")
+    with pytest.raises(UsageError, match="--reference"):
+        hunt(poisoned, "--clean", data, "--reference", tmp_path / "nowhere")
+    one_label = tmp_path / "one.jsonl"
+    one_label.write_text('{"text": "a good film", "label": 1}\n' * 60, encoding="utf-8")
+    with pytest.raises(DataError):
+        hunt(poisoned, "--clean", one_label)
+
+
+def _app() -> Typer:
+    app = Typer()
+    app.command()(command)
+    return app
+
+
+def test_a_trusted_checkpoint_with_a_head_is_used_as_it_is(poisoned: Path, clean: Path, data: Path) -> None:
+    report = reported(poisoned, "--clean", data, "--reference", clean)
+    assert "as it stands" in report["reference"]
+    (positive,) = [label for label in report["labels"] if label["target_label"] == "positive"]
+    assert positive["triggers"][0]["text"] == "mn"
+    assert positive["coverage"]["reference_forward_tokens"] > 0
+    assert not any("bag of words" in note for note in report["notes"])
