@@ -10,7 +10,9 @@ from rora_cli.results.accuracy import Proportion
 
 #: C0 and C1 controls, DEL, line and paragraph separators, bidirectional overrides and isolates, zero-width characters:
 #: whatever can move the cursor, start a line, hide text or show it in another order.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufffe\uffff\ud800-\udfff]"
+)
 
 
 def safe(text: object, *, max_length: int = 200) -> str:

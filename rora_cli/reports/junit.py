@@ -1,0 +1,47 @@
+"""JUnit XML: a suite a checkpoint, a case a module, and one a rule for what is not about a module."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree import ElementTree
+
+from rora_cli.reports.subjects import Subject, subjects
+from rora_cli.reports.text import safe
+from rora_cli.results.findings import Finding, Severity
+
+
+def render(result: Any) -> str:
+    """Findings of medium severity and above fail their case; what was not analysed is an error; the rest is output."""
+    suites = ElementTree.Element("testsuites", name="rora")
+    for subject in subjects(result):
+        _suite(suites, subject)
+    ElementTree.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suites, encoding="unicode")
+
+
+def _suite(suites: ElementTree.Element, subject: Subject) -> None:
+    located: dict[str, list[Finding]] = {}
+    for finding in subject.findings:
+        is_case = finding.location in subject.cases
+        located.setdefault(finding.location if is_case and finding.location else finding.rule_id, []).append(finding)
+    names = [*subject.cases, *(name for name in located if name not in subject.cases)]
+    failed = {name for name, found in located.items() if any(f.severity >= Severity.MEDIUM for f in found)}
+    suite = ElementTree.SubElement(
+        suites,
+        "testsuite",
+        name=safe(subject.path),
+        tests=str(len(names) + len(subject.problems)),
+        failures=str(len(failed)),
+        errors=str(len(subject.problems)),
+    )
+    for name in names:
+        case = ElementTree.SubElement(suite, "testcase", classname=safe(subject.path), name=safe(name))
+        for finding in located.get(name, ()):
+            text = f"{finding.rule_id}: {safe(finding.message, max_length=2000)}"
+            if finding.severity >= Severity.MEDIUM:
+                ElementTree.SubElement(case, "failure", type=finding.rule_id, message=text)
+            else:
+                ElementTree.SubElement(case, "system-out").text = text
+    for what, why in subject.problems.items():
+        case = ElementTree.SubElement(suite, "testcase", classname=safe(subject.path), name=safe(what))
+        ElementTree.SubElement(case, "error", type="not-analysed", message=safe(why, max_length=1000))
