@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -50,6 +51,10 @@ commands_table.register(app)
 
 def run() -> None:
     """Run the application and turn what it raises into one sentence on stderr and an exit code."""
+    if "RORA_DEBUG" not in os.environ and "--debug" not in sys.argv:
+        # Notices of the libraries to their own callers; rora says itself what its user should know.
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|peft|accelerate)\b")
     try:
         app()
     except RoraError as error:

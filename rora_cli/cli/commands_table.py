@@ -6,6 +6,8 @@ import importlib
 
 import typer
 
+from rora_cli.cli.options import ConfigurableCommand
+
 #: Command name -> module in this room. Each module has ``command``, the function that typer wraps.
 COMMANDS = {
     "purify": "purify",
@@ -14,10 +16,11 @@ COMMANDS = {
     "poison": "poison",
     "check": "check",
     "diagnose": "diagnose",
+    "rescale": "rescale",
     "verify": "verify",
 }
 
 
 def register(app: typer.Typer) -> None:
     for name, module in COMMANDS.items():
-        app.command(name)(importlib.import_module(f"rora_cli.cli.{module}").command)
+        app.command(name, cls=ConfigurableCommand)(importlib.import_module(f"rora_cli.cli.{module}").command)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rora_cli.checkpoints.sanitise import quiet
 from rora_cli.checkpoints.writer import save_classifier
 from rora_cli.commands.purify import ADAPTER_DIRECTORY, REPORT
 from rora_cli.commands.purify_steps import Source, load
@@ -90,8 +91,9 @@ def _merged_difference(directory: Path, bench: Workbench, texts: tuple[str, ...]
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    reloaded = AutoModelForSequenceClassification.from_pretrained(directory, dtype="auto", **options).eval()
-    tokenizer = AutoTokenizer.from_pretrained(directory, **options)
+    with quiet():
+        reloaded = AutoModelForSequenceClassification.from_pretrained(directory, dtype="auto", **options).eval()
+        tokenizer = AutoTokenizer.from_pretrained(directory, **options)
     logits = predict_logits(reloaded, tokenizer, texts, max_length=bench.max_length)
     return float(np.abs(logits - expected).max())
 

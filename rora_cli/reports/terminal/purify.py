@@ -6,7 +6,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rora_cli.reports.terminal import to_text
-from rora_cli.reports.text import percent, proportion, safe
+from rora_cli.reports.text import percent, safe
+from rora_cli.results.accuracy import Proportion
 from rora_cli.results.purify import PurifyResult, RescalingOutcome, StageRecord
 
 _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not assessed": "bold yellow"}
@@ -35,14 +36,22 @@ def render(result: PurifyResult, *, width: int = 80, color: bool = False) -> str
 
 
 def _accuracies(result: PurifyResult) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("clean accuracy, held out", "before", "after"):
-        table.add_column(name)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
+    table.add_column("clean accuracy, held out (95 %)")
+    for name in ("rows", "before", "after"):
+        table.add_column(name, justify="right", no_wrap=True)
     before, after = result.accuracy_before, result.accuracy_after
-    table.add_row("overall", proportion(before.overall), proportion(after.overall))
+    table.add_row("overall", str(before.overall.total), _interval(before.overall), _interval(after.overall))
     for name, share in before.per_class.items():
-        table.add_row(Text(f"  {safe(name, max_length=24)}"), proportion(share), proportion(after.per_class[name]))
+        label = Text(f"  {safe(name, max_length=24)}")
+        table.add_row(label, str(share.total), _interval(share), _interval(after.per_class[name]))
     return table
+
+
+def _interval(share: Proportion) -> str:
+    if share.low is None or share.high is None:
+        return "n/a"
+    return f"{percent(share.value)} ({100 * share.low:.1f}-{100 * share.high:.1f})"
 
 
 def _stages(result: PurifyResult) -> list[Text]:

@@ -1,0 +1,37 @@
+"""A tiny classifier that has learned its task, and clean rows of that task on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import build_tiny_classifier, tiny_rows
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The suspect: read it, never write to it."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from rora_cli.training.loop import TrainConfig, finetune, make_accelerator
+
+    directory = build_tiny_classifier(tmp_path_factory.mktemp("trained") / "suspect")
+    model = AutoModelForSequenceClassification.from_pretrained(directory, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    texts, labels = tiny_rows(256, seed=3)
+    config = TrainConfig(epochs=6, batch_size=16, learning_rate=3e-3)
+    finetune(model, tokenizer, texts, labels, config, accelerator=make_accelerator(device="cpu"))
+    model.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("clean")
+    for split, count, seed in (("train", 96, 5), ("validation", 60, 6)):
+        texts, labels = tiny_rows(count, seed=seed)
+        lines = [json.dumps({"text": t, "label": n}) for t, n in zip(texts, labels, strict=True)]
+        (directory / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return directory
