@@ -12,7 +12,7 @@ from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.rules import finding
 from rora_cli.results.findings import Finding
 
-MAX_ENTRIES = 20_000
+MAX_ENTRIES = 5_000
 MAX_FOLDER_DEPTH = 16
 
 _PICKLE_ENDINGS = (
