@@ -48,10 +48,14 @@ class Carrier:
 
 @dataclass(frozen=True)
 class Round:
-    """One round of halving: the best ``candidates`` that are left, on ``carriers`` rows."""
+    """One round of halving: the best ``candidates`` that are left, on ``carriers`` rows.
+
+    A ``rough`` round asks the rough reference, which costs nothing.
+    """
 
     candidates: int
     carriers: int
+    rough: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,9 @@ class Ranking:
 
 
 class Trials:
-    """Scores candidates in carriers for one target label, under the suspect and the reference, and counts.
+    """Scores candidates in carriers for one target label, under the suspect and a reference, and counts.
 
-    The reference's log-odds are multiplied by ``reference_scale``, so that both models are about as sure of clean rows.
+    The references' log-odds are multiplied by their ``scales``, so that all models are about as sure of clean rows.
     """
 
     def __init__(
@@ -79,32 +83,43 @@ class Trials:
         reference: Scorer,
         target: int,
         *,
-        reference_scale: float = 1.0,
+        rough_reference: Scorer | None = None,
+        scales: tuple[float, float] = (1.0, 1.0),
         advance: Callable[[int], None] = lambda trials: None,
     ) -> None:
         self.suspect, self.reference, self.target = suspect, reference, target
-        self._reference_scale, self._advance = reference_scale, advance
+        self._rough, self._scales, self._advance = rough_reference or reference, scales, advance
         self.count = 0
         self.sequences: set[Tokens] = set()
 
-    def log_odds(self, candidates: Sequence[Tokens], carriers: Sequence[Carrier]) -> tuple[np.ndarray, np.ndarray]:
-        """log p/(1-p) of the target label [candidates, carriers], clipped, under the suspect and the reference."""
+    def log_odds(
+        self, candidates: Sequence[Tokens], carriers: Sequence[Carrier], *, rough: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """log p/(1-p) of the target label [candidates, carriers], clipped, under the suspect and a reference."""
         filled = [carrier.fill(candidate) for candidate in candidates for carrier in carriers]
         shape = len(candidates), len(carriers)
         own = log_odds(self.suspect.log_probabilities(filled)[:, self.target])
-        other = self._reference_scale * log_odds(self.reference.log_probabilities(filled)[:, self.target])
+        reference, scale = (self._rough, self._scales[1]) if rough else (self.reference, self._scales[0])
+        other = scale * log_odds(reference.log_probabilities(filled)[:, self.target])
         self.count += len(filled)
         self.sequences.update(candidate for candidate in candidates if len(candidate) > 1)
         self._advance(len(filled))
         return own.reshape(shape), np.clip(other, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT).reshape(shape)
 
-    def rank(self, candidates: Sequence[Tokens], carriers: Sequence[Carrier], *, by_odds: bool = False) -> Ranking:
+    def rank(
+        self,
+        candidates: Sequence[Tokens],
+        carriers: Sequence[Carrier],
+        *,
+        by_odds: bool = False,
+        rough: bool = False,
+    ) -> Ranking:
         """Rank by mean probability of the target label beyond the reference's; log-odds beyond it break ties.
 
         ``by_odds``, by the log-odds alone: in them an honest word adds as much to the suspect as to the reference,
         where in probabilities it may lift a trigger over the boundary and so seem to be part of it.
         """
-        own, other = self.log_odds(candidates, carriers)
+        own, other = self.log_odds(candidates, carriers, rough=rough)
         suspect, reference = (probability(odds).mean(axis=1) for odds in (own, other))
         beyond = (own - other).mean(axis=1)
         scores = beyond if by_odds else suspect - reference + TIE_BREAK * beyond
@@ -125,7 +140,7 @@ def halve(
     left = tuple(candidates)
     for stage in rounds:
         left = left[: stage.candidates] if ranking is None else ranking.top(stage.candidates)
-        ranking = trials.rank(left, carriers[: stage.carriers], by_odds=by_odds)
+        ranking = trials.rank(left, carriers[: stage.carriers], by_odds=by_odds, rough=stage.rough)
     if ranking is None:
         raise ValueError("a search needs at least one round")
     return ranking

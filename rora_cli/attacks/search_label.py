@@ -14,9 +14,6 @@ from rora_cli.attacks.search_bare import BareScreen
 from rora_cli.attacks.search_extension import extend, ordered_pairs, prune
 from rora_cli.attacks.search_space import PLACES, EncodedRow, Vocabulary, encode_rows, place_in_text
 
-#: Tokens of a typical row; rows near it carry grown sequences and the null.
-TYPICAL_LENGTH = 20
-NOISE_ROWS = 24
 #: Harmless tokens that a candidate is compared with, and the least spread (log-odds) that they are held to have.
 NEIGHBOURS = 16
 LEAST_SPREAD = 0.25
@@ -27,22 +24,25 @@ class Budget:
     """How much to try.
 
     ``screening`` are a label's rounds over what the bare screen of the vocabulary puts first; ``extension`` those of
-    each step of growing an anchor by one of the ``pool`` best tokens; ``pairs`` of the best tokens are tried in both
-    orders; ``restarts`` anchors are grown. ``finalists`` are measured on ``final_rows`` rows, the null is of
-    ``random_tokens``. ``rows_read`` rows are looked at to choose from. ``tuned_reference`` says whether a fine-tuned
-    reference is worth its time, or a linear one does.
+    each step of growing an anchor by one of the ``pool`` best tokens, in rows of about ``row_length`` tokens; ``pairs``
+    of the best tokens are tried in both orders; ``restarts`` single tokens are grown besides the best pair.
+    ``finalists`` are measured on ``final_rows`` rows; the null is of ``harmless`` random tokens and as many honest
+    words in ``noise_rows`` rows. ``rows_read`` clean rows are looked at to choose from. ``tuned_reference`` says
+    whether a fine-tuned reference is worth its time, or a linear one does.
     """
 
     name: str
     screening: tuple[Round, ...]
     extension: tuple[Round, ...]
     pool: int
+    row_length: int
     pairs: int
     restarts: int
     longest: int
     finalists: int
     final_rows: int
-    random_tokens: int
+    harmless: int
+    noise_rows: int
     rows_read: int
     tuned_reference: bool
 
@@ -54,42 +54,48 @@ BUDGETS = {
         Budget(
             name="fast",
             screening=(Round(2000, 1), Round(300, 4), Round(40, 16)),
-            extension=(Round(ALL, 2), Round(40, 8), Round(8, 16)),
-            pool=200,
+            extension=(Round(ALL, 1), Round(24, 6), Round(4, 12)),
+            pool=120,
+            row_length=12,
             pairs=8,
             restarts=1,
             longest=4,
             finalists=8,
             final_rows=48,
-            random_tokens=64,
+            harmless=48,
+            noise_rows=8,
             rows_read=400,
             tuned_reference=False,
         ),
         Budget(
             name="normal",
-            screening=(Round(5000, 2), Round(800, 6), Round(100, 24), Round(40, 48)),
-            extension=(Round(ALL, 3), Round(100, 12), Round(12, 24)),
-            pool=600,
+            screening=(Round(4000, 1, rough=True), Round(800, 4, rough=True), Round(100, 12), Round(40, 32)),
+            extension=(Round(ALL, 1, rough=True), Round(80, 6), Round(10, 20)),
+            pool=400,
+            row_length=16,
             pairs=12,
             restarts=2,
             longest=5,
-            finalists=16,
-            final_rows=96,
-            random_tokens=128,
+            finalists=12,
+            final_rows=64,
+            harmless=64,
+            noise_rows=12,
             rows_read=1200,
             tuned_reference=True,
         ),
         Budget(
             name="thorough",
-            screening=(Round(ALL, 2), Round(6000, 8), Round(600, 32), Round(80, 64)),
-            extension=(Round(ALL, 4), Round(600, 12), Round(40, 32)),
-            pool=5000,
+            screening=(Round(ALL, 2, rough=True), Round(5000, 8, rough=True), Round(500, 24), Round(80, 64)),
+            extension=(Round(ALL, 2, rough=True), Round(400, 12), Round(40, 32)),
+            pool=4000,
+            row_length=20,
             pairs=24,
-            restarts=6,
+            restarts=5,
             longest=8,
             finalists=32,
-            final_rows=256,
-            random_tokens=512,
+            final_rows=192,
+            harmless=256,
+            noise_rows=24,
             rows_read=5000,
             tuned_reference=True,
         ),
@@ -159,11 +165,11 @@ class LabelSearch:
         encoded = encode_rows(tokenizer, search_rows, max_length=max_length)
         self._short = self._carriers(sorted(encoded, key=len))
         # Grown sequences are judged in longer rows, where a single honest word no longer decides.
-        self._long = self._carriers(sorted(encoded, key=lambda row: abs(len(row) - TYPICAL_LENGTH)))
+        self._long = self._carriers(sorted(encoded, key=lambda row: abs(len(row) - budget.row_length)))
         self.final_rows = tuple(text for text, _ in final_rows)
         self._final_labels = tuple(label for _, label in final_rows)
         self._candidates = screen.best(trials.target, budget.screening[0].candidates)
-        self._honest = screen.honest(trials.target, budget.random_tokens)
+        self._honest = screen.honest(trials.target, budget.harmless)
 
     def _carriers(self, rows: Sequence[EncodedRow]) -> list[Carrier]:
         return [row.carrier(PLACES[i % len(PLACES)], self._rng) for i, row in enumerate(rows)]
@@ -190,8 +196,8 @@ class LabelSearch:
 
     def measure_noise(self) -> Noise:
         """The effect of random tokens and honest words on typical rows."""
-        drawn = self._rng.sample(self.vocabulary.tokens, min(self.budget.random_tokens, len(self.vocabulary.tokens)))
-        own, other = self.trials.log_odds([*drawn, *self._honest], self._long[:NOISE_ROWS])
+        drawn = self._rng.sample(self.vocabulary.tokens, min(self.budget.harmless, len(self.vocabulary.tokens)))
+        own, other = self.trials.log_odds([*drawn, *self._honest], self._long[: self.budget.noise_rows])
         return Noise(own.mean(axis=1), other.mean(axis=1), (own > 0).mean(axis=1), len(drawn))
 
     def measure(self, candidate: Tokens) -> Measured:
@@ -202,7 +208,7 @@ class LabelSearch:
             place_in_text(row, text, attached=attached, place=place, rng=self._rng)
             for row, place in zip(self.final_rows, places, strict=True)
         )
-        own, other = self.trials.log_odds([candidate], self._long[:NOISE_ROWS])
+        own, other = self.trials.log_odds([candidate], self._long[: self.budget.noise_rows])
         after = self._classes(self.trials.suspect, texts)
         target = self.trials.target
         return Measured(

@@ -205,8 +205,9 @@ class _Hunt:
         self.labels = labels
         self.right = (own.argmax(axis=1) == labels) & (other.argmax(axis=1) == labels)
         self.certainty = np.minimum(own[every, labels], other[every, labels])
-        sureness = [float(np.median(np.abs(log_odds(scores[every, labels])))) for scores in (own, other)]
-        self.reference_scale = sureness[0] / max(sureness[1], 1e-3)
+        rough = self.reference.linear.log_probabilities(encoded)
+        sure, *others = (float(np.median(np.abs(log_odds(x[every, labels])))) for x in (own, other, rough))
+        self.scales = sure / max(others[0], 1e-3), sure / max(others[1], 1e-3)
 
     def label(self, target: int) -> LabelHunt:
         """Search one target label."""
@@ -225,7 +226,8 @@ class _Hunt:
                 self.suspect,
                 self.reference.scorer,
                 target,
-                reference_scale=self.reference_scale,
+                rough_reference=self.reference.linear,
+                scales=self.scales,
                 advance=task.advance,
             )
             before = self.suspect.forward_tokens, self.reference.scorer.forward_tokens
