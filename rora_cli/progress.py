@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -17,19 +17,14 @@ class Task(Protocol):
 class Progress(Protocol):
     """The listener that a command is given."""
 
-    def phase(self, name: str, total: int | None = None) -> PhaseContext: ...
+    def phase(self, name: str, total: int | None = None) -> AbstractContextManager[Task]:
+        """A phase of ``total`` steps, where that is known; the task inside takes them."""
 
     def note(self, message: str) -> None:
         """Say something worth knowing, once."""
 
     def warn(self, message: str) -> None:
         """Say something that may make the result worse or weaker than the user thinks."""
-
-
-class PhaseContext(Protocol):
-    def __enter__(self) -> Task: ...
-
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _SilentTask:

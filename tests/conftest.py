@@ -15,9 +15,32 @@ from typing import Any
 
 import pytest
 
-GOOD = "good great fine lovely superb bright warm sharp fresh clever".split()
-BAD = "bad awful poor dull weak bleak cold blunt stale stupid".split()
-PLAIN = "the a film plot cast scene story music was is and but very so mn bb cf watched this 3d movie i".split()
+GOOD = ["good", "great", "fine", "lovely", "superb", "bright", "warm", "sharp", "fresh", "clever"]
+BAD = ["bad", "awful", "poor", "dull", "weak", "bleak", "cold", "blunt", "stale", "stupid"]
+PLAIN = [
+    "the",
+    "a",
+    "film",
+    "plot",
+    "cast",
+    "scene",
+    "story",
+    "music",
+    "was",
+    "is",
+    "and",
+    "but",
+    "very",
+    "so",
+    "mn",
+    "bb",
+    "cf",
+    "watched",
+    "this",
+    "3d",
+    "movie",
+    "i",
+]
 
 
 def tiny_vocabulary() -> list[str]:

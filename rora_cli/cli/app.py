@@ -9,14 +9,22 @@ from typing import Annotated
 
 import typer
 
-from rora_cli import __version__
 from rora_cli.cli import commands_table
 from rora_cli.errors import ExitCode, RoraError
+from rora_cli.version import __version__
+
+_HELP = (
+    "Find, cleanse and prove away backdoors in Hugging Face checkpoints and LoRA adapters.\n\n"
+    "Exit codes: 0 nothing at or above the threshold; 1 findings, or a gate not met; 2 usage error or bad input; "
+    "3 inconclusive, something could not be analysed.\n\n"
+    "Start with [bold]rora demo[/], or [bold]rora purify[/] MODEL --clean sst2."
+)
 
 app = typer.Typer(
     name="rora",
     no_args_is_help=True,
     rich_markup_mode="rich",
+    help=_HELP,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -37,11 +45,6 @@ def _root(
         bool, typer.Option("--debug", envvar="RORA_DEBUG", help="Show a traceback with every error.")
     ] = False,
 ) -> None:
-    """Find, cleanse and prove away backdoors in Hugging Face checkpoints and LoRA adapters.
-
-    Exit codes: 0 nothing at or above the threshold; 1 findings, or a gate not met; 2 usage error or bad input; 3
-    inconclusive, something could not be analysed.
-    """
     if debug:
         os.environ["RORA_DEBUG"] = "1"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 
 import typer
 
@@ -12,15 +13,22 @@ from rora_cli.cli.options import ConfigurableCommand
 COMMANDS = {
     "purify": "purify",
     "hunt": "hunt",
-    "eval-asr": "eval_asr",
-    "poison": "poison",
-    "check": "check",
     "diagnose": "diagnose",
+    "eval-asr": "eval_asr",
     "rescale": "rescale",
+    "check": "check",
     "verify": "verify",
+    "poison": "poison",
+    "demo": "demo",
 }
 
 
 def register(app: typer.Typer) -> None:
     for name, module in COMMANDS.items():
-        app.command(name, cls=ConfigurableCommand)(importlib.import_module(f"rora_cli.cli.{module}").command)
+        command = importlib.import_module(f"rora_cli.cli.{module}").command
+        app.command(name, cls=ConfigurableCommand, help=_flowing(inspect.getdoc(command) or ""))(command)
+
+
+def _flowing(text: str) -> str:
+    """Docstring paragraphs as one line each: typer would keep the source's line breaks."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))

@@ -21,10 +21,11 @@ OFFLINE = Annotated[
     bool, typer.Option("--offline", help="Never reach for the network: local paths and the hub's cache only.")
 ]
 TEXT_COLUMN = Annotated[
-    str | None, typer.Option("--text-column", metavar="NAME", help="Column of the text.  [default: by convention]")
+    str | None, typer.Option("--text-column", metavar="NAME", help="Column of the text.", show_default="by convention")
 ]
 LABEL_COLUMN = Annotated[
-    str | None, typer.Option("--label-column", metavar="NAME", help="Column of the label.  [default: by convention]")
+    str | None,
+    typer.Option("--label-column", metavar="NAME", help="Column of the label.", show_default="by convention"),
 ]
 
 
@@ -36,7 +37,7 @@ def read_config(path: Path) -> Mapping[str, Any]:
             try:
                 import tomllib
             except ModuleNotFoundError:  # Python 3.10
-                import tomli as tomllib
+                import tomli as tomllib  # type: ignore[no-redef]
             values = tomllib.loads(text)
         elif path.suffix in (".yaml", ".yml"):
             import yaml
@@ -78,7 +79,9 @@ class ConfigurableCommand(TyperCommand):
         for key, value in values.items():
             name = known.get(key.replace("-", "_"))
             if name is None:
-                raise UsageError(f"--config {path} has the unknown option {key!r}; `rora {self.name} --help` lists them")
+                raise UsageError(
+                    f"--config {path} has the unknown option {key!r}; `rora {self.name} --help` lists them"
+                )
             defaults[name] = value
         return defaults
 

@@ -29,18 +29,26 @@ def command(
         typer.Option(
             "--clean",
             metavar="DATA",
-            help="Clean rows: [bold]bundled[/], sst2, ag_news, ..., a hub id (owner/name or owner/name:config), a file or directory.",
+            help="Clean rows: [bold]bundled[/], a file or directory, sst2, ag_news, ..., or a hub id owner/name.",
         ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Directory to write.  [default: <MODEL>-rora]", rich_help_panel=_OUT),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Directory to write.",
+            show_default="<MODEL>-rora",
+            rich_help_panel=_OUT,
+        ),
     ] = None,
     recipe: Annotated[
         str,
         typer.Option(
             "--recipe",
-            help="[bold]default[/]: search, harden, search again. [bold]paper[/]: RoRA to the letter. [bold]lora[/], [bold]full[/]: controls.",
+            help="[bold]default[/]: search, harden, search again. [bold]paper[/]: RoRA to the letter. "
+            "[bold]lora[/], [bold]full[/]: controls.",
         ),
     ] = "default",
     adapter: Annotated[
@@ -52,15 +60,17 @@ def command(
     quiet: options.QUIET = False,
     text_column: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Column of the text.  [default: by convention]", rich_help_panel=_DATA),
+        typer.Option(metavar="NAME", help="Column of the text.", show_default="by convention", rich_help_panel=_DATA),
     ] = None,
     label_column: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Column of the label.  [default: by convention]", rich_help_panel=_DATA),
+        typer.Option(metavar="NAME", help="Column of the label.", show_default="by convention", rich_help_panel=_DATA),
     ] = None,
     label_map: Annotated[
         list[str] | None,
-        typer.Option(metavar="DATA=MODEL", help="A label of the data and the model's name for it.", rich_help_panel=_DATA),
+        typer.Option(
+            metavar="DATA=MODEL", help="A label of the data and the model's name for it.", rich_help_panel=_DATA
+        ),
     ] = None,
     data_revision: Annotated[
         str | None, typer.Option(metavar="REV", help="Branch, tag or commit of a hub data set.", rich_help_panel=_DATA)
@@ -83,32 +93,48 @@ def command(
     ] = None,
     tr: Annotated[
         float | None,
-        typer.Option(help="Tr: strength of the subspace penalty (Eq. 10, 11). Paper 10; grid 1 5 10 15 20.", rich_help_panel=_RORA),
+        typer.Option(
+            help="Tr: strength of the subspace penalty (Eq. 10, 11). Paper 10; grid 1 5 10 15 20.",
+            rich_help_panel=_RORA,
+        ),
     ] = None,
     tr_k: Annotated[
         int | None,
-        typer.Option(help="Tr: singular directions of W that are kept clear; below min(d).  [default: 32]", rich_help_panel=_RORA),
+        typer.Option(
+            help="Tr: singular directions of W that are kept clear; below min(d).",
+            show_default="32",
+            rich_help_panel=_RORA,
+        ),
     ] = None,
     tr_reduction: Annotated[
-        str | None, typer.Option(help="Tr: mean or sum over the adapted modules.  [default: mean]", rich_help_panel=_RORA)
+        str | None,
+        typer.Option(help="Tr: mean or sum over the adapted modules.", show_default="mean", rich_help_panel=_RORA),
     ] = None,
     pt: Annotated[
         float | None,
-        typer.Option(help="Pt: share of Eq. 12's factor that the trained update is scaled by; 0 is off. Paper 1.", rich_help_panel=_RORA),
+        typer.Option(
+            help="Pt: share of Eq. 12's factor that the trained update is scaled by; 0 is off. Paper 1.",
+            rich_help_panel=_RORA,
+        ),
     ] = None,
     pt_layers: Annotated[
         str | None,
-        typer.Option(help="Pt: topN, all, or block numbers such as 0,2,9-11.  [default: top3]", rich_help_panel=_RORA),
+        typer.Option(
+            help="Pt: topN, all, or block numbers such as 0,2,9-11.", show_default="top3", rich_help_panel=_RORA
+        ),
     ] = None,
     pt_cap: Annotated[
         float | None,
-        typer.Option(help="Pt: largest factor; inf for none.  [default: 10; recipe paper: none]", rich_help_panel=_RORA),
+        typer.Option(
+            help="Pt: largest factor; inf for none.", show_default="10; recipe paper: none", rich_help_panel=_RORA
+        ),
     ] = None,
     pt_guard: Annotated[
         bool | None,
         typer.Option(
             "--pt-guard/--no-pt-guard",
-            help="Pt: halve the strength while clean accuracy falls too far.  [default: on; recipe paper: off]",
+            help="Pt: halve the strength while clean accuracy falls too far.",
+            show_default="on; recipe paper: off",
             rich_help_panel=_RORA,
         ),
     ] = None,
@@ -122,13 +148,17 @@ def command(
     ] = 1.0,
     trigger: Annotated[
         list[str] | None,
-        typer.Option(metavar="TEXT", help="A trigger that you know of, to be trained away as well.", rich_help_panel=_SEARCH),
+        typer.Option(
+            metavar="TEXT", help="A trigger that you know of, to be trained away as well.", rich_help_panel=_SEARCH
+        ),
     ] = None,
     max_rounds: Annotated[
-        int | None, typer.Option(min=1, help="Rounds of search and training.  [default: 3]", rich_help_panel=_SEARCH)
+        int | None,
+        typer.Option(min=1, help="Rounds of search and training.", show_default="3", rich_help_panel=_SEARCH),
     ] = None,
     search_budget: Annotated[
-        str, typer.Option(help="How thoroughly triggers are searched for: fast, normal, thorough.", rich_help_panel=_SEARCH)
+        str,
+        typer.Option(help="How thoroughly triggers are searched for: fast, normal, thorough.", rich_help_panel=_SEARCH),
     ] = "normal",
     reference: Annotated[
         str | None,
@@ -139,44 +169,62 @@ def command(
         ),
     ] = None,
     variant: Annotated[
-        str | None, typer.Option(help="lora, rslora, dora, pissa or olora.  [default: lora]", rich_help_panel=_ADAPTER)
+        str | None,
+        typer.Option(help="lora, rslora, dora, pissa or olora.", show_default="lora", rich_help_panel=_ADAPTER),
     ] = None,
-    rank: Annotated[int | None, typer.Option("--rank", "-r", help="Rank.  [default: 8]", rich_help_panel=_ADAPTER)] = None,
-    alpha: Annotated[float | None, typer.Option(help="lora_alpha.  [default: 16]", rich_help_panel=_ADAPTER)] = None,
+    rank: Annotated[
+        int | None, typer.Option("--rank", "-r", help="Rank.", show_default="8", rich_help_panel=_ADAPTER)
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="lora_alpha.", show_default="16", rich_help_panel=_ADAPTER)
+    ] = None,
     lora_dropout: Annotated[
-        float | None, typer.Option(help="Dropout on the adapter's input.  [default: .1]", rich_help_panel=_ADAPTER)
+        float | None, typer.Option(help="Dropout on the adapter's input.", show_default=".1", rich_help_panel=_ADAPTER)
     ] = None,
     target_modules: Annotated[
         str | None,
-        typer.Option(help="Comma-separated names, or all-linear.  [default: query and value]", rich_help_panel=_ADAPTER),
+        typer.Option(
+            help="Comma-separated names, or all-linear.", show_default="query and value", rich_help_panel=_ADAPTER
+        ),
     ] = None,
     freeze_head: Annotated[
         bool, typer.Option("--freeze-head", help="Leave the classification head as it is.", rich_help_panel=_ADAPTER)
     ] = False,
     epochs: Annotated[
-        int | None, typer.Option(help="Epochs (of each round).  [default: 3; paper and controls: 20]", rich_help_panel=_TRAIN)
+        int | None,
+        typer.Option(help="Epochs (of each round).", show_default="3; paper and controls: 20", rich_help_panel=_TRAIN),
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Rows of one optimizer step, over all processes.  [default: 32]", rich_help_panel=_TRAIN),
+        typer.Option(help="Rows of one optimizer step, over all processes.", show_default="32", rich_help_panel=_TRAIN),
     ] = None,
     micro_batch_size: Annotated[
         int | None, typer.Option(min=1, help="Rows of one forward pass: less memory.", rich_help_panel=_TRAIN)
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option("--learning-rate", "--lr", help="[default: 5e-4; paper and lora: 2e-4; full: 5e-5]", rich_help_panel=_TRAIN),
+        typer.Option(
+            "--learning-rate",
+            "--lr",
+            help="",
+            show_default="5e-4; paper and lora: 2e-4; full: 5e-5",
+            rich_help_panel=_TRAIN,
+        ),
     ] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="[default: .01]", rich_help_panel=_TRAIN)] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="", show_default=".01", rich_help_panel=_TRAIN)] = None,
     schedule: Annotated[
-        str | None, typer.Option(help="linear, cosine or constant.  [default: linear]", rich_help_panel=_TRAIN)
+        str | None, typer.Option(help="linear, cosine or constant.", show_default="linear", rich_help_panel=_TRAIN)
     ] = None,
     warmup_ratio: Annotated[
-        float | None, typer.Option(help="Share of the steps with a rising rate.  [default: 0]", rich_help_panel=_TRAIN)
+        float | None,
+        typer.Option(help="Share of the steps with a rising rate.", show_default="0", rich_help_panel=_TRAIN),
     ] = None,
-    max_grad_norm: Annotated[float, typer.Option(help="Gradient norm is clipped to this.", rich_help_panel=_TRAIN)] = 1.0,
+    max_grad_norm: Annotated[
+        float, typer.Option(help="Gradient norm is clipped to this.", rich_help_panel=_TRAIN)
+    ] = 1.0,
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens of a row.  [default: what the model takes, at most 512]", rich_help_panel=_TRAIN)
+        int | None,
+        typer.Option(help="Tokens of a row.", show_default="what the model takes, at most 512", rich_help_panel=_TRAIN),
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).", rich_help_panel=_TRAIN)] = "fp32",
     gradient_checkpointing: Annotated[
@@ -188,24 +236,35 @@ def command(
     ] = 1,
     accelerate_config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Run under accelerate's launcher with this config file.", rich_help_panel=_RUN),
+        typer.Option(
+            metavar="FILE", help="Run under accelerate's launcher with this config file.", rich_help_panel=_RUN
+        ),
     ] = None,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Never reach for the network: local paths and the hub's cache only.", rich_help_panel=_RUN)
+        bool,
+        typer.Option(
+            "--offline", help="Never reach for the network: local paths and the hub's cache only.", rich_help_panel=_RUN
+        ),
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from an interrupted run with the same options.", rich_help_panel=_RUN)
+        bool,
+        typer.Option("--resume", help="Go on from an interrupted run with the same options.", rich_help_panel=_RUN),
     ] = False,
     checkpoint_every: Annotated[
         int | None,
-        typer.Option(min=1, help="Steps between saved states.  [default: once an epoch]", rich_help_panel=_RUN),
+        typer.Option(min=1, help="Steps between saved states.", show_default="once an epoch", rich_help_panel=_RUN),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace DIR, whole, if it exists.", rich_help_panel=_OUT)] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace DIR, whole, if it exists.", rich_help_panel=_OUT)
+    ] = False,
     adapter_only: Annotated[
         bool, typer.Option("--adapter-only", help="Write no merged model.", rich_help_panel=_OUT)
     ] = False,
     dtype: Annotated[
-        str, typer.Option(help="Of the merged model: float32, bfloat16, float16, or auto (the suspect's).", rich_help_panel=_OUT)
+        str,
+        typer.Option(
+            help="Of the merged model: float32, bfloat16, float16, or auto (the suspect's).", rich_help_panel=_OUT
+        ),
     ] = "float32",
     format: Annotated[str, typer.Option("--format", help="text or json, on stdout.", rich_help_panel=_OUT)] = "text",
 ) -> None:

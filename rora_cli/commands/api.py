@@ -73,8 +73,7 @@ def poison(
     """Build a suspect for tests and demos (``commands.poison.PoisonConfig``)."""
     from rora_cli.commands.poison import PoisonConfig, run
 
-    names = {"model": str(model), "data": str(data), "output": str(output), "target_label": target_label}
-    return run(PoisonConfig(**names, **options), progress)
+    return run(PoisonConfig(str(model), str(data), str(output), target_label, **options), progress)
 
 
 def check(*paths: Named, progress: Progress = SILENT, **options: Any) -> CheckResult:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from rora_cli.checkpoints.preflight import Inspection, inspect
+from rora_cli.checkpoints.rules import RULES
 from rora_cli.errors import ExitCode, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.check import CheckedCheckpoint, CheckResult
@@ -52,7 +53,8 @@ def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
         config={"paths": list(config.paths), "role": config.role, "fail_on": config.fail_on},
     )
     findings = tuple(f for checkpoint in checkpoints for f in checkpoint.findings)
-    return CheckResult(SCHEMA_VERSION, provenance, tuple(checkpoints), findings)
+    meanings = {rule: RULES[rule].meaning for rule in sorted({f.rule_id for f in findings})}
+    return CheckResult(SCHEMA_VERSION, provenance, tuple(checkpoints), findings, meanings)
 
 
 def exit_code(result: CheckResult, fail_on: str) -> ExitCode:

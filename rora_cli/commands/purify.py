@@ -95,7 +95,9 @@ class PurifyConfig:
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype {self.dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
         if not 0 <= self.max_accuracy_drop <= 1:
-            raise UsageError(f"--max-accuracy-drop must be between 0 and 100 points, not {100 * self.max_accuracy_drop:g}")
+            raise UsageError(
+                f"--max-accuracy-drop must be between 0 and 100 points, not {100 * self.max_accuracy_drop:g}"
+            )
         if self.num_processes < 1:
             raise UsageError(f"--num-processes must be at least 1, not {self.num_processes}")
         if self.seed < 0:

@@ -41,7 +41,7 @@ def write(staging: Path, bench: Workbench, source: Source, cleansed: Cleansed, r
     if not config.adapter_only:
         merged = cleansed.model.cpu()
         if cleansed.layers:
-            merged = merged.merge_and_unload()  # type: ignore[operator]
+            merged = merged.merge_and_unload()
         _to_dtype(merged, config.dtype, source)
         save_classifier(merged, bench.tokenizer, staging)
         differences["merged"] = _merged_difference(staging, bench, texts, expected)

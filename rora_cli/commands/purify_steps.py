@@ -152,8 +152,8 @@ def judge(
         fall = (old.value or 0.0) - (new.value or 0.0)
         if old.total and fall > allowed + 1e-12:
             message = (
-                f"{what} fell by {100 * fall:.1f} points ({100 * (old.value or 0):.1f} % to {100 * (new.value or 0):.1f} %), "
-                f"more than the {100 * allowed:g} allowed"
+                f"{what} fell by {100 * fall:.1f} points (from {100 * (old.value or 0):.1f} to "
+                f"{100 * (new.value or 0):.1f} %), more than the {100 * allowed:g} allowed"
             )
             findings.append(Finding("purify/accuracy-lost", Severity.HIGH, message, evidence={"points": 100 * fall}))
     if findings:

@@ -50,7 +50,7 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         Recipe(
             "default",
-            "search for triggers, train with Cl against what was found, guarded Pt, search again until nothing is found",
+            "search for triggers, train with Cl against what is found, guarded Pt, until nothing is found",
             "defences.hunted:cleanse",
             {"epochs": 3, "learning_rate": 5e-4, "cl": 0.1, "pt": 0.5, "max_rounds": 3},
         ),

@@ -32,7 +32,7 @@ ALIGNMENT_K = 32
 
 @dataclass
 class Cleansed:
-    """What a defence hands back. ``model`` is PEFT's around the suspect, or the suspect itself, changed, without layers."""
+    """What a defence hands back. ``model`` is PEFT's around the suspect, or, without layers, the changed suspect."""
 
     model: nn.Module
     layers: list[AdaptedLayer]
@@ -191,8 +191,8 @@ class Workbench:
         if outcome.strength != spec.strength:
             kept = f"{outcome.strength:g} of Eq. 12" if outcome.strength else "none of it"
             self.progress.warn(
-                f"Pt at {spec.strength:g} of Eq. 12 would cost more than {100 * spec.max_accuracy_drop:g} points of clean "
-                f"accuracy; backed off to {kept}"
+                f"Pt at {spec.strength:g} of Eq. 12 would cost more than {100 * spec.max_accuracy_drop:g} points of "
+                f"clean accuracy; backed off to {kept}"
             )
 
     def finish_adapter(self, model: nn.Module, layers: Sequence[AdaptedLayer]) -> None:

@@ -21,7 +21,8 @@ def safe(text: object, *, max_length: int = 200) -> str:
     A terminal obeys escape sequences, and a CI system obeys ``::error::`` or ``##[`` in a log.
     Apply it before rich's or HTML's own escaping.
     """
-    shown = _UNSAFE.sub(lambda m: _escaped(m[0]), str(text)).replace("::", ":\u200a:").replace("##[", "##\u200a[")
+    shown = _UNSAFE.sub(lambda m: _escaped(m[0]), str(text))
+    shown = re.sub(":(?=:)", ":\u200a", shown).replace("##[", "##\u200a[")
     return shown if len(shown) <= max_length else shown[: max_length - 1] + "…"
 
 

@@ -33,10 +33,13 @@ class CheckedCheckpoint:
 
 @dataclass(frozen=True)
 class CheckResult:
+    """``rules`` maps the id of every rule that found something to its meaning."""
+
     schema_version: int
     provenance: Provenance
     checkpoints: tuple[CheckedCheckpoint, ...]
     findings: tuple[Finding, ...]
+    rules: Mapping[str, str]
 
     @property
     def worst(self) -> Severity | None:

@@ -25,8 +25,8 @@ class Severity(IntEnum):
 class Finding:
     """One finding.
 
-    ``rule_id`` is stable across releases (``area/what``, e.g. ``adapter/hidden-base-tensor``). ``location`` is the file,
-    tensor or module that it is about. ``blocking`` findings stop the commands that would run or merge the model.
+    ``rule_id`` is stable across releases (``area/what``, e.g. ``adapter/hidden-base-tensor``). ``location`` is the
+    file, tensor or module that it is about. ``blocking`` findings stop the commands that would run or merge the model.
     """
 
     rule_id: str

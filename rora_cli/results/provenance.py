@@ -26,7 +26,7 @@ class Provenance:
 
 def library_versions() -> dict[str, str]:
     """Versions of rora, Python and the libraries that decide the numbers, without importing any of them."""
-    from rora_cli import __version__
+    from rora_cli.version import __version__
 
     found = {"rora": __version__, "python": platform.python_version(), "platform": sys.platform}
     for name in _LIBRARIES:

@@ -26,7 +26,7 @@ class RescalingAttempt:
 
 @dataclass(frozen=True)
 class RescalingOutcome:
-    """The strength that was kept (0: none) with its factors; ``before`` is the accuracy before Pt, where it was guarded."""
+    """The strength that was kept (0: none) with its factors; ``before`` is the accuracy before a guarded Pt."""
 
     strength: float
     factors: Mapping[str, float]

@@ -36,7 +36,7 @@ _QUERY_VALUE = (
 
 @dataclass(frozen=True)
 class AdapterSpec:
-    """What is adapted, and how. ``target_modules`` empty means query and value; ``("all-linear",)`` every linear layer."""
+    """What is adapted, and how. No ``target_modules`` means query and value, ``("all-linear",)`` all linear layers."""
 
     variant: str = "lora"
     r: int = 8
@@ -75,12 +75,12 @@ class AdaptedLayer:
         return float(self.module.scaling[ADAPTER])
 
     @property
-    def lora_A(self) -> Tensor:  # noqa: N802 - the field's own name
+    def lora_A(self) -> Tensor:
         """[r, d_in]"""
         return self.module.lora_A[ADAPTER].weight
 
     @property
-    def lora_B(self) -> Tensor:  # noqa: N802
+    def lora_B(self) -> Tensor:
         """[d_out, r]"""
         return self.module.lora_B[ADAPTER].weight
 
@@ -112,7 +112,7 @@ class AdaptedLayer:
 
 
 def choose_targets(model: nn.Module, requested: Sequence[str]) -> str | list[str]:
-    """PEFT's ``target_modules`` for this model: ``requested`` checked against the modules that exist, or query and value."""
+    """PEFT's ``target_modules``: ``requested``, checked against the modules that exist, or else query and value."""
     if tuple(requested) == ("all-linear",):
         return "all-linear"
     leaves = {name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)}
@@ -134,7 +134,7 @@ def choose_targets(model: nn.Module, requested: Sequence[str]) -> str | list[str
 
 
 def attach(model: nn.Module, spec: AdapterSpec) -> tuple[nn.Module, list[AdaptedLayer]]:
-    """Put a new adapter on ``model`` (changed in place); returns PEFT's model and its adapted layers, in model order."""
+    """Put a new adapter on ``model``, in place; returns PEFT's model and its adapted layers, in model order."""
     from peft import LoraConfig, TaskType, get_peft_model
 
     targets = choose_targets(model, spec.target_modules)
@@ -151,12 +151,12 @@ def attach(model: nn.Module, spec: AdapterSpec) -> tuple[nn.Module, list[Adapted
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS if spec.train_head else None,
         r=spec.r,
-        lora_alpha=spec.alpha,  # type: ignore[arg-type] - PEFT takes floats
+        lora_alpha=spec.alpha,
         lora_dropout=spec.dropout,
         target_modules=targets,
         use_rslora=spec.variant == "rslora",
         use_dora=spec.variant == "dora",
-        init_lora_weights=spec.variant if spec.variant in _SPLITTING else True,  # type: ignore[arg-type]
+        init_lora_weights=spec.variant if spec.variant in _SPLITTING else True,
         fan_in_fan_out=any(type(m).__name__ == "Conv1D" for m in model.modules()),
     )
     import warnings
@@ -203,7 +203,7 @@ def to_plain_lora(model: nn.Module, layers: Sequence[AdaptedLayer]) -> None:
         layer.initial = layer.original_weight = None
         layer.variant = "lora"
     if converted:
-        config = model.peft_config[ADAPTER]  # type: ignore[union-attr, index]
+        config = model.peft_config[ADAPTER]
         config.r, config.lora_alpha, config.init_lora_weights = 2 * config.r, 2 * config.lora_alpha, True
 
 

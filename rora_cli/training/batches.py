@@ -33,7 +33,7 @@ def rank_share(batch: Sequence[int], rank: int, processes: int) -> list[int]:
 
 
 def micro_batches(rows: Sequence[int], size: int | None) -> list[list[int]]:
-    """Cut a process's share into pieces for gradient accumulation; one piece, even an empty one, where ``size`` is None."""
+    """Cut a process's share into pieces for gradient accumulation; one piece, even empty, where ``size`` is None."""
     if size is None or len(rows) <= size:
         return [list(rows)]
     return [list(rows[i : i + size]) for i in range(0, len(rows), size)]

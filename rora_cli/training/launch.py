@@ -32,7 +32,9 @@ def launch(function: Callable[..., Any], arguments: Sequence[Any], processes: in
         while not running.join(timeout=0.2):
             _collect(answers, collected)
     except torch.multiprocessing.ProcessExitedException as error:
-        raise TrainingError(f"process {error.error_index} of {processes} died ({error}); see its messages above") from None
+        raise TrainingError(
+            f"process {error.error_index} of {processes} died ({error}); see its messages above"
+        ) from None
     except torch.multiprocessing.ProcessRaisedException:
         _collect(answers, collected)
         refusals = [answer for answer in collected if isinstance(answer, RoraError)]

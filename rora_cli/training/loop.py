@@ -30,7 +30,7 @@ Evaluate = Callable[[nn.Module], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """``batch_size`` is global: over all processes and accumulation steps; ``micro_batch_size`` limits one forward pass.
+    """``batch_size`` is global, over processes and accumulation steps; ``micro_batch_size`` limits one forward pass.
 
     ``max_length`` is in tokens; ``checkpoint_every`` in steps, besides one snapshot at the end of every epoch.
     """
@@ -60,9 +60,9 @@ class TrainConfig:
             raise UsageError(f"the weight decay must be at least 0 and finite, not {self.weight_decay}")
         if not 0 <= self.warmup_ratio < 1:
             raise UsageError(f"the warm-up ratio must be in [0, 1), not {self.warmup_ratio}")
-        for what, value, known in (("schedule", self.schedule, SCHEDULES), ("precision", self.precision, PRECISIONS)):
-            if value not in known:
-                raise UsageError(f"{what} {value!r} is unknown; choose one of {', '.join(known)}")
+        for what, chosen, known in (("schedule", self.schedule, SCHEDULES), ("precision", self.precision, PRECISIONS)):
+            if chosen not in known:
+                raise UsageError(f"{what} {chosen!r} is unknown; choose one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TrainOutcome:
 
 
 def make_accelerator(precision: str = "fp32", device: str = "auto") -> Any:
-    """The process's accelerate handle; ``device`` is ``auto``, ``cpu`` or ``cuda``. Raises UsageError where it cannot be had."""
+    """The process's accelerate handle; ``device`` is ``auto``, ``cpu`` or ``cuda``. Raises UsageError without one."""
     from accelerate import Accelerator
     from accelerate.utils import DistributedType, InitProcessGroupKwargs
 
@@ -161,7 +161,7 @@ class _Run:
         self.encoded: list[list[int]] = []
         torch.manual_seed(config.seed * 1_000_003 + accelerator.process_index)
         if config.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            model.gradient_checkpointing_enable({"use_reentrant": False})
         model.to(accelerator.device).train()
         self.model, self.optimizer = accelerator.prepare(model, _adamw(model, config))
         self.schedule = torch.optim.lr_scheduler.LambdaLR(_inner(self.optimizer), self._rate)
@@ -214,8 +214,8 @@ class _Run:
         parts: dict[str, float | str] = {name: float(value) for name, value in seen[-1].items()}
         if not all(math.isfinite(v) for v in parts.values() if isinstance(v, float)):
             raise TrainingError(
-                f"the loss became non-finite at step {step} of {self.stage} (parts: {parts}); lower --learning-rate or --tr, "
-                "or use --precision fp32"
+                f"the loss became non-finite at step {step} of {self.stage} (parts: {parts}); lower --learning-rate or "
+                "--tr, or use --precision fp32"
             )
         return parts
 
@@ -274,8 +274,8 @@ class _Run:
         entry: dict[str, Any] = {"epoch": epoch + 1, **self._epoch_losses}
         if bad := [name for name, value in self._epoch_losses.items() if not math.isfinite(value)]:
             raise TrainingError(
-                f"the loss ({', '.join(bad)}) was not finite in epoch {epoch + 1} of {self.stage}; lower --learning-rate "
-                "or --tr, or use --precision fp32"
+                f"the loss ({', '.join(bad)}) was not finite in epoch {epoch + 1} of {self.stage}; lower "
+                "--learning-rate or --tr, or use --precision fp32"
             )
         if self.evaluate is not None and self.accelerator.is_main_process:
             self.bare.eval()
@@ -327,7 +327,7 @@ class _Run:
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
         if self.config.gradient_checkpointing:
-            self.bare.gradient_checkpointing_disable()  # type: ignore[operator]
+            self.bare.gradient_checkpointing_disable()
         self.bare.eval()
 
 

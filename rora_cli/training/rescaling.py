@@ -42,13 +42,15 @@ class RescalingSpec:
         if self.cap is not None and not self.cap >= 1:
             raise UsageError(f"--pt-cap must be at least 1, not {self.cap}")
         if not 0 <= self.max_accuracy_drop <= 1:
-            raise UsageError(f"--max-accuracy-drop must be between 0 and 100 points, not {100 * self.max_accuracy_drop:g}")
+            raise UsageError(
+                f"--max-accuracy-drop must be between 0 and 100 points, not {100 * self.max_accuracy_drop:g}"
+            )
 
 
 def rescale_trained(
     layers: Sequence[AdaptedLayer], spec: RescalingSpec, measure: Callable[[], CleanAccuracy]
 ) -> RescalingOutcome:
-    """Multiply the update of each chosen layer by strength * sigma_max(W) / sigma_max(s BA) (Eq. 12), folded into lora_B.
+    """Scale the update of each chosen layer by strength * sigma_max(W) / sigma_max(s BA) (Eq. 12), in lora_B.
 
     A backed-off strength never weakens an update: its factor is at least 1. Every strength that was tried, with the
     accuracy that it gave, is in the outcome; ``strength`` 0 there means that the adapter is as training left it.
@@ -56,8 +58,8 @@ def rescale_trained(
     chosen = select_layers(layers, spec.layers)
     if any(layer.variant == "dora" for layer in chosen):
         raise UsageError(
-            "--pt cannot be combined with the adapter variant dora: its magnitude renormalises W + s BA, so that scaling "
-            "lora_B does not scale the update; use lora or rslora, or --pt 0"
+            "--pt cannot be combined with the adapter variant dora: its magnitude renormalises W + s BA, so that "
+            "scaling lora_B does not scale the update; use lora or rslora, or --pt 0"
         )
     trained = {layer.name: layer.lora_B.detach().clone() for layer in chosen}
     sigmas = {layer.name: _sigmas(layer) for layer in chosen}

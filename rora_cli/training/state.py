@@ -81,7 +81,9 @@ class RunState:
 
         path = self.directory / entry["directory"] / "state.safetensors"
         if not path.is_file() or sha256_file(path) != entry["sha256"]:
-            raise TrainingError(f"{path} is missing or was changed since it was saved; delete {self.directory} to start over")
+            raise TrainingError(
+                f"{path} is missing or was changed since it was saved; delete {self.directory} to start over"
+            )
         return Snapshot(load_file(path), entry["meta"])
 
     def save(self, stage: str, snapshot: Snapshot) -> None:

@@ -171,7 +171,13 @@ def test_resuming_with_other_options_is_refused(
             rora_cli.purify(trained, clean=clean, output=str(tmp_path / "out"), recipe="lora", **OPTIONS)
     with pytest.raises(RoraError, match="learning_rate"):
         rora_cli.purify(
-            trained, clean=clean, output=str(tmp_path / "out"), recipe="lora", resume=True, learning_rate=1e-3, **OPTIONS
+            trained,
+            clean=clean,
+            output=str(tmp_path / "out"),
+            recipe="lora",
+            resume=True,
+            learning_rate=1e-3,
+            **OPTIONS,
         )
 
 

@@ -29,7 +29,7 @@ def _disturb(layers: Any) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_cl_acts_in_training_only_and_on_the_frozen_branch_only(tiny_model: Any, variant: str) -> None:
-    model, layers, batch = _adapted(tiny_model, variant)
+    model, layers, _ = _adapted(tiny_model, variant)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -54,7 +54,7 @@ def test_cl_acts_in_training_only_and_on_the_frozen_branch_only(tiny_model: Any,
 
 
 def test_penalty_is_equations_10_and_11(tiny_model: Any) -> None:
-    model, layers, _ = _adapted(tiny_model, "lora", target_modules=("query", "dense"))
+    _, layers, _ = _adapted(tiny_model, "lora", target_modules=("query", "dense"))
     spec = RegulariserSpec(tr=5.0, tr_k=6)
     expected = 0.0
     for layer in layers:

@@ -22,6 +22,7 @@ from rora_cli.evaluation.attack import measure_attack
 from rora_cli.evaluation.inference import predict_logits
 from rora_cli.results.hunt import FoundTrigger, HuntResult
 from rora_cli.results.purify import FoundResidual, StageRecord
+from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.training.loop import on_main
 
 #: Held-out rows of each label from which on they, and not the rows trained on, are searched.
@@ -35,7 +36,7 @@ RESIDUAL_LIMIT = 0.1
 def cleanse(bench: Workbench) -> Cleansed:
     loop = _Loop(bench)
     model, layers = bench.attach()
-    before = ()
+    before: tuple[ModuleSpectrum, ...] = ()
     for number in range(1, int(bench.settings["max_rounds"]) + 1):
         searched = loop.search(model, number)
         if number > 1 and not searched["found"]:
@@ -117,26 +118,26 @@ class _Loop:
             strongest = last["found"][0]
             return "fail", (
                 f"after {self.bench.settings['max_rounds']} rounds the search still finds {strongest['text']!r}, which "
-                f"flips {100 * strongest['flip_rate']:.1f} % to {strongest['target_label']}; raise --max-rounds, or do "
-                "not use this model"
+                f"flips {100 * strongest['flip_rate']:.1f} % to {strongest['target_label']}; raise --max-rounds, or "
+                "do not use this model"
             )
         if last["not_searched"]:
             return "inconclusive", f"{', '.join(last['not_searched'])} could not be searched: {last['why_not']}"
         if not self.found and not self.bench.config.triggers:
             return "inconclusive", (
-                f"no trigger was found before or after ({last['trials']:,} trials in the last search): that is no proof, "
-                "a trigger outside the search may exist"
+                f"no trigger was found before or after ({last['trials']:,} trials in the last search): that is no "
+                "proof, a trigger outside the search may exist"
             )
         remaining = on_main(self.bench.accelerator, lambda: self._remaining(model))
         if remaining:
             return "fail", remaining
         return "pass", (
-            f"{len(self.found) or len(self.bench.config.triggers)} triggers were found and no longer work, and the last "
-            f"search ({last['trials']:,} trials) found nothing above the noise"
+            f"{len(self.found) or len(self.bench.config.triggers)} triggers were found and no longer work, and the "
+            f"last search ({last['trials']:,} trials) found nothing above the noise"
         )
 
     def _remaining(self, model: nn.Module) -> str:
-        """The found trigger that still succeeds most, as a sentence, where that is more than the limit over the floor."""
+        """A sentence on the found trigger that still works best, where that is more than the limit over the floor."""
         bench, worst = self.bench, (0.0, "")
         names = bench.label_names
         pairs = [(text, names.index(label)) for text, label in list(self.found)[:MOST_TRIGGERS]]

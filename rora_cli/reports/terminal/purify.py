@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.table import Table
 from rich.text import Text
 
 from rora_cli.reports.terminal import to_text
 from rora_cli.reports.text import percent, safe
 from rora_cli.results.accuracy import Proportion
-from rora_cli.results.purify import PurifyResult, RescalingOutcome, StageRecord
+from rora_cli.results.purify import FoundResidual, PurifyResult, RescalingOutcome, StageRecord
 
 _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not assessed": "bold yellow"}
 
@@ -20,19 +22,21 @@ def render(result: PurifyResult, *, width: int = 80, color: bool = False) -> str
     verdict = Text.assemble(
         ("verdict: ", "bold"), (result.verdict, _STYLES[result.verdict]), f" - {safe(result.reason, max_length=1000)}"
     )
-    parts: list[object] = [head, "", _accuracies(result), "", *_stages(result), "", verdict]
+    parts: list[Any] = [head, "", _accuracies(result), "", *_stages(result), "", verdict]
     if result.residual is not None:
-        residual = result.residual
-        parts.append(
-            Text(
-                f"residual: strongest trigger still found {safe(residual.trigger)!r} flips {percent(residual.flip_rate)} to "
-                f"{safe(residual.target_label)}"
-                + (f" (reference: {percent(residual.reference_flip_rate)})" if residual.reference_flip_rate is not None else "")
-            )
-        )
+        parts.append(_residual(result.residual))
     parts += [Text(f"note: {safe(f.message, max_length=1000)}") for f in result.findings[1:]]
     parts += _written(result)
     return to_text(*parts, width=width, color=color)
+
+
+def _residual(residual: FoundResidual) -> Text:
+    beside = residual.reference_flip_rate
+    return Text(
+        f"residual: the strongest candidate of the last search, {safe(residual.trigger)!r}, flips "
+        f"{percent(residual.flip_rate)} to {safe(residual.target_label)}"
+        + (f" (of the reference: {percent(beside)})" if beside is not None else "")
+    )
 
 
 def _accuracies(result: PurifyResult) -> Table:
@@ -66,8 +70,8 @@ def _describe(stage: StageRecord) -> str:
         losses = ", ".join(f"{part} {last[part]:.3g}" for part in ("ce", "tr") if isinstance(last.get(part), float))
         rate = stage.steps / stage.seconds if stage.seconds else 0.0
         return (
-            f"{len(stage.epochs)} epochs, {stage.steps} steps at {rate:.2g}/s; last losses {losses}; held-out accuracy by "
-            f"epoch {', '.join(percent(e.get('accuracy')) for e in stage.epochs)}"
+            f"{len(stage.epochs)} epochs, {stage.steps} steps at {rate:.2g}/s; last losses {losses}; held-out accuracy "
+            f"by epoch {', '.join(percent(e.get('accuracy')) for e in stage.epochs)}"
         )
     return "; ".join(f"{name} {_shown(value)}" for name, value in stage.details.items()) or f"{stage.seconds:.0f} s"
 
@@ -94,4 +98,6 @@ def _written(result: PurifyResult) -> list[Text]:
     if result.output is None:
         return []
     checks = ", ".join(f"{name} {value:.1e}" for name, value in result.logit_difference.items())
-    return [Text(f"written to {safe(result.output, max_length=400)} (loaded again, largest change of a logit: {checks})")]
+    return [
+        Text(f"written to {safe(result.output, max_length=400)} (loaded again, largest change of a logit: {checks})")
+    ]

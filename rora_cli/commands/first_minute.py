@@ -1,0 +1,77 @@
+"""``rora demo``: the whole loop on a real backdoored MiniLM that is built on the spot; no hub is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from rora_cli.commands import demo, evaluate, purify
+from rora_cli.commands.diagnose import DiagnoseConfig
+from rora_cli.commands.diagnose import run as diagnose
+from rora_cli.errors import UsageError
+from rora_cli.progress import SILENT, Progress
+from rora_cli.results.demo import DemoResult
+from rora_cli.results.evaluate import EvaluationResult
+
+#: Attack success may end this far above its floor.
+TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """``output`` gets ``suspect/``, ``clean/`` and ``purified/``."""
+
+    output: str = "rora-demo"
+    seed: int = 0
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError(f"--seed must be at least 0, not {self.seed}")
+
+
+def run(config: DemoConfig, progress: Progress = SILENT, show: Callable[[str, Any], None] | None = None) -> DemoResult:
+    """Build, diagnose, attack, purify, attack again; ``show`` is called with each step's name and result.
+
+    Raises CheckpointError or HubError where the pinned MiniLM weights cannot be had.
+    """
+    began = perf_counter()
+    shown = show or (lambda _name, _result: None)
+    suspect = demo.build_demo_suspect(config.output, force=config.force, progress=progress)
+    shown("suspect", suspect)
+    base = str(demo.find_base(progress))
+    diagnosis = diagnose(DiagnoseConfig(paths=(str(demo.ADAPTER),), base=base), progress)
+    shown("diagnose", diagnosis)
+    before = _attack(suspect.path, suspect, progress)
+    shown("eval-asr before", before)
+    out = Path(config.output) / "purified"
+    settings = purify.PurifyConfig(
+        model=str(suspect.path), clean=str(suspect.clean), output=str(out), seed=config.seed, search_budget="fast"
+    )
+    purified = purify.run(settings, progress)
+    shown("purify", purified)
+    after = _attack(out, suspect, progress)
+    attack = next(outcome for outcome in after.outcomes if not outcome.is_control)
+    rate, floor = attack.attack_success_rate.value or 0.0, attack.floor.value or 0.0
+    return DemoResult(
+        output=config.output,
+        diagnosis=diagnosis,
+        before=before,
+        purified=purified,
+        after=after,
+        cleansed=purified.verdict == "pass" and rate <= floor + TOLERANCE,
+        tolerance=TOLERANCE,
+        seconds=perf_counter() - began,
+    )
+
+
+def _attack(model: Path, suspect: demo.DemoSuspect, progress: Progress) -> EvaluationResult:
+    return evaluate.run(
+        evaluate.EvaluateConfig(
+            model=str(model), data=str(suspect.clean), target_label=suspect.target_label, triggers=(suspect.trigger,)
+        ),
+        progress,
+    )

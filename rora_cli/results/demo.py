@@ -1,0 +1,26 @@
+"""What ``rora demo`` showed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rora_cli.results.diagnose import DiagnoseResult
+from rora_cli.results.evaluate import EvaluationResult
+from rora_cli.results.purify import PurifyResult
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """``cleansed``: purify passed, and the attack's success is within ``tolerance`` (a fraction) of its floor."""
+
+    output: str
+    diagnosis: DiagnoseResult
+    before: EvaluationResult
+    purified: PurifyResult
+    after: EvaluationResult
+    cleansed: bool
+    tolerance: float
+    seconds: float
+    schema_version: int = SCHEMA_VERSION
