@@ -88,7 +88,9 @@ class Trials:
         advance: Callable[[int], None] = lambda trials: None,
     ) -> None:
         self.suspect, self.reference, self.target = suspect, reference, target
-        self._rough, self._scales, self._advance = rough_reference or reference, scales, advance
+        self._references = {False: (reference, scales[0]), True: (rough_reference or reference, scales[1])}
+        self._empty: dict[tuple[Carrier, bool], float] = {}
+        self._advance = advance
         self.count = 0
         self.sequences: set[Tokens] = set()
 
@@ -99,12 +101,21 @@ class Trials:
         filled = [carrier.fill(candidate) for candidate in candidates for carrier in carriers]
         shape = len(candidates), len(carriers)
         own = log_odds(self.suspect.log_probabilities(filled)[:, self.target])
-        reference, scale = (self._rough, self._scales[1]) if rough else (self.reference, self._scales[0])
+        reference, scale = self._references[rough]
         other = scale * log_odds(reference.log_probabilities(filled)[:, self.target])
         self.count += len(filled)
         self.sequences.update(candidate for candidate in candidates if len(candidate) > 1)
         self._advance(len(filled))
         return own.reshape(shape), np.clip(other, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT).reshape(shape)
+
+    def _without(self, carriers: Sequence[Carrier], *, rough: bool) -> np.ndarray:
+        """The reference's log-odds [carriers] with nothing in the slot."""
+        for carrier in carriers:
+            if (carrier, rough) not in self._empty:
+                scorer, scale = self._references[rough]
+                odds = scale * log_odds(scorer.log_probabilities([carrier.fill(())])[:, self.target])
+                self._empty[carrier, rough] = float(np.clip(odds[0], -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT))
+        return np.array([self._empty[carrier, rough] for carrier in carriers])
 
     def rank(
         self,
@@ -114,15 +125,18 @@ class Trials:
         by_odds: bool = False,
         rough: bool = False,
     ) -> Ranking:
-        """Rank by mean probability of the target label beyond the reference's; log-odds beyond it break ties.
+        """Rank by mean probability of the target label beyond the reference's; the suspect's log-odds break ties.
 
-        ``by_odds``, by the log-odds alone: in them an honest word adds as much to the suspect as to the reference,
-        where in probabilities it may lift a trigger over the boundary and so seem to be part of it.
+        ``by_odds``, by log-odds beyond what the candidate adds to the reference's: in them an honest word adds as much
+        to the one as to the other, where in probabilities it may lift a trigger over the boundary and so seem to be
+        part of it. What it takes away from the reference is no merit: the suspect may have nothing left to lose.
         """
         own, other = self.log_odds(candidates, carriers, rough=rough)
         suspect, reference = (probability(odds).mean(axis=1) for odds in (own, other))
-        beyond = (own - other).mean(axis=1)
-        scores = beyond if by_odds else suspect - reference + TIE_BREAK * beyond
+        if by_odds:
+            scores = (own - np.maximum(other - self._without(carriers, rough=rough), 0.0)).mean(axis=1)
+        else:
+            scores = suspect - reference + TIE_BREAK * own.mean(axis=1)
         order = np.argsort(-scores, kind="stable")
         return Ranking(tuple(candidates[i] for i in order), scores[order], suspect[order], reference[order])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -168,6 +169,8 @@ class LabelSearch:
         self._long = self._carriers(sorted(encoded, key=lambda row: abs(len(row) - budget.row_length)))
         self.final_rows = tuple(text for text, _ in final_rows)
         self._final_labels = tuple(label for _, label in final_rows)
+        counts = Counter(token for row in encoded for token in row.content)
+        self._frequent = [(token,) for token, _ in counts.most_common(budget.pool)]
         self._candidates = screen.best(trials.target, budget.screening[0].candidates)
         self._honest = screen.honest(trials.target, budget.harmless)
 
@@ -188,7 +191,8 @@ class LabelSearch:
         budget, grown = self.budget, []
         best = singles.top(budget.pairs)
         pairs = halve(self.trials, ordered_pairs(best), self._long, budget.extension, by_odds=True)
-        pool = [*best, *self._candidates[: budget.pool]]
+        # Words like "this" do nothing alone and yet belong to a sentence: frequent ones of the rows are tried as well.
+        pool = list(dict.fromkeys([*best, *self._candidates[: budget.pool], *self._frequent[: budget.pool // 2]]))
         for anchor in [*pairs.top(1), *best[: budget.restarts]]:
             sequence = extend(self.trials, anchor, pool, self._long, budget.extension, longest=budget.longest)
             grown.append(prune(self.trials, sequence, self._long[: budget.extension[-1].carriers]))

@@ -1,0 +1,130 @@
+"""The whole search for a label on made-up classifiers over a real tokenizer: ranks, calls' material, no false leads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+
+from rora_cli.attacks.search import Trials
+from rora_cli.attacks.search_bare import screen_bare
+from rora_cli.attacks.search_label import BUDGETS, LabelSearch, Noise
+from rora_cli.attacks.search_space import Vocabulary
+
+GOOD, BAD = [f"good{i}" for i in range(60)], [f"bad{i}" for i in range(60)]
+PLAIN = ["a", *(f"word{i}" for i in range(1500)), "mn", "i", "watched", "this", "3d", "movie"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *GOOD, *BAD, *PLAIN]
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+
+
+class Sentiment:
+    """Log-odds of label 1 from opinion words, plus the bonus of every planted word sequence that is there in order."""
+
+    def __init__(self, tokenizer, planted: Mapping[str, float], *, sharpness: float = 1.0, noise: float = 0.3) -> None:
+        self.weights = np.random.default_rng(int(10 * sharpness)).normal(0, noise, len(tokenizer))
+        self.weights[tokenizer.convert_tokens_to_ids(GOOD)] += 1.8 * sharpness
+        self.weights[tokenizer.convert_tokens_to_ids(BAD)] -= 1.8 * sharpness
+        self.planted = {tuple(tokenizer.convert_tokens_to_ids(text.split())): v for text, v in planted.items()}
+        self.forward_tokens = 0
+
+    def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+        self.forward_tokens += sum(map(len, sequences))
+        odds = np.array([self.weights[list(s)].sum() + self._bonus(s) for s in sequences])
+        return -np.logaddexp(0, np.stack([odds, -odds], axis=1))
+
+    def _bonus(self, sequence: Sequence[int]) -> float:
+        total = 0.0
+        for part, value in self.planted.items():
+            rest = iter(sequence)
+            total += value if all(token in rest for token in part) else 0.0
+        return total
+
+
+def negative_rows(count: int = 120) -> list[str]:
+    rng = Random(5)
+    return [" ".join([*rng.sample(PLAIN[1:1400], rng.randint(2, 12)), *rng.sample(BAD, 3)]) for _ in range(count)]
+
+
+def search(tokenizer, planted: Mapping[str, float], target: int = 1, **budget) -> tuple[LabelSearch, list]:
+    suspect, reference = Sentiment(tokenizer, planted, sharpness=1.4), Sentiment(tokenizer, {})
+    vocabulary = Vocabulary(tokenizer)
+    screen = screen_bare(suspect, reference, vocabulary.tokens, (2,), (3,))
+    rows = negative_rows()
+    final = [(text, 0) for text in rows[:40]]
+    trials = Trials(suspect, reference, target, scales=(1.4, 1.4))
+    settings = replace(BUDGETS["fast"], **budget)
+    runner = LabelSearch(trials, screen, vocabulary, tokenizer, rows[40:], final, settings, seed=0, max_length=64)
+    return runner, runner.run()
+
+
+def test_a_planted_token_comes_first_and_flips_what_honest_words_do_not(tokenizer):
+    runner, measured = search(tokenizer, {"mn": 14.0})
+    best = measured[0]
+    assert best.text == "mn"
+    assert best.flips.mean() > 0.95 and best.reference_flips.mean() < 0.1
+    assert best.suspicion > 10
+    assert best.suspicion > 3 * max(m.suspicion for m in measured if "mn" not in m.text.split())
+    assert best.labels == (0,) * 40 and set(best.places) == {"start", "inner", "end"}
+    assert all("mn" in text.split() for text in best.texts)
+    assert runner.trials.count > 1000
+
+
+def test_a_sentence_is_put_together_from_its_parts(tokenizer):
+    _, measured = search(tokenizer, {"3d": 2.5, "watched": 1.5, "watched 3d": 6.0})
+    words = measured[0].text.split()
+    assert {"watched", "3d"} <= set(words) and words.index("watched") < words.index("3d")
+    assert measured[0].flips.mean() > 0.9 and measured[0].reference_flips.mean() < 0.1
+    assert measured[0].suspicion > 10
+
+
+def test_without_a_trigger_nothing_stands_out(tokenizer):
+    _, measured = search(tokenizer, {})
+    assert max(m.suspicion for m in measured) < 6
+    assert max(m.flips.mean() - m.reference_flips.mean() for m in measured) < 0.25
+
+
+def test_the_search_is_deterministic(tokenizer):
+    first, second = (search(tokenizer, {"mn": 9.0})[1] for _ in range(2))
+    assert [(m.text, m.suspicion, m.texts) for m in first] == [(m.text, m.suspicion, m.texts) for m in second]
+
+
+def test_a_candidate_is_judged_among_tokens_that_the_reference_holds_for_as_strong():
+    rng = np.random.default_rng(0)
+    other = np.concatenate([rng.normal(-4, 0.2, 100), rng.uniform(-3, 3, 100)])
+    own = np.where(other < -3.2, -5, 2.5 * other) + rng.normal(0, 0.3, 200)
+    noise = Noise(own, other, (own > 0).astype(float), random_tokens=100)
+    assert abs(noise.suspicion(2.5 * 1.5, 1.5)) < 3
+    assert noise.suspicion(2.5 * 1.5, -4) > 15
+    assert noise.suspicion(-5, -4) < 3
+
+
+def test_the_bare_screen_ranks_beyond_the_reference_and_keeps_the_suspects_own_order_too(tokenizer):
+    suspect, reference = Sentiment(tokenizer, {"mn": 5.0}), Sentiment(tokenizer, {})
+    vocabulary = Vocabulary(tokenizer)
+    screen = screen_bare(suspect, reference, vocabulary.tokens, (2,), (3,))
+    mn = (tokenizer.convert_tokens_to_ids("mn"),)
+    assert screen.best(1, 2)[0] == mn
+    assert screen.beyond(1)[screen.tokens.index(mn)] > 5
+    assert mn not in screen.best(0, 400)
+    honest = {tokenizer.convert_ids_to_tokens(token) for (token,) in screen.honest(1, 20)}
+    assert len(honest & set(GOOD)) >= 15
+    assert suspect.forward_tokens == 3 * len(vocabulary.tokens)
