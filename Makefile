@@ -1,12 +1,12 @@
 # Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
-PYTHON ?= python3.11
+PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test lint clean
 demo: $(STAMP)
-	$(BIN)/rora demo
+	$(BIN)/rora demo --output rora-demo --force
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rora_cli.checkpoints.adapters import Adapter, read_adapter
 from rora_cli.checkpoints.hub import ModelSource, fetch_model
+from rora_cli.checkpoints.joint import require_joinable
 from rora_cli.checkpoints.loading import LoadedClassifier, load_classifier
+from rora_cli.checkpoints.preflight import Inspection
+from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.commands.purify import PurifyConfig, fingerprint, resolved_config
 from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
 from rora_cli.data.rows import Splits
@@ -27,14 +31,29 @@ from rora_cli.training.state import RunState
 
 @dataclass(frozen=True)
 class Source:
-    """What was read: where the model and the suspect adapter lie, the loaded model's inspections, the data."""
+    """What was read: where the model and the suspect adapter lie, their files' hashes and inspections, the data."""
 
     model: ModelSource
     adapter: ModelSource | None
     inputs: Mapping[str, str]
     splits: Splits
-    findings: tuple[Finding, ...]
-    dtype: str
+    inspections: tuple[Inspection, ...]
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that most of the suspect's stored bytes have."""
+        known = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+        sizes: dict[str, int] = {}
+        for tensor in self.inspections[0].tensors.values():
+            name = known.get(tensor.dtype, "float32")
+            sizes[name] = sizes.get(name, 0) + tensor.end - tensor.start
+        return max(sizes, key=sizes.__getitem__, default="float32")
+
+    def suspect_adapter(self) -> Adapter | None:
+        """The suspect adapter as updates of the base's weights; None where the suspect is a whole model."""
+        if self.adapter is None:
+            return None
+        return read_adapter(self.inspections[1], TensorReader(self.inspections[0]))
 
 
 def prepare(config: PurifyConfig, progress: Progress) -> tuple[Workbench, Source]:
@@ -45,7 +64,9 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Workbench, Source
     with progress.phase("load"):
         loaded = load(model, adapter)
     splits = _load_data(config, loaded.label_names, progress)
-    source = Source(model, adapter, _hashes(loaded), splits, _findings(loaded), _stored_dtype(loaded))
+    source = Source(model, adapter, _hashes(loaded), splits, loaded.inspections)
+    if config.adapter_only and (suspect := source.suspect_adapter()) is not None:
+        require_joinable(suspect)
     bench = Workbench(
         config=config,
         settings=config.settings(),
@@ -62,9 +83,9 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Workbench, Source
     return bench, source
 
 
-def load(model: ModelSource, adapter: ModelSource | None) -> LoadedClassifier:
+def load(model: ModelSource, adapter: ModelSource | None, new_head: tuple[str, ...] | None = None) -> LoadedClassifier:
     """The suspect in memory: float32, in eval mode, a suspect adapter merged in."""
-    return load_classifier(model.path, adapter=adapter.path if adapter else None)
+    return load_classifier(model.path, adapter=adapter.path if adapter else None, new_head=new_head)
 
 
 def _load_data(config: PurifyConfig, label_names: tuple[str, ...], progress: Progress) -> Splits:
@@ -104,20 +125,6 @@ def _hashes(loaded: LoadedClassifier) -> dict[str, str]:
     for prefix, inspection in zip(("", "adapter/"), loaded.inspections, strict=False):
         hashes |= {prefix + name: digest for name, digest in inspection.hashes().items()}
     return hashes
-
-
-def _stored_dtype(loaded: LoadedClassifier) -> str:
-    """The dtype that most of the suspect's stored bytes have."""
-    known = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-    sizes: dict[str, int] = {}
-    for tensor in loaded.inspections[0].tensors.values():
-        name = known.get(tensor.dtype, "float32")
-        sizes[name] = sizes.get(name, 0) + tensor.end - tensor.start
-    return max(sizes, key=sizes.__getitem__, default="float32")
-
-
-def _findings(loaded: LoadedClassifier) -> tuple[Finding, ...]:
-    return tuple(finding for inspection in loaded.inspections for finding in inspection.findings)
 
 
 def _run_state(config: PurifyConfig, source: Source, progress: Progress, is_main: bool) -> RunState:

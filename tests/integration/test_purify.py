@@ -258,3 +258,30 @@ def _without_dropout(source: Path, target: Path) -> None:
     config = json.loads((target / "config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (target / "config.json").write_text(json.dumps(config))
+
+
+def test_a_suspect_adapter_and_its_cure_become_one_adapter_on_the_bare_base(
+    trained: Path, clean: Path, tmp_path: Path
+) -> None:
+    from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.manual_seed(0)
+    base = AutoModelForSequenceClassification.from_pretrained(trained, local_files_only=True)
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS, r=3, lora_alpha=5, target_modules=["key", "value"], init_lora_weights=False
+    )
+    suspect = get_peft_model(base, config)
+    suspect.save_pretrained(tmp_path / "suspect")
+    out = tmp_path / "out"
+    options = {**OPTIONS, "epochs": 1, "recipe": "paper", "rank": 4, "variant": "rslora"}
+    result = rora_cli.purify(trained, adapter=str(tmp_path / "suspect"), clean=clean, output=str(out), **options)
+    assert result.provenance.inputs.keys() >= {"adapter/adapter_model.safetensors", "model.safetensors"}
+    tokenizer = AutoTokenizer.from_pretrained(out, local_files_only=True)
+    texts = tiny_rows(12, seed=8)[0]
+    merged = AutoModelForSequenceClassification.from_pretrained(out, local_files_only=True)
+    bare = AutoModelForSequenceClassification.from_pretrained(trained, local_files_only=True)
+    joined = PeftModel.from_pretrained(bare, out / "adapter")
+    np.testing.assert_allclose(_logits(joined, tokenizer, texts), _logits(merged, tokenizer, texts), atol=1e-4)
+    saved = json.loads((out / "adapter/adapter_config.json").read_text())
+    assert (saved["r"], saved["lora_alpha"], len(saved["target_modules"])) == (7, 7, 12)
