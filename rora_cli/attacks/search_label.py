@@ -133,15 +133,17 @@ class Noise:
     flip_rates: np.ndarray
     random_tokens: int
 
-    def suspicion(self, own: float, other: float) -> float:
+    def suspicion(self, own: float, other: float, length: int = 1) -> float:
         """Robust z (median, 1.4826 MAD) of ``own`` among the tokens that the reference holds for about as strong.
 
         Suspects answer honest words more sharply than a reference does, and not in proportion: hence neighbours in
-        ``other`` instead of a line through all.
+        ``other`` instead of a line through all. A sequence of ``length`` tokens was chosen token by token as the best
+        of many: the spreads of its tokens add up.
         """
         alike = self.own[np.argsort(np.abs(self.other - other), kind="stable")[:NEIGHBOURS]]
         center = np.median(alike)
-        return float((own - center) / max(1.4826 * np.median(np.abs(alike - center)), LEAST_SPREAD))
+        spread = max(1.4826 * float(np.median(np.abs(alike - center))), LEAST_SPREAD)
+        return float((own - center) / (spread * length))
 
 
 class LabelSearch:
@@ -226,7 +228,7 @@ class LabelSearch:
             after=after[:, target],
             flips=after.argmax(axis=1) == target,
             reference_flips=self._classes(self.trials.reference, texts).argmax(axis=1) == target,
-            suspicion=self.noise.suspicion(float(own.mean()), float(other.mean())),
+            suspicion=self.noise.suspicion(float(own.mean()), float(other.mean()), len(candidate)),
         )
 
     def _classes(self, scorer: Scorer, texts: Sequence[str]) -> np.ndarray:
