@@ -1,0 +1,104 @@
+"""The application as a whole: help without heavy imports, errors as sentences, options from files, the reference."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rora_cli.cli import options
+from rora_cli.cli.commands_table import COMMANDS
+from rora_cli.cli.console import LogProgress
+from rora_cli.errors import UsageError
+
+HEAVY = ("torch", "transformers", "peft", "accelerate", "datasets", "scipy", "pyarrow", "numpy", "huggingface_hub")
+
+
+def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rora_cli", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1", **environment},
+        timeout=120,
+    )
+
+
+def test_no_help_imports_anything_heavy() -> None:
+    script = (
+        "import sys\n"
+        "from rora_cli.cli.app import app\n"
+        f"for arguments in (['--version'], ['--help'], *([name, '--help'] for name in {list(COMMANDS)!r})):\n"
+        "    try:\n"
+        "        app(arguments)\n"
+        "    except SystemExit as stop:\n"
+        "        assert not stop.code, (arguments, stop.code)\n"
+        f"    heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "    assert not heavy, (arguments, heavy)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_fits_80_columns_even_where_a_ci_system_forces_a_terminal() -> None:
+    done = _run("purify", "--help", GITHUB_ACTIONS="true", COLUMNS="80", TERM="xterm")
+    assert done.returncode == 0
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("--max-accuracy-drop" in line for line in lines) and any("[default:" in line for line in lines)
+
+
+def test_version() -> None:
+    from rora_cli import __version__
+
+    assert _run("--version").stdout == f"rora {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("purify", "nowhere-at-all", "--clean", "bundled"),
+        ("purify", ".", "--clean", "bundled", "--recipe", "magic"),
+        ("eval-asr", "nowhere-at-all", "--data", "bundled", "--trigger", "x", "--target-label", "1"),
+        ("diagnose", "nowhere-at-all"),
+        ("check", "nowhere-at-all"),
+        ("verify", "nowhere-at-all"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = _run(*arguments, "-o", str(tmp_path / "out")) if arguments[0] == "purify" else _run(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == "" and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("rora: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_config_files_are_checked(tmp_path: Path) -> None:
+    for name, text, word in (
+        ("a.yaml", "- 1\n", "mapping"),
+        ("a.toml", "x = [", "not valid"),
+        ("a.ini", "x=1", "must end"),
+        ("b.yaml", "!!python/object/apply:os.system ['true']", "not valid"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(UsageError, match=word):
+            options.read_config(tmp_path / name)
+    (tmp_path / "good.toml").write_text('recipe = "paper"\nlearning-rate = 1e-3\n')
+    assert options.read_config(tmp_path / "good.toml") == {"recipe": "paper", "learning-rate": 1e-3}
+
+
+def test_log_lines_cannot_become_ci_instructions(capsys: pytest.CaptureFixture[str]) -> None:
+    LogProgress().warn("x\n::error::owned")
+    LogProgress().note("::error::owned")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and not any(line.startswith("::") for line in lines)
+
+
+def test_the_reference_is_up_to_date() -> None:
+    script = Path(__file__).parents[2] / "scripts" / "build_reference.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
