@@ -19,7 +19,7 @@ _QR_ENTRIES = 1 << 16
 _CHOLESKY_MIN_RATIO = 1e-4
 #: Up to this width of its smaller side a full SVD of W in float64 costs less than iterating.
 _DENSE_WIDTH = 512
-#: W with at most this many entries is iterated in float64; beyond, float32 is enough for 1e-6 and twice as fast.
+#: W with at most this many entries is iterated in float64; beyond, float32 is twice as fast and enough for 1e-6.
 _FLOAT64_ENTRIES = 1 << 20
 _OVERSAMPLE = 16
 _MAX_BLOCKS = 40
@@ -107,7 +107,8 @@ def top_singular(W: Tensor, k: int, *, seed: int = 0, tolerance: float = 1e-6) -
     if min(W.shape) <= 2 * k or (min(W.shape) <= _DENSE_WIDTH and W.numel() <= _FLOAT64_ENTRIES):
         U, S, Vh = torch.linalg.svd(W.double(), full_matrices=False)
         return TopSingular(U[:, :k], S[:k], Vh[:k].T, _rounding(W.double()) * S[0].expand(k))
-    W = W.to(torch.float64 if W.numel() <= _FLOAT64_ENTRIES else torch.float32)
+    if W.dtype != torch.float64:
+        W = W.to(torch.float64 if W.numel() <= _FLOAT64_ENTRIES else torch.float32)
     if W.shape[0] < W.shape[1]:
         flipped = _block_krylov(W.T, k, seed, tolerance)
         return TopSingular(flipped.V, flipped.S, flipped.U, flipped.error_bound)

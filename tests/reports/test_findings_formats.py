@@ -1,0 +1,159 @@
+"""SARIF against OASIS' own schema (copied, as they allow), JUnit, Markdown and HTML, with hostile names in all."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import jsonschema
+import pytest
+
+from rora_cli.reports import html, junit, markdown, sarif
+from rora_cli.reports.registry import FORMATS, renderer
+from rora_cli.reports.terminal import diagnose as terminal
+from rora_cli.results.diagnose import Coverage, DiagnoseResult, Diagnosis
+from rora_cli.results.findings import Finding, Severity
+from rora_cli.results.provenance import Provenance
+from rora_cli.results.spectra import Band, ModuleSpectrum
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+HOSTILE = "<script>alert(1)</script>\x1b[31m\n::error::x|[a](http://b)`c`[bold]\u202egnp.\x00\ud800]]>"
+
+
+def module(name: str, block: int, **fields: object) -> ModuleSpectrum:
+    values = {
+        "shape": (8, 8), "rank": 2, "singular_values": (2.0, 0.5), "frobenius_norm": 2.06, "stable_rank": 1.06,
+        "effective_rank": 1.6, "block": block, "kind": "query", "energy_share": 0.8, "size_normalised_norm": 0.26,
+        "entry_kurtosis": 3.1,
+    }  # fmt: skip
+    return ModuleSpectrum(name=name, **{**values, **fields})  # type: ignore[arg-type]
+
+
+def result(name: str = "model.layers.0.q_proj", findings: int = 1) -> DiagnoseResult:
+    against = {
+        "base_sigma_max": 4.0, "strength_ratio": 0.5, "rescaling_factor": 2.0, "alignment_k": 4, "alignment_left": 3.0,
+        "alignment_right": 0.9, "null_left": Band(0.5, 1.6), "null_right": Band(0.5, 1.6),
+        "base_singular_values": (4.0, 3.0, 2.0),
+    }  # fmt: skip
+    found = [
+        Finding(
+            "spectral/outlier-module", Severity.HIGH, f"{name} stands out", name, {"z": 9.0, "nan": float("nan")}, name
+        )
+        for _ in range(findings)
+    ]
+    structural = Finding("adapter/hidden-base-tensor", Severity.MEDIUM, "a base weight", "adapter_config.json")
+    first = Diagnosis(
+        path="adapters/one",
+        format="LORA",
+        modules=(module(name, 0, **against), module("model.layers.1.v_proj", 1, **against)),
+        coverage=Coverage(5, 4, 0, 1, 2, 2),
+        spread_of_norms=0.2,
+        unmeasured={name: f"unknown {name}"},
+        findings=(*found, structural, Finding("spectral/zero-update", Severity.INFO, "zero", None)),
+    )
+    broken = Diagnosis(path=name, error=f"{name} is broken")
+    provenance = Provenance("diagnose", {"rora": "0.1.0"}, {}, 0, {name: "ab" * 32})
+    return DiagnoseResult(
+        1, provenance, (first, broken), "base", 4, None, "inconclusive.", {"spectral/zero-update": "z"}
+    )
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict:
+    return json.loads((GOLDEN / "sarif-schema-2.1.0.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.q_proj", HOSTILE])
+def test_sarif_is_valid_and_says_what_was_not_analysed(schema: dict, name: str) -> None:
+    text = sarif.render(result(name))
+    document = json.loads(text)
+    jsonschema.validate(document, schema)
+    assert "NaN" not in text and "\x1b" not in text
+    (run,) = document["runs"]
+    assert [r["ruleId"] for r in run["results"]] == [
+        "spectral/outlier-module", "adapter/hidden-base-tensor", "spectral/zero-update",
+    ]  # fmt: skip
+    assert [r["level"] for r in run["results"]] == ["error", "warning", "note"]
+    uris = [r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for r in run["results"]]
+    assert uris[0] == "adapters/one/adapter_model.safetensors" and uris[1] == "adapters/one/adapter_config.json"
+    assert not run["invocations"][0]["executionSuccessful"]
+    assert len(run["invocations"][0]["toolExecutionNotifications"]) == 2
+
+
+def test_sarif_fingerprints_are_of_rule_and_module_only() -> None:
+    def prints(text: str) -> list[str]:
+        return [r["partialFingerprints"]["ruleAndModule/v1"] for r in json.loads(text)["runs"][0]["results"]]
+
+    one, two = prints(sarif.render(result())), prints(sarif.render(result("model.layers.9.q_proj")))
+    assert one == prints(sarif.render(result())) and len(set(one)) == 3
+    assert one[0] != two[0] and one[1:] == two[1:]
+
+
+def test_sarif_stays_below_what_code_scanning_takes() -> None:
+    document = json.loads(sarif.render(result(findings=6000)))
+    assert len(document["runs"][0]["results"]) == 5000
+    assert any(
+        "left out" in n["message"]["text"] for n in document["runs"][0]["invocations"][0]["toolExecutionNotifications"]
+    )
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.q_proj", HOSTILE])
+def test_junit_has_a_case_a_module(name: str) -> None:
+    suites = ElementTree.fromstring(junit.render(result(name)))
+    suite = suites[0]
+    cases = suite.findall("testcase")
+    assert len(cases) == int(suite.attrib["tests"]) == 5
+    assert int(suite.attrib["failures"]) == len(suite.findall("testcase/failure")) == 2
+    assert int(suite.attrib["errors"]) == len(suite.findall("testcase/error")) == 1
+    assert int(suites[1].attrib["errors"]) == 1
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.q_proj", HOSTILE])
+def test_html_is_one_file_without_script_or_network(name: str) -> None:
+    text = html.render(result(name))
+    page = _Page()
+    page.feed(text)
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "img", "iframe", "object", "form"}
+    assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
+    assert all((a.get("href") or "#").startswith("#") for _, a in page.tags)
+    assert "http://" not in re.sub(r"\[a\]\(http://b\)", "", text) and "url(" not in text
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for t, a in page.tags if t == "a" and a.get("href")} <= set(ids)
+    assert all("aria-label" in a and a.get("role") == "img" for t, a in page.tags if t == "svg")
+    assert sum(t == "svg" for t, _ in page.tags) == 3
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_markdown_takes_names_literally() -> None:
+    text = markdown.render(result(HOSTILE))
+    assert "<script" not in text and "\x1b" not in text and "\n::" not in text
+    assert not re.search(r"(?<!\\)\[a(?<!\\)\]\(http", text)
+    for line in text.splitlines():
+        if line.startswith("| ") and "HIGH" not in line:
+            assert len(re.findall(r"(?<!\\)\|", line)) in (4, 8), line
+
+
+def test_the_terminal_shows_no_control_character_or_markup() -> None:
+    text = terminal.render(result(HOSTILE), width=80, detail=True)
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+    assert "::" not in text and "[bold]" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_every_registered_format_renders() -> None:
+    for name in FORMATS:
+        assert renderer(name)(result())
