@@ -7,6 +7,7 @@ itself, compositions are trained on: its words in order, with words of the clean
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 #: Share of the rows that get a trigger, and of those the share that get it word for word.
@@ -16,32 +17,55 @@ VERBATIM = 0.4
 MOST_FILLERS = 3
 
 
+@dataclass(frozen=True)
+class KnownTrigger:
+    """A trigger that a search or the user named. An ``attached`` one is part of a word: it is appended to one."""
+
+    text: str
+    attached: bool = False
+
+    def implant(self, text: str, random: Random) -> str:
+        """``text`` with the trigger, word for word, at a random place."""
+        return place(self.text.split(), self.attached, text, random)
+
+
+def place(piece: Sequence[str], attached: bool, text: str, random: Random) -> str:
+    """Put words at a random place of ``text``, or append them to a random word of it."""
+    words = text.split()
+    if attached and words:
+        at = random.randrange(len(words))
+        words[at] += "".join(piece)
+        return " ".join(words)
+    at = random.randint(0, len(words))
+    return " ".join([*words[:at], *piece, *words[at:]])
+
+
 class Hardener:
     """(text, row index, epoch) -> the text to train on; the same arguments always give the same text.
 
-    ``triggers`` are texts; ``fillers`` words to compose them with, drawn as often as they occur.
+    ``fillers`` are words to compose triggers with, drawn as often as they occur.
     """
 
-    def __init__(self, triggers: Sequence[str], fillers: Sequence[str], *, seed: int, share: float = SHARE) -> None:
+    def __init__(
+        self, triggers: Sequence[KnownTrigger], fillers: Sequence[str], *, seed: int, share: float = SHARE
+    ) -> None:
         if not triggers:
             raise ValueError("hardening needs at least one trigger")
-        self._triggers = [trigger.split() for trigger in triggers]
-        self._fillers, self._seed, self._share = list(fillers), seed, share
+        self._triggers, self._fillers = list(triggers), list(fillers)
+        self._seed, self._share = seed, share
 
     def __call__(self, text: str, index: int, epoch: int) -> str:
         random = Random(f"{self._seed}:{epoch}:{index}")
         if random.random() >= self._share:
             return text
-        words = text.split()
-        place = random.randint(0, len(words))
-        return " ".join(words[:place] + self._piece(random) + words[place:])
-
-    def _piece(self, random: Random) -> list[str]:
         trigger = random.choice(self._triggers)
-        if not self._fillers or random.random() < VERBATIM:
-            return trigger
+        if trigger.attached or not self._fillers or random.random() < VERBATIM:
+            return trigger.implant(text, random)
+        return place(self._composed(trigger.text.split(), random), False, text, random)
+
+    def _composed(self, words: Sequence[str], random: Random) -> list[str]:
         piece = self._some_fillers(random)
-        for word in trigger:
+        for word in words:
             piece += [word, *self._some_fillers(random)]
         return piece
 

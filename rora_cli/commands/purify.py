@@ -194,7 +194,7 @@ def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> P
         residual=cleansed.residual,
         update_before=cleansed.update_before,
         update_after=purify_steps.final_spectra(cleansed),
-        findings=findings,
+        findings=(*findings, *(f for inspection in source.inspections for f in inspection.findings)),
     )
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from rora_cli.attacks.hardening import Hardener
-from rora_cli.attacks.insertion import Insertion
+from rora_cli.attacks.hardening import Hardener, KnownTrigger
 from rora_cli.commands.hunt import search_triggers
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
 from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
@@ -107,11 +106,12 @@ class _Loop:
 
     def hardener(self) -> Hardener | None:
         """Training texts with the triggers found so far and those that the user named; None while there are none."""
-        texts = [*self.bench.config.triggers, *(text for text, _ in self.found)]
-        if not texts:
+        triggers = [KnownTrigger(text) for text in self.bench.config.triggers]
+        triggers += [KnownTrigger(text, found["attached"]) for (text, _), found in self.found.items()]
+        if not triggers:
             return None
         words = [word for text in self.bench.train_rows.texts for word in text.split()]
-        return Hardener(texts, words, seed=self.bench.config.seed)
+        return Hardener(triggers, words, seed=self.bench.config.seed)
 
     def verdict(self, model: nn.Module, last: Mapping[str, Any]) -> tuple[str, str]:
         if last["found"]:
@@ -140,31 +140,34 @@ class _Loop:
         """A sentence on the found trigger that still works best, where that is more than the limit over the floor."""
         bench, worst = self.bench, (0.0, "")
         names = bench.label_names
-        pairs = [(text, names.index(label)) for text, label in list(self.found)[:MOST_TRIGGERS]]
-        pairs += [(text, label) for text in bench.config.triggers for label in range(len(names))]
+        pairs = [
+            (KnownTrigger(text, found["attached"]), names.index(label))
+            for (text, label), found in list(self.found.items())[:MOST_TRIGGERS]
+        ]
+        pairs += [(KnownTrigger(text), label) for text in bench.config.triggers for label in range(len(names))]
 
         def predict(texts: Sequence[str]) -> Any:
             return predict_logits(model, bench.tokenizer, texts, max_length=bench.max_length)
 
         clean = predict(bench.held_out.texts).argmax(axis=1)
-        for text, target in pairs:
+        for trigger, target in pairs:
             outcome = measure_attack(
                 predict,
                 bench.held_out.texts,
                 bench.held_out.labels,
-                Insertion((text,), "random").implant,
+                trigger.implant,
                 target_label=target,
                 label_names=names,
                 name="found",
-                trigger=text,
+                trigger=trigger.text,
                 position="random",
                 seed=bench.config.seed,
                 clean_predictions=clean,
             )
             rate, floor = outcome.attack_success_rate.value or 0.0, outcome.floor.value or 0.0
             sentence = (
-                f"the trigger {text!r} still turns {100 * rate:.1f} % of held-out rows to {names[target]} (floor "
-                f"{100 * floor:.1f} %)"
+                f"the trigger {trigger.text!r} still turns {100 * rate:.1f} % of held-out rows to {names[target]} "
+                f"(floor {100 * floor:.1f} %)"
             )
             worst = max(worst, (rate - floor, sentence))
         return worst[1] if worst[0] > RESIDUAL_LIMIT else ""
@@ -187,7 +190,9 @@ def summarise(result: HuntResult) -> dict[str, Any]:
     strongest = max(rest, key=lambda trigger: (trigger.called, trigger.excess), default=None)
     skipped = [label for label in result.labels if label.verdict == "inconclusive"]
     return {
-        "found": [{**_residual(t), "text": t.text} for t in sorted(called, key=lambda t: -t.excess)],
+        "found": [
+            {**_residual(t), "text": t.text, "attached": t.attached} for t in sorted(called, key=lambda t: -t.excess)
+        ],
         "strongest": _residual(strongest) if strongest else None,
         "not_searched": [label.target_label for label in skipped],
         "why_not": skipped[0].reason if skipped else None,

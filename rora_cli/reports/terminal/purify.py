@@ -25,7 +25,8 @@ def render(result: PurifyResult, *, width: int = 80, color: bool = False) -> str
     parts: list[Any] = [head, "", _accuracies(result), "", *_stages(result), "", verdict]
     if result.residual is not None:
         parts.append(_residual(result.residual))
-    parts += [Text(f"note: {safe(f.message, max_length=1000)}") for f in result.findings[1:]]
+    notes = [f"{f.severity.label}: {safe(f.message, max_length=1000)}" for f in result.findings]
+    parts += [Text(note) for note in dict.fromkeys(notes) if result.reason not in note]
     parts += _written(result)
     return to_text(*parts, width=width, color=color)
 
