@@ -66,7 +66,7 @@ def test_every_number_is_that_of_the_dense_update(base, adapter: Path) -> None:
         path = f"base_model.model.{module['name']}"
         B, A = (tensors[f"{path}.lora_{x}.weight"].double() for x in "BA")
         delta, W = 2.0 * B @ A, state[f"{module['name']}.weight"].double()
-        U, S, Vh = torch.linalg.svd(delta)
+        S = torch.linalg.svdvals(delta)
         U0, S0, Vh0 = torch.linalg.svd(W)
         assert module["singular_values"] == pytest.approx(S[:4].tolist(), rel=1e-9)
         assert module["frobenius_norm"] == pytest.approx(float(delta.norm()), rel=1e-9)
@@ -261,3 +261,37 @@ def test_the_real_adapters(name: str, modules: int, shape: int) -> None:
         B, A = (tensors[f"base_model.model.{module['name']}.lora_{x}.weight"].double() for x in "BA")
         dense = torch.linalg.svdvals(scaling * B @ A)[:8]
         assert module["singular_values"] == pytest.approx(dense.tolist(), rel=1e-8)
+
+
+def test_calibration_learns_what_is_usual_and_names_what_is_not(base, tmp_path: Path) -> None:
+    directory, model = base
+    good = tmp_path / "good"
+    for seed in range(6):
+        save_lora(model, good / f"adapter-{seed}", seed=seed, target_modules=["q_lin", "v_lin"])
+    usual = save_lora(model, tmp_path / "usual", seed=77, target_modules=["q_lin", "v_lin"])
+    odd = save_lora(model, tmp_path / "odd", seed=78, target_modules=["q_lin", "v_lin"])
+    names = [n for n in load_file(odd / WEIGHTS) if "q_lin.lora_B" in n]
+    edit_tensors(odd, **{n: load_file(odd / WEIGHTS)[n] * 30 for n in names})
+    options = ("--base", directory, "--calibrate", good)
+
+    ordinary = diagnose(usual, *options)
+    assert ordinary.exit_code == 0 and "spectral/outside-calibration" not in ordinary.stdout
+    stored = (good / "rora-calibration.json").read_text()
+    strange = reported(odd, *options)
+    found = [f for f in strange["adapters"][0]["findings"] if f["rule_id"] == "spectral/outside-calibration"]
+    assert {f["severity"] for f in found} == {"medium"}
+    assert "log10 sigma_max" in {f["evidence"]["statistic"] for f in found}
+    assert all("query" in f["message"] and "q_lin" in f["location"] for f in found)
+    assert strange["conclusion"].startswith("anomalous")
+    assert diagnose(odd, *options).exit_code == 1
+    assert (good / "rora-calibration.json").read_text() == stored
+    assert diagnose(odd, "--base", directory, "--calibrate", good / "rora-calibration.json").exit_code == 1
+    assert diagnose(odd, "--base", directory).exit_code == 0  # without calibration it is information only
+
+    with pytest.raises(UsageError, match="another --base"):
+        diagnose(odd, "--calibrate", good / "rora-calibration.json")
+    with pytest.raises(UsageError, match="at least 5"):
+        diagnose(odd, "--calibrate", tmp_path)
+    (good / "rora-calibration.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="calibration"):
+        diagnose(odd, *options)

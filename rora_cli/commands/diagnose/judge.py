@@ -153,8 +153,8 @@ def _aligned(modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
         yield Finding(
             "spectral/aligned-update",
             Severity.INFO,
-            f"{len({m.name for _, m, _ in found})} of {len(modules)} updates lie in W's top {module.alignment_k} "
-            f"directions over {ALIGNED_MULTIPLE:g} times chance; most of all {module.name} ({side}_k = {value:.3g})",
+            f"{len({m.name for _, m, _ in found})} of {len(modules)} updates lie in W's top directions "
+            f"over {ALIGNED_MULTIPLE:g} times chance; most of all {module.name} ({side}_k = {value:.3g})",
             module.name,
             {"largest": value, "side": side, "modules": sorted({m.name for _, m, _ in found})[:50]},
         )

@@ -1,0 +1,202 @@
+"""Thresholds learned from known-good adapters of one base: what their statistics are, and what lies outside of them.
+
+A statistic of a suspect is remarked on when it is outside of everything the good ones have and, in robust z, far from
+their middle. That says "unlike those", not "backdoored": another recipe or rank is unlike them too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rora_cli.checkpoints.preflight import Inspection, inspect
+from rora_cli.commands.diagnose.config import DiagnoseConfig
+from rora_cli.errors import CheckpointError, OutputError, UsageError
+from rora_cli.files import publish_file
+from rora_cli.progress import Progress
+from rora_cli.results.findings import Finding, Severity
+from rora_cli.results.spectra import ModuleSpectrum
+
+FILE_NAME = "rora-calibration.json"
+SCHEMA_VERSION = 1
+LEAST_ADAPTERS = 5
+OUTSIDE_Z = 3.5
+#: From this share of a kind's modules on it is of medium severity, below of low.
+_MANY = 0.1
+
+
+@dataclass(frozen=True)
+class Range:
+    """What the good adapters have: extremes, median, and the median absolute deviation."""
+
+    low: float
+    high: float
+    middle: float
+    deviation: float
+
+    def z(self, value: float) -> float | None:
+        """Robust z where ``value`` is outside of the extremes and far from the middle, else None."""
+        if self.low <= value <= self.high:
+            return None
+        scale = max(self.deviation / 0.6745, 1e-9 * max(abs(self.middle), 1.0))
+        z = (value - self.middle) / scale
+        return z if abs(z) > OUTSIDE_Z else None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """``ranges`` by kind of module and statistic; ``inputs`` the sha256 of every adapter learned from."""
+
+    base: str
+    top_k: int
+    adapters: int
+    inputs: Mapping[str, str]
+    ranges: Mapping[str, Mapping[str, Range]]
+
+    def findings(self, modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
+        """One finding a kind and statistic that some module is outside of."""
+        for kind, known in self.ranges.items():
+            members = [m for m in modules if m.kind == kind]
+            for name, expected in known.items():
+                outside = []
+                for m in members:
+                    value = statistics(m).get(name)
+                    z = None if value is None else expected.z(value)
+                    if z is not None:
+                        outside.append((abs(z), z, m))
+                if outside:
+                    yield _finding(kind, name, expected, outside, len(members), self.adapters)
+
+    def to_json(self) -> str:
+        return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=2, allow_nan=False) + "\n"
+
+
+def _finding(
+    kind: str,
+    name: str,
+    expected: Range,
+    outside: list[tuple[float, float, ModuleSpectrum]],
+    members: int,
+    adapters: int,
+) -> Finding:
+    _, z, worst = max(outside, key=lambda item: item[0])
+    return Finding(
+        "spectral/outside-calibration",
+        Severity.MEDIUM if len(outside) > _MANY * members else Severity.LOW,
+        f"{name} of {len(outside)} of {members} {kind} modules is outside of what {adapters} known-good adapters have; "
+        f"most of all {worst.name} (robust z {z:+.1f})",
+        worst.name,
+        {"statistic": name, "value": statistics(worst).get(name), "expected": asdict(expected), "robust_z": z},
+        "compare its training recipe with theirs; then measure behaviour: rora eval-asr, rora hunt",
+    )
+
+
+def statistics(m: ModuleSpectrum) -> dict[str, float]:
+    """The statistics that are calibrated, by name; logarithms (base 10) where they are scales."""
+    scales = {
+        "log10 sigma_max": m.sigma_max,
+        "log10 size-normalised norm": m.size_normalised_norm,
+        "log10 strength ratio": m.strength_ratio,
+        "log10 L_k": m.alignment_left,
+        "log10 R_k": m.alignment_right,
+    }
+    values = {name: math.log10(value) for name, value in scales.items() if value is not None and value > 0}
+    values |= {"energy share": m.energy_share or 0.0, "effective rank / rank": m.effective_rank / max(m.rank, 1)}
+    if m.entry_kurtosis is not None:
+        values["log10 entry kurtosis"] = math.log10(m.entry_kurtosis)
+    return values
+
+
+def load_or_learn(path: Path, config: DiagnoseConfig, base: Inspection | None, progress: Progress) -> Calibration:
+    """The calibration in the file ``path``, or the one learned from the adapters in the directory ``path``.
+
+    What is learned is stored beside the adapters and used again while neither they, the base nor k have changed. Raises
+    UsageError for too few adapters or a file that was made for another base, CheckpointError for one that is malformed.
+    """
+    fingerprint = base_fingerprint(base)
+    if path.is_file():
+        known = from_json(path)
+        if (known.base, known.top_k) != (fingerprint, config.top_k):
+            raise UsageError(
+                f"--calibrate {path} was made with another --base or --top-k; make it anew from its directory"
+            )
+        return known
+    if not path.is_dir():
+        raise UsageError(f"--calibrate {path} is neither a directory of adapters nor a calibration file")
+    members = [child for child in sorted(path.iterdir()) if child.is_dir() or child.suffix == ".safetensors"]
+    if len(members) < LEAST_ADAPTERS:
+        raise UsageError(f"--calibrate {path} holds {len(members)} adapters; at least {LEAST_ADAPTERS} are needed")
+    inspections = {child.name: inspect(child, role="adapter") for child in members}
+    inputs = {f"{name}/{f}": digest for name, i in inspections.items() for f, digest in i.hashes().items()}
+    stored = path / FILE_NAME
+    if stored.is_file():
+        known = from_json(stored)
+        if (known.base, known.top_k, dict(known.inputs)) == (fingerprint, config.top_k, inputs):
+            return known
+    learned = _learn(inspections, config, base, fingerprint, inputs, progress)
+    try:
+        publish_file(stored, learned.to_json())
+    except OutputError as error:
+        progress.warn(f"the calibration was not stored: {error}")
+    return learned
+
+
+def _learn(
+    inspections: Mapping[str, Inspection],
+    config: DiagnoseConfig,
+    base: Inspection | None,
+    fingerprint: str,
+    inputs: Mapping[str, str],
+    progress: Progress,
+) -> Calibration:
+    from rora_cli.commands.diagnose.subject import diagnose_subject
+
+    values: dict[str, dict[str, list[float]]] = {}
+    plain = replace(config, calibrate=None, intruders=False)
+    with progress.phase("calibrate", total=len(inspections)) as task:
+        for name, inspection in inspections.items():
+            diagnosis = diagnose_subject(name, inspection, base, plain)
+            if not diagnosis.is_complete:
+                raise CheckpointError(f"{name} of the known-good adapters could not be analysed in full: leave it out.")
+            for m in diagnosis.modules:
+                for statistic, value in statistics(m).items():
+                    values.setdefault(m.kind or "", {}).setdefault(statistic, []).append(value)
+            task.advance()
+    ranges = {kind: {name: _range(v) for name, v in known.items()} for kind, known in sorted(values.items())}
+    return Calibration(fingerprint, config.top_k, len(inspections), inputs, ranges)
+
+
+def _range(values: Sequence[float]) -> Range:
+    middle = median(values)
+    return Range(min(values), max(values), middle, median(abs(v - middle) for v in values))
+
+
+def base_fingerprint(base: Inspection | None) -> str:
+    """A base by the names, shapes and types of its tensors; "none" without one."""
+    if base is None:
+        return "none"
+    lines = sorted(f"{t.name} {t.dtype} {list(t.shape)}" for t in base.tensors.values())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def from_json(path: Path) -> Calibration:
+    """Read a calibration. Raises CheckpointError where the file is not one."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if document.pop("schema_version") != SCHEMA_VERSION:
+            raise ValueError("another schema version")
+        ranges = {
+            str(kind): {str(name): Range(**{k: float(v) for k, v in r.items()}) for name, r in known.items()}
+            for kind, known in document.pop("ranges").items()
+        }
+        return Calibration(ranges=ranges, **document)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} is not a calibration of rora's ({error}): make it anew from its adapters."
+        ) from None
