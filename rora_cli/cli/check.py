@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from rora_cli.cli import delivery, options
+from rora_cli.cli import diagnose_formats, options
+from rora_cli.errors import UsageError
 
 
 def command(
@@ -20,7 +21,14 @@ def command(
     role: Annotated[
         str, typer.Option("--role", help="What the paths are: auto (by their files), model or adapter.")
     ] = "auto",
-    format: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    format: Annotated[
+        list[str],
+        typer.Option(
+            "--format",
+            metavar="NAME[=FILE]",
+            help="text, json, sarif, junit or markdown, several times for several; =FILE writes that one there.",
+        ),
+    ] = ["text"],  # noqa: B006 - typer reads it, nobody changes it
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report here instead of stdout.")
     ] = None,
@@ -37,8 +45,14 @@ def command(
     from rora_cli.commands import check
     from rora_cli.reports.terminal import check as report
 
+    if any(spec.partition("=")[0] == "html" for spec in format):
+        raise UsageError("--format html is a report of spectra: use `rora diagnose`, or another format here")
+    wanted = diagnose_formats.parse(format, output)
     config = check.CheckConfig(paths=tuple(paths), fail_on=fail_on, role=role)  # type: ignore[arg-type]
-    delivery.require_format(format)
     result = check.run(config, make_progress(quiet))
-    delivery.deliver(result, format=format, text=lambda: report.render(result, **options.terminal()), output=output)
+
+    def text(to_terminal: bool) -> str:
+        return report.render(result, **(options.terminal() if to_terminal else {}))
+
+    diagnose_formats.write(result, wanted, text)
     raise typer.Exit(check.exit_code(result, fail_on))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,9 +12,6 @@ from rora_cli.cli import delivery, options
 def command(
     directory: Annotated[str, typer.Argument(help="A directory that rora wrote.", metavar="DIR")],
     format: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report here instead of stdout.")
-    ] = None,
     quiet: options.QUIET = False,
 ) -> None:
     """Check a directory that rora wrote against the sha256 manifest in it.
@@ -28,5 +24,5 @@ def command(
 
     delivery.require_format(format)
     result = verify.run(verify.VerifyConfig(path=directory), make_progress(quiet))
-    delivery.deliver(result, format=format, text=lambda: report.render(result, **options.terminal()), output=output)
+    delivery.deliver(result, format=format, text=lambda: report.render(result, **options.terminal()), output=None)
     raise typer.Exit(verify.exit_code(result))

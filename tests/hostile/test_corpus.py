@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from tests.hostile import corpus
-from tests.hostile.commands import UNSAFE, run_cli
+from tests.hostile.commands import REPORTS, UNSAFE, run_cli
 from tests.hostile.sandbox import Outcome, watch
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sandbox forks and reads /proc")
 
+CHECK_REPORTS = tuple(name for name in REPORTS if name != "html")
 CHECK_SECONDS, CHECK_BYTES = 10.0, 700 << 20
 
 
@@ -36,22 +37,23 @@ def test_check(name: str, tmp_path: Path) -> None:
     row = corpus.ROWS[name]
     directory = corpus.make(name, tmp_path)
 
-    def both() -> Any:
-        return run_cli("check", str(directory)), run_cli("check", "-q", "--format", "json", str(directory))
-
-    outcome = watch(both, seconds=60, memory=1 << 30)
+    out = tmp_path / "out"
+    out.mkdir()
+    reports = [argument for name in CHECK_REPORTS for argument in ("--format", f"{name}={out / name}")]
+    outcome = watch(lambda: run_cli("check", str(directory), "--format", "text", *reports), memory=1 << 30)
     assert outcome.error is None
-    (code, text, notes), (json_code, document, _) = outcome.value
-    assert_harmless(outcome, directory, directory.parent.parent / "blobs")
-    findings = json.loads(document)["findings"]
+    code, text, notes = outcome.value
+    assert_harmless(outcome, directory, directory.parent.parent / "blobs", out)
+    documents = {name: (out / name).read_text(encoding="utf-8") for name in CHECK_REPORTS}
+    findings = json.loads(documents["json"])["findings"]
     rules = {f["rule_id"] for f in findings}
     if row.rule is not None:
         assert row.rule in rules
     elif row.exit_code == 0:
         assert not {f["severity"] for f in findings} & {"medium", "high"}
-    assert (code, json_code) == (row.exit_code, row.exit_code), text + notes
-    for written in (text, notes, document):
-        assert_readable(written)
+    assert code == row.exit_code, text + notes
+    for written in (text, notes, *documents.values()):
+        assert_readable(written.replace("\t", " "))
     assert outcome.peak_bytes < CHECK_BYTES
     assert outcome.seconds < CHECK_SECONDS
 
