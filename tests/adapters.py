@@ -34,8 +34,8 @@ def edit_config(adapter: Path, **fields: Any) -> None:
 def edit_tensors(adapter: Path, **changes: torch.Tensor) -> None:
     """Replace or add tensors; names with dots are given by ``edit_tensors(path, **{"a.b": tensor})``."""
     path = adapter / "adapter_model.safetensors"
-    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
-    save_file({**tensors, **changes}, path, metadata={"format": "pt"})
+    tensors = load_file(path)
+    save_file({name: t.clone() for name, t in {**tensors, **changes}.items()}, path, metadata={"format": "pt"})
 
 
 def tiny_gpt2(directory: Path) -> nn.Module:

@@ -93,18 +93,23 @@ CASES = {
         4,
     ),
     "conv1d": Case(
-        "lora", _gpt2, {"r": 4, "target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True, "task_type": "SEQ_CLS"}, 6
+        "lora", _gpt2,
+        {"r": 4, "target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True, "task_type": "SEQ_CLS"}, 6,
     ),
     "conv1d-undeclared": Case("lora", _gpt2, {"r": 4, "target_modules": ["c_attn", "attn.c_proj"]}, 4),
     "convolutions": Case("lora", _Convolutions, {"r": 2, "target_modules": ["wide", "point", "line"]}, 3),
     "embeddings": Case("embedding", _llama, {"r": 4, "target_modules": ["embed_tokens"]}, 1),
-    "lora-bias": Case("lora", _gpt2, {"r": 4, "target_modules": ["c_attn"], "lora_bias": True, "fan_in_fan_out": True}, 2),
+    "lora-bias": Case(
+        "lora", _gpt2, {"r": 4, "target_modules": ["c_attn"], "lora_bias": True, "fan_in_fan_out": True}, 2
+    ),
     "experts": Case(
         "experts", _mixtral,
         {"r": 2, "target_modules": [], "target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]}, 6,
     ),
     "dora": Case("dora", _llama, {"r": 4, "use_dora": True, "target_modules": _QV}, 4),
-    "dora-conv1d": Case("dora", _gpt2, {"r": 4, "use_dora": True, "target_modules": ["c_attn"], "fan_in_fan_out": True}, 2),
+    "dora-conv1d": Case(
+        "dora", _gpt2, {"r": 4, "use_dora": True, "target_modules": ["c_attn"], "fan_in_fan_out": True}, 2
+    ),
     "pissa": Case("pissa", _llama, {"r": 4, "init_lora_weights": "pissa", "target_modules": _QV}, 4, tolerance=1e-4),
     "pissa-conv1d": Case(
         "pissa", _gpt2,
@@ -112,14 +117,16 @@ CASES = {
     ),
     "olora": Case("olora", _llama, {"r": 4, "init_lora_weights": "olora", "target_modules": _QV}, 4, tolerance=1e-4),
     "adalora": Case(
-        "adalora", _llama, {"init_r": 6, "lora_alpha": 9, "total_step": 10, "target_modules": _QV}, 4, peft="AdaLoraConfig"
+        "adalora", _llama, {"init_r": 6, "lora_alpha": 9, "total_step": 10, "target_modules": _QV}, 4,
+        peft="AdaLoraConfig",
     ),
     "loha": Case("loha", _llama, {"r": 3, "alpha": 5, "target_modules": _QV}, 4, peft="LoHaConfig"),
     "loha-dense": Case("loha", _llama, {"r": 6, "target_modules": _QV}, 4, peft="LoHaConfig"),
     "loha-conv": Case("loha", _Convolutions, {"r": 2, "target_modules": ["wide", "point"]}, 2, peft="LoHaConfig"),
     "lokr": Case("lokr", _llama, {"r": 2, "alpha": 5, "target_modules": _QV}, 4, peft="LoKrConfig"),
     "lokr-both": Case(
-        "lokr", _llama, {"r": 1, "decompose_both": True, "decompose_factor": 4, "target_modules": _QV}, 4, peft="LoKrConfig"
+        "lokr", _llama, {"r": 1, "decompose_both": True, "decompose_factor": 4, "target_modules": _QV}, 4,
+        peft="LoKrConfig",
     ),
     "vera": Case("vera", _llama, {"r": 5, "target_modules": _QV}, 4, peft="VeraConfig"),
 }  # fmt: skip
