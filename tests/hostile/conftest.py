@@ -30,14 +30,22 @@ def clean_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _warm(base_model: Path, clean_rows: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Do everything once outside the sandbox: what is watched is the reading, not the libraries' start."""
+    import gc
+
     import torch
 
     from rora_cli.checkpoints.loading import load_classifier
-    from tests.hostile.commands import arguments, run_cli_quietly
+    from tests.hostile.commands import REPORTS, arguments, run_cli_quietly
 
     torch.set_num_threads(1)
     adapter = tmp_path_factory.mktemp("warm") / "adapter"
     corpus.valid_adapter(adapter)
     load_classifier(base_model, adapter=adapter)
-    for command in ("diagnose", "eval-asr"):
+    for command in ("diagnose", "eval-asr", "rescale"):
         run_cli_quietly(*arguments(command, "adapter", adapter, base_model, clean_rows, adapter.parent))
+    reports = [a for name in REPORTS if name != "html" for a in ("--format", f"{name}={adapter.parent / name}")]
+    run_cli_quietly("check", str(base_model), "--format", "text", *reports)
+    run_cli_quietly("hunt", str(adapter), "--clean", str(clean_rows))
+    run_cli_quietly("purify", str(adapter), "--clean", str(clean_rows))
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page that it shares with this process
