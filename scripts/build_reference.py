@@ -5,17 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import typer
-
 TARGET = Path(__file__).parent.parent / "docs" / "reference.md"
 
 
 def render() -> str:
-    from rora_cli.cli.app import app
+    from rora_cli.cli.commands_table import COMMANDS, build
 
-    root = typer.main.get_command(app)
     lines = ["# Command reference", "", "Made by `scripts/build_reference.py` from the commands' own help.", ""]
-    for name, command in root.commands.items():  # type: ignore[attr-defined]
+    for name, (module, _) in COMMANDS.items():
+        command = build(name, module)
         lines += [f"## rora {name}", "", _plain(command.help or ""), ""]
         lines += ["| option | meaning |", "|---|---|"]
         for parameter in command.params:

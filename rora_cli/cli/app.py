@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rora_cli.cli import commands_table
+from rora_cli.cli.commands_table import LazyGroup
 from rora_cli.errors import ExitCode, RoraError
 from rora_cli.version import __version__
 
@@ -22,6 +22,7 @@ _HELP = (
 
 app = typer.Typer(
     name="rora",
+    cls=LazyGroup,
     no_args_is_help=True,
     rich_markup_mode="rich",
     help=_HELP,
@@ -47,9 +48,6 @@ def _root(
 ) -> None:
     if debug:
         os.environ["RORA_DEBUG"] = "1"
-
-
-commands_table.register(app)
 
 
 def run() -> None:

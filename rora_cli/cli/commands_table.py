@@ -4,29 +4,59 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from rora_cli.cli.options import ConfigurableCommand
 
-#: Command name -> module in this room. Each module has ``command``, the function that typer wraps.
+#: Command name -> module in this room, whose ``command`` is the function that typer wraps, and its line in the list.
 COMMANDS = {
-    "purify": "purify",
-    "hunt": "hunt",
-    "diagnose": "diagnose",
-    "eval-asr": "eval_asr",
-    "rescale": "rescale",
-    "check": "check",
-    "verify": "verify",
-    "poison": "poison",
-    "demo": "demo",
+    "purify": ("purify", "Cleanse a suspect classifier of a backdoor, on clean data, without knowing the trigger."),
+    "hunt": ("hunt", "Search a classifier for triggers: words and sequences that turn other rows into a label."),
+    "diagnose": ("diagnose", "Report an adapter's spectra, strength and alignment, from its weights alone."),
+    "eval-asr": ("eval_asr", "Measure how often a trigger turns rows of other labels to the target label."),
+    "rescale": ("rescale", "Pt on its own: make a trained adapter as strong as its base (Eq. 12)."),
+    "check": ("check", "Inspect checkpoints without loading them: files, JSON, safetensors headers."),
+    "verify": ("verify", "Check a directory that rora wrote against its sha256 manifest."),
+    "poison": ("poison", "Build a backdoored classifier on purpose, to test defences on."),
+    "demo": ("demo", "See the whole loop in a few minutes, on a backdoored MiniLM."),
 }
 
 
-def register(app: typer.Typer) -> None:
-    for name, module in COMMANDS.items():
-        command = importlib.import_module(f"rora_cli.cli.{module}").command
-        app.command(name, cls=ConfigurableCommand, help=_flowing(inspect.getdoc(command) or ""))(command)
+class LazyGroup(TyperGroup):
+    """A group that builds only the command that is called: building all of them would cost every start."""
+
+    _listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module, summary = COMMANDS[cmd_name]
+        if self._listing:
+            return TyperCommand(cmd_name, help=summary)
+        return build(cmd_name, module)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
+
+
+def build(name: str, module: str) -> Any:
+    """The command ``name`` with its options and help."""
+    function = importlib.import_module(f"rora_cli.cli.{module}").command
+    alone = typer.Typer(
+        rich_markup_mode="rich", add_completion=False, context_settings={"help_option_names": ["-h", "--help"]}
+    )
+    alone.command(name, cls=ConfigurableCommand, help=_flowing(inspect.getdoc(function) or ""))(function)
+    return typer.main.get_command(alone)
 
 
 def _flowing(text: str) -> str:
