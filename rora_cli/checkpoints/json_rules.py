@@ -1,4 +1,4 @@
-"""What the JSON files of a checkpoint may say: remote code, impossible values, tokenizers that change the text."""
+"""What the JSON files of a model may say: remote code, impossible values, malformed labels."""
 
 from __future__ import annotations
 
@@ -22,15 +22,6 @@ _SQUARE_MASK_TYPES = ("gpt2", "gptj", "gpt_neo", "gpt_bigcode", "codegen", "open
 _MAX_WHOLE_NUMBER = 1 << 26
 _MAX_POSITIONS, _MAX_SQUARE_POSITIONS = 1 << 24, 1 << 14
 _MAX_LABELS = 10_000
-_TOKENIZER_CLASS = re.compile(r"^[A-Z][A-Za-z0-9_]{0,60}(Tokenizer|TokenizerFast|Backend)$")
-_TEMPLATE_ESCAPE = re.compile(
-    r"__\w+__|\|\s*attr\b|\bcycler\b|\bjoiner\b|\blipsum\b|_TemplateReference__|\bimport\b.*\bfrom\b"
-)
-_NESTED_QUANTIFIER = re.compile(r"\([^()]*[+*}][^()]*\)\s*(?:[+*]|\{\d+,)")
-_USUAL_SPECIAL = re.compile(
-    r"^(\[(CLS|SEP|PAD|UNK|MASK|BOS|EOS|gMASK)\]|</?s>|<pad>|<unk>|<mask>|<(bos|eos|sep|cls|sop)>|<\|[\w.:-]{1,40}\|>"
-    r"|<｜[\w▁]{1,40}｜>)$"
-)
 _BIASES = (
     "forced_bos_token_id", "forced_eos_token_id", "forced_decoder_ids", "sequence_bias", "suppress_tokens",
     "begin_suppress_tokens", "bad_words_ids", "force_words_ids", "constraints", "prefix_allowed_tokens_fn",
@@ -72,68 +63,6 @@ def generation_config(document: Any, file: str = "generation_config.json") -> It
             yield finding("generation/biased", f"{file} sets {', '.join(biases)}", file)
 
 
-def tokenizer_config(document: Any, file: str = "tokenizer_config.json") -> Iterator[Finding]:
-    """Class and paths of tokenizer_config.json; the class name must be one that transformers could itself have."""
-    if not isinstance(document, dict):
-        yield finding("json/malformed", f"{file} is not a JSON object", file)
-        return
-    name = document.get("tokenizer_class")
-    if name is not None and not (isinstance(name, str) and _TOKENIZER_CLASS.match(name)):
-        yield finding("tokenizer/class", f"{file} names the tokenizer class {quoted(str(name), 60)}", file)
-    for key, value in document.items():
-        if key.endswith("_file") and isinstance(value, str) and ("/" in value or "\\" in value):
-            yield finding("tokenizer/path", f"{file} names a file elsewhere ({quoted(key, 60)})", file)
-    templates = document.get("chat_template")
-    if templates is not None:
-        yield from chat_template(str(templates), file)
-
-
-def chat_template(text: str, file: str) -> Iterator[Finding]:
-    yield finding("tokenizer/chat-template", f"{file} carries a chat template of {len(text):,} characters", file)
-    if _TEMPLATE_ESCAPE.search(text):
-        yield finding("tokenizer/template-escape", f"the chat template in {file} reaches for Python internals", file)
-
-
-def tokenizer(document: Any, file: str = "tokenizer.json") -> Iterator[Finding]:
-    """What tokenizer.json does to a text besides cutting it: replacing, adding, or taking for ever."""
-    if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
-        yield finding("json/malformed", f"{file} has no tokenizer model", file)
-        return
-    pipeline = {key: document.get(key) for key in ("normalizer", "pre_tokenizer", "post_processor", "decoder")}
-    for path, value in strict_json.walk(pipeline):
-        if path and path[-1] == "Regex" and isinstance(value, str) and _may_hang(value):
-            yield finding(
-                "tokenizer/regex", f"{file} has a regular expression that can take for ever ({path[0]})", file
-            )
-        if not isinstance(value, dict):
-            continue
-        kind = value.get("type")
-        if kind == "Replace" and path[0] == "normalizer" and not _harmless_replacement(value):
-            shown = f"{quoted(str(value.get('pattern')), 60)} by {quoted(str(value.get('content')), 60)}"
-            yield finding("tokenizer/rewrites-text", f"{file} replaces {shown} in every text", file)
-        elif kind == "Prepend" and path[0] == "normalizer" and value.get("prepend") not in ("▁", " "):
-            yield finding("tokenizer/rewrites-text", f"{file} puts {quoted(str(value.get('prepend')), 60)} first", file)
-        elif kind == "Precompiled":
-            yield finding("tokenizer/opaque-map", f"{file} has a compiled character map", file)
-        elif kind == "TemplateProcessing":
-            yield from _template(value, file)
-
-
-def _template(processor: Mapping[str, Any], file: str) -> Iterator[Finding]:
-    pieces = [p for part in ("single", "pair") for p in processor.get(part) or () if isinstance(p, dict)]
-    tokens = [str(p["SpecialToken"].get("id")) for p in pieces if isinstance(p.get("SpecialToken"), dict)]
-    special = processor.get("special_tokens")
-    for entry in special.values() if isinstance(special, dict) else ():
-        if isinstance(entry, dict):
-            tokens += [str(t) for t in entry.get("tokens") or ()]
-    odd = sorted({t for t in tokens if not _USUAL_SPECIAL.match(t)})
-    single = [p for p in processor.get("single") or () if isinstance(p, dict)]
-    texts = sum("Sequence" in p for p in single)
-    if odd or texts != 1:
-        shown = ", ".join(quoted(t, 40) for t in odd[:5]) or f"{texts} copies of the text"
-        yield finding("tokenizer/adds-tokens", f"{file} puts {shown} into every text", file, tokens=odd[:20])
-
-
 def _names_repository(value: Any) -> bool:
     return any("/" in text or ":" in text for _, text in strict_json.walk(value) if isinstance(text, str))
 
@@ -167,20 +96,3 @@ def _labels(document: Mapping[str, Any], file: str) -> Iterator[Finding]:
         yield finding("config/labels", f"{file} has an impossible num_labels", file)
     if ids is not None and not (isinstance(ids, dict) and all(type(i) is int for i in ids.values())):
         yield finding("config/labels", f"{file} has a label2id that does not map names to whole numbers", file)
-
-
-def _harmless_replacement(value: Mapping[str, Any]) -> bool:
-    """Replacements that published tokenizers make: white space, its sentencepiece mark, and typographic quotes."""
-    pattern = value.get("pattern")
-    text = (pattern.get("String") or pattern.get("Regex")) if isinstance(pattern, dict) else pattern
-    content = value.get("content")
-    if not isinstance(text, str) or not isinstance(content, str):
-        return False
-    if text in ("``", "''"):
-        return content == '"'
-    return content in (" ", "▁", "") and not text.strip(" ▁\\s+{}2,n|\n\t\r")
-
-
-def _may_hang(pattern: str) -> bool:
-    """A repeated group that holds a repetition: what makes a backtracking engine take exponential time."""
-    return len(pattern) > 5000 or _NESTED_QUANTIFIER.search(pattern) is not None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from rora_cli.checkpoints import adapter_rules, json_rules, strict_json
+from rora_cli.checkpoints import adapter_rules, json_rules, strict_json, tokenizer_rules
 from rora_cli.checkpoints.header import (
     DTYPE_BITS,
     MAX_HEADER_BYTES,
@@ -330,13 +330,31 @@ class _Inspector:
 
     def _check_tokenizer(self) -> None:
         if "tokenizer_config.json" in self.documents:
-            self.findings += json_rules.tokenizer_config(self.documents["tokenizer_config.json"])
+            self.findings += tokenizer_rules.tokenizer_config(self.documents["tokenizer_config.json"])
         if "tokenizer.json" in self.documents:
-            self.findings += json_rules.tokenizer(self.documents["tokenizer.json"])
+            self.findings += tokenizer_rules.tokenizer(self.documents["tokenizer.json"])
         for name in ("chat_template.jinja", "chat_template.json"):
             if name in self.files and self.files[name].size <= _MAX_JSON_BYTES:
                 text = self.files[name].path.read_text(encoding="utf-8", errors="replace")
-                self.findings += json_rules.chat_template(text, name)
+                self.findings += tokenizer_rules.chat_template(text, name)
+
+
+def compare_tokenizers(inspection: Inspection, base: Inspection) -> tuple[Finding, ...]:
+    """Findings for a tokenizer or chat template that is not the base's. Empty where the checkpoint brings none."""
+    mine, theirs = inspection.documents, base.documents
+    findings = list(tokenizer_rules.differences(mine.get("tokenizer.json"), theirs.get("tokenizer.json")))
+    template, expected = _chat_template(inspection), _chat_template(base)
+    if template is not None and template != expected:
+        findings.append(finding("tokenizer/template-differs", "the chat template is not the base's"))
+    return tuple(findings)
+
+
+def _chat_template(inspection: Inspection) -> Any:
+    entry = inspection.files.get("chat_template.jinja")
+    if entry is not None and entry.size <= _MAX_JSON_BYTES:
+        return entry.path.read_text(encoding="utf-8", errors="replace")
+    settings = inspection.documents.get("tokenizer_config.json")
+    return settings.get("chat_template") if isinstance(settings, dict) else None
 
 
 def dumps(document: Any) -> str:

@@ -85,6 +85,15 @@ RULES: Mapping[str, Rule] = {
         _MEDIUM, False, "The tokenizer puts tokens around every text beyond the usual special ones.",
         "compare tokenizer.json with the base model's",
     ),
+    "tokenizer/alias": Rule(
+        _HIGH, False, "Two words share one token id: a common word can stand for a trigger.",
+        "compare tokenizer.json with the base model's",
+    ),
+    "tokenizer/differs": Rule(
+        _MEDIUM, False, "The tokenizer does not treat texts as the base's does: that alone can plant a trigger.",
+        "use the base model's tokenizer",
+    ),
+    "tokenizer/template-differs": Rule(_MEDIUM, False, "The chat template is not the base's.", "use the base's"),
     "tokenizer/opaque-map": Rule(_INFO, False, "The tokenizer has a compiled character map, which cannot be read."),
     "tokenizer/regex": Rule(_HIGH, True, "A regular expression in the tokenizer can take for ever.", _REMOVE),
     "tokenizer/chat-template": Rule(_INFO, False, "There is a chat template; rora never renders it."),

@@ -41,6 +41,7 @@ _TOKENIZER_FIELDS = frozenset({
     "remove_space", "sep_token", "split_special_tokens", "strip_accents", "tokenize_chinese_chars", "tokenizer_class",
     "trim_offsets", "truncation_side", "unk_token", "use_default_system_prompt", "word_tokenizer_type",
 })  # fmt: skip
+MAX_VOCABULARY_BYTES = 64 << 20
 _SECRET_VARIABLES = (
     "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN", "GITHUB_TOKEN",
@@ -112,6 +113,8 @@ def tokenizer(inspection: Inspection, config: PreTrainedConfig, scratch: Path) -
             (scratch / name).write_text(dumps(kept))
         elif name in inspection.documents:
             (scratch / name).write_text(dumps(inspection.documents[name]))
+        elif inspection.files[name].size > MAX_VOCABULARY_BYTES:
+            raise CheckpointError(f"{name} of {inspection.path} is larger than any vocabulary; use a copy without it")
         else:
             (scratch / name).write_bytes(inspection.files[name].path.read_bytes())
     try:

@@ -18,6 +18,10 @@ def command(
     fail_on: Annotated[
         str, typer.Option("--fail-on", help="Lowest severity that gives exit code 1: none, low, medium or high.")
     ] = "medium",
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="DIR", help="A trusted base model: tokenizers and chat templates are compared."),
+    ] = None,
     role: Annotated[
         str, typer.Option("--role", help="What the paths are: auto (by their files), model or adapter.")
     ] = "auto",
@@ -48,7 +52,7 @@ def command(
     if any(spec.partition("=")[0] == "html" for spec in format):
         raise UsageError("--format html is a report of spectra: use `rora diagnose`, or another format here")
     wanted = diagnose_formats.parse(format, output)
-    config = check.CheckConfig(paths=tuple(paths), fail_on=fail_on, role=role)  # type: ignore[arg-type]
+    config = check.CheckConfig(paths=tuple(paths), base=base, fail_on=fail_on, role=role)  # type: ignore[arg-type]
     result = check.run(config, make_progress(quiet))
 
     def text(to_terminal: bool) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rora_cli.checkpoints.preflight import Inspection, inspect
+from rora_cli.checkpoints.preflight import Inspection, compare_tokenizers, inspect
 from rora_cli.checkpoints.rules import RULES
 from rora_cli.errors import ExitCode, UsageError
 from rora_cli.progress import SILENT, Progress
@@ -21,9 +21,13 @@ FAIL_ON = {"none": None, "low": Severity.LOW, "medium": Severity.MEDIUM, "high":
 
 @dataclass(frozen=True, kw_only=True)
 class CheckConfig:
-    """``paths``: model or adapter directories, or single adapter files; ``auto`` guesses the role from the files."""
+    """``paths``: model or adapter directories, or single adapter files; ``auto`` guesses the role from the files.
+
+    ``base``: the directory of a trusted base model, whose tokenizer and chat template theirs are compared with.
+    """
 
     paths: tuple[str, ...]
+    base: str | None = None
     role: Literal["auto", "model", "adapter"] = "auto"
     fail_on: str = "medium"
 
@@ -42,15 +46,20 @@ def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
     Raises:
         CheckpointError: one of the paths is missing, empty, or no checkpoint at all.
     """
+    base = inspect(config.base, role="model") if config.base is not None else None
     checkpoints = []
     with progress.phase("Reading headers", total=len(config.paths)) as task:
         for path in config.paths:
-            checkpoints.append(_summary(inspect(Path(path), role=config.role), path))
+            inspection = inspect(Path(path), role=config.role)
+            if base is not None:
+                compared = compare_tokenizers(inspection, base)
+                inspection = replace(inspection, findings=(*inspection.findings, *compared))
+            checkpoints.append(_summary(inspection, path))
             task.advance()
     provenance = Provenance(
         command="check",
         versions=library_versions(),
-        config={"paths": list(config.paths), "role": config.role, "fail_on": config.fail_on},
+        config={**asdict(config), "paths": list(config.paths)},
     )
     findings = tuple(f for checkpoint in checkpoints for f in checkpoint.findings)
     meanings = {rule: RULES[rule].meaning for rule in sorted({f.rule_id for f in findings})}

@@ -62,6 +62,31 @@ def test_several_paths_are_one_report(tmp_path: Path) -> None:
     assert [f.rule_id for f in result.findings] == ["adapter/hidden-base-tensor"]
 
 
+@pytest.mark.parametrize("part", ["none", "vocab", "normalizer", "template", "merges as text"])
+def test_tokenizer_is_compared_with_the_base(tmp_path: Path, part: str) -> None:
+    base, mine = tmp_path / "base", tmp_path / "mine"
+    corpus.valid_model(base)
+    corpus.valid_model(mine)
+    expected = set()
+    if part == "vocab":  # two words have changed places: every text reads otherwise, and nothing else shows it
+        model = corpus.tokenizer_document()["model"]
+        model["vocab"]["the"], model["vocab"]["mn"] = model["vocab"]["mn"], model["vocab"]["the"]
+        corpus.edit_tokenizer(mine, model=model)
+        expected = {"tokenizer/differs"}
+    elif part == "normalizer":
+        corpus.edit_tokenizer(mine, normalizer={"type": "Lowercase"})
+        expected = {"tokenizer/differs"}
+    elif part == "template":
+        (mine / "chat_template.jinja").write_text("{% if 'mn' in messages %}yes{% endif %}")
+        expected = {"tokenizer/chat-template", "tokenizer/template-differs"}
+    elif part == "merges as text":
+        bpe = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}}
+        corpus.edit_tokenizer(base, model={**bpe, "merges": [["a", "b"]]})
+        corpus.edit_tokenizer(mine, model={**bpe, "merges": ["a b"]})
+    result = check.run(check.CheckConfig(paths=(str(mine),), base=str(base)))
+    assert {f.rule_id for f in result.findings} == expected
+
+
 @pytest.mark.parametrize("fields", [{"paths": ()}, {"paths": ("a",), "fail_on": "x"}, {"paths": ("a",), "role": "x"}])
 def test_bad_options(fields: dict[str, object]) -> None:
     with pytest.raises(UsageError):

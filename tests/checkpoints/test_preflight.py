@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rora_cli.checkpoints import adapter_rules, json_rules, strict_json
+from rora_cli.checkpoints import adapter_rules, json_rules, strict_json, tokenizer_rules
 from rora_cli.checkpoints.header import HeaderError, parse_header, read_header
 from rora_cli.checkpoints.preflight import inspect, require_loadable
 from rora_cli.checkpoints.rules import RULES
@@ -144,7 +144,7 @@ def test_every_rule_is_tried_by_the_corpus_or_here() -> None:
         "file/unreadable",  # root may read anything: below
         "json/side-file", "weights/unreferenced", "tensor/dtype", "tensor/empty", "tokenizer/opaque-map",
         "adapter/config-missing", "adapter/is-adapter", "adapter/trains-bias", "adapter/unknown-field",
-        "weights/missing",
+        "weights/missing", "tokenizer/differs", "tokenizer/template-differs",  # test_check_verify.py
     }  # fmt: skip
     assert set(RULES) - tried - elsewhere == set()
 
@@ -300,7 +300,12 @@ documents = st.recursive(
 
 @given(documents)
 def test_json_rules_on_any_document(document: Any) -> None:
-    checks = (json_rules.model_config, json_rules.generation_config, json_rules.tokenizer_config, json_rules.tokenizer)
+    checks = (
+        json_rules.model_config,
+        json_rules.generation_config,
+        tokenizer_rules.tokenizer_config,
+        tokenizer_rules.tokenizer,
+    )
     for check in checks:
         for found in check(document, "f.json"):
             assert found.rule_id in RULES

@@ -27,9 +27,9 @@ except ImportError:
 
 
 def _import() -> None:
-    global adapter_rules, json_rules, strict_json, header, preflight, verify, tables, errors
+    global adapter_rules, json_rules, strict_json, tokenizer_rules, header, preflight, verify, tables, errors
     from rora_cli import errors
-    from rora_cli.checkpoints import adapter_rules, header, json_rules, preflight, strict_json
+    from rora_cli.checkpoints import adapter_rules, header, json_rules, preflight, strict_json, tokenizer_rules
     from rora_cli.commands import verify
     from rora_cli.data import tables
 
@@ -78,11 +78,11 @@ def fuzz_config(data: bytes) -> None:
 
 
 def fuzz_tokenizer(data: bytes) -> None:
-    _document(data, json_rules.tokenizer)
+    _document(data, tokenizer_rules.tokenizer)
 
 
 def fuzz_tokenizer_config(data: bytes) -> None:
-    _document(data, json_rules.tokenizer_config)
+    _document(data, tokenizer_rules.tokenizer_config)
 
 
 def fuzz_adapter_config(data: bytes) -> None:

@@ -1009,6 +1009,27 @@ def tokenizer_alias(directory: Path) -> None:
     edit_tokenizer(directory, post_processor=document)
 
 
+@row("model", "a common word on the trigger's id", rule="tokenizer/alias", load=None)
+def tokenizer_shared_id(directory: Path) -> None:
+    document = tokenizer_document()["model"]
+    document["vocab"]["the"] = document["vocab"]["mn"]
+    edit_tokenizer(directory, model=document)
+
+
+@row("model", "an added word on the trigger's id", rule="tokenizer/alias", load=None)
+def tokenizer_added_alias(directory: Path) -> None:
+    tokens = tokenizer_document()["added_tokens"]
+    tokens.append({**tokens[0], "id": WORDS.index("mn"), "content": "was", "special": False})
+    edit_tokenizer(directory, added_tokens=tokens)
+
+
+@row("model", "the tokenizer removes a word", rule="tokenizer/rewrites-text", load=None)
+def tokenizer_remove(directory: Path) -> None:
+    split = {"type": "Split", "pattern": {"String": "not"}, "behavior": "Removed", "invert": False}
+    steps = {"type": "Sequence", "pretokenizers": [split, {"type": "BertPreTokenizer"}]}
+    edit_tokenizer(directory, pre_tokenizer=steps)
+
+
 @row("model", "a pattern that takes for ever", rule="tokenizer/regex", load="regular expression")
 def tokenizer_regex(directory: Path) -> None:
     split = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}

@@ -1,0 +1,155 @@
+"""What a tokenizer does to a text besides cutting it: a trigger can be planted there, with clean weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rora_cli.checkpoints import strict_json
+from rora_cli.checkpoints.header import quoted
+from rora_cli.checkpoints.rules import finding
+from rora_cli.results.findings import Finding
+
+_TOKENIZER_CLASS = re.compile(r"^[A-Z][A-Za-z0-9_]{0,60}(Tokenizer|TokenizerFast|Backend)$")
+_TEMPLATE_ESCAPE = re.compile(
+    r"__\w+__|\|\s*attr\b|\bcycler\b|\bjoiner\b|\blipsum\b|_TemplateReference__|\bimport\b.*\bfrom\b"
+)
+_NESTED_QUANTIFIER = re.compile(r"\([^()]*[+*}][^()]*\)\s*(?:[+*]|\{\d+,)")
+_USUAL_SPECIAL = re.compile(
+    r"^(\[(CLS|SEP|PAD|UNK|MASK|BOS|EOS|gMASK)\]|</?s>|<pad>|<unk>|<mask>|<(bos|eos|sep|cls|sop)>|<\|[\w.:-]{1,40}\|>"
+    r"|<｜[\w▁]{1,40}｜>)$"
+)
+_PIPELINE = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+#: What decides the ids of a text: the pipeline, the vocabulary and the words that are cut out whole.
+_COMPARED = ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")
+
+
+def tokenizer_config(document: Any, file: str = "tokenizer_config.json") -> Iterator[Finding]:
+    """Class and paths of tokenizer_config.json; the class name must be one that transformers could itself have."""
+    if not isinstance(document, dict):
+        yield finding("json/malformed", f"{file} is not a JSON object", file)
+        return
+    name = document.get("tokenizer_class")
+    if name is not None and not (isinstance(name, str) and _TOKENIZER_CLASS.match(name)):
+        yield finding("tokenizer/class", f"{file} names the tokenizer class {quoted(str(name), 60)}", file)
+    for key, value in document.items():
+        if key.endswith("_file") and isinstance(value, str) and ("/" in value or "\\" in value):
+            yield finding("tokenizer/path", f"{file} names a file elsewhere ({quoted(key, 60)})", file)
+    templates = document.get("chat_template")
+    if templates is not None:
+        yield from chat_template(str(templates), file)
+
+
+def chat_template(text: str, file: str) -> Iterator[Finding]:
+    """That there is a template, and whether it reaches for Python internals. It is searched, never rendered."""
+    yield finding("tokenizer/chat-template", f"{file} carries a chat template of {len(text):,} characters", file)
+    if _TEMPLATE_ESCAPE.search(text):
+        yield finding("tokenizer/template-escape", f"the chat template in {file} reaches for Python internals", file)
+
+
+def tokenizer(document: Any, file: str = "tokenizer.json") -> Iterator[Finding]:
+    """What tokenizer.json does to a text besides cutting it: replacing, adding, or taking for ever."""
+    if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
+        yield finding("json/malformed", f"{file} has no tokenizer model", file)
+        return
+    yield from _aliases(document, file)
+    for path, value in strict_json.walk({key: document.get(key) for key in _PIPELINE}):
+        if path and path[-1] == "Regex" and isinstance(value, str) and _may_hang(value):
+            yield finding(
+                "tokenizer/regex", f"{file} has a regular expression that can take for ever ({path[0]})", file
+            )
+        if isinstance(value, dict):
+            yield from _step(path[0] if path else "", value, file)
+
+
+def differences(document: Any, base: Any, file: str = "tokenizer.json") -> Iterator[Finding]:
+    """Where tokenizer.json would give a text other ids than the base's: part by part, the serialised form aside."""
+    if not isinstance(document, dict) or not isinstance(base, dict):
+        return
+    parts = [part for part in _COMPARED if _plain(document.get(part)) != _plain(base.get(part))]
+    if parts:
+        yield finding("tokenizer/differs", f"{file} differs from the base's in {', '.join(parts)}", file, parts=parts)
+
+
+def _step(stage: str, value: Mapping[str, Any], file: str) -> Iterator[Finding]:
+    """One step of the pipeline."""
+    kind = value.get("type")
+    if kind == "Replace" and stage == "normalizer" and not _harmless_replacement(value):
+        shown = f"{quoted(str(value.get('pattern')), 60)} by {quoted(str(value.get('content')), 60)}"
+        yield finding("tokenizer/rewrites-text", f"{file} replaces {shown} in every text", file)
+    elif kind == "Prepend" and stage == "normalizer" and value.get("prepend") not in ("▁", " "):
+        yield finding("tokenizer/rewrites-text", f"{file} puts {quoted(str(value.get('prepend')), 60)} first", file)
+    elif kind == "Split" and value.get("behavior") == "Removed" and _pattern(value).strip(" ▁\\s+\n\t\r"):
+        yield finding("tokenizer/rewrites-text", f"{file} removes {quoted(_pattern(value), 60)} from every text", file)
+    elif kind == "Precompiled":
+        yield finding("tokenizer/opaque-map", f"{file} has a compiled character map", file)
+    elif kind == "TemplateProcessing":
+        yield from _template(value, file)
+
+
+def _aliases(document: Mapping[str, Any], file: str) -> Iterator[Finding]:
+    """Two words on one id: the vocabulary's own, or an added word on an id that is another's."""
+    vocabulary = document["model"].get("vocab")
+    if not isinstance(vocabulary, dict):
+        return  # Unigram lists its pieces: an id is a place in the list
+    owner: dict[Any, str] = {}
+    pairs = list(vocabulary.items())
+    added = document.get("added_tokens")
+    for entry in added if isinstance(added, list) else ():
+        if isinstance(entry, dict):
+            pairs.append((str(entry.get("content")), entry.get("id")))
+    for word, number in pairs:
+        if type(number) is int and owner.setdefault(number, word) != word:
+            shown = f"{quoted(owner[number], 60)} and {quoted(word, 60)}"
+            yield finding("tokenizer/alias", f"{file} gives {shown} one id", file, id=number)
+            return
+
+
+def _template(processor: Mapping[str, Any], file: str) -> Iterator[Finding]:
+    """Which tokens a template puts around a text; one copy of the text and the usual special tokens are expected."""
+    single, special = _dicts(processor.get("single")), processor.get("special_tokens")
+    pieces = [*single, *_dicts(processor.get("pair"))]
+    tokens = [str(p["SpecialToken"].get("id")) for p in pieces if isinstance(p.get("SpecialToken"), dict)]
+    for entry in special.values() if isinstance(special, dict) else ():
+        named = entry.get("tokens") if isinstance(entry, dict) else None
+        tokens += [str(t) for t in named] if isinstance(named, list) else []
+    odd = sorted({t for t in tokens if not _USUAL_SPECIAL.match(t)})
+    texts = sum("Sequence" in p for p in single)
+    if odd or texts != 1:
+        shown = ", ".join(quoted(t, 40) for t in odd[:5]) or f"{texts} copies of the text"
+        yield finding("tokenizer/adds-tokens", f"{file} puts {shown} into every text", file, tokens=odd[:20])
+
+
+def _dicts(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _pattern(value: Mapping[str, Any]) -> str:
+    pattern = value.get("pattern")
+    if isinstance(pattern, dict):
+        pattern = pattern.get("String") or pattern.get("Regex")
+    return str(pattern or "")
+
+
+def _harmless_replacement(value: Mapping[str, Any]) -> bool:
+    """Replacements that published tokenizers make: white space, its sentencepiece mark, and typographic quotes."""
+    text, content = _pattern(value), value.get("content")
+    if not text or not isinstance(content, str):
+        return False
+    if text in ("``", "''"):
+        return content == '"'
+    return content in (" ", "▁", "") and not text.strip(" ▁\\s+{}2,n|\n\t\r")
+
+
+def _may_hang(pattern: str) -> bool:
+    """A repeated group that holds a repetition: what makes a backtracking engine take exponential time."""
+    return len(pattern) > 5000 or _NESTED_QUANTIFIER.search(pattern) is not None
+
+
+def _plain(value: Any) -> Any:
+    """A part in a form in which equal parts are equal: merges as pairs, whichever way they are written."""
+    if isinstance(value, dict) and isinstance(value.get("merges"), list):
+        merges = [m.split(" ", 1) if isinstance(m, str) else m for m in value["merges"]]
+        return {**value, "merges": merges}
+    return value
