@@ -81,8 +81,8 @@ def test_tokenizer_is_compared_with_the_base(tmp_path: Path, part: str) -> None:
         expected = {"tokenizer/chat-template", "tokenizer/template-differs"}
     elif part == "merges as text":
         bpe = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}}
-        corpus.edit_tokenizer(base, model={**bpe, "merges": [["a", "b"]]})
-        corpus.edit_tokenizer(mine, model={**bpe, "merges": ["a b"]})
+        corpus.edit_tokenizer(base, added_tokens=[], model={**bpe, "merges": [["a", "b"]]})
+        corpus.edit_tokenizer(mine, added_tokens=[], model={**bpe, "merges": ["a b"]})
     result = check.run(check.CheckConfig(paths=(str(mine),), base=str(base)))
     assert {f.rule_id for f in result.findings} == expected
 
