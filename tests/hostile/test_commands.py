@@ -20,10 +20,6 @@ REFUSED = [name for name, row in corpus.ROWS.items() if row.load is not None]
 LOADED = [name for name, row in corpus.ROWS.items() if row.load is None]
 
 
-#: Rows whose fault is in a head or in the arithmetic: diagnose measures updates, and says that heads are set aside.
-OUT_OF_DIAGNOSIS = {"adapter-overflow", "adapter-head-nan", "adapter-other-layers"}
-
-
 def run(commands: tuple[str, ...], name: str, tmp_path: Path, base: Path, rows: Path) -> list[tuple[int, str, str]]:
     """The commands on one row, one after the other in one sandbox: exit code, stdout and stderr of each."""
     directory = corpus.make(name, tmp_path)
@@ -55,7 +51,7 @@ def test_diagnose_judges_an_adapter(name: str, tmp_path: Path, base_model: Path,
     row = corpus.ROWS[name]
     [(code, _, notes)] = run(("diagnose",), name, tmp_path, base_model, clean_rows)
     out = tmp_path / "out"
-    if (row.exit_code != 0 or row.load is not None) and name not in OUT_OF_DIAGNOSIS:
+    if row.exit_code != 0 or row.load is not None:
         assert code in (1, 2, 3), "never a clean bill for what loading refuses"
     if code == 2:
         assert len(notes.strip().splitlines()[-1]) > 20

@@ -28,6 +28,7 @@ WEAK_RATIO = 0.05
 #: An alignment is remarked on above this multiple of chance, if it is above the null's band as well.
 ALIGNED_MULTIPLE = 2.0
 _SHOWN = 5
+_FLOAT32_MAX = 3.4028234663852886e38
 
 
 def with_z_scores(modules: Sequence[ModuleSpectrum]) -> tuple[ModuleSpectrum, ...]:
@@ -79,6 +80,7 @@ def judge(
         *inspection.findings,
         *_unread(unmeasured),
         *_missing(missing),
+        *_overflow(modules),
         *_zero(modules),
         *_weak(modules),
         *_aligned(modules),
@@ -108,11 +110,23 @@ def _missing(missing: Sequence[str]) -> Iterator[Finding]:
     if missing:
         yield Finding(
             "spectral/not-in-base",
-            Severity.LOW,
+            Severity.MEDIUM,
             f"{len(missing)} module{'s are' if len(missing) > 1 else ' is'} not in the base, the first {missing[0]}",
             missing[0],
             {"modules": list(missing[:50]), "count": len(missing)},
             "give the base that the adapter was trained on",
+        )
+
+
+def _overflow(modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
+    found = [m for m in modules if m.sigma_max > _FLOAT32_MAX]
+    if found:
+        yield Finding(
+            "spectral/overflow",
+            Severity.HIGH,
+            f"{len(found)} of {len(modules)} updates are too large for float32, the first {found[0].name}",
+            found[0].name,
+            {"modules": [m.name for m in found[:50]], "count": len(found)},
         )
 
 

@@ -8,6 +8,7 @@ RULES: Mapping[str, str] = {
     "spectral/not-analysed": "Tensors could not be analysed: what they do is unknown, and this is no clean bill.",
     "spectral/not-in-base": "Modules that the base does not have: they belong to another base, or change nothing.",
     "spectral/non-finite": "NaN or infinity in an update: the adapter is broken, or made to break what reads it.",
+    "spectral/overflow": "An update that becomes infinite when it is merged in float32: made to break what loads it.",
     "spectral/zero-update": "The update is exactly zero: the module is as in the base.",
     "spectral/weak-update": "The update is far weaker than the base's weights: too weak to make it forget anything.",
     "spectral/aligned-update": "The update lies in W's top singular directions far more than chance would have it.",

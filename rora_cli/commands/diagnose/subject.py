@@ -81,6 +81,17 @@ class _Updates:
                 self.modules.append(measure_module(module, adapter.base, spectra, intruders=config.intruders))
             except CheckpointError as error:
                 self.unmeasured |= dict.fromkeys(module.tensors, str(error))
+        self._require_finite_heads(inspection)
+
+    def _require_finite_heads(self, inspection: Inspection) -> None:
+        """What is set aside is not measured, but a NaN in it breaks the model all the same."""
+        with TensorReader(inspection) as reader:
+            for name in sorted(self.aside.keys() & inspection.tensors.keys()):
+                try:
+                    reader.read(name, require_finite=True)
+                except CheckpointError as error:
+                    del self.aside[name]
+                    self.unmeasured[name] = str(error)
 
 
 class _Difference:
