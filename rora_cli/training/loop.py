@@ -77,6 +77,7 @@ class TrainOutcome:
 def make_accelerator(precision: str = "fp32", device: str = "auto") -> Any:
     """The process's accelerate handle; ``device`` is ``auto``, ``cpu`` or ``cuda``. Raises UsageError without one."""
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedType, InitProcessGroupKwargs
 
     on_cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
@@ -84,6 +85,9 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Any:
         raise UsageError("--device cuda was asked for, but torch sees no CUDA device; use --device cpu")
     if on_cpu and precision == "fp16":
         raise UsageError("fp16 training needs a GPU; use --precision bf16 or fp32 on a CPU")
+    if not torch.distributed.is_initialized():
+        # accelerate keeps one state a process, and refuses a second run of another precision or device.
+        AcceleratorState._reset_state(reset_partial_state=True)
     # The main process may search or evaluate alone for long while the others wait for it.
     patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))
     mixed = "no" if precision == "fp32" else precision

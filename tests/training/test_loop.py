@@ -141,6 +141,16 @@ def test_a_non_finite_loss_stops_training(tiny_model: Any) -> None:
         _train(tiny_model)
 
 
+def test_bf16_trains_in_the_same_process_as_fp32_and_keeps_float32_weights(tiny_model: Any) -> None:
+    exact = _train(tiny_model)
+    mixed = _train(tiny_model, TrainConfig(**{**FAST.__dict__, "precision": "bf16"}))
+    assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in mixed.values())
+    assert not _equal(exact, mixed)
+    for name in exact:
+        torch.testing.assert_close(exact[name], mixed[name], rtol=0.2, atol=0.02)
+    assert _equal(exact, _train(tiny_model)), "nothing of bf16 is left"
+
+
 def test_fp16_on_a_cpu_is_refused() -> None:
     with pytest.raises(UsageError, match="fp16"):
         make_accelerator("fp16", "cpu")
