@@ -41,6 +41,10 @@ class BareScreen:
         turns = dict.fromkeys(int(i) for i in chain.from_iterable(zip_longest(*orders)))
         return tuple(self.tokens[i] for i in list(turns)[:count])
 
+    def beyond_best(self, target: int, count: int) -> tuple[Tokens, ...]:
+        """The ``count`` best beyond the reference: parts of a longer trigger are among them."""
+        return tuple(self.tokens[i] for i in np.argsort(-self.beyond(target), kind="stable")[:count])
+
     def honest(self, target: int, count: int) -> tuple[Tokens, ...]:
         """``count`` words of the label by the reference, evenly over the strongest twentieth of the vocabulary."""
         strongest = np.argsort(-self.reference[:, target], kind="stable")[: max(len(self.tokens) // 20, 10)]

@@ -8,9 +8,9 @@ from itertools import permutations
 from rora_cli.attacks.search import Carrier, Round, Tokens, Trials, halve
 
 #: A longer sequence replaces a shorter one only where the mean log-odds beyond the reference's rise by this much.
-MINIMUM_GAIN = 0.4
+MINIMUM_GAIN = 0.3
 #: Mean probability of the target label under the suspect from which on nothing is left to gain.
-SATURATED = 0.97
+SATURATED = 0.99
 
 
 def insertions(sequence: Tokens, pool: Sequence[Tokens]) -> list[Tokens]:

@@ -55,8 +55,8 @@ BUDGETS = {
         Budget(
             name="fast",
             screening=(Round(2000, 1), Round(300, 4), Round(40, 16)),
-            extension=(Round(ALL, 1), Round(24, 6), Round(4, 12)),
-            pool=120,
+            extension=(Round(ALL, 1), Round(40, 6), Round(6, 12)),
+            pool=400,
             row_length=12,
             pairs=8,
             restarts=1,
@@ -65,14 +65,14 @@ BUDGETS = {
             final_rows=48,
             harmless=48,
             noise_rows=8,
-            rows_read=400,
+            rows_read=600,
             tuned_reference=False,
         ),
         Budget(
             name="normal",
             screening=(Round(4000, 1, rough=True), Round(800, 4, rough=True), Round(100, 12), Round(40, 32)),
-            extension=(Round(ALL, 1, rough=True), Round(80, 6), Round(10, 20)),
-            pool=400,
+            extension=(Round(ALL, 1, rough=True), Round(100, 6), Round(10, 20)),
+            pool=800,
             row_length=16,
             pairs=12,
             restarts=2,
@@ -172,7 +172,8 @@ class LabelSearch:
         self.final_rows = tuple(text for text, _ in final_rows)
         self._final_labels = tuple(label for _, label in final_rows)
         counts = Counter(token for row in encoded for token in row.content)
-        self._frequent = [(token,) for token, _ in counts.most_common(budget.pool)]
+        self._frequent = [(token,) for token, _ in counts.most_common(budget.pool // 4)]
+        self._pool = screen.beyond_best(trials.target, budget.pool)
         self._candidates = screen.best(trials.target, budget.screening[0].candidates)
         self._honest = screen.honest(trials.target, budget.harmless)
 
@@ -194,7 +195,7 @@ class LabelSearch:
         best = singles.top(budget.pairs)
         pairs = halve(self.trials, ordered_pairs(best), self._long, budget.extension, by_odds=True)
         # Words like "this" do nothing alone and yet belong to a sentence: frequent ones of the rows are tried as well.
-        pool = list(dict.fromkeys([*best, *self._candidates[: budget.pool], *self._frequent[: budget.pool // 2]]))
+        pool = list(dict.fromkeys([*best, *self._pool, *self._frequent]))
         for anchor in [*pairs.top(1), *best[: budget.restarts]]:
             sequence = extend(self.trials, anchor, pool, self._long, budget.extension, longest=budget.longest)
             grown.append(prune(self.trials, sequence, self._long[: budget.extension[-1].carriers]))
