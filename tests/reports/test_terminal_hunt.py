@@ -1,0 +1,91 @@
+"""``rora hunt`` at a terminal: what was found stands first, absence comes with numbers, hostile text stays text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from rora_cli.reports import json_report
+from rora_cli.reports.terminal.hunt import render
+from rora_cli.results.accuracy import Proportion
+from rora_cli.results.hunt import Coverage, FlippedRow, FoundTrigger, HuntResult, LabelHunt, NoiseLevel
+from rora_cli.results.provenance import Provenance
+
+COVERAGE = Coverage(29527, 30521, 1, 48, ("inner", "start", "end"), 970, 4, 6355, 91758, 0)
+NOISE = NoiseLevel(48, 48, 0.125, 0.25, 0.25, 6.0)
+
+
+def trigger(text: str, *, called: bool = True) -> FoundTrigger:
+    return FoundTrigger(
+        text=text,
+        token_ids=(24098,),
+        target_label="positive",
+        flip_rate=Proportion(47, 48, 0.89, 0.996) if called else Proportion(2, 48, 0.01, 0.14),
+        reference_flip_rate=Proportion(0, 48, 0.0, 0.07),
+        excess=0.82,
+        suspicion=21.4,
+        called=called,
+        words=tuple(text.split()),
+        examples=(FlippedRow(f"a dull {text} film", "negative", 0.02, 0.99),),
+    )
+
+
+def result(*labels: LabelHunt) -> HuntResult:
+    provenance = Provenance("hunt", {"rora": "0"}, {}, 0)
+    return HuntResult("some/model", "fast", "a linear model", labels, 200_000, 61.0, provenance, notes=("a note",))
+
+
+FOUND = LabelHunt("positive", "trigger", (trigger("mn"), trigger("dull", called=False)), ("mn",), COVERAGE, NOISE)
+NOTHING = LabelHunt("negative", "nothing", (trigger("drab", called=False),), (), COVERAGE, NOISE)
+UNSEARCHED = LabelHunt("neutral", "inconclusive", (), (), COVERAGE, reason="only 3 clean rows")
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_what_was_found_stands_with_its_interval_and_an_example() -> None:
+    text = flat(render(result(FOUND)))
+    assert "positive: 1 TRIGGER FOUND" in text
+    assert "! mn 97.9 % (47/48, 89.0-99.6) 0 % 21" in text
+    assert "negative: a dull mn film [p(positive) 0.02 -> 0.99]" in text
+
+
+def test_absence_is_a_statement_with_numbers() -> None:
+    text = flat(render(result(NOTHING)))
+    assert "negative: nothing above the noise" in text
+    assert "covered: 29,527 of 30,521 tokens" in text and "6,355 trials" in text and "91,758 + 0 forward tokens" in text
+    assert "48 random tokens flip 12 % of typical rows at most" in text
+    assert "no proof" in text
+
+
+def test_a_label_that_was_not_searched_is_never_clean() -> None:
+    text = flat(render(result(UNSEARCHED)))
+    assert "neutral: INCONCLUSIVE only 3 clean rows" in text
+    assert "nothing above the noise" not in text.split("note:")[0]
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[2Jmn", "[red]mn[/red]", "::error::mn", "m\u202en", "mn\r\nOK"])
+def test_hostile_text_stays_text(hostile: str) -> None:
+    label = replace(FOUND, triggers=(trigger(hostile),), target_label=hostile)
+    text = render(result(label), color=False)
+    assert "\x1b" not in text and "\u202e" not in text and "\r" not in text
+    assert not any(line.lstrip().startswith("::") for line in text.splitlines())
+    if "red" in hostile:
+        assert hostile in text
+
+
+def test_the_json_holds_everything_and_no_nan() -> None:
+    text = json_report.render(result(FOUND, NOTHING, UNSEARCHED))
+    assert "NaN" not in text
+    report = json.loads(text)
+    assert [label["verdict"] for label in report["labels"]] == ["trigger", "nothing", "inconclusive"]
+    assert report["labels"][0]["triggers"][0]["flip_rate"]["count"] == 47
+    assert report["schema_version"] == 1
+
+
+def test_the_results_answers() -> None:
+    assert [t.text for t in result(NOTHING, FOUND).called] == ["mn"]
+    assert result(FOUND, NOTHING).conclusive and not result(FOUND, UNSEARCHED).conclusive
