@@ -81,5 +81,8 @@ def _fail(message: str, code: int) -> None:
 
         traceback.print_exc()
     if is_main_process():
+        from rora_cli.reports.text import safe
+
+        message = safe(message, max_length=2000)
         stderr_console().print(f"rora: {message}", style="red", markup=False, soft_wrap=True)
     sys.exit(int(code))

@@ -39,6 +39,8 @@ def make_progress(quiet: bool) -> Progress:
     from rora_cli.progress import SILENT
 
     if quiet or not is_main_process():
+        # huggingface_hub reads this when it is imported, which no command has done yet.
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
         return SILENT
     console = stderr_console()
     return TerminalProgress(console) if console.is_terminal else LogProgress()
@@ -71,10 +73,15 @@ class TerminalProgress:
             yield _TerminalTask(progress, progress.add_task(escape(name), total=total, rate="", parts=""))
 
     def note(self, message: str) -> None:
-        self._console.print(message, markup=False)
+        self._print(message)
 
     def warn(self, message: str) -> None:
-        self._console.print(f"warning: {message}", style="yellow", markup=False)
+        self._print(f"warning: {message}", style="yellow")
+
+    def _print(self, message: str, style: str | None = None) -> None:
+        from rora_cli.reports.text import safe
+
+        self._console.print(safe(message, max_length=2000), style=style, markup=False)
 
 
 class _TerminalTask:
@@ -132,5 +139,6 @@ class _LogTask:
 
 
 def _line(text: str) -> None:
-    # A CI system reads "::command::" at the start of a line as an instruction; untrusted names must not get there.
-    print(text.replace("\r", "\\r").replace("\n", "\\n").lstrip(":"), file=sys.stderr, flush=True)
+    from rora_cli.reports.text import safe
+
+    print(safe(text, max_length=2000), file=sys.stderr, flush=True)
