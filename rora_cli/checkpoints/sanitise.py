@@ -7,7 +7,9 @@ temporary directory of tokenizer files written anew from what preflight parsed.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +28,7 @@ _NEVER = frozenset({
     "transformers_version", "transformers_weights", "architectures", "dtype", "torch_dtype", "output_hidden_states",
     "output_attentions", "return_dict", "auto_map", "quantization_config", "compression_config", "distributed_config",
     "fusion_config", "layer_overrides", "name_or_path", "_name_or_path", "gradient_checkpointing", "use_kernels",
-    "tokenizer_class", "adapter_kwargs", "task_specific_params", "pruned_heads",
+    "tokenizer_class", "attn_implementation", "experts_implementation", "trust_remote_code", "adapter_kwargs", "task_specific_params", "pruned_heads",
 })  # fmt: skip
 #: Older names of fields that transformers still reads, and translates itself.
 _LEGACY = frozenset({
@@ -52,8 +54,11 @@ _SECRET_VARIABLES = (
 def model_config(inspection: Inspection, labels: tuple[str, ...] | int | None = None) -> tuple[PreTrainedConfig, type]:
     """The config object and the sequence-classification class for it, from transformers' own code.
 
-    Fields are kept where the config class declares them. ``labels`` are names that replace the suspect's (a new head),
-    or a number that does so where the suspect names another number of labels (an adapter that brings its own head).
+    Fields are kept where the config class declares them, or where transformers' code for this family names them and
+    they are plain numbers, words or lists of these (DeBERTa's ``position_buckets`` is not declared).
+
+    ``labels`` are names that replace the suspect's (a new head), or a number that does so where the suspect names
+    another number of labels (an adapter that brings its own head).
 
     Raises:
         CheckpointError: an architecture that transformers has no sequence classifier for, or values it refuses.
@@ -72,8 +77,14 @@ def model_config(inspection: Inspection, labels: tuple[str, ...] | int | None = 
             f"config.json names the model type {quoted(str(family), 60)}, which transformers has no classifier for"
         )
     config_class = CONFIG_MAPPING[family]
-    fields = {f.name for f in dataclasses.fields(config_class)} | set(config_class.attribute_map) | _LEGACY
-    kept = {key: value for key, value in document.items() if key in fields - _NEVER}
+    model_class = _class_from_transformers(CLASSES[family])
+    declared = {f.name for f in dataclasses.fields(config_class)} | set(config_class.attribute_map) | _LEGACY
+    read = _words_of(config_class, model_class)
+    kept = {
+        key: value
+        for key, value in document.items()
+        if key not in _NEVER and (key in declared or (key in read and _is_plain(value)))
+    }
     if isinstance(labels, int) and labels != _label_count(kept):
         labels = tuple(f"LABEL_{i}" for i in range(labels))
     if isinstance(labels, tuple):
@@ -82,7 +93,6 @@ def model_config(inspection: Inspection, labels: tuple[str, ...] | int | None = 
         kept["label2id"] = {name: i for i, name in enumerate(labels)}
     try:
         config = config_class.from_dict(kept)
-        model_class = _class_from_transformers(CLASSES[family])
     except Exception as error:  # transformers' own validation, or any constructor on absurd values
         raise CheckpointError(f"config.json is refused by transformers: {_first_line(error)}") from error
     return config, model_class
@@ -158,6 +168,18 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def _words_of(*classes: type) -> set[str]:
+    """Every identifier in the source of the modules that define ``classes``, private ones aside."""
+    sources = (inspect.getsource(sys.modules[cls.__module__]) for cls in classes)
+    return {word for source in sources for word in re.findall(r"\b[a-z][a-z0-9_]{2,}\b", source)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return len(value) <= 4096 and all(item is None or isinstance(item, bool | int | float | str) for item in value)
+    return value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and value.isidentifier())
 
 
 def _label_count(fields: Mapping[str, Any]) -> int:
