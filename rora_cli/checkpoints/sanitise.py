@@ -28,7 +28,8 @@ _NEVER = frozenset({
     "transformers_version", "transformers_weights", "architectures", "dtype", "torch_dtype", "output_hidden_states",
     "output_attentions", "return_dict", "auto_map", "quantization_config", "compression_config", "distributed_config",
     "fusion_config", "layer_overrides", "name_or_path", "_name_or_path", "gradient_checkpointing", "use_kernels",
-    "tokenizer_class", "attn_implementation", "experts_implementation", "trust_remote_code", "adapter_kwargs", "task_specific_params", "pruned_heads",
+    "tokenizer_class", "attn_implementation", "experts_implementation", "trust_remote_code", "adapter_kwargs",
+    "task_specific_params", "pruned_heads",
 })  # fmt: skip
 #: Older names of fields that transformers still reads, and translates itself.
 _LEGACY = frozenset({
