@@ -9,6 +9,8 @@ import typer
 
 from rora_cli.cli import diagnose_formats, options
 
+_MARGINS = "Margins on data (runs the model)"
+
 
 def command(
     paths: Annotated[
@@ -37,6 +39,35 @@ def command(
             "rora-calibration.json; or such a file. Without it, spectral findings are information only.",
         ),
     ] = None,
+    clean: Annotated[
+        str | None,
+        typer.Option("--clean", metavar="DATA", rich_help_panel=_MARGINS,
+                     help="Run base and adapter on these rows: alignment of margins, and how far the scale may go."),
+    ] = None,
+    trigger: Annotated[
+        str | None,
+        typer.Option("--trigger", metavar="TEXT", rich_help_panel=_MARGINS,
+                     help="Also with this trigger in (or badnet, insent): what scale would make the model forget it."),
+    ] = None,
+    target_label: Annotated[
+        str | None,
+        typer.Option("--target-label", metavar="LABEL", help="The trigger's target.", rich_help_panel=_MARGINS),
+    ] = None,
+    position: Annotated[
+        str,
+        typer.Option("--position", help="Where the trigger goes: start, end, random or every.",
+                     rich_help_panel=_MARGINS),
+    ] = "random",
+    max_rows: Annotated[
+        int, typer.Option("--max-rows", min=1, help="Use at most this many rows.", rich_help_panel=_MARGINS)
+    ] = 256,
+    max_accuracy_drop: Annotated[
+        float,
+        typer.Option("--max-accuracy-drop", metavar="POINTS", rich_help_panel=_MARGINS,
+                     help="Points of first-order clean accuracy that a larger scale may cost."),
+    ] = 1.0,
+    text_column: options.TEXT_COLUMN = None,
+    label_column: options.LABEL_COLUMN = None,
     fail_on: Annotated[
         str, typer.Option("--fail-on", help="Lowest severity that gives exit code 1: none, low, medium or high.")
     ] = "medium",
@@ -61,10 +92,10 @@ def command(
     seed: options.SEED = 0,
     quiet: options.QUIET = False,
     config: options.CONFIG = None,
-) -> None:
+) -> None:  # fmt: skip
     """Report what an adapter does to its base, from its weights alone: spectra, strength, alignment, oddities.
 
-    Nothing of the checkpoint is run and no model is built; every tensor is measured or listed with the reason.
+    No model is built or run, unless --clean asks for it; every tensor is measured or listed with the reason.
 
     Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 bad input, 3 something could not be analysed.
     """
@@ -81,6 +112,14 @@ def command(
         workers=workers,
         intruders=intruders,
         calibrate=calibrate,
+        clean=clean,
+        trigger=trigger,
+        target_label=target_label,
+        position=position,
+        max_rows=max_rows,
+        max_accuracy_drop=max_accuracy_drop / 100,
+        text_column=text_column,
+        label_column=label_column,
         fail_on=fail_on,
         revision=revision,
         offline=offline,

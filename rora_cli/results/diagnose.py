@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rora_cli.results.findings import Finding, Severity
+from rora_cli.results.margins import Margins
 from rora_cli.results.provenance import Provenance
 from rora_cli.results.spectra import ModuleSpectrum
 
@@ -79,6 +80,7 @@ class DiagnoseResult:
     calibration: str | None
     conclusion: str
     rules: Mapping[str, str] = field(default_factory=dict)
+    margins: Margins | None = None
 
     @property
     def findings(self) -> tuple[Finding, ...]:

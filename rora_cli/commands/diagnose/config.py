@@ -16,7 +16,8 @@ class DiagnoseConfig:
     """``paths``: adapter directories or files, models where there is a ``base``, hub ids, or patterns of local paths.
 
     ``top_k`` is the width of W's top subspaces; ``calibrate`` a directory of known-good adapters of the same base, or a
-    calibration file made from one; ``cache`` where spectra of bases are kept (None: nowhere).
+    calibration file made from one; ``clean`` data (and ``trigger``, ``target_label``) on which margins are measured,
+    with the model running; ``max_accuracy_drop`` is a fraction; ``cache`` where spectra of bases are kept, if anywhere.
     """
 
     paths: tuple[str, ...]
@@ -25,6 +26,14 @@ class DiagnoseConfig:
     workers: int = 1
     intruders: bool = False
     calibrate: Path | None = None
+    clean: str | None = None
+    trigger: str | None = None
+    target_label: str | None = None
+    position: str = "random"
+    max_rows: int = 256
+    max_accuracy_drop: float = 0.01
+    text_column: str | None = None
+    label_column: str | None = None
     fail_on: str = "medium"
     revision: str | None = None
     offline: bool = False
@@ -42,3 +51,13 @@ class DiagnoseConfig:
             raise UsageError(f"--fail-on is one of {', '.join(FAIL_ON)}, not {self.fail_on!r}")
         if self.intruders and self.base is None:
             raise UsageError("--intruders compares with the base's singular vectors; give --base as well")
+        if self.clean is not None and (self.base is None or len(self.paths) != 1):
+            raise UsageError("--clean runs one adapter on its base: give --base and a single adapter")
+        if (self.trigger is None) != (self.target_label is None):
+            raise UsageError("--trigger and --target-label belong together: give both or neither")
+        if self.trigger is not None and self.clean is None:
+            raise UsageError("--trigger puts the trigger into rows of data: give them with --clean")
+        if self.position not in ("start", "end", "random", "every"):
+            raise UsageError(f"--position is one of start, end, random, every, not {self.position!r}")
+        if self.max_rows < 1 or not 0 <= self.max_accuracy_drop <= 1:
+            raise UsageError("--max-rows is at least 1, and --max-accuracy-drop 0 to 100 points")

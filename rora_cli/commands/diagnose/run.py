@@ -40,6 +40,11 @@ def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:
             diagnoses.append(diagnosis)
             inputs |= hashes
             task.advance()
+    margins = None
+    if config.clean is not None and base is not None:
+        from rora_cli.commands.diagnose.margins import measure_margins
+
+        margins = measure_margins(config, _inspect(targets[0], config, "adapter"), base, progress)
     return DiagnoseResult(
         schema_version=SCHEMA_VERSION,
         provenance=Provenance("diagnose", library_versions(), asdict(config), config.seed, inputs),
@@ -49,6 +54,7 @@ def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:
         calibration=str(config.calibrate) if config.calibrate else None,
         conclusion=_conclusion(diagnoses),
         rules=_meanings(diagnoses),
+        margins=margins,
     )
 
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rora_cli.reports.terminal import to_text
-from rora_cli.reports.text import count, number, safe
+from rora_cli.reports.text import count, number, percent, safe
 from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
 from rora_cli.results.findings import Finding
+from rora_cli.results.margins import Margins
 from rora_cli.results.spectra import Band, ModuleSpectrum
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def render(result: DiagnoseResult, *, width: int = 80, color: bool = False, deta
     if len(result.adapters) == 1 or detail:
         for diagnosis in result.adapters:
             parts += _one(diagnosis, result, width, detail)
+    if result.margins is not None:
+        parts += _margins(result.margins, width)
     parts.append(Padding(Text(result.conclusion, style="bold"), (0, 0, 0, 0)))
     return to_text(*parts, width=width, color=color)  # type: ignore[arg-type]
 
@@ -171,6 +174,47 @@ def _tensors(title: str, tensors: object) -> list[object]:
         return []
     lines = [f"  {safe(name)}: {safe(reason, max_length=300)}" for name, reason in tensors.items()]
     return [Text(f"{title} ({len(tensors)})", style="bold"), Text("\n".join(lines)), ""]
+
+
+def _margins(margins: Margins, width: int) -> list[object]:
+    from rich.text import Text
+
+    rows = f"{count(margins.clean_rows, 'clean row')}, {count(margins.triggered_rows, 'triggered row')}"
+    drop = percent(margins.max_accuracy_drop)
+    lines = [f"margins   {rows}; clean accuracy {percent(margins.accuracy_at_one)} at scale 1"]
+    if margins.largest_scale is None:
+        lines.append(f"scale     no scale above 1 costs more than {drop} of clean accuracy, to first order")
+    else:
+        lines.append(
+            f"scale     below {number(margins.largest_scale)} at most {drop} of clean accuracy is lost, to first order"
+        )
+    if margins.attack_success:
+        at_one = [s.share for s in margins.attack_success if s.scale <= 1][-1]
+        best = min(margins.attack_success, key=lambda s: s.share)
+        lines.append(
+            f"trigger   {safe(margins.trigger)!s} to {safe(margins.target_label)}: {percent(at_one)} at scale 1, least "
+            f"{percent(best.share)} from {number(best.scale)} on, to first order"
+        )
+        empty = sum(bool(m.window_is_empty) for m in margins.modules)
+        lines.append(
+            f"windows   empty in {empty} of {count(margins.modules, 'module')}: rescaling alone cannot fill them"
+        )
+    return [Text("\n".join(lines)), "", _margin_table(margins, width), Text(margins.note, style="dim"), ""]
+
+
+def _margin_table(margins: Margins, width: int) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
+    table.add_column("module", no_wrap=True)
+    columns = ["t", "a_W", "a_ΔW", "t<κ/δ", *(["t>β/γ", "t>nec.", "paper"] if margins.triggered_rows else [])]
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for m in sorted(margins.modules, key=lambda m: -m.strength)[:_SHOWN]:
+        row = [m.strength, m.clean_base.median, m.clean_update.median, m.keeps_below]
+        row += [m.flips_above, m.needs_above, m.paper_threshold] if margins.triggered_rows else []
+        table.add_row(short_name(from_block(m.name), max(width - 60, 20)), *(number(v) for v in row))
+    return table
 
 
 def _batch_table(diagnoses: Sequence[Diagnosis], width: int) -> Table:

@@ -1,0 +1,251 @@
+"""The corrected thresholds on rows of data: margin directions by one backward pass through base plus adapter.
+
+For a module's output o and the margin z of a row, c = dz/do at every token; its update's contribution to z is sum over
+tokens of c^T DeltaW x. One layer alone is exact; inside a net this is first order around the adapter as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rora_cli.attacks.triggers import insert, named_or_text
+from rora_cli.checkpoints.adapters import AdapterModule, read_adapter
+from rora_cli.checkpoints.loading import LoadedClassifier, load_classifier
+from rora_cli.checkpoints.preflight import Inspection
+from rora_cli.checkpoints.reader import TensorReader
+from rora_cli.commands.diagnose.config import DiagnoseConfig
+from rora_cli.commands.evaluate import find_label
+from rora_cli.data.sources import load_rows
+from rora_cli.errors import CheckpointError, DataError
+from rora_cli.evaluation.inference import count_tokens, input_limit, token_batches
+from rora_cli.progress import Progress
+from rora_cli.results.margins import Alignment, Margins, ModuleMargins, Step
+from rora_cli.spectral import thresholds
+from rora_cli.spectral.decomposition import top_singular
+
+_TOKENS_PER_BATCH = 2048
+_SHOWN_STEPS = 200
+
+
+@dataclass
+class _Layer:
+    """One module's W and DeltaW [d_out, d_in], and what was gathered on rows: c^T M x and the norms, one a row."""
+
+    module: AdapterModule
+    W: Tensor
+    delta: Tensor
+    sigma_W: float
+    sigma_delta: float
+    of_W: list[Tensor] = field(default_factory=list)
+    of_delta: list[Tensor] = field(default_factory=list)
+    norms: list[Tensor] = field(default_factory=list)
+
+    def add(self, c: Tensor, x: Tensor) -> None:
+        """Rows of one batch: c [n, tokens, d_out] and x [n, tokens, d_in]."""
+        self.of_W.append(((x @ self.W.T) * c).sum(dim=(1, 2)).double())
+        self.of_delta.append(((x @ self.delta.T) * c).sum(dim=(1, 2)).double())
+        self.norms.append((c.norm(dim=2) * x.norm(dim=2)).sum(dim=1).double())
+
+    def take(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(a_W, a_Delta, contribution of DeltaW) [n] of the rows since the last call."""
+        of_W, of_delta, norms = (torch.cat(parts) for parts in (self.of_W, self.of_delta, self.norms))
+        self.of_W, self.of_delta, self.norms = [], [], []
+        norms = norms.clamp_min(1e-300)
+        return of_W / (norms * self.sigma_W), of_delta / (norms * self.sigma_delta), of_delta
+
+
+def measure_margins(config: DiagnoseConfig, inspection: Inspection, base: Inspection, progress: Progress) -> Margins:
+    """Run the model on clean rows, and on triggered ones where a trigger is named.
+
+    Raises CheckpointError where preflight finds it unfit to be run, DataError for the rows, UsageError for the label.
+    """
+    loaded = load_classifier(base.path, adapter=inspection.path)
+    rows, _ = load_rows(
+        config.clean or "", label_names=loaded.label_names, max_rows=config.max_rows, seed=config.seed,
+        text_column=config.text_column, label_column=config.label_column,
+    )  # fmt: skip
+    layers = list(_layers(loaded.model, inspection, base))
+    if not layers:
+        raise CheckpointError("no adapted linear module has a weight in the base: there are no margins to measure.")
+    with progress.phase("margins"):
+        clean = _pass(loaded, layers, rows.texts, rows.labels, None)
+        triggered, target = None, None
+        if config.trigger is not None:
+            target = find_label(config.target_label or "", loaded.label_names)
+            texts, labels = _triggered(config, rows.texts, rows.labels, target)
+            triggered = _pass(loaded, layers, texts, labels, target)
+    sides = triggered.rows if triggered else [None] * len(layers)
+    modules = tuple(_module(*parts) for parts in zip(layers, clean.rows, sides, strict=True))
+    return _summary(config, modules, clean, triggered, None if target is None else loaded.label_names[target])
+
+
+def _layers(model: nn.Module, inspection: Inspection, base: Inspection) -> Iterator[_Layer]:
+    adapter = read_adapter(inspection, TensorReader(base))
+    if adapter.base is None:
+        return
+    present = dict(model.named_modules())
+    for module in adapter.modules:
+        name = adapter.base.find(module.name, module.parameter)
+        if name is None or module.name not in present or module.expert is not None or module.format == "embedding":
+            continue
+        W = adapter.base.weight(name, module.shape, fan_in_fan_out=module.fan_in_fan_out).float()
+        update = module.update(W)
+        sigma = float(update.singular_values()[0])
+        if sigma > 0 and not isinstance(present[module.name], nn.modules.conv._ConvNd):
+            yield _Layer(module, W, update.delta_weight(), top_singular(W, 1).sigma_max, sigma)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """``margins`` [n] of the model as it is, ``contribution`` [n] of all updates, and (a_W, a_Delta) a layer."""
+
+    margins: Tensor
+    contribution: Tensor
+    rows: list[tuple[Tensor, Tensor]]
+
+
+def _pass(
+    loaded: LoadedClassifier, layers: Sequence[_Layer], texts: Sequence[str], labels: Sequence[int], target: int | None
+) -> _Rows:
+    """One forward and backward over all rows. Margin: the label's logit minus the target's, or the runner-up's."""
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    handles = [_hook(loaded.model, layer.module.name, seen) for layer in layers]
+    embeddings = loaded.model.get_input_embeddings().weight
+    embeddings.requires_grad_(True)  # something must, for a graph to be there
+    limit = input_limit(loaded.model, loaded.tokenizer)
+    margins: list[Tensor] = []
+    try:
+        for batch in token_batches([min(n, limit) for n in count_tokens(loaded.tokenizer, texts)], _TOKENS_PER_BATCH):
+            rows = [texts[i] for i in batch], [labels[i] for i in batch]
+            margins.append(_batch(loaded, layers, seen, rows, target, limit))
+    finally:
+        embeddings.requires_grad_(False)
+        for handle in handles:
+            handle.remove()
+    taken = [layer.take() for layer in layers]
+    contribution = torch.stack([part for _, _, part in taken]).sum(dim=0)
+    return _Rows(torch.cat(margins), contribution, [(a, b) for a, b, _ in taken])
+
+
+def _hook(model: nn.Module, name: str, seen: dict[str, tuple[Tensor, Tensor]]) -> Any:
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        output.retain_grad()
+        seen[name] = (inputs[0].detach(), output)
+
+    return model.get_submodule(name).register_forward_hook(keep)
+
+
+def _batch(
+    loaded: LoadedClassifier,
+    layers: Sequence[_Layer],
+    seen: dict[str, tuple[Tensor, Tensor]],
+    rows: tuple[list[str], list[int]],
+    target: int | None,
+    limit: int,
+) -> Tensor:
+    texts, labels = rows
+    inputs = loaded.tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+    with torch.enable_grad():
+        logits = loaded.model(**inputs).logits
+        index = torch.arange(len(labels))
+        own = logits[index, torch.tensor(labels)]
+        if target is None:
+            others = logits.detach().clone()
+            others[index, torch.tensor(labels)] = -torch.inf
+            margin = own - logits[index, others.argmax(dim=1)]
+        else:
+            margin = own - logits[:, target]
+        margin.sum().backward()
+    for layer in layers:
+        x, output = seen[layer.module.name]
+        assert output.grad is not None
+        layer.add(_by_token(output.grad), _by_token(x))
+    loaded.model.zero_grad(set_to_none=True)
+    return margin.detach().double()
+
+
+def _by_token(tensor: Tensor) -> Tensor:
+    """[n, tokens, d]: a head's input has no token axis."""
+    return tensor.float().reshape(tensor.shape[0], -1, tensor.shape[-1])
+
+
+def _triggered(
+    config: DiagnoseConfig, texts: Sequence[str], labels: Sequence[int], target: int
+) -> tuple[list[str], list[int]]:
+    trigger, rng = named_or_text(config.trigger or "").text, Random(config.seed)
+    kept = [(text, label) for text, label in zip(texts, labels, strict=True) if label != target]
+    if not kept:
+        raise DataError(f"every row of {config.clean} has the target label: a trigger needs rows of other labels.")
+    return [insert(text, trigger, config.position, rng) for text, _ in kept], [label for _, label in kept]
+
+
+def _module(layer: _Layer, clean: tuple[Tensor, Tensor], triggered: tuple[Tensor, Tensor] | None) -> ModuleMargins:
+    keeps = thresholds.largest_that_keeps(*clean)
+    common: dict[str, Any] = {
+        "name": layer.module.label,
+        "strength": layer.sigma_delta / layer.sigma_W,
+        "clean_base": _alignment(clean[0]),
+        "clean_update": _alignment(clean[1]),
+        "keeps_below": keeps if keeps is None or keeps < float("inf") else None,
+    }
+    if triggered is None:
+        return ModuleMargins(**common)
+    return ModuleMargins(
+        **common,
+        triggered_base=_alignment(triggered[0]),
+        triggered_update=_alignment(triggered[1]),
+        flips_above=thresholds.sufficient_to_forget(*triggered),
+        needs_above=thresholds.necessary_to_forget(*triggered),
+        paper_threshold=thresholds.paper_threshold(float((-triggered[0]).min()), float(triggered[1].min())),
+        window_is_empty=thresholds.window(triggered, clean).is_empty,
+    )
+
+
+def _alignment(values: Tensor) -> Alignment:
+    return Alignment(float(values.min()), float(values.median()), float(values.max()))
+
+
+def _summary(
+    config: DiagnoseConfig,
+    modules: tuple[ModuleMargins, ...],
+    clean: _Rows,
+    triggered: _Rows | None,
+    target: str | None,
+) -> Margins:
+    accuracy = thresholds.share_positive_in_a_net(clean.margins, clean.contribution)
+    at_one = float((clean.margins > 0).double().mean())
+    harmful = (b for b, v in zip(accuracy.breaks, accuracy.values[1:], strict=True)
+               if b > 1 and v < at_one - config.max_accuracy_drop - 1e-12)  # fmt: skip
+    attack: tuple[Step, ...] = ()
+    if triggered is not None:
+        safe_share = thresholds.share_positive_in_a_net(triggered.margins, triggered.contribution)
+        attack = tuple(Step(s.scale, 1 - s.share) for s in _steps(safe_share))
+    note = "first order around the adapter as it is, so local: exact only for a single layer"
+    if triggered is not None:
+        note += f"; {thresholds.WHY_NOT_A_GUARANTEE}"
+    return Margins(
+        clean_rows=len(clean.margins),
+        triggered_rows=0 if triggered is None else len(triggered.margins),
+        trigger=config.trigger,
+        target_label=target,
+        max_accuracy_drop=config.max_accuracy_drop,
+        accuracy_at_one=at_one,
+        largest_scale=next(harmful, None),
+        accuracy=_steps(accuracy),
+        attack_success=attack,
+        modules=modules,
+        note=note,
+    )
+
+
+def _steps(function: thresholds.StepFunction) -> tuple[Step, ...]:
+    """The steps, at most ``_SHOWN_STEPS`` of them, spread evenly over their number."""
+    pairs = list(zip((0.0, *function.breaks), function.values, strict=True))
+    stride = max(1, -(-len(pairs) // _SHOWN_STEPS))
+    return tuple(Step(scale, share) for scale, share in pairs[::stride])
