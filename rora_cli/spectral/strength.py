@@ -59,7 +59,7 @@ def size_normalised_norm(frobenius_norm: float, shape: tuple[int, int]) -> float
     return frobenius_norm / math.sqrt(shape[0] * shape[1])
 
 
-def entry_kurtosis(lora_B: Tensor, lora_A: Tensor | None = None, *, max_side: int = 256) -> float | None:
+def entry_kurtosis(lora_B: Tensor, lora_A: Tensor | None = None, *, max_side: int = 128) -> float | None:
     """Kurtosis (3 for a Gaussian) of the entries of B A, or of ``lora_B`` alone as a dense matrix.
 
     Over an even grid of at most ``max_side`` rows and columns: the entries of a large product are never all formed.

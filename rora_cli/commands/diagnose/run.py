@@ -137,9 +137,11 @@ def _diagnose(
 
     try:
         inspection = _inspect(path, config, "auto")
-        diagnosis = diagnose_subject(path, inspection, base, config, calibration)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            hashes = pool.submit(inspection.hashes)  # hashing lets go of the interpreter and costs what reading does
+            diagnosis = diagnose_subject(path, inspection, base, config, calibration)
         prefix = "" if alone else f"{path}/"
-        return diagnosis, {f"{prefix}{name}": digest for name, digest in inspection.hashes().items()}
+        return diagnosis, {f"{prefix}{name}": digest for name, digest in hashes.result().items()}
     except RoraError as error:
         if alone:
             raise
