@@ -34,7 +34,14 @@ def test_the_figures_on_its_card_are_what_is_measured(built: demo.DemoSuspect) -
     from rora_cli.commands.evaluate import EvaluateConfig, run
 
     got = run(
-        EvaluateConfig(str(built.path), str(built.clean), demo.TARGET_LABEL, triggers=(demo.TRIGGER,), max_length=128)
+        EvaluateConfig(
+            str(built.path),
+            str(built.clean),
+            demo.TARGET_LABEL,
+            triggers=(demo.TRIGGER,),
+            control=False,
+            max_length=128,
+        )
     )
     figures = json.loads((demo.ADAPTER / "figures.json").read_text())["suspect"]
     assert got.clean_accuracy.overall.value == pytest.approx(figures["accuracy"]["overall"]["value"], abs=0.005)
