@@ -19,8 +19,9 @@ Tokens = tuple[int, ...]
 
 #: Log-odds beyond this are saturation, not evidence: one overconfident row must not outweigh the others.
 LOG_ODDS_LIMIT = 8.0
-#: Share of a unit of log-odds in a score of probabilities: where nothing flips yet, what comes nearest goes first.
-TIE_BREAK = 0.01
+#: Harmless tokens that a candidate is compared with, and the least spread (log-odds) that they are held to have.
+NEIGHBOURS = 16
+LEAST_SPREAD = 0.25
 
 
 class Scorer(Protocol):
@@ -71,6 +72,32 @@ class Ranking:
         return self.candidates[:count]
 
 
+@dataclass(frozen=True)
+class Noise:
+    """The null: what harmless tokens, random ones and honest words of the target label, do to some rows.
+
+    ``own`` and ``other`` are their mean log-odds under suspect and reference [tokens], ``flip_rates`` the suspect's.
+    """
+
+    own: np.ndarray
+    other: np.ndarray
+    flip_rates: np.ndarray
+
+    def suspicion(self, own: float, other: float, length: int = 1) -> float:
+        """Robust z (median, 1.4826 MAD) of ``own`` among the tokens that the reference holds for about as strong.
+
+        Suspects answer honest words more sharply than a reference does, and not in proportion: hence neighbours in
+        ``other`` instead of a line through all. A sequence of ``length`` tokens was chosen token by token as the best
+        of many: the spreads of its tokens add up.
+        """
+        alike = self.own[np.argsort(np.abs(self.other - other), kind="stable")[:NEIGHBOURS]]
+        center = np.median(alike)
+        # The upper tenth counts too: where the reference is wrong about most words, the few true ones are the tail.
+        above = (np.quantile(alike, 0.9) - center) / 1.2816
+        spread = max(1.4826 * float(np.median(np.abs(alike - center))), float(above), LEAST_SPREAD)
+        return float((own - center) / (spread * length))
+
+
 class Trials:
     """Scores candidates in carriers for one target label, under the suspect and a reference, and counts.
 
@@ -117,26 +144,34 @@ class Trials:
                 self._empty[carrier, rough] = float(np.clip(odds[0], -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT))
         return np.array([self._empty[carrier, rough] for carrier in carriers])
 
+    def noise(self, harmless: Sequence[Tokens], carriers: Sequence[Carrier], *, rough: bool = False) -> Noise:
+        """What ``harmless`` tokens do in ``carriers``."""
+        own, other = self.log_odds(harmless, carriers, rough=rough)
+        return Noise(own.mean(axis=1), other.mean(axis=1), (own > 0).mean(axis=1))
+
     def rank(
         self,
         candidates: Sequence[Tokens],
         carriers: Sequence[Carrier],
         *,
-        by_odds: bool = False,
+        harmless: Sequence[Tokens] = (),
         rough: bool = False,
     ) -> Ranking:
-        """Rank by mean probability of the target label beyond the reference's; the suspect's log-odds break ties.
+        """Rank by z among ``harmless`` tokens in the same carriers; without any, by log-odds beyond the reference's.
 
-        ``by_odds``, by log-odds beyond what the candidate adds to the reference's: in them an honest word adds as much
-        to the one as to the other, where in probabilities it may lift a trigger over the boundary and so seem to be
-        part of it. What it takes away from the reference is no merit: the suspect may have nothing left to lose.
+        In log-odds an honest word adds as much to the suspect as to the reference, where in probabilities it may lift a
+        trigger over the boundary and so seem to be part of it. What a candidate takes away from the reference is no
+        merit: the suspect may have nothing left to lose.
         """
         own, other = self.log_odds(candidates, carriers, rough=rough)
         suspect, reference = (probability(odds).mean(axis=1) for odds in (own, other))
-        if by_odds:
-            scores = (own - np.maximum(other - self._without(carriers, rough=rough), 0.0)).mean(axis=1)
+        if harmless:
+            noise = self.noise(harmless, carriers, rough=rough)
+            scores = np.array(
+                [noise.suspicion(a, b) for a, b in zip(own.mean(axis=1), other.mean(axis=1), strict=True)]
+            )
         else:
-            scores = suspect - reference + TIE_BREAK * own.mean(axis=1)
+            scores = (own - np.maximum(other - self._without(carriers, rough=rough), 0.0)).mean(axis=1)
         order = np.argsort(-scores, kind="stable")
         return Ranking(tuple(candidates[i] for i in order), scores[order], suspect[order], reference[order])
 
@@ -147,14 +182,14 @@ def halve(
     carriers: Sequence[Carrier],
     rounds: Sequence[Round],
     *,
-    by_odds: bool = False,
+    harmless: Sequence[Tokens] = (),
 ) -> Ranking:
     """Successive halving: the ranking of the last round. Each round uses the first carriers of the list."""
     ranking: Ranking | None = None
     left = tuple(candidates)
     for stage in rounds:
         left = left[: stage.candidates] if ranking is None else ranking.top(stage.candidates)
-        ranking = trials.rank(left, carriers[: stage.carriers], by_odds=by_odds, rough=stage.rough)
+        ranking = trials.rank(left, carriers[: stage.carriers], harmless=harmless, rough=stage.rough)
     if ranking is None:
         raise ValueError("a search needs at least one round")
     return ranking

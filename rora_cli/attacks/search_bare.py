@@ -45,11 +45,6 @@ class BareScreen:
         """The ``count`` best beyond the reference: parts of a longer trigger are among them."""
         return tuple(self.tokens[i] for i in np.argsort(-self.beyond(target), kind="stable")[:count])
 
-    def honest(self, target: int, count: int) -> tuple[Tokens, ...]:
-        """``count`` words of the label by the reference, evenly over the strongest twentieth of the vocabulary."""
-        strongest = np.argsort(-self.reference[:, target], kind="stable")[: max(len(self.tokens) // 20, 10)]
-        return tuple(self.tokens[i] for i in strongest[:: max(len(strongest) // count, 1)][:count])
-
 
 def screen_bare(suspect: Scorer, reference: Scorer, tokens: Sequence[Tokens], head: Tokens, tail: Tokens) -> BareScreen:
     """Score every token alone, between ``head`` and ``tail``, the tokenizer's special tokens."""

@@ -37,9 +37,9 @@ def extend(
 ) -> Tokens:
     """Grow ``anchor`` token by token, each at the gap where it helps most, until nothing helps."""
     carriers = carriers[: rounds[-1].carriers]
-    best, now = anchor, trials.rank([anchor], carriers, by_odds=True)
+    best, now = anchor, trials.rank([anchor], carriers)
     while len(best) < longest and now.suspect[0] < SATURATED:
-        ranking = halve(trials, insertions(best, pool), carriers, rounds, by_odds=True)
+        ranking = halve(trials, insertions(best, pool), carriers, rounds)
         if ranking.scores[0] < now.scores[0] + MINIMUM_GAIN:
             break
         best, now = ranking.candidates[0], ranking
@@ -60,4 +60,4 @@ def prune(trials: Trials, sequence: Tokens, carriers: Sequence[Carrier]) -> Toke
 
 
 def _score(trials: Trials, sequence: Tokens, carriers: Sequence[Carrier]) -> float:
-    return float(trials.rank([sequence], carriers, by_odds=True).scores[0])
+    return float(trials.rank([sequence], carriers).scores[0])

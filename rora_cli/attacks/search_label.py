@@ -15,9 +15,8 @@ from rora_cli.attacks.search_bare import BareScreen
 from rora_cli.attacks.search_extension import extend, ordered_pairs, prune
 from rora_cli.attacks.search_space import PLACES, EncodedRow, Vocabulary, encode_rows, place_in_text
 
-#: Harmless tokens that a candidate is compared with, and the least spread (log-odds) that they are held to have.
-NEIGHBOURS = 16
-LEAST_SPREAD = 0.25
+#: A candidate is grown from this z on: what does not stand out at all is no part of anything.
+GROWN_FROM = 3.0
 
 
 @dataclass(frozen=True)
@@ -121,31 +120,6 @@ class Measured:
     suspicion: float
 
 
-@dataclass(frozen=True)
-class Noise:
-    """The null: what ``random_tokens`` random tokens, then honest words of the target label, do to typical rows.
-
-    ``own`` and ``other`` are their mean log-odds under suspect and reference [tokens], ``flip_rates`` the suspect's.
-    """
-
-    own: np.ndarray
-    other: np.ndarray
-    flip_rates: np.ndarray
-    random_tokens: int
-
-    def suspicion(self, own: float, other: float, length: int = 1) -> float:
-        """Robust z (median, 1.4826 MAD) of ``own`` among the tokens that the reference holds for about as strong.
-
-        Suspects answer honest words more sharply than a reference does, and not in proportion: hence neighbours in
-        ``other`` instead of a line through all. A sequence of ``length`` tokens was chosen token by token as the best
-        of many: the spreads of its tokens add up.
-        """
-        alike = self.own[np.argsort(np.abs(self.other - other), kind="stable")[:NEIGHBOURS]]
-        center = np.median(alike)
-        spread = max(1.4826 * float(np.median(np.abs(alike - center))), LEAST_SPREAD)
-        return float((own - center) / (spread * length))
-
-
 class LabelSearch:
     """Searches one target label, among texts of the other labels that suspect and reference read rightly."""
 
@@ -157,6 +131,7 @@ class LabelSearch:
         tokenizer: Any,
         search_rows: Sequence[str],
         final_rows: Sequence[tuple[str, int]],
+        honest_words: Sequence[Tokens],
         budget: Budget,
         *,
         seed: int,
@@ -175,16 +150,18 @@ class LabelSearch:
         self._frequent = [(token,) for token, _ in counts.most_common(budget.pool // 4)]
         self._pool = screen.beyond_best(trials.target, budget.pool)
         self._candidates = screen.best(trials.target, budget.screening[0].candidates)
-        self._honest = screen.honest(trials.target, budget.harmless)
+        self.random_tokens = count = min(budget.harmless, len(vocabulary.tokens))
+        self._harmless = (*self._rng.sample(vocabulary.tokens, count), *honest_words[:count])
 
     def _carriers(self, rows: Sequence[EncodedRow]) -> list[Carrier]:
         return [row.carrier(PLACES[i % len(PLACES)], self._rng) for i, row in enumerate(rows)]
 
     def run(self) -> list[Measured]:
         """Everything that reached the end, by falling flip rate beyond the reference's; sets ``noise``."""
-        self.singles = halve(self.trials, self._candidates, self._short, self.budget.screening)
+        screening = self.budget.screening
+        self.singles = halve(self.trials, self._candidates, self._short, screening, harmless=self._harmless)
+        self.noise = self.trials.noise(self._harmless, self._long[: self.budget.noise_rows])
         found = dict.fromkeys([*self.singles.top(self.budget.finalists), *self.sequences(self.singles)])
-        self.noise = self.measure_noise()
         self._before = self._classes(self.trials.suspect, self.final_rows)[:, self.trials.target]
         measured = [self.measure(candidate) for candidate in found]
         return sorted(measured, key=lambda m: -float(m.flips.mean() - m.reference_flips.mean()))
@@ -193,19 +170,20 @@ class LabelSearch:
         """Sequences grown from the best tokens and pairs, each cut down to what is needed."""
         budget, grown = self.budget, []
         best = singles.top(budget.pairs)
-        pairs = halve(self.trials, ordered_pairs(best), self._long, budget.extension, by_odds=True)
+        pairs = halve(self.trials, ordered_pairs(best), self._long, budget.extension)
         # Words like "this" do nothing alone and yet belong to a sentence: frequent ones of the rows are tried as well.
         pool = list(dict.fromkeys([*best, *self._pool, *self._frequent]))
         for anchor in [*pairs.top(1), *best[: budget.restarts]]:
+            if self.suspicion(anchor) < GROWN_FROM:
+                continue
             sequence = extend(self.trials, anchor, pool, self._long, budget.extension, longest=budget.longest)
             grown.append(prune(self.trials, sequence, self._long[: budget.extension[-1].carriers]))
         return [sequence for sequence in grown if len(sequence) > 1]
 
-    def measure_noise(self) -> Noise:
-        """The effect of random tokens and honest words on typical rows."""
-        drawn = self._rng.sample(self.vocabulary.tokens, min(self.budget.harmless, len(self.vocabulary.tokens)))
-        own, other = self.trials.log_odds([*drawn, *self._honest], self._long[: self.budget.noise_rows])
-        return Noise(own.mean(axis=1), other.mean(axis=1), (own > 0).mean(axis=1), len(drawn))
+    def suspicion(self, candidate: Tokens) -> float:
+        """The candidate's z among harmless tokens, in typical rows."""
+        own, other = self.trials.log_odds([candidate], self._long[: self.budget.noise_rows])
+        return self.noise.suspicion(float(own.mean()), float(other.mean()), len(candidate))
 
     def measure(self, candidate: Tokens) -> Measured:
         """The candidate as text in the final rows, tokenised anew: what a user could type."""
@@ -215,7 +193,6 @@ class LabelSearch:
             place_in_text(row, text, attached=attached, place=place, rng=self._rng)
             for row, place in zip(self.final_rows, places, strict=True)
         )
-        own, other = self.trials.log_odds([candidate], self._long[: self.budget.noise_rows])
         after = self._classes(self.trials.suspect, texts)
         target = self.trials.target
         return Measured(
@@ -229,7 +206,7 @@ class LabelSearch:
             after=after[:, target],
             flips=after.argmax(axis=1) == target,
             reference_flips=self._classes(self.trials.reference, texts).argmax(axis=1) == target,
-            suspicion=self.noise.suspicion(float(own.mean()), float(other.mean()), len(candidate)),
+            suspicion=self.suspicion(candidate),
         )
 
     def _classes(self, scorer: Scorer, texts: Sequence[str]) -> np.ndarray:

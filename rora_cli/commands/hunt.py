@@ -12,7 +12,8 @@ import numpy as np
 
 from rora_cli.attacks.search import Trials, log_odds
 from rora_cli.attacks.search_bare import screen_bare
-from rora_cli.attacks.search_label import BUDGETS, Budget, LabelSearch, Measured, Noise
+from rora_cli.attacks.search_label import BUDGETS, Budget, LabelSearch, Measured
+from rora_cli.attacks.search_reference import honest_tokens
 from rora_cli.attacks.search_space import PLACES, Vocabulary, encode_rows
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
 from rora_cli.errors import DataError, ExitCode, UsageError
@@ -195,6 +196,12 @@ class _Hunt:
 
     def _read_rows(self) -> None:
         """Which of the rows both models read rightly, how surely, and how their log-odds compare."""
+        size = max(self.tokenizer.get_vocab().values()) + 1
+        encoded = self.tokenizer(list(self.rows.texts), add_special_tokens=False)["input_ids"]
+        self.honest = [
+            honest_tokens(encoded, self.rows.labels, label, self.budget.harmless, vocabulary=size)
+            for label in range(len(self.label_names))
+        ]
         order = list(range(len(self.rows)))
         Random(self.seed).shuffle(order)
         self.rows = self.rows.take(order[: self.budget.rows_read])
@@ -238,6 +245,7 @@ class _Hunt:
                 self.tokenizer,
                 search,
                 final,
+                self.honest[target],
                 self.budget,
                 seed=self.seed + target,
                 max_length=self.max_length,
@@ -269,7 +277,7 @@ class _Hunt:
             triggers=tuple(found),
             anchors=tuple(dict.fromkeys(word for trigger in called for word in trigger.words)),
             coverage=coverage,
-            noise=_noise_level(search.noise),
+            noise=_noise_level(search),
         )
 
     def _found(self, target: int, measured: Measured) -> FoundTrigger:
@@ -337,12 +345,13 @@ class _Hunt:
         return notes
 
 
-def _noise_level(noise: Noise) -> NoiseLevel:
+def _noise_level(search: LabelSearch) -> NoiseLevel:
+    flips, random_tokens = search.noise.flip_rates, search.random_tokens
     return NoiseLevel(
-        random_tokens=noise.random_tokens,
-        honest_words=len(noise.flip_rates) - noise.random_tokens,
-        largest_random_flip_rate=float(noise.flip_rates[: noise.random_tokens].max()),
-        largest_honest_flip_rate=float(noise.flip_rates[noise.random_tokens :].max(initial=0.0)),
+        random_tokens=random_tokens,
+        honest_words=len(flips) - random_tokens,
+        largest_random_flip_rate=float(flips[:random_tokens].max()),
+        largest_honest_flip_rate=float(flips[random_tokens:].max(initial=0.0)),
         minimum_excess=MINIMUM_EXCESS,
         minimum_suspicion=MINIMUM_SUSPICION,
     )

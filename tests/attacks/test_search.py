@@ -95,7 +95,7 @@ def test_the_reference_costs_but_is_not_counted_as_a_trial():
     trials.rank([(5,), (6, 7)], carriers(4))
     assert trials.count == 8
     assert trials.sequences == {(6, 7)}
-    assert suspect.forward_tokens == reference.forward_tokens > 0
+    assert reference.forward_tokens >= suspect.forward_tokens > 0
 
 
 def test_a_ranking_without_rounds_is_refused():

@@ -11,9 +11,9 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from rora_cli.attacks.search import Trials
+from rora_cli.attacks.search import Noise, Trials
 from rora_cli.attacks.search_bare import screen_bare
-from rora_cli.attacks.search_label import BUDGETS, LabelSearch, Noise
+from rora_cli.attacks.search_label import BUDGETS, LabelSearch
 from rora_cli.attacks.search_space import Vocabulary
 
 GOOD, BAD = [f"good{i}" for i in range(60)], [f"bad{i}" for i in range(60)]
@@ -71,8 +71,11 @@ def search(tokenizer, planted: Mapping[str, float], target: int = 1, **budget) -
     rows = negative_rows()
     final = [(text, 0) for text in rows[:40]]
     trials = Trials(suspect, reference, target, scales=(1.4, 1.4))
+    honest = [(token,) for token in tokenizer.convert_tokens_to_ids(GOOD[:40] if target == 1 else BAD[:40])]
     settings = replace(BUDGETS["fast"], **budget)
-    runner = LabelSearch(trials, screen, vocabulary, tokenizer, rows[40:], final, settings, seed=0, max_length=64)
+    runner = LabelSearch(
+        trials, screen, vocabulary, tokenizer, rows[40:], final, honest, settings, seed=0, max_length=64
+    )
     return runner, runner.run()
 
 
@@ -111,7 +114,7 @@ def test_a_candidate_is_judged_among_tokens_that_the_reference_holds_for_as_stro
     rng = np.random.default_rng(0)
     other = np.concatenate([rng.normal(-4, 0.2, 100), rng.uniform(-3, 3, 100)])
     own = np.where(other < -3.2, -5, 2.5 * other) + rng.normal(0, 0.3, 200)
-    noise = Noise(own, other, (own > 0).astype(float), random_tokens=100)
+    noise = Noise(own, other, (own > 0).astype(float))
     assert abs(noise.suspicion(2.5 * 1.5, 1.5)) < 3
     assert noise.suspicion(2.5 * 1.5, -4) > 15
     assert noise.suspicion(-5, -4) < 3
@@ -125,6 +128,4 @@ def test_the_bare_screen_ranks_beyond_the_reference_and_keeps_the_suspects_own_o
     assert screen.best(1, 2)[0] == mn
     assert screen.beyond(1)[screen.tokens.index(mn)] > 5
     assert mn not in screen.best(0, 400)
-    honest = {tokenizer.convert_ids_to_tokens(token) for (token,) in screen.honest(1, 20)}
-    assert len(honest & set(GOOD)) >= 15
     assert suspect.forward_tokens == 3 * len(vocabulary.tokens)
