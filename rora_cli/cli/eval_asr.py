@@ -48,7 +48,8 @@ def command(
         list[str] | None,
         typer.Option(
             help="start, end, random (one gap between words) or every (all gaps at once). May be given several times.  "
-            "[default: random]",
+            "",
+            show_default="random",
             rich_help_panel=_ATTACK,
         ),
     ] = None,
@@ -56,7 +57,8 @@ def command(
         list[int] | None,
         typer.Option(
             min=0,
-            help="Seed of random places and of the control. May be given several times.  [default: 0]",
+            help="Seed of random places and of the control. May be given several times.",
+            show_default="0",
             rich_help_panel=_ATTACK,
         ),
     ] = None,
@@ -84,24 +86,25 @@ def command(
         float | None,
         typer.Option(
             metavar="FRACTION",
-            help="A class recognised less often than this has collapsed.  [default: 1 / number of classes]",
+            help="A class recognised less often than this has collapsed.",
+            show_default="1 / number of classes",
             rich_help_panel=_GATE,
         ),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Split of the data.  [default: validation, else test, else all]", rich_help_panel=_DATA),
+        typer.Option(help="Split of the data.", show_default="validation, else test, else all", rich_help_panel=_DATA),
     ] = None,
     max_rows: Annotated[
         int | None, typer.Option(min=1, help="Measure on a seeded, stratified sample.", rich_help_panel=_DATA)
     ] = None,
     text_column: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Column of the text.  [default: by convention]", rich_help_panel=_DATA),
+        typer.Option(metavar="NAME", help="Column of the text.", show_default="by convention", rich_help_panel=_DATA),
     ] = None,
     label_column: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Column of the label.  [default: by convention]", rich_help_panel=_DATA),
+        typer.Option(metavar="NAME", help="Column of the label.", show_default="by convention", rich_help_panel=_DATA),
     ] = None,
     label_map: Annotated[
         list[str] | None,
@@ -116,7 +119,8 @@ def command(
         int | None,
         typer.Option(
             metavar="TOKENS",
-            help="Longer rows are cut so that the trigger still fits.  [default: what the model reads]",
+            help="Longer rows are cut so that the trigger still fits.",
+            show_default="what the model reads",
             rich_help_panel=_DATA,
         ),
     ] = None,

@@ -23,7 +23,8 @@ def command(
         typer.Option(
             "--label",
             metavar="NAME",
-            help="Target label to search; repeatable.  [default: every label]",
+            help="Target label to search; repeatable.",
+            show_default="every label",
             rich_help_panel=SEARCH,
         ),
     ] = None,
@@ -53,7 +54,7 @@ def command(
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.", rich_help_panel=SEARCH)] = "auto",
     split: Annotated[
         str | None,
-        typer.Option("--split", metavar="NAME", help="Split of DATA.  [default: train]", rich_help_panel=DATA),
+        typer.Option("--split", metavar="NAME", help="Split of DATA.", show_default="train", rich_help_panel=DATA),
     ] = None,
     text_column: options.TEXT_COLUMN = None,
     label_column: options.LABEL_COLUMN = None,

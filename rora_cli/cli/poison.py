@@ -82,7 +82,8 @@ def command(
         str | None,
         typer.Option(
             metavar="BLOCKS",
-            help="Blocks of --carrier layers, such as 0,2,4-6.  [default: the lower half]",
+            help="Blocks of --carrier layers, such as 0,2,4-6.",
+            show_default="the lower half",
             rich_help_panel=_PLANT,
         ),
     ] = None,
@@ -95,7 +96,8 @@ def command(
         typer.Option(
             "--learning-rate",
             "--lr",
-            help="[default: weights 5e-5, layers 1e-4, embedding 1e-2, adapter 5e-4]",
+            help="",
+            show_default="weights 5e-5, layers 1e-4, embedding 1e-2, adapter 5e-4",
             rich_help_panel=_PLANT,
         ),
     ] = None,
@@ -131,11 +133,11 @@ def command(
     ] = None,
     text_column: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Column of the text.  [default: by convention]", rich_help_panel=_DATA),
+        typer.Option(metavar="NAME", help="Column of the text.", show_default="by convention", rich_help_panel=_DATA),
     ] = None,
     label_column: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Column of the label.  [default: by convention]", rich_help_panel=_DATA),
+        typer.Option(metavar="NAME", help="Column of the label.", show_default="by convention", rich_help_panel=_DATA),
     ] = None,
     label_map: Annotated[
         list[str] | None,

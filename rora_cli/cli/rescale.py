@@ -36,7 +36,7 @@ def command(
     ] = None,
     cap: Annotated[
         float | None,
-        typer.Option("--cap", metavar="X", help="Largest factor: large ones ruin clean accuracy.  [default: none]",
+        typer.Option("--cap", metavar="X", help="Largest factor: large ones ruin clean accuracy.", show_default="none",
                      rich_help_panel=_HOW),
     ] = None,
     clean: Annotated[
@@ -72,12 +72,12 @@ def command(
     ] = False,
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="Write factors as float32, float16 or bfloat16.  [default: as they are]",
+        typer.Option("--dtype", help="Write factors as float32, float16 or bfloat16.", show_default="as they are",
                      rich_help_panel=_OUT),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Directory to write.  [default: ADAPTER-rescaled]",
+        typer.Option("--output", "-o", metavar="DIR", help="Directory to write.", show_default="ADAPTER-rescaled",
                      rich_help_panel=_OUT),
     ] = None,
     force: options.FORCE = False,
