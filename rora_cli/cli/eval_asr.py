@@ -48,7 +48,6 @@ def command(
         list[str] | None,
         typer.Option(
             help="start, end, random (one gap between words) or every (all gaps at once). May be given several times.  "
-            "",
             show_default="random",
             rich_help_panel=_ATTACK,
         ),
