@@ -47,7 +47,7 @@ def command(
     position: Annotated[
         list[str] | None,
         typer.Option(
-            help="start, end, random (one gap between words) or every (all gaps at once). May be given several times.  "
+            help="start, end, random (one gap between words) or every (all gaps at once). May be given several times.",
             show_default="random",
             rich_help_panel=_ATTACK,
         ),
