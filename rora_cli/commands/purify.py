@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rora_cli.attacks.search_label import BUDGETS
 from rora_cli.commands.recipes import RECIPES
 from rora_cli.errors import RoraError, TrainingError, UsageError
 from rora_cli.progress import SILENT, Progress
@@ -104,6 +105,8 @@ class PurifyConfig:
             raise UsageError(f"--seed must be at least 0, not {self.seed}")
         if (self.max_rounds or 1) < 1:
             raise UsageError(f"--max-rounds must be at least 1, not {self.max_rounds}")
+        if self.search_budget not in BUDGETS:
+            raise UsageError(f"--search-budget is one of {', '.join(BUDGETS)}, not {self.search_budget!r}")
         self._check_settings()
 
     def _check_settings(self) -> None:
