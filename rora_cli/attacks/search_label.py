@@ -55,11 +55,11 @@ BUDGETS = {
             name="fast",
             screening=(Round(2000, 1), Round(300, 4), Round(40, 16)),
             extension=(Round(ALL, 1), Round(40, 6), Round(6, 12)),
-            pool=400,
+            pool=200,
             row_length=12,
             pairs=8,
             restarts=1,
-            longest=4,
+            longest=3,
             finalists=8,
             final_rows=48,
             harmless=48,
@@ -71,7 +71,7 @@ BUDGETS = {
             name="normal",
             screening=(Round(4000, 1, rough=True), Round(800, 4, rough=True), Round(100, 12), Round(40, 32)),
             extension=(Round(ALL, 1, rough=True), Round(100, 6), Round(10, 20)),
-            pool=800,
+            pool=500,
             row_length=16,
             pairs=12,
             restarts=2,
@@ -105,7 +105,10 @@ BUDGETS = {
 
 @dataclass(frozen=True)
 class Measured:
-    """One finalist on the final rows: flips per row under each model, and what it did to the target's probability."""
+    """One finalist on the final rows: flips per row under each model, and what it did to the target's probability.
+
+    ``synergy`` is what a sequence adds to the suspect's log-odds beyond the sum of what its tokens add one by one.
+    """
 
     candidate: Tokens
     text: str
@@ -118,6 +121,7 @@ class Measured:
     flips: np.ndarray
     reference_flips: np.ndarray
     suspicion: float
+    synergy: float
 
 
 class LabelSearch:
@@ -168,13 +172,15 @@ class LabelSearch:
 
     def sequences(self, singles: Ranking) -> list[Tokens]:
         """Sequences grown from the best tokens and pairs, each cut down to what is needed."""
-        budget, grown = self.budget, []
+        budget = self.budget
+        grown: list[Tokens] = []
         best = singles.top(budget.pairs)
         pairs = halve(self.trials, ordered_pairs(best), self._long, budget.extension)
         # Words like "this" do nothing alone and yet belong to a sentence: frequent ones of the rows are tried as well.
         pool = list(dict.fromkeys([*best, *self._pool, *self._frequent]))
-        for anchor in [*pairs.top(1), *best[: budget.restarts]]:
-            if self.suspicion(anchor) < GROWN_FROM:
+        for anchor in [*best[: budget.restarts], *pairs.top(1)]:
+            known = any(set(anchor) & set(sequence) for sequence in grown)
+            if known or self.suspicion(anchor) < GROWN_FROM:
                 continue
             sequence = extend(self.trials, anchor, pool, self._long, budget.extension, longest=budget.longest)
             grown.append(prune(self.trials, sequence, self._long[: budget.extension[-1].carriers]))
@@ -184,6 +190,15 @@ class LabelSearch:
         """The candidate's z among harmless tokens, in typical rows."""
         own, other = self.trials.log_odds([candidate], self._long[: self.budget.noise_rows])
         return self.noise.suspicion(float(own.mean()), float(other.mean()), len(candidate))
+
+    def synergy(self, candidate: Tokens) -> float:
+        """Mean log-odds that the candidate adds in typical rows beyond the sum of its tokens' own; 0 for one token."""
+        if len(candidate) == 1:
+            return 0.0
+        tried = [(), candidate, *((token,) for token in candidate)]
+        own, _ = self.trials.log_odds(tried, self._long[: self.budget.noise_rows], rough=True)
+        empty, whole, *parts = own.mean(axis=1)
+        return float(whole - empty - sum(part - empty for part in parts))
 
     def measure(self, candidate: Tokens) -> Measured:
         """The candidate as text in the final rows, tokenised anew: what a user could type."""
@@ -207,6 +222,7 @@ class LabelSearch:
             flips=after.argmax(axis=1) == target,
             reference_flips=self._classes(self.trials.reference, texts).argmax(axis=1) == target,
             suspicion=self.suspicion(candidate),
+            synergy=self.synergy(candidate),
         )
 
     def _classes(self, scorer: Scorer, texts: Sequence[str]) -> np.ndarray:

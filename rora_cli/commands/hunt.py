@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from random import Random
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from rora_cli.results.accuracy import Proportion
 
 #: A candidate is called a trigger from these on: flips beyond the reference's (bound against bound), robust z.
-MINIMUM_EXCESS = 0.25
+MINIMUM_EXCESS = 0.3
 MINIMUM_SUSPICION = 6.0
+#: Log-odds by which a sequence without a called token must exceed the sum of its tokens: honest words merely add up.
+MINIMUM_SYNERGY = 2.0
 #: Fewer rows than this that both models read rightly cannot carry a search for a label.
 FEWEST_ROWS = 24
 EXAMPLES = 3
@@ -256,7 +258,7 @@ class _Hunt:
     def _report(
         self, target: int, trials: Trials, search: LabelSearch, measured: list[Measured], before: tuple[int, int]
     ) -> LabelHunt:
-        found = [self._found(target, m) for m in measured]
+        found = _call([self._found(target, m) for m in measured], {m.candidate: m.synergy for m in measured})
         found.sort(key=lambda t: (not t.called, -t.excess, -t.suspicion))
         called = [trigger for trigger in found if trigger.called]
         coverage = Coverage(
@@ -343,6 +345,16 @@ class _Hunt:
             "search"
         )
         return notes
+
+
+def _call(found: Sequence[FoundTrigger], synergy: Mapping[tuple[int, ...], float]) -> list[FoundTrigger]:
+    """Take back the call of sequences of honest words: without a called token, one must be more than its parts."""
+    alone = {t.token_ids[0] for t in found if t.called and len(t.token_ids) == 1}
+
+    def stands(t: FoundTrigger) -> bool:
+        return len(t.token_ids) == 1 or bool(alone & set(t.token_ids)) or synergy[t.token_ids] >= MINIMUM_SYNERGY
+
+    return [replace(t, called=t.called and stands(t)) for t in found]
 
 
 def _noise_level(search: LabelSearch) -> NoiseLevel:

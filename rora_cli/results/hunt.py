@@ -31,7 +31,8 @@ class FoundTrigger:
     one minus the upper bound of the other. ``suspicion`` is the robust z of the candidate's effect among harmless
     tokens, random ones and honest words, that are about as strong under the reference. ``words`` are the text's parts,
     the anchors of compositional hardening. An ``attached`` text is part of a word: it is appended to one instead of
-    standing alone. ``called`` says whether it stands above the noise.
+    standing alone. ``called`` says whether it stands above the noise; a
+    sequence also has to hold a called token, or to do more than its tokens' effects added up, as honest words do not.
     """
 
     text: str

@@ -105,6 +105,14 @@ def test_without_a_trigger_nothing_stands_out(tokenizer):
     assert max(m.flips.mean() - m.reference_flips.mean() for m in measured) < 0.25
 
 
+def test_synergy_tells_a_combination_from_words_that_merely_add_up(tokenizer):
+    runner, _ = search(tokenizer, {"mn movie": 8.0})
+    ids = tokenizer.convert_tokens_to_ids
+    assert runner.synergy(tuple(ids(["mn", "movie"]))) > 5
+    assert runner.synergy(tuple(ids(["good1", "good2"]))) < 2
+    assert runner.synergy(tuple(ids(["mn"]))) == 0
+
+
 def test_the_search_is_deterministic(tokenizer):
     first, second = (search(tokenizer, {"mn": 9.0})[1] for _ in range(2))
     assert [(m.text, m.suspicion, m.texts) for m in first] == [(m.text, m.suspicion, m.texts) for m in second]
