@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rora_cli.cli.commands_table import LazyGroup
+from rora_cli.cli.commands_table import COMMANDS, LazyGroup, show_help
 from rora_cli.errors import ExitCode, RoraError
 from rora_cli.version import __version__
 
@@ -57,6 +57,9 @@ def run() -> None:
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|peft|accelerate)\b")
     try:
+        if len(sys.argv) == 3 and sys.argv[1] in COMMANDS and sys.argv[2] in ("-h", "--help"):
+            show_help(sys.argv[1])
+            return
         app()
     except RoraError as error:
         _fail(str(error), error.exit_code)

@@ -59,6 +59,13 @@ def build(name: str, module: str) -> Any:
     return typer.main.get_command(alone)
 
 
+def show_help(name: str) -> None:
+    """Print the help of a command without parsing a command line: typer's parser alone would take half the time."""
+    command = build(name, COMMANDS[name][0])
+    with command.context_class(command, info_name=f"rora {name}", **command.context_settings) as context:
+        command.get_help(context)
+
+
 def _flowing(text: str) -> str:
     """Docstring paragraphs as one line each: typer would keep the source's line breaks."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))

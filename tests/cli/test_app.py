@@ -52,6 +52,13 @@ def test_help_fits_80_columns_even_where_a_ci_system_forces_a_terminal() -> None
     assert any("--max-accuracy-drop" in line for line in lines) and any("[default:" in line for line in lines)
 
 
+@pytest.mark.parametrize("name", ["purify", "check"])
+def test_the_short_way_to_help_says_the_same(name: str) -> None:
+    short, parsed = _run(name, "--help"), _run(name, "--quiet", "--help")
+    assert short.returncode == parsed.returncode == 0
+    assert short.stdout.split() == parsed.stdout.split()
+
+
 def test_version() -> None:
     from rora_cli import __version__
 
