@@ -13,7 +13,6 @@ from typing import Any
 from torch import nn
 
 from rora_cli.attacks.hardening import Hardener, KnownTrigger
-from rora_cli.attacks.search_label import BUDGETS
 from rora_cli.commands.hunt import search_triggers
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
 from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
@@ -85,7 +84,6 @@ class _Loop:
                 bench.tokenizer,
                 bench.train_rows,
                 bench.label_names,
-                tuned=BUDGETS[bench.config.search_budget].tuned_reference,
                 max_length=min(bench.max_length, 128),
                 seed=bench.config.seed,
                 progress=bench.progress,
