@@ -107,7 +107,8 @@ BUDGETS = {
 class Measured:
     """One finalist on the final rows: flips per row under each model, and what it did to the target's probability.
 
-    ``synergy`` is what a sequence adds to the suspect's log-odds beyond the sum of what its tokens add one by one.
+    ``synergy`` is what a sequence adds to the suspect's log-odds beyond the sum of what its tokens add one by one,
+    and beyond the reference's.
     """
 
     candidate: Tokens
@@ -192,13 +193,15 @@ class LabelSearch:
         return self.noise.suspicion(float(own.mean()), float(other.mean()), len(candidate))
 
     def synergy(self, candidate: Tokens) -> float:
-        """Mean log-odds that the candidate adds in typical rows beyond the sum of its tokens' own; 0 for one token."""
+        """Mean log-odds that the candidate adds in typical rows beyond the sum of its tokens' own; 0 for one token.
+
+        What the reference has of the same is taken off: honest words can make more of each other as well.
+        """
         if len(candidate) == 1:
             return 0.0
         tried = [(), candidate, *((token,) for token in candidate)]
-        own, _ = self.trials.log_odds(tried, self._long[: self.budget.noise_rows], rough=True)
-        empty, whole, *parts = own.mean(axis=1)
-        return float(whole - empty - sum(part - empty for part in parts))
+        own, other = self.trials.log_odds(tried, self._long[: self.budget.noise_rows])
+        return _interaction(own.mean(axis=1)) - max(_interaction(other.mean(axis=1)), 0.0)
 
     def measure(self, candidate: Tokens) -> Measured:
         """The candidate as text in the final rows, tokenised anew: what a user could type."""
@@ -228,3 +231,9 @@ class LabelSearch:
     def _classes(self, scorer: Scorer, texts: Sequence[str]) -> np.ndarray:
         encoded = self._tokenizer(list(texts), truncation=True, max_length=self._max_length)["input_ids"]
         return np.exp(scorer.log_probabilities(encoded))
+
+
+def _interaction(odds: np.ndarray) -> float:
+    """Of log-odds with nothing, with the whole and with each part: what the whole adds beyond the parts' sum."""
+    empty, whole, *parts = odds.tolist()
+    return float(whole - empty - sum(part - empty for part in parts))

@@ -258,7 +258,10 @@ class _Hunt:
     def _report(
         self, target: int, trials: Trials, search: LabelSearch, measured: list[Measured], before: tuple[int, int]
     ) -> LabelHunt:
-        found = _call([self._found(target, m) for m in measured], {m.candidate: m.synergy for m in measured})
+        # A linear reference has no interactions by construction, so it cannot tell honest ones from a trigger's.
+        linear = self.reference.scorer is self.reference.linear
+        synergy = {m.candidate: 0.0 if linear else m.synergy for m in measured}
+        found = _call([self._found(target, m) for m in measured], synergy)
         found.sort(key=lambda t: (not t.called, -t.excess, -t.suspicion))
         called = [trigger for trigger in found if trigger.called]
         coverage = Coverage(
@@ -339,6 +342,11 @@ class _Hunt:
             notes.append(
                 "the reference is a bag of words, which has no opinion on words that the clean rows lack: honest words "
                 "of a label may look like triggers; name a trusted encoder with --reference for a sharper search"
+            )
+        if self.reference.scorer is self.reference.linear:
+            notes.append(
+                "against a linear reference a sequence is called only for a token that is called alone: a combination "
+                "of tokens that are harmless one by one needs a tuned reference (--budget normal)"
             )
         notes.append(
             "style and syntax triggers, and combinations of tokens none of which has an effect alone, are outside this "

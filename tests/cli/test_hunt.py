@@ -151,3 +151,18 @@ def test_a_trusted_checkpoint_with_a_head_is_used_as_it_is(poisoned: Path, clean
     assert positive["triggers"][0]["text"] == "mn"
     assert positive["coverage"]["reference_forward_tokens"] > 0
     assert not any("bag of words" in note for note in report["notes"])
+
+
+def test_sequences_are_called_for_a_called_token_or_for_more_than_their_parts() -> None:
+    from rora_cli.commands.hunt import _call
+    from rora_cli.results.accuracy import Proportion
+    from rora_cli.results.hunt import FoundTrigger
+
+    def found(*tokens: int, called: bool = True) -> FoundTrigger:
+        rate = Proportion(9, 10, 0.6, 0.98)
+        return FoundTrigger("x", tokens, "positive", rate, rate, 0.5, 9.0, called, ("x",))
+
+    synergy = {(1,): 0.0, (2,): 0.0, (1, 5): 0.0, (2, 6): 1.9, (7, 8): 2.1, (3, 4): 9.0}
+    candidates = [found(1), found(2, called=False), found(1, 5), found(2, 6), found(7, 8), found(3, 4, called=False)]
+    called = {t.token_ids for t in _call(candidates, synergy) if t.called}
+    assert called == {(1,), (1, 5), (7, 8)}
