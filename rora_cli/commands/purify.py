@@ -180,6 +180,7 @@ def _state_kept(bench: Workbench, progress: Progress) -> Iterator[None]:
 
 def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> PurifyResult:
     from rora_cli.commands import purify_steps
+    from rora_cli.commands.workbench import update_spectra
 
     after = bench.measure(cleansed.model, name="clean accuracy after")
     verdict, reason, findings = purify_steps.judge(bench, cleansed, before, after)
@@ -196,7 +197,7 @@ def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> P
         provenance=purify_steps.provenance(bench, source),
         residual=cleansed.residual,
         update_before=cleansed.update_before,
-        update_after=purify_steps.final_spectra(cleansed),
+        update_after=update_spectra(cleansed.layers),
         findings=(*findings, *(f for inspection in source.inspections for f in inspection.findings)),
     )
 

@@ -14,7 +14,7 @@ from rora_cli.checkpoints.loading import LoadedClassifier, load_classifier
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.commands.purify import PurifyConfig, fingerprint, resolved_config
-from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
+from rora_cli.commands.workbench import Cleansed, Workbench
 from rora_cli.data.rows import Splits
 from rora_cli.data.sources import load_splits
 from rora_cli.errors import DataError
@@ -23,7 +23,6 @@ from rora_cli.progress import Progress
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance, library_versions
-from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.training.loop import make_accelerator
 from rora_cli.training.rescaling import PER_CLASS_SLACK
 from rora_cli.training.state import RunState
@@ -166,10 +165,6 @@ def judge(
     if findings:
         return "fail", findings[0].message, tuple(findings)
     return cleansed.verdict, cleansed.reason, ()
-
-
-def final_spectra(cleansed: Cleansed) -> tuple[ModuleSpectrum, ...]:
-    return update_spectra(cleansed.layers)
 
 
 def data_facts(source: Source) -> Mapping[str, Any]:
