@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
-import random
+import shutil
 import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -193,26 +194,47 @@ def test_a_link_in_the_output_is_refused(tmp_path: Path) -> None:
 # ---- kills ----
 
 
-def kill_at_random(child: Callable[[], None], delay: float) -> None:
-    """Run ``child`` in a fork and SIGKILL it after ``delay`` seconds, unless it has ended by then."""
+def lines_run(child: Callable[[], None], kill_at: int | None = None) -> int:
+    """Run ``child`` in a fork, SIGKILLed before the ``kill_at``-th line of the code that writes; how many lines it ran.
+
+    Points in the code and not in time: on a busy machine a clock's would all fall before or behind the work.
+    """
+    watched = {files.__file__, shutil.__file__, __file__}
+    reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
+        count = 0
+
+        def trace(frame: FrameType, event: str, _argument: object) -> Any:
+            nonlocal count
+            if frame.f_code.co_filename not in watched:
+                return None
+            count += event == "line"
+            if count == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
         try:
+            sys.settrace(trace)
             child()
+            sys.settrace(None)
+            os.write(writer, str(count).encode())
         finally:
             os._exit(0)
-    time.sleep(delay)
-    os.kill(pid, signal.SIGKILL)
+    os.close(writer)
     os.waitpid(pid, 0)
+    text = os.read(reader, 64)
+    os.close(reader)
+    return int(text or 0)
 
 
 @needs_fork
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "two-renames"])
-def test_killed_at_random_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
-    """At 200 points: the output is absent, the old one whole, or the new one whole, and the next run succeeds."""
+def test_killed_at_any_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
+    """At 200 lines: the output is absent, the old one whole, or the new one whole, and the next run succeeds."""
     if not exchange:
         monkeypatch.setattr(files, "_exchange", lambda one, other: False)
-    out, rng = tmp_path / "out", random.Random(0)
+    out = tmp_path / "out"
 
     def publish(content: str) -> None:
         with publish_directory(out, force=True) as staging:
@@ -220,13 +242,13 @@ def test_killed_at_random_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             for i in range(4):
                 (staging / f"shard-{i}").write_bytes(os.urandom(20_000))
 
-    start = time.perf_counter()
     publish("version-0")
-    duration = time.perf_counter() - start
-    seen, last = set(), "version-0"
-    for i in range(1, 201):
-        new = f"version-{i}"
-        kill_at_random(lambda new=new: publish(new), rng.uniform(0, 1.3 * duration))
+    lines = lines_run(lambda: publish("version-1"))
+    assert lines > 100, "the whole run is not traced"
+    seen, last = set(), "version-1"
+    for i in range(200):
+        new = f"version-{i + 2}"
+        assert lines_run(lambda new=new: publish(new), 1 + i * (lines - 1) // 199) == 0, "it was not killed"
         if out.exists():
             now = assert_whole(out)
             assert now in (last, new)
@@ -242,18 +264,22 @@ def test_killed_at_random_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @needs_fork
-def test_file_killed_at_random_points(tmp_path: Path) -> None:
-    out, rng = tmp_path / "report.json", random.Random(1)
+def test_file_killed_at_any_line(tmp_path: Path) -> None:
+    out = tmp_path / "report.json"
     publish_file(out, "0" * 100_000)
-    for i in range(1, 101):
-        content = str(i % 10) * 100_000
-        kill_at_random(lambda content=content: publish_file(out, content), rng.uniform(0, 0.004))
+    lines = lines_run(lambda: publish_file(out, "1" * 100_000))
+    seen = set()
+    for number in range(1, lines + 1):
+        content = str(number % 8 + 2) * 100_000
+        assert lines_run(lambda content=content: publish_file(out, content), number) == 0, "it was not killed"
         now = out.read_text()
         assert len(now) == 100_000
         assert len(set(now)) == 1
+        seen.add(now == content)
     publish_file(out, "end")
     assert out.read_text() == "end"
     assert leftovers(tmp_path) == []
+    assert seen == {True, False}
 
 
 # ---- disks ----

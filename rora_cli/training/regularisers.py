@@ -64,7 +64,7 @@ def _drop_frozen_branch(layer: AdaptedLayer, p: float) -> list[Any]:
     if layer.initial is None and layer.variant != "dora":
         # The frozen branch is the base layer's output: no second pass over the output is needed.
         def drop(module: Any, _inputs: Any, output: Tensor) -> Tensor:
-            return functional.dropout(output, p, training=module.training)
+            return drop_out(output, p) if module.training else output
 
         return [layer.module.get_base_layer().register_forward_hook(drop)]
 
@@ -78,12 +78,26 @@ def _drop_frozen_branch(layer: AdaptedLayer, p: float) -> list[Any]:
         if not module.training:
             return output
         frozen = layer.frozen_output(captured.pop(), inputs[0])
-        return output + functional.dropout(frozen, p) - frozen
+        return output + drop_out(frozen, p) - frozen
 
     return [
         layer.module.get_base_layer().register_forward_hook(capture),
         layer.module.register_forward_hook(replace),
     ]
+
+
+def drop_out(output: Tensor, p: float) -> Tensor:
+    """Inverted dropout of ``output``, any shape, from torch's default generator of its device.
+
+    On a CPU torch draws its masks number by number, which on twelve layers costs a tenth of a training step: here one
+    draw of 64 bits decides four entries, p being rounded to 1/65536.
+    """
+    if output.device.type != "cpu":
+        return functional.dropout(output, p)
+    dropped = round(p * 2**16)
+    draws = torch.empty(-(-output.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    keep = draws.view(torch.int16)[: output.numel()].view(output.shape) >= dropped - 2**15
+    return output * keep.to(output.dtype).mul_(2**16 / (2**16 - dropped))
 
 
 class SubspacePenalty:
