@@ -6,20 +6,18 @@ import errno
 import json
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 
 from rora_cli import files
 from rora_cli.errors import OutputError
 from rora_cli.files import MANIFEST_NAME, check_output, publish_directory, publish_file, sha256_file
+from tests.kill_points import lines_run
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 as_root = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -194,38 +192,9 @@ def test_a_link_in_the_output_is_refused(tmp_path: Path) -> None:
 # ---- kills ----
 
 
-def lines_run(child: Callable[[], None], kill_at: int | None = None) -> int:
-    """Run ``child`` in a fork, SIGKILLed before the ``kill_at``-th line of the code that writes; how many lines it ran.
-
-    Points in the code and not in time: on a busy machine a clock's would all fall before or behind the work.
-    """
-    watched = {files.__file__, shutil.__file__, __file__}
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        count = 0
-
-        def trace(frame: FrameType, event: str, _argument: object) -> Any:
-            nonlocal count
-            if frame.f_code.co_filename not in watched:
-                return None
-            count += event == "line"
-            if count == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        try:
-            sys.settrace(trace)
-            child()
-            sys.settrace(None)
-            os.write(writer, str(count).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    os.waitpid(pid, 0)
-    text = os.read(reader, 64)
-    os.close(reader)
-    return int(text or 0)
+def is_writing(file: str) -> bool:
+    """Whether a source file is of the code that writes: ours, shutil, or the bodies of the blocks below."""
+    return file in (files.__file__, shutil.__file__, __file__)
 
 
 @needs_fork
@@ -243,12 +212,12 @@ def test_killed_at_any_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exc
                 (staging / f"shard-{i}").write_bytes(os.urandom(20_000))
 
     publish("version-0")
-    lines = lines_run(lambda: publish("version-1"))
-    assert lines > 100, "the whole run is not traced"
+    lines = lines_run(lambda: publish("version-1"), is_writing)
+    assert lines is not None and lines > 100, "the whole run is not traced"
     seen, last = set(), "version-1"
     for i in range(200):
         new = f"version-{i + 2}"
-        assert lines_run(lambda new=new: publish(new), 1 + i * (lines - 1) // 199) == 0, "it was not killed"
+        assert lines_run(lambda new=new: publish(new), is_writing, 1 + i * (lines - 1) // 199) is None
         if out.exists():
             now = assert_whole(out)
             assert now in (last, new)
@@ -267,11 +236,12 @@ def test_killed_at_any_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exc
 def test_file_killed_at_any_line(tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     publish_file(out, "0" * 100_000)
-    lines = lines_run(lambda: publish_file(out, "1" * 100_000))
+    lines = lines_run(lambda: publish_file(out, "1" * 100_000), is_writing)
+    assert lines is not None
     seen = set()
     for number in range(1, lines + 1):
         content = str(number % 8 + 2) * 100_000
-        assert lines_run(lambda content=content: publish_file(out, content), number) == 0, "it was not killed"
+        assert lines_run(lambda content=content: publish_file(out, content), is_writing, number) is None
         now = out.read_text()
         assert len(now) == 100_000
         assert len(set(now)) == 1

@@ -1,6 +1,7 @@
 """SIGKILL at random points of the commands that write: absent, the old output whole, or the new one whole.
 
-``RORA_KILL_POINTS=200`` tries that many points a command instead of a few.
+Points are lines of rora's code, half of them of the code that writes. ``RORA_KILL_POINTS=200`` tries that many for each
+command instead of a few.
 """
 
 from __future__ import annotations
@@ -8,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import signal
+import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import rora_cli
+from rora_cli import files
 from rora_cli.commands import verify
 from rora_cli.files import MANIFEST_NAME
 from tests.hostile import corpus
+from tests.kill_points import lines_run
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a process that has run torch")
 
@@ -53,6 +56,14 @@ def poison(out: Path, base: Path, adapter: Path, rows: Path) -> Callable[[], Any
     return lambda: poison.run(config)
 
 
+def is_writing(file: str) -> bool:
+    return file in (files.__file__, shutil.__file__) or file.endswith(("checkpoints/writer.py", "_output.py"))
+
+
+def is_ours(file: str) -> bool:
+    return file.startswith(str(Path(rora_cli.__file__).parent))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [rescale, purify, poison], ids=lambda c: c.__name__)
 def test_output_is_whole_wherever_the_command_is_killed(
@@ -61,51 +72,25 @@ def test_output_is_whole_wherever_the_command_is_killed(
     corpus.valid_adapter(tmp_path / "adapter")
     out = tmp_path / "out"
     work = command(out, base_model, tmp_path / "adapter", clean_rows)
-    duration = _run_and_kill(work, None)
-    assert duration is not None, "the command itself fails"
+    kinds = [(watched, lines_run(work, watched) or 0) for watched in (is_writing, is_ours)]
+    assert all(lines > 200 for _, lines in kinds), "the run is not traced"
     last, rng, seen = _identity(out), random.Random(0), {"old": 0, "new": 0}
-    assert last is not None
-    for _ in range(POINTS):
-        # Half of the points fall into the last tenth, where the output is written.
-        late = rng.random() < 0.5
-        _run_and_kill(work, rng.uniform(0.9 * duration, 1.05 * duration) if late else rng.uniform(0, duration))
+    for point in range(POINTS):
+        watched, lines = kinds[point % 2]
+        assert lines_run(work, watched, rng.randint(1, lines)) is None, "it was not killed"
         now = _identity(out)
-        assert now is not None, "the old output has gone"
         seen["old" if now == last else "new"] += 1
         last = now
-    assert _run_and_kill(work, None) is not None, "a killed run must not stand in the way of the next"
-    assert _identity(out) is not None
-    assert [p.name for p in tmp_path.iterdir() if "staging" in p.name or "previous" in p.name] == []
-    print(f"{command.__name__}: {POINTS} kills in runs of {duration:.1f} s, {seen}")
+    assert lines_run(work, is_writing) is not None, "a killed run must not stand in the way of the next"
+    assert _identity(out) != last
+    assert seen["old"] and (seen["new"] or POINTS < 100)
+    assert [p.name for p in tmp_path.iterdir() if p.name not in ("out", "adapter")] == []
+    print(f"{command.__name__}: {POINTS} kills, {[lines for _, lines in kinds]} lines, {seen}")
 
 
-def _identity(out: Path) -> str | None:
-    """The hash of the manifest of a whole output, or None; a broken one fails."""
-    if not out.exists():
-        return None
+def _identity(out: Path) -> str:
+    """The hash of a whole output's manifest and place on disk; a broken or absent one fails."""
+    assert out.exists(), "the old output has gone"
     result = verify.run(verify.VerifyConfig(path=str(out)))
     assert result.is_intact, result.findings
     return hashlib.sha256((out / MANIFEST_NAME).read_bytes() + str(out.stat().st_ino).encode()).hexdigest()
-
-
-def _run_and_kill(work: Callable[[], Any], after: float | None) -> float | None:
-    """Run ``work`` in a fork; the seconds it took, or None where it was killed or failed."""
-    start = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            import torch
-
-            torch.set_num_threads(1)  # OpenMP's team does not survive a fork
-            work()
-            code = 0
-        except BaseException as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        finally:
-            os._exit(code)
-    if after is not None:
-        time.sleep(after)
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    return time.monotonic() - start if status == 0 else None
