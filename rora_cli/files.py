@@ -17,7 +17,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def publish_directory(out: str | os.PathLike[str], *, force: bool = False) -> It
         try:
             with _os_errors(target, inside=staging):
                 _recover(target)
-                _clear(staging)
+                clear(staging)
                 yield staging
                 write_manifest(staging)
                 _flush_tree(staging)
@@ -238,8 +238,11 @@ def _lock(path: Path, target: Path, *, create: bool, directory: bool = True) -> 
         os.close(descriptor)  # the other run renamed or removed it between open and flock: start again
 
 
-def _clear(directory: Path) -> None:
+def clear(directory: Path, *, keep: Container[str] = ()) -> None:
+    """Remove everything in ``directory`` but the names in ``keep``; links are removed, not followed."""
     for entry in directory.iterdir():
+        if entry.name in keep:
+            continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from rora_cli.errors import TrainingError
-from rora_cli.files import publish_directory, publish_file, sha256_file
+from rora_cli.files import clear, publish_directory, publish_file, sha256_file
 
 _SCHEMA = 1
 _JOURNAL = "journal.json"
+_MAX_JOURNAL_BYTES = 256 << 20
+#: AdamW's own fields; all but the first have the parameter's shape.
+_OPTIMIZER_FIELDS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -30,34 +36,42 @@ class RunState:
     """A directory with a journal of finished steps and one snapshot for each training stage.
 
     ``fingerprint`` is everything that decides the result (config, hashes of model and data, library versions). A
-    directory whose fingerprint differs belongs to another run and is refused, as is one whose files do not have the
-    hashes that the journal gives for them.
+    directory whose fingerprint differs belongs to another run and is refused, as is a journal that does not have its
+    own hash, or a snapshot that does not have the hash that the journal gives for it. The hashes are not keyed: who
+    may write here can make a state that passes, but nothing in it is ever more than numbers.
     """
 
     def __init__(self, directory: Path, fingerprint: Mapping[str, Any], *, resume: bool) -> None:
         self.directory = directory
-        self._journal: dict[str, Any] = {"schema_version": _SCHEMA, "fingerprint": dict(fingerprint), "entries": {}}
-        if resume and (directory / _JOURNAL).is_file():
-            self._journal = self._read_journal(fingerprint)
+        self._journal: dict[str, Any] = {"schema_version": _SCHEMA, "fingerprint": _plain(fingerprint), "entries": {}}
+        if directory.is_symlink():
+            raise TrainingError(f"{directory} is a symbolic link, which rora never makes; remove it")
+        if resume and (directory / _JOURNAL).exists():
+            self._journal = self._read_journal()
 
-    def _read_journal(self, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    def _read_journal(self) -> dict[str, Any]:
         path = self.directory / _JOURNAL
         try:
+            if not path.is_file() or path.stat().st_size > _MAX_JOURNAL_BYTES:
+                raise ValueError
             journal = json.loads(path.read_text(encoding="utf-8"))
-            saved, entries = journal["fingerprint"], journal["entries"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            digest, saved = journal.pop("sha256"), journal["fingerprint"]
+            whole = {"schema_version", "fingerprint", "entries"} == journal.keys() and isinstance(saved, dict)
+            if not whole or not isinstance(journal["entries"], dict):
+                raise ValueError
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise TrainingError(
-                f"{path} cannot be read as the journal of a run ({type(error).__name__}); delete {self.directory} to "
-                "start over"
+                f"{path} cannot be read as the journal of a run; delete {self.directory} to start over"
             ) from error
-        wanted = json.loads(json.dumps(dict(fingerprint)))
-        if journal.get("schema_version") != _SCHEMA or saved != wanted:
+        wanted = self._journal["fingerprint"]
+        if journal["schema_version"] != _SCHEMA or saved != wanted:
             changed = sorted(k for k in {*saved, *wanted} if saved.get(k) != wanted.get(k)) or ["schema_version"]
             raise TrainingError(
-                f"{self.directory} belongs to another run ({', '.join(changed)} differ); start without --resume, or "
-                "with the same options, model and data"
+                f"{self.directory} belongs to another run ({', '.join(changed)[:300]} differ); start without --resume, "
+                "or with the same options, model and data"
             )
-        assert isinstance(entries, dict)
+        if digest != _digest(journal):
+            raise TrainingError(f"{path} was changed since it was saved; delete {self.directory} to start over")
         return journal
 
     @property
@@ -68,7 +82,7 @@ class RunState:
         """The journal's value for ``key``, or ``compute()``, which is then remembered. Values are plain JSON."""
         entries = self._journal["entries"]
         if key not in entries:
-            entries[key] = json.loads(json.dumps(compute()))
+            entries[key] = _plain(compute())
             self._write_journal()
         return entries[key]
 
@@ -77,44 +91,80 @@ class RunState:
         entry = self._journal["entries"].get(f"snapshot/{stage}")
         if entry is None:
             return None
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        path = self.directory / entry["directory"] / "state.safetensors"
-        if not path.is_file() or sha256_file(path) != entry["sha256"]:
+        advice = f"delete {self.directory} to start over"
+        try:
+            meta, name = entry["meta"], _snapshot_name(stage, entry["meta"]["step"])
+            if entry["directory"] != name or not isinstance(meta["history"], list):
+                raise ValueError
+        except (ValueError, KeyError, TypeError) as error:
             raise TrainingError(
-                f"{path} is missing or was changed since it was saved; delete {self.directory} to start over"
-            )
-        return Snapshot(load_file(path), entry["meta"])
+                f"the journal in {self.directory} has a malformed snapshot of {stage}; {advice}"
+            ) from error
+        path = self.directory / name / "state.safetensors"
+        try:
+            if not path.is_file() or sha256_file(path) != entry["sha256"]:
+                raise TrainingError(f"{path} is missing or was changed since it was saved; {advice}")
+            return Snapshot(load_file(path), meta)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(f"{path} cannot be read as safetensors; {advice}") from error
 
     def save(self, stage: str, snapshot: Snapshot) -> None:
         """Replace a stage's snapshot. The journal is switched to the new one only when that is whole on disk."""
-        import shutil
-
         from safetensors.torch import save_file
 
         old = self._journal["entries"].get(f"snapshot/{stage}")
-        name = f"{stage}-{snapshot.meta['step']:08d}"
-        self.directory.mkdir(parents=True, exist_ok=True)
+        name = _snapshot_name(stage, snapshot.meta["step"])
+        if not (self.directory / _JOURNAL).exists():
+            self._write_journal()  # first of all: it marks the directory as one that may be removed
         with publish_directory(self.directory / name, force=True) as staging:
             save_file({k: v.contiguous() for k, v in snapshot.tensors.items()}, staging / "state.safetensors")
         self._journal["entries"][f"snapshot/{stage}"] = {
             "directory": name,
             "sha256": sha256_file(self.directory / name / "state.safetensors"),
-            "meta": dict(snapshot.meta),
+            "meta": _plain(snapshot.meta),
         }
         self._write_journal()
-        if old and old["directory"] != name:
-            shutil.rmtree(self.directory / old["directory"], ignore_errors=True)
+        if old and old["meta"]["step"] != snapshot.meta["step"]:
+            shutil.rmtree(self.directory / _snapshot_name(stage, old["meta"]["step"]), ignore_errors=True)
 
     def _write_journal(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        publish_file(self.directory / _JOURNAL, json.dumps(self._journal, indent=1))
+        text = json.dumps({"sha256": _digest(self._journal), **self._journal}, indent=1)
+        publish_file(self.directory / _JOURNAL, text)
 
     def discard(self) -> None:
-        """Remove the directory: the run is finished and its result is published."""
-        import shutil
+        """Remove the directory: the run is finished and its result is published, or it is not to be gone on with.
 
+        Raises TrainingError where the directory holds something and is none of rora's: its name is the user's.
+        """
+        if not self.directory.exists():
+            return
+        keep = (_JOURNAL, f".{_JOURNAL}.rora-tmp")
+        ours = (self.directory / _JOURNAL).exists()
+        if not ours and any(p.name not in keep for p in self.directory.iterdir()):
+            raise TrainingError(
+                f"{self.directory} is where this run would save its state, and it holds something else; move it"
+            )
+        with suppress(OSError):
+            clear(self.directory, keep=keep)  # the journal last: it says whose the rest is, should this be killed
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(dict(value) if isinstance(value, Mapping) else value))
+
+
+def _digest(journal: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(journal, sort_keys=True).encode()).hexdigest()
+
+
+def _snapshot_name(stage: str, step: int) -> str:
+    if "/" in stage or not 0 <= step < 10**8:
+        raise ValueError(stage)
+    return f"{stage}-{step:08d}"
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -140,16 +190,22 @@ def restore(snapshot: Snapshot, model: nn.Module, optimizer: torch.optim.Optimiz
     """
     parameters = trainable(model)
     saved = {k.removeprefix("weight/"): v for k, v in snapshot.tensors.items() if k.startswith("weight/")}
-    if saved.keys() != parameters.keys() or any(saved[k].shape != p.shape for k, p in parameters.items()):
+    moments = [(k.split("/", 2)[1:], v) for k, v in snapshot.tensors.items() if k.startswith("optimizer/")]
+    fits = saved.keys() == parameters.keys() and all(saved[k].shape == p.shape for k, p in parameters.items())
+    if not fits or not all(_is_moment(place, value, parameters) for place, value in moments):
         raise TrainingError("the saved state has other trainable tensors than this run; start without --resume")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(saved[name].to(parameter.device))
     if optimizer is None:
         return
-    for key, value in snapshot.tensors.items():
-        if key.startswith("optimizer/"):
-            _, field, name = key.split("/", 2)
-            parameter = parameters[name]
-            device = parameter.device if field != "step" else value.device
-            optimizer.state[parameter][field] = value.to(device)
+    for (field, name), value in moments:
+        parameter = parameters[name]
+        device = parameter.device if field != "step" else value.device
+        optimizer.state[parameter][field] = value.to(device)
+
+
+def _is_moment(place: list[str], value: Tensor, parameters: Mapping[str, nn.Parameter]) -> bool:
+    if len(place) != 2 or place[0] not in _OPTIMIZER_FIELDS or place[1] not in parameters:
+        return False
+    return value.numel() == 1 if place[0] == "step" else value.shape == parameters[place[1]].shape
