@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rora_cli.checkpoints.header import TensorInfo, quoted
 from rora_cli.checkpoints.preflight import Inspection
@@ -13,6 +13,7 @@ from rora_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
 #: safetensors name -> torch attribute. What is missing here (C64, sub-byte types) is refused when read.
@@ -22,6 +23,8 @@ _TORCH_TYPES: Mapping[str, str] = {
     "F8_E5M2": "float8_e5m2", "F8_E4M3": "float8_e4m3fn", "F8_E4M3FNUZ": "float8_e4m3fnuz",
     "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }  # fmt: skip
+#: Types that :meth:`TensorReader.read_array` reads; numpy has no bfloat16, so its bits stand for it.
+ARRAY_TYPES: Mapping[str, str] = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
 
 class TensorReader:
@@ -81,7 +84,7 @@ class TensorReader:
         if own is None:
             raise CheckpointError(f"{quoted(name)} in {info.file} has the type {info.dtype}, which rora cannot read")
         buffer = bytearray(info.end - info.start)
-        self._fill(info, buffer)
+        self._fill(info, memoryview(buffer))
         tensor = torch.frombuffer(buffer, dtype=own) if buffer else torch.empty(0, dtype=own)
         tensor = tensor.reshape(info.shape)
         if dtype is not None:
@@ -92,13 +95,31 @@ class TensorReader:
             )
         return tensor
 
+    def read_array(self, name: str, buffer: bytearray | None = None) -> NDArray[Any]:
+        """One floating tensor for numpy, without torch: bfloat16 as its bits in uint16.
+
+        It lies in ``buffer`` where that is large enough, until it is used again, or else in its own memory.
+
+        Raises:
+            CheckpointError: no such tensor, a type not in ``ARRAY_TYPES``, or a file that changed.
+        """
+        import numpy as np
+
+        info = self.info(name)
+        if info.dtype not in ARRAY_TYPES:
+            raise CheckpointError(f"{quoted(name)} in {info.file} has the type {info.dtype}, which rora cannot read")
+        size = info.end - info.start
+        if buffer is None or len(buffer) < size:
+            buffer = bytearray(size)
+        self._fill(info, memoryview(buffer)[:size])
+        return np.frombuffer(buffer, ARRAY_TYPES[info.dtype], info.elements).reshape(info.shape)
+
     def items(self, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
         for name in self.names():
             yield name, self.read(name, dtype)
 
-    def _fill(self, info: TensorInfo, buffer: bytearray) -> None:
-        descriptor = self._descriptor(info.file)
-        view, position = memoryview(buffer), info.start
+    def _fill(self, info: TensorInfo, view: memoryview) -> None:
+        descriptor, position = self._descriptor(info.file), info.start
         try:
             while view:
                 count = os.preadv(descriptor, [view[: 1 << 30]], position)

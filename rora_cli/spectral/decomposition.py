@@ -7,19 +7,17 @@ raises and inf gives NaN without an exception, so every input is checked for fin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from rora_cli.errors import CheckpointError
+from rora_cli.spectral import factors
 
-#: Below this many entries a float64 QR is as fast as the Gram matrix, and it is exact for ill-conditioned factors.
-_QR_ENTRIES = 1 << 16
-#: A Cholesky factor of the Gram matrix loses the square of the condition number; 1e-4 keeps 8 of float64's 16 digits.
-_CHOLESKY_MIN_RATIO = 1e-4
-#: With half-precision factors 1e-7 of the square is lost: .1 keeps 1e-5, finer than what the tensor's type resolves.
-_CHOLESKY_MIN_RATIO_HALF = 0.1
-_PIECE = 4096
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 #: Up to this width of its smaller side a full SVD of W in float64 costs less than iterating.
 _DENSE_WIDTH = 512
 #: W with at most this many entries is iterated in float64; beyond, float32 is twice as fast and enough for 1e-6.
@@ -74,8 +72,17 @@ def require_finite_matrix(matrix: Tensor, name: str = "matrix") -> None:
 
 def product_singular_values(lora_B: Tensor, lora_A: Tensor) -> Tensor:
     """Singular values [min(r, d_out, d_in)] of B A, descending, float64, for B [d_out, r] and A [r, d_in]."""
-    _check_factors(lora_B, lora_A)
-    return torch.linalg.svdvals(triangular_factor(lora_B) @ triangular_factor(lora_A.T).T)
+    return torch.from_numpy(factors.product_singular_values(as_array(lora_B), as_array(lora_A)))
+
+
+def as_array(tensor: Tensor) -> NDArray[Any]:
+    """A tensor as :mod:`rora_cli.spectral.factors` takes it: bfloat16 as its bits, other half types as they are."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.uint16).numpy()
+    if tensor.dtype not in (torch.float16, torch.float32, torch.float64):
+        tensor = tensor.float()
+    return tensor.numpy()
 
 
 def product_svd(lora_B: Tensor, lora_A: Tensor) -> ProductSVD:
@@ -87,31 +94,6 @@ def product_svd(lora_B: Tensor, lora_A: Tensor) -> ProductSVD:
     Q_A, R_A = torch.linalg.qr(lora_A.double().T)
     U, S, Vh = torch.linalg.svd(R_B @ R_A.T, full_matrices=False)
     return ProductSVD(Q_B @ U, S, Q_A @ Vh.T)
-
-
-def triangular_factor(tall: Tensor) -> Tensor:
-    """R [min(m, r), r] in float64 with R^T R = X^T X for X [m, r]: all that a product's spectrum keeps of a factor."""
-    if tall.numel() > _QR_ENTRIES and tall.shape[0] > tall.shape[1]:
-        gram, least_ratio = _gram(tall)
-        R, failed = torch.linalg.cholesky_ex(gram, upper=True)
-        diagonal = R.diagonal()
-        if not failed and diagonal.min() > least_ratio * diagonal.max():
-            return R
-    require_finite_matrix(tall, "factor")
-    return torch.linalg.qr(tall.double(), mode="r").R
-
-
-def _gram(tall: Tensor) -> tuple[Tensor, float]:
-    """X^T X [r, r] in float64, and the least ratio of its Cholesky factor's diagonal at which that can be relied on.
-
-    Entries of 8 or 11 bits multiply exactly in float32; summed there by the thousand and then in float64, at twice the
-    speed, they leave 1e-7 of the largest singular value's square, too much for an ill-conditioned factor.
-    """
-    if tall.dtype.itemsize > 2:
-        wide = tall.double()
-        return wide.T @ wide, _CHOLESKY_MIN_RATIO
-    pieces = [piece.float() for piece in tall.split(_PIECE)]
-    return torch.stack([piece.T @ piece for piece in pieces]).sum(dim=0, dtype=torch.float64), _CHOLESKY_MIN_RATIO_HALF
 
 
 def top_singular(W: Tensor, k: int, *, seed: int = 0, tolerance: float = 1e-6) -> TopSingular:
@@ -243,6 +225,12 @@ def _check_factors(lora_B: Tensor, lora_A: Tensor) -> None:
         raise CheckpointError(
             f"lora_B {tuple(lora_B.shape)} and lora_A {tuple(lora_A.shape)} do not agree on the rank."
         )
+
+
+def singular_values(matrix: Tensor) -> Tensor:
+    """All singular values of a matrix [m, n], descending, float64."""
+    require_finite_matrix(matrix)
+    return torch.linalg.svdvals(matrix.double())
 
 
 def thin_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
+
+from rora_cli.spectral.factors import widened
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -27,9 +35,9 @@ class SpectrumStatistics:
     top_energy: float
 
 
-def spectrum_statistics(singular_values: Tensor) -> SpectrumStatistics:
+def spectrum_statistics(singular_values: Iterable[float]) -> SpectrumStatistics:
     """Statistics of a spectrum [r], in the units of its matrix."""
-    values = [v for v in singular_values.tolist() if v > 0]
+    values = [v for v in map(float, singular_values) if v > 0]
     if not values:
         return SpectrumStatistics(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     largest, total = max(values), math.fsum(values)
@@ -59,7 +67,7 @@ def size_normalised_norm(frobenius_norm: float, shape: tuple[int, int]) -> float
     return frobenius_norm / math.sqrt(shape[0] * shape[1])
 
 
-def entry_kurtosis(lora_B: Tensor, lora_A: Tensor | None = None, *, max_side: int = 128) -> float | None:
+def entry_kurtosis(lora_B: NDArray[Any], lora_A: NDArray[Any] | None = None, *, max_side: int = 128) -> float | None:
     """Kurtosis (3 for a Gaussian) of the entries of B A, or of ``lora_B`` alone as a dense matrix.
 
     Over an even grid of at most ``max_side`` rows and columns: the entries of a large product are never all formed.
@@ -69,23 +77,24 @@ def entry_kurtosis(lora_B: Tensor, lora_A: Tensor | None = None, *, max_side: in
     rows = _even(lora_B.shape[0], max_side)
     columns = _even((lora_B if lora_A is None else lora_A).shape[1], max_side)
     if lora_A is None:
-        entries = lora_B[rows][:, columns].double()
+        entries = widened(lora_B[rows][:, columns])  # indexing has copied
     else:
-        entries = lora_B[rows].double() @ lora_A[:, columns].double()
-    deviation = entries - entries.mean()
-    variance = float(deviation.square().mean())
-    return float(deviation.square().square().mean()) / variance**2 if variance**2 > 0 else None
+        entries = widened(lora_B[rows]) @ widened(lora_A[:, columns])
+    entries -= entries.mean()
+    squares = np.square(entries, out=entries).ravel()
+    variance = float(squares.mean())
+    return float(squares @ squares) / squares.size / variance**2 if variance**2 > 0 else None
 
 
-def _even(size: int, at_most: int) -> Tensor:
-    return torch.linspace(0, size - 1, min(size, at_most)).round().long()
+@lru_cache(maxsize=64)
+def _even(size: int, at_most: int) -> NDArray[np.intp]:
+    return np.linspace(0, size - 1, min(size, at_most)).round().astype(np.intp)
 
 
-def robust_z_scores(values: list[float]) -> list[float | None]:
+def robust_z_scores(values: Sequence[float]) -> list[float | None]:
     """Modified z-scores .6745 (x - median) / MAD (Iglewicz and Hoaglin 1993); all None when the MAD is zero."""
-    ordered = torch.tensor(values, dtype=torch.float64)
     if len(values) < 3:
         return [None] * len(values)
-    deviation = ordered - ordered.quantile(0.5)
-    spread = float(deviation.abs().quantile(0.5))
-    return [0.6745 * d / spread for d in deviation.tolist()] if spread > 0 else [None] * len(values)
+    middle = median(values)
+    spread = median(abs(value - middle) for value in values)
+    return [0.6745 * (value - middle) / spread for value in values] if spread > 0 else [None] * len(values)

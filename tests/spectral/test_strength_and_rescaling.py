@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -45,12 +46,12 @@ def test_statistics_scale_as_they_should(values: list[float], factor: float) -> 
 
 
 def test_kurtosis_of_entries() -> None:
-    generator = torch.Generator().manual_seed(0)
-    assert entry_kurtosis(torch.randn(300, 400, generator=generator)) == pytest.approx(3, abs=0.1)
-    B, A = torch.randn(60, 3, generator=generator), torch.randn(3, 50, generator=generator)
+    rng = np.random.default_rng(0)
+    assert entry_kurtosis(rng.standard_normal((300, 400))) == pytest.approx(3, abs=0.1)
+    B, A = rng.standard_normal((60, 3)), rng.standard_normal((3, 50))
     assert entry_kurtosis(B, A) == pytest.approx(entry_kurtosis(B @ A), rel=1e-6)
-    assert entry_kurtosis(torch.ones(4, 4)) is None
-    spike = torch.zeros(100, 100)
+    assert entry_kurtosis(np.ones((4, 4))) is None
+    spike = np.zeros((100, 100))
     spike[0, 0] = 1
     assert entry_kurtosis(spike) == pytest.approx(1e4, rel=0.01)
 

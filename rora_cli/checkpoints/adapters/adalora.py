@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rora_cli.checkpoints.adapters import config as settings
 from rora_cli.checkpoints.adapters.adapter import AdapterModule, Update
 from rora_cli.checkpoints.adapters.names import group_parts, module_name
 from rora_cli.checkpoints.adapters.source import Reading, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PARTS = {".lora_A": "A", ".lora_B": "B", ".lora_E": "E"}
 

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from rora_cli.errors import CheckpointError
-from rora_cli.spectral.decomposition import product_singular_values, product_svd, require_finite_matrix, thin_svd
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch is imported where an update is built: reports without a base need none
+    import torch
+    from torch import Tensor
+
     from rora_cli.checkpoints.adapters.base import BaseWeights
 
 
@@ -33,24 +32,44 @@ class Update:
 
     def singular_values(self) -> Tensor:
         """Singular values of DeltaW, descending, float64; exact, from the factors where there are some."""
+        from rora_cli.spectral import decomposition
+
         if self.dense is not None:
-            require_finite_matrix(self.dense, "DeltaW")
-            return torch.linalg.svdvals(self.dense.double())
-        return abs(self.scaling) * product_singular_values(*self.factors())
+            return decomposition.singular_values(self.dense)
+        return abs(self.scaling) * decomposition.product_singular_values(*self.factors())
 
     def svd(self) -> tuple[Tensor, Tensor, Tensor]:
         """U [d_out, r], S [r], V [d_in, r] of DeltaW in float64; a negative scaling is in U."""
+        from rora_cli.spectral import decomposition
+
         if self.dense is not None:
-            return thin_svd(self.dense)
-        product = product_svd(*self.factors())
+            return decomposition.thin_svd(self.dense)
+        product = decomposition.product_svd(*self.factors())
         return (product.U if self.scaling >= 0 else -product.U), abs(self.scaling) * product.S, product.V
 
-    def delta_weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """DeltaW [d_out, d_in], computed in ``dtype``: float32 or wider, since half precision loses small updates."""
+    def delta_weight(self, dtype: torch.dtype | None = None) -> Tensor:
+        """DeltaW [d_out, d_in] in ``dtype``: float32 (None) or wider, since half precision loses small updates."""
+        import torch
+
+        dtype = dtype or torch.float32
         if self.dense is not None:
             return self.dense.to(dtype)
         lora_B, lora_A = self.factors()
         return self.scaling * (lora_B.to(dtype) @ lora_A.to(dtype))
+
+
+@dataclass(frozen=True)
+class FactorNames:
+    """The tensors of the file that are lora_B and lora_A: DeltaW = scaling * lora_B @ lora_A, and no more to it.
+
+    Kernels are flattened from the second dimension on. ``transposed``: the file has lora_B^T and lora_A^T. ``experts``:
+    lora_A [experts * r, d_in] runs by expert, lora_B [d_out, r * experts] by rank.
+    """
+
+    lora_B: str
+    lora_A: str
+    experts: int = 1
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +80,7 @@ class AdapterModule:
     stores the weight as [d_in, d_out] (Conv1D, embeddings); ``expert`` is the index in a fused [experts, ...] weight,
     and ``parameter`` that weight's own name where the adapter names it. ``build`` reads the tensors and gives the
     update; it is handed W [d_out, d_in] in float32 where ``needs_base``, the reason for it, is set (DoRA, PiSSA).
+    ``factors`` is set where tensors of the file are the update's factors, so that it can be measured as it is read.
     """
 
     name: str
@@ -75,6 +95,7 @@ class AdapterModule:
     expert: int | None = None
     parameter: str = "weight"
     bias_tensor: str | None = None
+    factors: FactorNames | None = None
 
     @property
     def label(self) -> str:

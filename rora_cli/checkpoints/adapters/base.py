@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rora_cli.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Families whose c_attn, c_proj, c_fc and q_attn are transformers' Conv1D: stored [d_in, d_out].
 _CONV1D_FAMILIES = {"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp_decoder", "clvp"}

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from math import prod
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rora_cli.checkpoints.adapters import config as settings
 from rora_cli.checkpoints.adapters import hadamard, kronecker
-from rora_cli.checkpoints.adapters.adapter import AdapterModule, Update
+from rora_cli.checkpoints.adapters.adapter import AdapterModule, FactorNames, Update
 from rora_cli.checkpoints.adapters.names import group_parts
 from rora_cli.checkpoints.adapters.source import Reading, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PARTS = {
     ".lora_down.weight": "down",
@@ -58,7 +60,8 @@ def _low_rank(source: Source, reading: Reading, name: str, parts: Mapping[str, s
     r, shape = down[0], (up[0], prod(down[1:]))
     scaling = _scaling(source, parts, r)
     build = partial(_update, source, parts["up"], parts["down"], scaling)
-    reading.modules.append(AdapterModule(name, "kohya", shape, r, scaling, tuple(parts.values()), build))
+    factors, tensors = FactorNames(parts["up"], parts["down"]), tuple(parts.values())
+    reading.modules.append(AdapterModule(name, "kohya", shape, r, scaling, tensors, build, factors=factors))
     return None
 
 
@@ -66,7 +69,7 @@ def _scaling(source: Source, parts: Mapping[str, str], r: int) -> float:
     """alpha / r; without an alpha tensor alpha is r."""
     if "alpha" not in parts:
         return 1.0
-    return settings.number(float(source.read(parts["alpha"]).flatten()[0]), parts["alpha"]) / r
+    return settings.number(source.scalar(parts["alpha"]), parts["alpha"]) / r
 
 
 def _update(source: Source, up: str, down: str, scaling: float, _: Tensor | None) -> Update:

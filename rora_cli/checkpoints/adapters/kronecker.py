@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rora_cli.checkpoints.adapters import config as settings
 from rora_cli.checkpoints.adapters.adapter import AdapterModule, Update
 from rora_cli.checkpoints.adapters.names import group_parts, module_name
 from rora_cli.checkpoints.adapters.source import Reading, Source
-from rora_cli.spectral.decomposition import thin_svd
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PARTS = {
     ".lokr_w1": "w1",
@@ -70,11 +70,15 @@ def _factor(source: Source, parts: Mapping[str, str], key: str) -> tuple[tuple[s
 def _update(
     source: Source, names1: tuple[str, ...], names2: tuple[str, ...], scaling: float, _: Tensor | None
 ) -> Update:
+    import torch
+
     (U1, S1, V1), (U2, S2, V2) = (_svd(source, names) for names in (names1, names2))
     return Update(torch.kron(V1.T.contiguous(), V2.T.contiguous()), torch.kron(U1 * S1, U2 * S2), scaling)
 
 
 def _svd(source: Source, names: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    from rora_cli.spectral.decomposition import thin_svd
+
     factors = [source.read(name).double() for name in names]
     rank = min(*factors[0].shape, factors[-1].shape[1])
     U, S, V = thin_svd(factors[0] if len(factors) == 1 else factors[0] @ factors[1])

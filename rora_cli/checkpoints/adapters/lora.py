@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from rora_cli.checkpoints.adapters import config as settings
-from rora_cli.checkpoints.adapters.adapter import AdapterModule, Update
+from rora_cli.checkpoints.adapters.adapter import AdapterModule, FactorNames, Update
 from rora_cli.checkpoints.adapters.names import group_parts, module_name
 from rora_cli.checkpoints.adapters.source import Reading, Source, low_rank
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PARTS = {
     ".lora_A.weight": "A",
@@ -94,7 +94,7 @@ def _module(source: Source, reading: Reading, path: str, parts: Mapping[str, str
     reading.modules.append(
         AdapterModule(
             name, "embedding" if embedding else kind, shape, r, scaling, tuple(tensors), build, fan, needs_base,
-            bias_tensor=parts.get("bias"),
+            bias_tensor=parts.get("bias"), factors=None if needs_base else FactorNames(B, A),
         )
     )  # fmt: skip
     return None
@@ -131,6 +131,8 @@ def _dora(source: Source, B: str, A: str, magnitude: str, scaling: float, W: Ten
 
 def _residual(source: Source, B: str, A: str, scaling: float, r: int, split: str, W: Tensor | None) -> Update:
     """PiSSA (arXiv:2404.02948), OLoRA (arXiv:2406.01775): the adapter sits on W - s B_0 A_0, so DeltaW has rank 2r."""
+    import torch
+
     assert W is not None
     if split == "pissa":
         U, S, Vh = torch.linalg.svd(W.float(), full_matrices=False)
@@ -180,7 +182,7 @@ def _experts(
         reading.modules.append(
             AdapterModule(
                 name, "experts", (d_out, d_in), r, scaling, (A, B), build,
-                expert=expert if experts > 1 else None, parameter=parameter,
+                expert=expert if experts > 1 else None, parameter=parameter, factors=FactorNames(B, A, experts),
             )
         )  # fmt: skip
     return None

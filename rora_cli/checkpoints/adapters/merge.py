@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rora_cli.checkpoints.adapters.adapter import Adapter, AdapterModule
 from rora_cli.checkpoints.adapters.base import BaseWeights
 from rora_cli.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 def stored_delta(module: AdapterModule, stored: Tensor) -> Tensor:
     """DeltaW in float32, shaped and oriented as ``stored``: the base's weight, or one expert of a fused one."""
+    import torch
+
     matrix = stored.flatten(1) if stored.ndim > 2 else stored
     W = matrix.T if module.fan_in_fan_out else matrix
     if tuple(W.shape) != module.shape:
@@ -33,6 +36,8 @@ def merge_into(adapter: Adapter, state: MutableMapping[str, Tensor]) -> None:
     Raises CheckpointError where a module has no weight in ``state``, or its shape differs. lora_B's biases are added to
     the module's bias. Tensors that the adapter carries whole (heads) are the caller's to place.
     """
+    import torch
+
     names = BaseWeights(_StateSource(state))
     for module in adapter.modules:
         name = names.find(module.name, module.parameter)

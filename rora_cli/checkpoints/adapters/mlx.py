@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rora_cli.checkpoints.adapters import config as settings
-from rora_cli.checkpoints.adapters.adapter import AdapterModule, Update
+from rora_cli.checkpoints.adapters.adapter import AdapterModule, FactorNames, Update
 from rora_cli.checkpoints.adapters.names import group_parts
 from rora_cli.checkpoints.adapters.source import Reading, Source
 from rora_cli.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PARTS = {".lora_a": "a", ".lora_b": "b", ".m": "m"}
 
@@ -31,7 +33,9 @@ def read(source: Source) -> Reading:
         scale = _scale(source.config)
         build = partial(_update, source, parts["a"], parts["b"], scale)
         tensors = (parts["a"], parts["b"])
-        reading.modules.append(AdapterModule(name, "mlx", (b[1], a[0]), a[1], scale, tensors, build))
+        factors = FactorNames(parts["b"], parts["a"], transposed=True)
+        module = AdapterModule(name, "mlx", (b[1], a[0]), a[1], scale, tensors, build, factors=factors)
+        reading.modules.append(module)
     return reading
 
 

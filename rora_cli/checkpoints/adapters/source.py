@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
-
-from torch import Tensor
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 from rora_cli.checkpoints.adapters.adapter import AdapterModule, Update
-from rora_cli.checkpoints.adapters.base import BaseWeights, TensorSource
+from rora_cli.checkpoints.adapters.base import BaseWeights
+from rora_cli.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rora_cli.checkpoints.reader import TensorReader
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class Source:
     """One adapter as a format sees it: its config, its tensors, and the base where there is one."""
 
     config: Mapping[str, Any]
-    reader: TensorSource
+    reader: TensorReader
     base: BaseWeights | None = None
 
     def names(self) -> list[str]:
@@ -29,6 +34,18 @@ class Source:
 
     def read(self, name: str) -> Tensor:
         return self.reader.read(name)
+
+    def scalar(self, name: str) -> float:
+        """The first entry of a tensor, read without torch where its type allows; CheckpointError for an empty one."""
+        from rora_cli.checkpoints.reader import ARRAY_TYPES
+
+        if not prod(self.shape(name)):
+            raise CheckpointError(f"{name[:80]!a} is empty.")
+        if self.reader.info(name).dtype not in ARRAY_TYPES:
+            return float(self.read(name).flatten()[0])
+        from rora_cli.spectral.factors import widened
+
+        return float(widened(self.reader.read_array(name)).flat[0])
 
 
 @dataclass

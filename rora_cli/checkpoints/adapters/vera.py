@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rora_cli.checkpoints.adapters.adapter import AdapterModule, Update
 from rora_cli.checkpoints.adapters.names import group_parts, module_name
 from rora_cli.checkpoints.adapters.source import Reading, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PARTS = {".vera_lambda_b": "b", ".vera_lambda_d": "d"}
 _A, _B = "base_model.vera_A", "base_model.vera_B"

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from rora_cli.checkpoints.adapters import AdapterModule, BaseWeights, Update
 from rora_cli.commands.diagnose.base_spectra import BaseSpectra
-from rora_cli.commands.diagnose.places import place
+from rora_cli.commands.diagnose.describe import describe
 from rora_cli.errors import CheckpointError
 from rora_cli.results.spectra import Band, ModuleSpectrum
 from rora_cli.spectral import alignment, strength
-from rora_cli.spectral.decomposition import TopSingular, thin_svd, top_singular
+from rora_cli.spectral.decomposition import TopSingular, as_array, thin_svd, top_singular
 from rora_cli.spectral.intruders import intruder_dimensions
 from rora_cli.spectral.rescaling import equation_12_factor
 
@@ -33,46 +33,25 @@ def measure_module(
     if W is None and module.needs_base:
         raise CheckpointError(f"{module.needs_base}; give the base model")
     update = module.update(None if W is None else W.float())
-    described = replace(describe(update, module.label, module.shape), rank=module.rank, format=module.format)
-    block, kind = place(module.name, module.parameter)
-    described = replace(described, block=block, kind=kind, scaling=module.scaling)
+    described = describe_update(update, module)
     return described if W is None else against(described, update, W, spectra.top(W), intruders=intruders)
 
 
-def describe(update: Update, name: str, shape: tuple[int, int]) -> ModuleSpectrum:
-    """What the update's own spectrum tells."""
-    values, truncated = _spectrum(update)
-    numbers = strength.spectrum_statistics(values)
-    norm = (
-        float(torch.linalg.vector_norm(update.dense.double())) if update.dense is not None else numbers.frobenius_norm
+def describe_update(update: Update, module: AdapterModule) -> ModuleSpectrum:
+    """What the spectrum of ``module``'s update tells."""
+    if update.dense is None:
+        lora_B, lora_A = update.factors()
+        kurtosis = strength.entry_kurtosis(as_array(lora_B), as_array(lora_A))
+        return describe(module, update.singular_values().tolist(), kurtosis)
+    truncated = min(update.dense.shape) > _DENSE_WIDTH
+    values = top_singular(update.dense, _DENSE_TOP).S.double() if truncated else update.singular_values()
+    return describe(
+        module,
+        values.tolist(),
+        strength.entry_kurtosis(as_array(update.dense)),
+        frobenius_norm=float(torch.linalg.vector_norm(update.dense.double())),
+        truncated=truncated,
     )
-    return ModuleSpectrum(
-        name=name,
-        shape=shape,
-        rank=len(values),
-        singular_values=tuple(values.tolist()),
-        frobenius_norm=norm,
-        stable_rank=(norm / numbers.sigma_max) ** 2 if numbers.sigma_max else 0.0,
-        effective_rank=numbers.effective_rank,
-        entropy=numbers.entropy,
-        energy_share=numbers.energy_share,
-        entry_kurtosis=_kurtosis(update),
-        size_normalised_norm=strength.size_normalised_norm(norm, shape),
-        spectrum_is_truncated=truncated,
-    )
-
-
-def _spectrum(update: Update) -> tuple[Tensor, bool]:
-    if update.dense is not None and min(update.dense.shape) > _DENSE_WIDTH:
-        return top_singular(update.dense, _DENSE_TOP).S.double(), True
-    return update.singular_values(), False
-
-
-def _kurtosis(update: Update) -> float | None:
-    if update.dense is not None:
-        return strength.entry_kurtosis(update.dense)
-    lora_B, lora_A = update.factors()
-    return strength.entry_kurtosis(lora_B, lora_A)
 
 
 def against(

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from rora_cli.checkpoints.adapters import Adapter, BaseWeights, Update, read_adapter
+from rora_cli.checkpoints.adapters import Adapter, AdapterModule, BaseWeights, Update, read_adapter
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.preflight import Inspection, require_loadable
-from rora_cli.checkpoints.reader import TensorReader
-from rora_cli.commands.diagnose.base_spectra import BaseSpectra
+from rora_cli.checkpoints.reader import ARRAY_TYPES, TensorReader
 from rora_cli.commands.diagnose.config import DiagnoseConfig
+from rora_cli.commands.diagnose.describe import FactorReader
 from rora_cli.commands.diagnose.judge import grouped, judge, spread, with_z_scores
-from rora_cli.commands.diagnose.measure import against, describe, measure_module
-from rora_cli.commands.diagnose.places import place
 from rora_cli.errors import CheckpointError
 from rora_cli.results.diagnose import Coverage, Diagnosis
 from rora_cli.results.spectra import ModuleSpectrum
+from rora_cli.spectral.factors import require_finite
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rora_cli.commands.diagnose.base_spectra import BaseSpectra
     from rora_cli.commands.diagnose.calibration import Calibration
 
 
@@ -33,13 +35,12 @@ def diagnose_subject(
     if not inspection.tensors:
         require_loadable(inspection)
         raise CheckpointError(f"{path} has no tensors; give an adapter or a model in safetensors.")
-    spectra = BaseSpectra(config.top_k, seed=config.seed, cache=config.cache)
     if inspection.role == "model":
         from rora_cli.commands.diagnose.run import require_base
 
-        measured: _Difference | _Updates = _Difference(inspection, require_base(base, path), spectra, config)
+        measured: _Difference | _Updates = _Difference(inspection, require_base(base, path), config)
     else:
-        measured = _Updates(inspection, base, spectra, config)
+        measured = _Updates(inspection, base, config)
     modules = with_z_scores(measured.modules)
     coverage = Coverage(
         tensors=len(inspection.tensors),
@@ -62,36 +63,51 @@ def diagnose_subject(
     )
 
 
+def _base_spectra(config: DiagnoseConfig) -> BaseSpectra:
+    from rora_cli.commands.diagnose.base_spectra import BaseSpectra
+
+    return BaseSpectra(config.top_k, seed=config.seed, cache=config.cache)
+
+
 class _Updates:
     """The modules of an adapter; one that cannot be measured is ``unmeasured``, with the reason."""
 
-    def __init__(
-        self, inspection: Inspection, base: Inspection | None, spectra: BaseSpectra, config: DiagnoseConfig
-    ) -> None:
+    def __init__(self, inspection: Inspection, base: Inspection | None, config: DiagnoseConfig) -> None:
         adapter: Adapter = read_adapter(inspection, TensorReader(base) if base is not None else None)
         self.format = adapter.format
         self.aside = dict(adapter.aside)
         self.unmeasured = dict(adapter.unmeasured)
         self.missing: list[str] = []
         self.modules: list[ModuleSpectrum] = []
-        for module in adapter.modules:
-            if adapter.base is not None and adapter.base.find(module.name, module.parameter) is None:
-                self.missing.append(module.label)
-            try:
-                self.modules.append(measure_module(module, adapter.base, spectra, intruders=config.intruders))
-            except CheckpointError as error:
-                self.unmeasured |= dict.fromkeys(module.tensors, str(error))
-        self._require_finite_heads(inspection)
-
-    def _require_finite_heads(self, inspection: Inspection) -> None:
-        """What is set aside is not measured, but a NaN in it breaks the model all the same."""
         with TensorReader(inspection) as reader:
-            for name in sorted(self.aside.keys() & inspection.tensors.keys()):
+            factors = FactorReader(reader, adapter.modules)
+            for module in adapter.modules:
+                present = adapter.base is not None and adapter.base.find(module.name, module.parameter) is not None
+                if adapter.base is not None and not present:
+                    self.missing.append(module.label)
                 try:
-                    reader.read(name, require_finite=True)
+                    alone = not present and factors.reads(module)
+                    self.modules.append(factors.describe(module) if alone else self._measured(module, adapter, config))
                 except CheckpointError as error:
-                    del self.aside[name]
-                    self.unmeasured[name] = str(error)
+                    self.unmeasured |= dict.fromkeys(module.tensors, str(error))
+            self._require_finite(reader)
+
+    def _measured(self, module: AdapterModule, adapter: Adapter, config: DiagnoseConfig) -> ModuleSpectrum:
+        from rora_cli.commands.diagnose.measure import measure_module
+
+        return measure_module(module, adapter.base, _base_spectra(config), intruders=config.intruders)
+
+    def _require_finite(self, reader: TensorReader) -> None:
+        """What is set aside is not measured, but a NaN in it breaks the model all the same."""
+        for name in sorted(self.aside.keys() & set(reader.names())):
+            try:
+                if reader.info(name).dtype in ARRAY_TYPES:
+                    require_finite(reader.read_array(name), quoted(name))
+                else:
+                    reader.read(name, require_finite=True)
+            except CheckpointError as error:
+                del self.aside[name]
+                self.unmeasured[name] = str(error)
 
 
 class _Difference:
@@ -99,9 +115,9 @@ class _Difference:
 
     format = "full model"
 
-    def __init__(self, inspection: Inspection, base: Inspection, spectra: BaseSpectra, config: DiagnoseConfig) -> None:
+    def __init__(self, inspection: Inspection, base: Inspection, config: DiagnoseConfig) -> None:
         self.ours, self.theirs = TensorReader(inspection), BaseWeights(TensorReader(base), base.config)
-        self.spectra, self.intruders = spectra, config.intruders
+        self.spectra, self.intruders = _base_spectra(config), config.intruders
         self.aside: dict[str, str] = {}
         self.unmeasured: dict[str, str] = {}
         self.missing: list[str] = []
@@ -138,17 +154,16 @@ class _Difference:
         else:
             conv1d = bool(self.theirs.is_conv1d(module))
             W, delta = (t.flatten(1).T if conv1d else t.flatten(1) for t in (W, delta))
-            self._matrix(module or name, parameter, Update(dense=delta), W.float())
+            self._matrix(module or name, parameter, delta, W.float())
 
-    def _matrix(self, module: str, parameter: str, update: Update, W: object) -> None:
-        from dataclasses import replace
+    def _matrix(self, module: str, parameter: str, delta: Tensor, W: Tensor) -> None:
+        from rora_cli.commands.diagnose.measure import against, describe_update
 
-        import torch
-
-        assert isinstance(W, torch.Tensor) and update.dense is not None
-        shape = (update.dense.shape[0], update.dense.shape[1])
-        block, kind = place(module, parameter)
-        described = replace(describe(update, module, shape), format="difference", block=block, kind=kind)
+        shape, update = (delta.shape[0], delta.shape[1]), Update(dense=delta)
+        described = describe_update(
+            update,
+            AdapterModule(module, "difference", shape, min(shape), 1.0, (), lambda _: update, parameter=parameter),
+        )
         self.modules.append(against(described, update, W, self.spectra.top(W), intruders=self.intruders))
 
 
