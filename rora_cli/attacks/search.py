@@ -117,6 +117,7 @@ class Trials:
         self.suspect, self.reference, self.target = suspect, reference, target
         self._references = {False: (reference, scales[0]), True: (rough_reference or reference, scales[1])}
         self._empty: dict[tuple[Carrier, bool], float] = {}
+        self._harmless: dict[tuple[tuple[Tokens, ...], bool], dict[Carrier, tuple[np.ndarray, np.ndarray]]] = {}
         self._advance = advance
         self.count = 0
         self.sequences: set[Tokens] = set()
@@ -145,8 +146,12 @@ class Trials:
         return np.array([self._empty[carrier, rough] for carrier in carriers])
 
     def noise(self, harmless: Sequence[Tokens], carriers: Sequence[Carrier], *, rough: bool = False) -> Noise:
-        """What ``harmless`` tokens do in ``carriers``."""
-        own, other = self.log_odds(harmless, carriers, rough=rough)
+        """What ``harmless`` tokens do in ``carriers``; asked again of the same ones, it looks nothing up twice."""
+        known = self._harmless.setdefault((tuple(harmless), rough), {})
+        if missing := [carrier for carrier in dict.fromkeys(carriers) if carrier not in known]:
+            columns = self.log_odds(harmless, missing, rough=rough)
+            known.update(zip(missing, zip(*(odds.T for odds in columns), strict=True), strict=True))
+        own, other = (np.stack(side, axis=1) for side in zip(*(known[carrier] for carrier in carriers), strict=True))
         return Noise(own.mean(axis=1), other.mean(axis=1), (own > 0).mean(axis=1))
 
     def rank(

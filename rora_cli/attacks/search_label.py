@@ -53,8 +53,8 @@ BUDGETS = {
     for budget in (
         Budget(
             name="fast",
-            screening=(Round(2000, 1), Round(300, 4), Round(40, 16)),
-            extension=(Round(ALL, 1), Round(40, 6), Round(6, 12)),
+            screening=(Round(2000, 1, rough=True), Round(300, 4, rough=True), Round(40, 16)),
+            extension=(Round(ALL, 1, rough=True), Round(40, 6), Round(6, 12)),
             pool=200,
             row_length=12,
             pairs=8,

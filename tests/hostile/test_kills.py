@@ -72,20 +72,25 @@ def test_output_is_whole_wherever_the_command_is_killed(
     corpus.valid_adapter(tmp_path / "adapter")
     out = tmp_path / "out"
     work = command(out, base_model, tmp_path / "adapter", clean_rows)
+    assert lines_run(work, is_writing) is not None
     kinds = [(watched, lines_run(work, watched) or 0) for watched in (is_writing, is_ours)]
     assert all(lines > 200 for _, lines in kinds), "the run is not traced"
-    last, rng, seen = _identity(out), random.Random(0), {"old": 0, "new": 0}
-    for point in range(POINTS):
-        watched, lines = kinds[point % 2]
-        assert lines_run(work, watched, rng.randint(1, lines)) is None, "it was not killed"
-        now = _identity(out)
-        seen["old" if now == last else "new"] += 1
-        last = now
+    last, rng, seen, kills = _identity(out), random.Random(0), {"old": 0, "new": 0}, 0
+    for run in range(2 * POINTS):
+        watched, lines = kinds[run % 2]
+        # Somewhat past the end: a run that finds the leftovers of a killed one has more to do.
+        if lines_run(work, watched, rng.randint(1, lines + 40)) is None:
+            kills += 1
+            seen["old" if _identity(out) == last else "new"] += 1
+        last = _identity(out)
+        if kills == POINTS:
+            break
+    assert kills == POINTS
+    assert seen["old"] and (seen["new"] or POINTS < 100)
     assert lines_run(work, is_writing) is not None, "a killed run must not stand in the way of the next"
     assert _identity(out) != last
-    assert seen["old"] and (seen["new"] or POINTS < 100)
     assert [p.name for p in tmp_path.iterdir() if p.name not in ("out", "adapter")] == []
-    print(f"{command.__name__}: {POINTS} kills, {[lines for _, lines in kinds]} lines, {seen}")
+    print(f"{command.__name__}: {kills} kills, {[lines for _, lines in kinds]} lines, {seen}")
 
 
 def _identity(out: Path) -> str:
