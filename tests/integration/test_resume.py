@@ -1,6 +1,6 @@
 """``purify --resume``: killed anywhere, it goes on to the same bits; a foreign or tampered state is refused.
 
-``RORA_RESUME_POINTS=20`` kills at that many points of the paper's recipe instead of three, and a third as many of others.
+``RORA_RESUME_POINTS=20`` kills the paper's recipe at that many points instead of three, and others at a third as many.
 """
 
 from __future__ import annotations
