@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from rora_cli.cli import diagnose_formats, options
-from rora_cli.errors import UsageError
 
 
 def command(
@@ -30,7 +29,7 @@ def command(
         typer.Option(
             "--format",
             metavar="NAME[=FILE]",
-            help="text, json, sarif, junit or markdown, several times for several; =FILE writes that one there.",
+            help="text, json, sarif, junit, markdown or html, several times for several; =FILE writes that one there.",
         ),
     ] = ["text"],  # noqa: B006 - typer reads it, nobody changes it
     output: Annotated[
@@ -49,8 +48,6 @@ def command(
     from rora_cli.commands import check
     from rora_cli.reports.terminal import check as report
 
-    if any(spec.partition("=")[0] == "html" for spec in format):
-        raise UsageError("--format html is a report of spectra: use `rora diagnose`, or another format here")
     wanted = diagnose_formats.parse(format, output)
     config = check.CheckConfig(paths=tuple(paths), base=base, fail_on=fail_on, role=role)  # type: ignore[arg-type]
     result = check.run(config, make_progress(quiet))

@@ -12,7 +12,7 @@ from typing import Any
 
 from rora_cli.reports.subjects import rules
 from rora_cli.reports.terminal.diagnose import from_block, ranked
-from rora_cli.reports.text import count, number, percent, safe
+from rora_cli.reports.text import count, number, percent, safe, size
 from rora_cli.results.diagnose import Diagnosis
 from rora_cli.results.spectra import ModuleSpectrum
 
@@ -21,7 +21,7 @@ _CELL = (64, 26)
 
 
 def render(result: Any) -> str:
-    """The page for a diagnosis of one or more adapters."""
+    """The page for a diagnosis of one or more adapters, or for the checkpoints of ``rora check``."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -31,8 +31,10 @@ def render(result: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(printable=safe, number=number, percent=percent, short=from_block)
+    environment.filters.update(printable=safe, number=number, percent=percent, short=from_block, size=size)
     environment.globals.update(count=count)
+    if hasattr(result, "checkpoints"):
+        return environment.get_template("check.html.j2").render(result=result, rules=rules(result))
     pages = [_page(i, diagnosis) for i, diagnosis in enumerate(result.adapters)]
     return environment.get_template("diagnose.html.j2").render(result=result, pages=pages, rules=rules(result))
 

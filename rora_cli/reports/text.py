@@ -62,3 +62,13 @@ def count(items: Sequence[Any] | int, noun: str, plural: str | None = None) -> s
     """``1 module``, ``3 modules``."""
     n = items if isinstance(items, int) else len(items)
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def size(number_of_bytes: int) -> str:
+    """``1.37 GB``: three digits, powers of ten."""
+    value = float(number_of_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"

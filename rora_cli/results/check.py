@@ -30,6 +30,10 @@ class CheckedCheckpoint:
     loadable: bool
     findings: tuple[Finding, ...]
 
+    @property
+    def worst(self) -> Severity | None:
+        return max((f.severity for f in self.findings), default=None)
+
 
 @dataclass(frozen=True)
 class CheckResult:
@@ -49,6 +53,16 @@ class CheckResult:
     def is_complete(self) -> bool:
         """Whether everything could be analysed; otherwise the result must not be read as clean."""
         return not any(checkpoint.unreadable for checkpoint in self.checkpoints)
+
+    @property
+    def conclusion(self) -> str:
+        """One sentence."""
+        if not self.is_complete:
+            return "Inconclusive: something could not be analysed, so nothing is shown to be clean."
+        if not self.findings:
+            return "No finding in files, configs and headers. What the weights do is another question: see `rora hunt`."
+        numbers = [(s, sum(f.severity == s for f in self.findings)) for s in sorted(Severity, reverse=True)]
+        return ", ".join(f"{n} {s.label}" for s, n in numbers if n) + "."
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def _warm(base_model: Path, clean_rows: Path, tmp_path_factory: pytest.TempPathF
     load_classifier(base_model, adapter=adapter)
     for command in ("diagnose", "eval-asr", "rescale"):
         run_cli_quietly(*arguments(command, "adapter", adapter, base_model, clean_rows, adapter.parent))
-    reports = [a for name in REPORTS if name != "html" for a in ("--format", f"{name}={adapter.parent / name}")]
+    reports = [a for name in REPORTS for a in ("--format", f"{name}={adapter.parent / name}")]
     run_cli_quietly("check", str(base_model), "--format", "text", *reports)
     run_cli_quietly("hunt", str(adapter), "--clean", str(clean_rows))
     run_cli_quietly("purify", str(adapter), "--clean", str(clean_rows))

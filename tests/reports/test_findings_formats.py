@@ -14,6 +14,7 @@ import pytest
 from rora_cli.reports import html, junit, markdown, sarif
 from rora_cli.reports.registry import FORMATS, renderer
 from rora_cli.reports.terminal import diagnose as terminal
+from rora_cli.results.check import CheckedCheckpoint, CheckResult
 from rora_cli.results.diagnose import Coverage, DiagnoseResult, Diagnosis
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance
@@ -120,9 +121,34 @@ class _Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
+def checked(name: str) -> CheckResult:
+    found = Finding("file/code", Severity.MEDIUM, f"{name} is program code", name, advice=name)
+    one = CheckedCheckpoint(name, "model", 4, 3, 7_000_000, 28_000_000, {"F32": 3}, {"weight": 3}, (), False, (found,))
+    two = CheckedCheckpoint("sound", "adapter", 2, 0, 0, 0, {}, {}, (name,), True, ())
+    provenance = Provenance("check", {"rora": "0.1.0"}, {}, 0)
+    return CheckResult(1, provenance, (one, two), (found,), {"file/code": "Program code."})
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.q_proj", HOSTILE])
+def test_html_of_check(name: str) -> None:
+    text = html.render(checked(name))
+    _assert_self_contained(text)
+    words = " ".join(re.sub("<[^>]*>", " ", text).split())
+    assert "Inconclusive" in words and "would refuse it" in words and "28 MB" in words and "Not analysed" in words
+    if name != HOSTILE:
+        assert f"<code>{name}</code>" in text
+
+
 @pytest.mark.parametrize("name", ["model.layers.0.q_proj", HOSTILE])
 def test_html_is_one_file_without_script_or_network(name: str) -> None:
     text = html.render(result(name))
+    tags = _assert_self_contained(text)
+    assert all("aria-label" in a and a.get("role") == "img" for t, a in tags if t == "svg")
+    assert sum(t == "svg" for t, _ in tags) == 3
+
+
+def _assert_self_contained(text: str) -> list[tuple[str, dict[str, str | None]]]:
+    assert text.startswith("<!doctype html>")
     page = _Page()
     page.feed(text)
     tags = {tag for tag, _ in page.tags}
@@ -133,9 +159,8 @@ def test_html_is_one_file_without_script_or_network(name: str) -> None:
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(ids) == len(set(ids))
     assert {a["href"][1:] for t, a in page.tags if t == "a" and a.get("href")} <= set(ids)
-    assert all("aria-label" in a and a.get("role") == "img" for t, a in page.tags if t == "svg")
-    assert sum(t == "svg" for t, _ in page.tags) == 3
     assert "prefers-color-scheme: dark" in text
+    return page.tags
 
 
 def test_markdown_takes_names_literally() -> None:

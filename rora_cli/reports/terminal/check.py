@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rora_cli.reports.terminal import to_text
-from rora_cli.reports.text import count, safe
+from rora_cli.reports.text import count, safe, size
 from rora_cli.results.check import CheckedCheckpoint, CheckResult
 from rora_cli.results.findings import Finding, Severity
 
@@ -21,8 +21,7 @@ def render(result: CheckResult, *, width: int = 80, color: bool = False) -> str:
     blocks: list[RenderableType] = []
     for checkpoint in result.checkpoints:
         blocks += [*_heading(checkpoint), *finding_lines(checkpoint.findings), Text()]
-    verdict = _verdict(result)
-    return to_text(*blocks, Text(verdict, style="bold"), width=width, color=color)
+    return to_text(*blocks, Text(result.conclusion, style="bold"), width=width, color=color)
 
 
 def finding_lines(findings: tuple[Finding, ...]) -> list[RenderableType]:
@@ -44,10 +43,11 @@ def _heading(checkpoint: CheckedCheckpoint) -> list[RenderableType]:
 
     types = ", ".join(f"{n:,} {dtype}" for dtype, n in checkpoint.dtypes.items())
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in checkpoint.tensors_by_kind.items())
-    size = f"{checkpoint.parameters:,} parameters in {count(checkpoint.tensors, 'tensor')} ({_bytes(checkpoint.bytes)})"
+    tensors = f"{count(checkpoint.tensors, 'tensor')} ({size(checkpoint.bytes)})"
+    what = f"{checkpoint.role}, {count(checkpoint.files, 'file')}"
     lines: list[RenderableType] = [
         Text(safe(checkpoint.path), style="bold"),
-        Text(f"  {checkpoint.role}, {count(checkpoint.files, 'file')}: {size}"),
+        Text(f"  {what}: {checkpoint.parameters:,} parameters in {tensors}"),
     ]
     if checkpoint.tensors:
         lines.append(Text(f"  types: {types}; kinds: {kinds}"))
@@ -57,21 +57,3 @@ def _heading(checkpoint: CheckedCheckpoint) -> list[RenderableType]:
     if not checkpoint.loadable:
         lines.append(Text("  rora's other commands would refuse it", style="red"))
     return lines
-
-
-def _verdict(result: CheckResult) -> str:
-    if not result.is_complete:
-        return "Inconclusive: something could not be analysed, so nothing is shown to be clean."
-    if not result.findings:
-        return "No finding in files, configs and headers. This says nothing about what the weights do: see `rora hunt`."
-    by_severity = [(s, sum(f.severity == s for f in result.findings)) for s in sorted(Severity, reverse=True)]
-    return ", ".join(f"{n} {s.label}" for s, n in by_severity if n) + "."
-
-
-def _bytes(size: int) -> str:
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} TB"
