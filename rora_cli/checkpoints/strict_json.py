@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NoReturn
 
 MAX_DEPTH = 64
+
+_MAX_DIGITS = 40
+_DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
 
 
 class JsonError(ValueError):
@@ -27,10 +33,13 @@ def loads(data: bytes, *, max_values: int) -> Any:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise JsonError(f"is not UTF-8 (byte {error.start})") from None
+    # A call for every number is what costs most in a vocabulary, so only where there may be a long one.
+    whole = _bounded_int if b"0" * (_MAX_DIGITS + 1) in data.translate(_DIGITS_ALIKE) else None
     try:
-        value = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded_int
-        )
+        with _collector_paused():
+            value = json.loads(
+                text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=whole
+            )
     except JsonError:
         raise
     except RecursionError:
@@ -55,6 +64,18 @@ def walk(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ..
             pending += [((*where, str(i)), inner) for i, inner in enumerate(item) if isinstance(inner, dict | list)]
 
 
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Parsed JSON has no cycles, and looking for some takes as long as the parsing of a large vocabulary."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -76,18 +97,16 @@ def _finite(text: str) -> float:
 
 
 def _bounded_int(text: str) -> int:
-    if len(text) > 40:  # transformers itself writes int(1e30) as model_max_length
+    if len(text.lstrip("-")) > _MAX_DIGITS:  # transformers itself writes int(1e30) as model_max_length
         raise JsonError(f"holds a whole number of {len(text)} digits")
     return int(text)
 
 
 def _too_deep(value: Any) -> bool:
-    level = [value] if isinstance(value, dict | list) else []
+    """Level by level, the members of a level chained in C: a tokenizer has hundreds of thousands of small lists."""
+    level = [value]
     for _ in range(MAX_DEPTH):
-        level = [
-            inner
-            for item in level
-            for inner in (item.values() if isinstance(item, dict) else item)
-            if isinstance(inner, dict | list)
-        ]
+        lists = [item for item in level if type(item) is list]
+        members = chain.from_iterable(item.values() for item in level if type(item) is dict)
+        level = [i for i in chain(chain.from_iterable(lists), members) if type(i) is list or type(i) is dict]
     return bool(level)
