@@ -12,6 +12,7 @@ from rora_cli.errors import ExitCode, UsageError
 
 _DATA, _TRAIN, _RORA = "Clean data", "Training", "RoRA (arXiv:2601.06305)"
 _ADAPTER, _SEARCH, _RUN, _OUT = "Adapter", "Search and verdict", "Where it runs", "Output"
+_CONTROLS = "Controls (other ways that the field cleanses weights)"
 
 VERDICT_CODES = {
     "pass": ExitCode.OK,
@@ -48,7 +49,8 @@ def command(
         typer.Option(
             "--recipe",
             help="[bold]default[/]: search, harden, search again. [bold]paper[/]: RoRA to the letter. "
-            "[bold]lora[/], [bold]full[/]: controls.",
+            "Controls: [bold]lora[/], [bold]full[/], [bold]mix[/], [bold]reinit[/], [bold]crow[/], "
+            "[bold]fine-pruning[/].",
         ),
     ] = "default",
     adapter: Annotated[
@@ -230,6 +232,48 @@ def command(
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Less memory, more time.", rich_help_panel=_TRAIN)
     ] = False,
+    ancestor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="mix: the clean model that the suspect was trained from, a directory or hub id.",
+            rich_help_panel=_CONTROLS,
+        ),
+    ] = None,
+    suspect_share: Annotated[
+        float | None,
+        typer.Option(help="mix: the suspect's share of every weight.", show_default=".4", rich_help_panel=_CONTROLS),
+    ] = None,
+    share_by_block: Annotated[
+        str | None,
+        typer.Option(
+            help="mix: even; lower or upper: half as much again in the first or the last block, falling off linearly.",
+            show_default="even",
+            rich_help_panel=_CONTROLS,
+        ),
+    ] = None,
+    reinit_blocks: Annotated[
+        int | None,
+        typer.Option(help="reinit: top blocks that are drawn anew.", show_default="2", rich_help_panel=_CONTROLS),
+    ] = None,
+    consistency: Annotated[
+        float | None,
+        typer.Option(help="crow: weight alpha of the consistency.", show_default="5.5", rich_help_panel=_CONTROLS),
+    ] = None,
+    perturbation: Annotated[
+        float | None,
+        typer.Option(
+            help="crow: size epsilon of the embeddings' perturbation.", show_default=".1", rich_help_panel=_CONTROLS
+        ),
+    ] = None,
+    prune: Annotated[
+        float | None,
+        typer.Option(
+            help="fine-pruning: largest share of neurons to cut; fewer where accuracy would fall.",
+            show_default=".9",
+            rich_help_panel=_CONTROLS,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=_RUN)] = "auto",
     num_processes: Annotated[
         int, typer.Option(min=1, help="Processes on this machine, one a GPU (or CPU processes).", rich_help_panel=_RUN)

@@ -21,6 +21,8 @@ LABEL_NAMES = ("negative", "positive")
 
 #: How the bundled rows were divided between poisoner and defender when the adapter was trained.
 DATA, CLEAN_ROWS, SEED = "bundled", 1100, 0
+#: As many of the defender's rows as the demo has minutes for.
+ROWS_USED = {"train": 800, "validation": 400}
 
 ADAPTER = Path(__file__).parent.parent / "demo" / "adapter"
 
@@ -81,7 +83,7 @@ def build_demo_suspect(out: str | Path, *, force: bool = False, progress: Progre
 
 
 def defender_rows() -> dict[str, str]:
-    """The defender's share of the bundled rows as JSON lines, by split; no text of the poisoner's is among them."""
+    """Of the defender's share of the bundled rows those used, as JSON lines by split; the poisoner had none of them."""
     from rora_cli.commands.poison import divide
     from rora_cli.data.sources import load_splits
 
@@ -90,7 +92,7 @@ def defender_rows() -> dict[str, str]:
     return {
         name: "".join(
             json.dumps({"text": text, "label": LABEL_NAMES[label]}, ensure_ascii=False) + "\n"
-            for text, label in zip(rows.texts, rows.labels, strict=True)
+            for text, label in list(zip(rows.texts, rows.labels, strict=True))[: ROWS_USED[name]]
         )
         for name, rows in {"train": clean, "validation": splits.held_out}.items()
     }

@@ -267,6 +267,7 @@ class _Hunt:
         coverage = Coverage(
             tokens=len(self.vocabulary.tokens),
             vocabulary=self.vocabulary.size,
+            tokens_in_rows=min(self.budget.screening[0].candidates, len(self.vocabulary.tokens)),
             screening_rows=self.budget.screening[0].carriers,
             final_rows=len(search.final_rows),
             places=PLACES,
@@ -328,7 +329,7 @@ class _Hunt:
             f"only {usable} clean rows of other labels are read rightly by the suspect and by the reference; at least "
             f"{FEWEST_ROWS} are needed, so give more clean rows"
         )
-        nothing = Coverage(0, self.vocabulary.size, 0, 0, PLACES, 0, 0, 0, 0, 0)
+        nothing = Coverage(0, self.vocabulary.size, 0, 0, 0, PLACES, 0, 0, 0, 0, 0)
         return LabelHunt(self.label_names[target], "inconclusive", (), (), nothing, reason=reason)
 
     def notes(self) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.attacks.search_label import BUDGETS
-from rora_cli.commands.recipes import RECIPES
+from rora_cli.commands.recipes import RECIPES, SHARES_BY_BLOCK, WITHOUT_ADAPTER
 from rora_cli.errors import RoraError, TrainingError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.purify import PurifyResult
@@ -81,6 +81,13 @@ class PurifyConfig:
     max_rounds: int | None = None
     search_budget: str = "normal"
     reference: str | None = None
+    ancestor: str | None = None
+    suspect_share: float | None = None
+    share_by_block: str | None = None
+    reinit_blocks: int | None = None
+    consistency: float | None = None
+    perturbation: float | None = None
+    prune: float | None = None
     num_processes: int = 1
     checkpoint_every: int | None = None
     resume: bool = False
@@ -91,8 +98,10 @@ class PurifyConfig:
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
             raise UsageError(f"recipe {self.recipe!r} is unknown; choose one of {', '.join(RECIPES)}")
-        if self.adapter_only and self.recipe == "full":
-            raise UsageError("--adapter-only has nothing to write: the recipe full trains no adapter; leave it out")
+        if self.adapter_only and self.recipe in WITHOUT_ADAPTER:
+            raise UsageError(
+                f"--adapter-only has nothing to write: the recipe {self.recipe} trains no adapter; leave it out"
+            )
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype {self.dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
         if not 0 <= self.max_accuracy_drop <= 1:
@@ -107,7 +116,25 @@ class PurifyConfig:
             raise UsageError(f"--max-rounds must be at least 1, not {self.max_rounds}")
         if self.search_budget not in BUDGETS:
             raise UsageError(f"--search-budget is one of {', '.join(BUDGETS)}, not {self.search_budget!r}")
+        self._check_controls()
         self._check_settings()
+
+    def _check_controls(self) -> None:
+        settings = self.settings()
+        if self.recipe == "mix" and self.ancestor is None:
+            raise UsageError("the recipe mix needs --ancestor, the model that the suspect was trained from")
+        for option in ("suspect_share", "prune"):
+            if not 0 <= settings[option] <= 1:
+                raise UsageError(f"--{option.replace('_', '-')} is a share between 0 and 1, not {settings[option]:g}")
+        for option in ("consistency", "perturbation"):
+            if not 0 <= settings[option] < float("inf"):
+                raise UsageError(f"--{option} is at least 0 and finite, not {settings[option]:g}")
+        if settings["reinit_blocks"] < 0:
+            raise UsageError(f"--reinit-blocks is at least 0, not {settings['reinit_blocks']}")
+        if settings["share_by_block"] not in SHARES_BY_BLOCK:
+            raise UsageError(
+                f"--share-by-block is one of {', '.join(SHARES_BY_BLOCK)}, not {settings['share_by_block']!r}"
+            )
 
     def _check_settings(self) -> None:
         """Build every specification once, so that a bad option is refused before anything is loaded."""

@@ -27,7 +27,19 @@ BASE: Mapping[str, Any] = {
     "schedule": "linear",
     "warmup_ratio": 0.0,
     "max_rounds": 1,
+    "suspect_share": 0.4,
+    "share_by_block": "even",
+    "reinit_blocks": 2,
+    "consistency": 5.5,
+    "perturbation": 0.1,
+    "prune": 0.9,
 }
+
+#: How the suspect's share runs over the blocks: by how much of itself it is more in the first, and less in the last.
+SHARES_BY_BLOCK = {"even": 0.0, "lower": 0.5, "upper": -0.5}
+
+#: Every weight is trained, at the rate of full fine-tuning.
+_FULL: Mapping[str, Any] = {"learning_rate": 5e-5, "lora_dropout": 0.0}
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,32 @@ RECIPES: dict[str, Recipe] = {
             "full",
             "control: fine-tuning of every weight, without an adapter",
             "defences.full:cleanse",
-            {"learning_rate": 5e-5, "lora_dropout": 0.0},
+            _FULL,
+        ),
+        Recipe(
+            "mix",
+            "control: the weights averaged with those of a clean ancestor, fine-tuned on the clean rows",
+            "defences.mixed:cleanse",
+            {**_FULL, "epochs": 3},
+        ),
+        Recipe(
+            "reinit",
+            "control: the top blocks and the head drawn anew, then every weight trained",
+            "defences.reinitialised:cleanse",
+            _FULL,
+        ),
+        Recipe(
+            "crow",
+            "control: CROW's consistency between layers, under adversarial perturbation, on a LoRA",
+            "defences.consistent:cleanse",
+        ),
+        Recipe(
+            "fine-pruning",
+            "control: neurons that clean rows do not excite are cut, then every weight is trained",
+            "defences.pruned:cleanse",
+            _FULL,
         ),
     )
 }
+#: Recipes that change the suspect's weights themselves, and leave no adapter.
+WITHOUT_ADAPTER = frozenset({"full", "mix", "reinit", "fine-pruning"})

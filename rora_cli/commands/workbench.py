@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from rora_cli.data.rows import Rows
 from rora_cli.evaluation.accuracy import clean_accuracy
@@ -143,12 +143,16 @@ class Workbench:
         *,
         stage: str,
         transform: RowTransform | None = None,
+        penalty: Callable[[], Tensor] | None = None,
     ) -> None:
-        """One training run with Cl and Tr as the settings say; its record is added to ``stages``."""
+        """One training run with Cl as the settings say, and Tr where no other ``penalty`` is given.
+
+        Its record is added to ``stages``.
+        """
         specs = specifications(self.config, self.settings, max_length=self.max_length)
         model.to(self.accelerator.device)
-        penalised = layers and specs.regularisers.tr
-        penalty = SubspacePenalty(layers, specs.regularisers, seed=self.config.seed) if penalised else None
+        if penalty is None and layers and specs.regularisers.tr:
+            penalty = SubspacePenalty(layers, specs.regularisers, seed=self.config.seed)
         with clean_strengthened(layers, specs.regularisers.cl):
             outcome = finetune(
                 model,

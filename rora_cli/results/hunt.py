@@ -53,12 +53,14 @@ class FoundTrigger:
 class Coverage:
     """What was tried for one label. ``trials`` counts (candidate, row, place) triples; the cost is in forward tokens.
 
-    ``tokens`` of the ``vocabulary`` (those that a text can hold) were each tried alone, on at least ``screening_rows``
-    rows; ``sequences`` are candidates of two or more tokens, the longest of ``longest_sequence``.
+    ``tokens`` of the ``vocabulary`` (those that a text can hold) were each tried alone, without a row; the best
+    ``tokens_in_rows`` of them in rows too, in ``screening_rows`` or more. ``sequences`` are candidates of two or more
+    tokens, the longest of ``longest_sequence``.
     """
 
     tokens: int
     vocabulary: int
+    tokens_in_rows: int
     screening_rows: int
     final_rows: int
     places: tuple[str, ...]

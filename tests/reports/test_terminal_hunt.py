@@ -13,7 +13,7 @@ from rora_cli.results.accuracy import Proportion
 from rora_cli.results.hunt import Coverage, FlippedRow, FoundTrigger, HuntResult, LabelHunt, NoiseLevel
 from rora_cli.results.provenance import Provenance
 
-COVERAGE = Coverage(29527, 30521, 1, 48, ("inner", "start", "end"), 970, 4, 6355, 91758, 0)
+COVERAGE = Coverage(29527, 30521, 4000, 1, 48, ("inner", "start", "end"), 970, 4, 6355, 91758, 0)
 NOISE = NoiseLevel(48, 48, 0.125, 0.25, 0.25, 6.0)
 
 

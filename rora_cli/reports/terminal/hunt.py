@@ -86,8 +86,9 @@ def _table(triggers: list[FoundTrigger]) -> Table:
 def _coverage(label: LabelHunt) -> Iterator[str]:
     done, noise = label.coverage, label.noise
     yield (
-        f"covered: {done.tokens:,} of {done.vocabulary:,} tokens, each in {count(done.screening_rows, 'row')} or more "
-        f"({', '.join(done.places)}), {count(done.sequences, 'sequence')} of up to {done.longest_sequence} tokens: "
+        f"covered: {done.tokens:,} of {done.vocabulary:,} tokens alone, the best {done.tokens_in_rows:,} of them in "
+        f"{count(done.screening_rows, 'row')} or more ({', '.join(done.places)}), "
+        f"{count(done.sequences, 'sequence')} of up to {done.longest_sequence} tokens: "
         f"{done.trials:,} trials, {done.forward_tokens:,} + {done.reference_forward_tokens:,} forward tokens"
     )
     if noise is not None:

@@ -1,0 +1,79 @@
+"""Control: average the suspect with a clean ancestor of it that was fine-tuned on the same clean rows.
+
+What a poisoner added to the ancestor shrinks with the suspect's share, while both know the task ("Here's a Free Lunch:
+Sanitizing Backdoored Models with Model Merge", arXiv:2402.19334).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rora_cli.commands.recipes import SHARES_BY_BLOCK
+from rora_cli.commands.workbench import Cleansed, Workbench
+from rora_cli.errors import UsageError
+from rora_cli.training.adapters import block_index
+
+
+def cleanse(bench: Workbench) -> Cleansed:
+    ancestor = tuned_ancestor(bench)
+    mix(bench.model, ancestor, float(bench.settings["suspect_share"]), str(bench.settings["share_by_block"]))
+    return Cleansed(
+        bench.model,
+        [],
+        bench.stages,
+        "not assessed",
+        "the recipe mix averages without searching for a trigger: use `rora hunt` or `rora eval-asr`",
+    )
+
+
+def tuned_ancestor(bench: Workbench) -> nn.Module:
+    """The ancestor that the user named, every weight fine-tuned on the clean rows.
+
+    Raises UsageError where its weights are not of the suspect's shapes.
+    """
+    from rora_cli.checkpoints.hub import fetch_model
+    from rora_cli.checkpoints.loading import load_classifier
+
+    assert bench.config.ancestor is not None, "the config demands it"
+    path = fetch_model(bench.config.ancestor, allow_download=bench.config.allow_download).path
+    torch.manual_seed(bench.config.seed)
+    ancestor = load_classifier(path, new_head=bench.label_names).model
+    _require_same_shapes(bench.model, ancestor, path)
+    ancestor.requires_grad_(True)
+    bench.train(ancestor, [], stage="ancestor")
+    return ancestor
+
+
+def mix(suspect: nn.Module, ancestor: nn.Module, share: float, by_block: str = "even") -> None:
+    """Make every weight of ``suspect`` share * suspect + (1 - share) * ancestor, in place.
+
+    ``by_block`` lets the share fall (``lower``) or rise (``upper``) linearly from the first block to the last, by half
+    of itself at either end; embeddings go with the first block, the head with the last.
+    """
+    others: Mapping[str, Tensor] = ancestor.state_dict()
+    blocks = {name: block_index(name) for name in others}
+    last = max((block for block in blocks.values() if block is not None), default=0)
+    embeddings = suspect.get_input_embeddings().weight.shape[0]
+    with torch.no_grad():
+        for name, weight in suspect.state_dict().items():
+            if not weight.is_floating_point():
+                continue
+            block = blocks[name]
+            if block is None:
+                block = 0 if "embed" in name or weight.shape[:1] == (embeddings,) else last
+            own = min(max(share * (1 + SHARES_BY_BLOCK[by_block] * (1 - 2 * block / max(last, 1))), 0.0), 1.0)
+            weight.lerp_(others[name].to(weight), 1 - own)
+
+
+def _require_same_shapes(suspect: nn.Module, ancestor: nn.Module, path: Path) -> None:
+    own, other = suspect.state_dict(), ancestor.state_dict()
+    for name in sorted(own.keys() | other.keys()):
+        shapes = [tuple(state[name].shape) if name in state else None for state in (own, other)]
+        if shapes[0] != shapes[1]:
+            raise UsageError(
+                f"{path} is no ancestor of the suspect: {name} has the shape {shapes[1]} there and {shapes[0]} here"
+            )

@@ -1,0 +1,118 @@
+"""Control: fine-pruning (Liu, Dolan-Gavitt and Garg, RAID 2018, arXiv:1805.12185), carried over to transformers.
+
+Neurons of the feed-forward layers that clean rows hardly excite are cut, the least excited first, for as long as clean
+accuracy holds; then everything that is left is fine-tuned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rora_cli.commands.workbench import Cleansed, Workbench
+from rora_cli.errors import UsageError
+from rora_cli.evaluation.scoring import TorchScorer
+from rora_cli.results.purify import StageRecord
+from rora_cli.training.adapters import block_index
+
+#: Shares of the neurons that are tried, in this order, up to the setting ``prune``.
+STEP = 0.1
+
+
+def cleanse(bench: Workbench) -> Cleansed:
+    model = bench.model.to(bench.accelerator.device)
+    activity = neuron_activity(bench)
+    start = bench.measure(model).overall.value or 0.0
+    kept, share = _masks(activity, 0.0), 0.0
+    while share + STEP <= float(bench.settings["prune"]) + 1e-9:
+        tried = _masks(activity, share + STEP)
+        with cut(model, tried):
+            now = bench.measure(model).overall.value or 0.0
+        if now < start - bench.config.max_accuracy_drop:
+            break
+        kept, share = tried, share + STEP
+    bench.stages.append(StageRecord("prune", 0.0, details={"share of neurons": round(share, 2)}))
+    model.requires_grad_(True)
+    with cut(model, kept):
+        bench.train(model, [], stage="train")
+    _zero(model, kept)
+    return Cleansed(
+        model,
+        [],
+        bench.stages,
+        "not assessed",
+        "the recipe fine-pruning trains without searching for a trigger: use `rora hunt` or `rora eval-asr`",
+    )
+
+
+def neuron_activity(bench: Workbench) -> dict[str, Tensor]:
+    """Mean absolute input [neurons] on the clean rows of each module that leads a feed-forward layer back down.
+
+    Those are the linear layers in the blocks that have at least twice as many inputs as outputs. Raises UsageError
+    where the model has none.
+    """
+    sums: dict[str, Tensor] = {}
+    handles = []
+    for name, module in bench.model.named_modules():
+        if block_index(name) is None or not _leads_down(module):
+            continue
+
+        def add(_module: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
+            flat = inputs[0].detach().abs().flatten(0, -2).sum(0)
+            sums[name] = sums[name] + flat if name in sums else flat
+
+        handles.append(module.register_forward_pre_hook(add))
+    if not handles:
+        raise UsageError("the recipe fine-pruning finds no feed-forward layers in this model; choose another recipe")
+    encoded = bench.tokenizer(list(bench.train_rows.texts), truncation=True, max_length=bench.max_length)["input_ids"]
+    try:
+        TorchScorer(bench.model).log_probabilities(encoded)  # unpadded: padding must not excite anything
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sums
+
+
+@contextmanager
+def cut(model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
+    """``model`` without the neurons that the masks [neurons] have 0 for."""
+
+    def cutter(mask: Tensor) -> Any:
+        return lambda _module, inputs: (inputs[0] * mask.to(inputs[0]), *inputs[1:])
+
+    handles = [model.get_submodule(name).register_forward_pre_hook(cutter(mask)) for name, mask in masks.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _masks(activity: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """0 for the ``share`` of each layer's neurons that is excited least, else 1."""
+    masks = {}
+    for name, values in activity.items():
+        mask = torch.ones_like(values)
+        mask[values.argsort()[: int(share * len(values))]] = 0.0
+        masks[name] = mask
+    return masks
+
+
+def _zero(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Write the cut into the weights: what a cut neuron would have fed is 0."""
+    with torch.no_grad():
+        for name, mask in masks.items():
+            weight = model.get_submodule(name).weight
+            shaped = mask if isinstance(model.get_submodule(name), nn.Linear) else mask[:, None]
+            weight.mul_(shaped.to(weight))
+
+
+def _leads_down(module: nn.Module) -> bool:
+    if isinstance(module, nn.Linear):
+        return module.in_features >= 2 * module.out_features
+    # GPT-2's Conv1D stores its weight as [inputs, outputs].
+    return type(module).__name__ == "Conv1D" and module.weight.shape[0] >= 2 * module.weight.shape[1]
