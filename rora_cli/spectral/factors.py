@@ -5,6 +5,7 @@ numpy has no bfloat16: here a matrix of uint16 stands for one, holding its bits.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,16 +15,16 @@ from rora_cli.errors import CheckpointError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Below this many entries a float64 QR is as fast as the Gram matrix, and it is exact for ill-conditioned factors.
-QR_ENTRIES = 1 << 16
-#: Entries widened at a time: a piece in float32 or float64 and what BLAS packs of it stay in a core's own cache.
+#: Below this many entries a QR costs no more than the Gram matrix and its checks.
+QR_ENTRIES = 1 << 11
+#: Entries widened at a time: a piece in float32 and what BLAS packs of it stay in a core's own cache.
 _PIECE = 1 << 17
-#: (precision, least ratio and least size of the Cholesky factor's diagonal), tried in this order before a QR.
-#: A Cholesky factor of the Gram matrix loses the square of the condition number: 1e-4 keeps 8 of float64's 16 digits.
-#: Sums in float32 lose 1e-7 of the largest square: .1 keeps 1e-5, finer than what a half-precision factor resolves.
-#: Below the least size squares are subnormal and lose digits.
-_WIDE = ((np.float64, 1e-4, 1e-140),)
-_HALF = ((np.float32, 0.1, 1e-14), *_WIDE)
+#: (entries, precision, least ratio and least size of the Cholesky factor's diagonal), tried in this order before a QR.
+#: A Cholesky factor of the Gram matrix loses the square of the condition number: 1e-3 keeps 10 of float64's 16 digits.
+#: Sums in float32, twice as fast, lose 1e-7 of the largest square: .1 keeps 1e-5, finer than what entries of 8 or 11
+#: bits resolve. Below the least size squares are subnormal and lose digits.
+_WIDE = ((QR_ENTRIES, np.float64, 1e-3, 1e-140),)
+_HALF = ((1 << 16, np.float32, 0.1, 1e-14), *_WIDE)
 
 
 def product_singular_values(lora_B: NDArray[Any], lora_A: NDArray[Any]) -> NDArray[Any]:
@@ -44,8 +45,8 @@ def triangular_factor(tall: NDArray[Any]) -> NDArray[Any]:
 
     Raises CheckpointError for NaN or infinite values.
     """
-    if tall.size > QR_ENTRIES and tall.shape[0] > tall.shape[1]:
-        for precision, least_ratio, least in _HALF if tall.dtype.itemsize == 2 else _WIDE:
+    for entries, precision, least_ratio, least in _HALF if tall.dtype.itemsize == 2 else _WIDE:
+        if tall.size > entries and tall.shape[1] < min(tall.shape[0], _PIECE):
             R = _cholesky(_gram(tall, precision), least_ratio, least)
             if R is not None:
                 return R
@@ -72,13 +73,40 @@ def widened(matrix: NDArray[Any], precision: Any = np.float64) -> NDArray[Any]:
 
 def _gram(tall: NDArray[Any], precision: Any) -> NDArray[Any]:
     """X^T X [r, r] in float64, pieces of it summed in ``precision``: entries of 8 or 11 bits multiply exactly there."""
-    rows = max(_PIECE // tall.shape[1], 1)
+    rows = _PIECE // tall.shape[1]
     total = np.zeros((tall.shape[1], tall.shape[1]))
     with np.errstate(all="ignore"):  # what overflows is not finite, and so no Cholesky factor either
         for start in range(0, tall.shape[0], rows):
-            piece = widened(tall[start : start + rows], precision)
+            piece = _piece(tall[start : start + rows], precision)
             total += piece.T @ piece
     return total
+
+
+class _Scratch(threading.local):
+    """Memory for one piece in either precision, kept from call to call: fresh pages cost as much as the products."""
+
+    def __init__(self) -> None:
+        self.singles, self.doubles = np.empty(_PIECE, np.float32), np.empty(_PIECE, np.float64)
+
+
+_scratch = _Scratch()
+
+
+def _piece(matrix: NDArray[Any], precision: Any) -> NDArray[Any]:
+    """:func:`widened` into the scratch memory, until the next call."""
+    if matrix.strides[0] < matrix.strides[1]:
+        return _piece(matrix.T, precision).T
+    narrow = matrix.dtype.itemsize == 2
+    wide = _scratch.singles[: matrix.size].reshape(matrix.shape)
+    if matrix.dtype == np.uint16:
+        np.left_shift(matrix, 16, out=wide.view(np.uint32), dtype=np.uint32)
+    elif narrow:
+        np.copyto(wide, matrix)
+    if precision is np.float32:
+        return wide
+    doubles = _scratch.doubles[: matrix.size].reshape(matrix.shape)
+    np.copyto(doubles, wide if narrow else matrix)
+    return doubles
 
 
 def _cholesky(gram: NDArray[Any], least_ratio: float, least: float) -> NDArray[Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,13 +43,14 @@ def spectrum_statistics(singular_values: Iterable[float]) -> SpectrumStatistics:
         return SpectrumStatistics(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     largest, total = max(values), math.fsum(values)
     frobenius = math.hypot(*values)
-    entropy = -math.fsum(v / total * math.log(v / total) for v in values if v / total > 0)
+    shares = [share for v in values if (share := v / total) > 0]
+    entropy = max(-math.fsum(map(operator.mul, shares, map(math.log, shares))), 0.0)
     return SpectrumStatistics(
         sigma_max=largest,
         frobenius_norm=frobenius,
         stable_rank=(frobenius / largest) ** 2,
         effective_rank=math.exp(entropy),
-        entropy=max(entropy, 0.0),
+        entropy=entropy,
         energy_share=largest / total,
         top_energy=(largest / frobenius) ** 2,
     )
@@ -80,10 +82,11 @@ def entry_kurtosis(lora_B: NDArray[Any], lora_A: NDArray[Any] | None = None, *, 
         entries = widened(lora_B[rows][:, columns])  # indexing has copied
     else:
         entries = widened(lora_B[rows]) @ widened(lora_A[:, columns])
-    entries -= entries.mean()
-    squares = np.square(entries, out=entries).ravel()
-    variance = float(squares.mean())
-    return float(squares @ squares) / squares.size / variance**2 if variance**2 > 0 else None
+    entries = entries.ravel()
+    entries -= np.add.reduce(entries) / entries.size
+    square_sum = float(entries @ entries)
+    squares = np.square(entries, out=entries)
+    return float(squares @ squares) * squares.size / square_sum**2 if square_sum**2 > 0 else None
 
 
 @lru_cache(maxsize=64)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rora_cli.commands.diagnose.config import FAIL_ON, DiagnoseConfig
 from rora_cli.commands.diagnose.rules import RULES
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from rora_cli.commands.diagnose.calibration import Calibration
 
 SCHEMA_VERSION = 1
+_WORTH_A_THREAD = 1 << 22
+_One, _Other = TypeVar("_One"), TypeVar("_Other")
 
 
 def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:
@@ -73,6 +76,16 @@ def _mapped(diagnose: partial, targets: list[str], workers: int) -> Iterator[tup
         return
     with ThreadPoolExecutor(max_workers=workers) as pool:
         yield from pool.map(diagnose, targets)
+
+
+def _side_by_side(one: Callable[[], _One], other: Callable[[], _Other], size: int) -> tuple[_One, _Other]:
+    """Both, at once where a second core and bytes enough make that worth a thread: hashing lets go of the interpreter
+    and costs about what measuring does."""
+    if size < _WORTH_A_THREAD or len(os.sched_getaffinity(0)) == 1:
+        return one(), other()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pending = pool.submit(other)
+        return one(), pending.result()
 
 
 def _base(config: DiagnoseConfig) -> tuple[Inspection | None, dict[str, str]]:
@@ -137,11 +150,10 @@ def _diagnose(
 
     try:
         inspection = _inspect(path, config, "auto")
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            hashes = pool.submit(inspection.hashes)  # hashing lets go of the interpreter and costs what reading does
-            diagnosis = diagnose_subject(path, inspection, base, config, calibration)
+        measure = partial(diagnose_subject, path, inspection, base, config, calibration)
+        diagnosis, hashes = _side_by_side(measure, inspection.hashes, inspection.bytes_of_tensors)
         prefix = "" if alone else f"{path}/"
-        return diagnosis, {f"{prefix}{name}": digest for name, digest in hashes.result().items()}
+        return diagnosis, {f"{prefix}{name}": digest for name, digest in hashes.items()}
     except RoraError as error:
         if alone:
             raise
