@@ -12,6 +12,15 @@ from rora_cli.cli import diagnose_formats, options
 _MARGINS = "Margins on data (runs the model)"
 
 
+def _show_schema(wanted: bool) -> None:
+    if wanted:
+        from rora_cli.cli.console import print_result
+        from rora_cli.reports.json_schema import shipped
+
+        print_result(shipped("diagnose"))
+        raise typer.Exit
+
+
 def command(
     paths: Annotated[
         list[str],
@@ -83,6 +92,12 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report here instead of stdout.")
     ] = None,
+    schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema", is_eager=True, callback=_show_schema, help="Print the JSON Schema of the JSON report, and exit."
+        ),
+    ] = False,
     detail: Annotated[bool, typer.Option("--detail", help="Every module and finding in the text report.")] = False,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep the base's spectra in $RORA_CACHE or ~/.cache/rora.")

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _WORTH_A_THREAD = 1 << 22
-_One, _Other = TypeVar("_One"), TypeVar("_Other")
+_One = TypeVar("_One")
+_Other = TypeVar("_Other")
 
 
 def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:

@@ -1,0 +1,90 @@
+"""The JSON Schema (draft 2020-12) of a report, read off its dataclasses: their fields, types and docstrings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import IntEnum
+from importlib.resources import files
+from itertools import chain
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from rora_cli.results.findings import Severity
+
+_PLAIN: Mapping[type, dict[str, Any]] = {
+    str: {"type": "string"},
+    bool: {"type": "boolean"},
+    int: {"type": "integer"},
+    # A number that is not finite is null in the report: JSON has no NaN and no infinity.
+    float: {"type": ["number", "null"]},
+    NoneType: {"type": "null"},
+}
+
+
+def shipped(name: str) -> str:
+    """The schema of command ``name``'s JSON report, as the package carries it."""
+    return files("rora_cli.reports").joinpath(f"schemas/{name}.schema.json").read_text(encoding="utf-8")
+
+
+def build(result: type, name: str, version: int) -> dict[str, Any]:
+    """The schema of what json_report.render makes of ``result``, a dataclass of rora_cli.results."""
+    definitions: dict[str, Any] = {}
+    root = _object(result, definitions)
+    root["properties"]["schema_version"] = {"const": version}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:rora:{name}:{version}",
+        "title": f"The JSON report of rora {name}, version {version}",
+        **root,
+        "$defs": {key: definitions[key] for key in sorted(definitions)},
+    }
+
+
+def _object(cls: type, definitions: dict[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    properties = {field.name: _type(hints[field.name], definitions) for field in fields(cls)}
+    return {
+        "description": " ".join((inspect.getdoc(cls) or "").split()),
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _type(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return {}
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    if origin in (Union, UnionType):
+        return _union([_type(argument, definitions) for argument in arguments])
+    if origin is tuple and arguments[-1:] == (...,):
+        return {"type": "array", "items": _type(arguments[0], definitions)}
+    if origin is tuple:
+        places = [_type(argument, definitions) for argument in arguments]
+        return {"type": "array", "prefixItems": places, "items": False, "minItems": len(places)}
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {"type": "object", "additionalProperties": _type(arguments[1], definitions)}
+    if hint is Severity:
+        return {"enum": [severity.label for severity in Severity]}
+    if isinstance(hint, type) and issubclass(hint, IntEnum):
+        return {"enum": [int(member) for member in hint]}
+    if is_dataclass(hint):
+        assert isinstance(hint, type)
+        if hint.__name__ not in definitions:
+            definitions[hint.__name__] = {}  # a type may hold itself
+            definitions[hint.__name__] = _object(hint, definitions)
+        return {"$ref": f"#/$defs/{hint.__name__}"}
+    raise TypeError(f"a report has no fields of the type {hint}")
+
+
+def _union(options: list[dict[str, Any]]) -> dict[str, Any]:
+    """``{"type": [...]}`` where all options are plain types, else anyOf."""
+    if all(option.keys() == {"type"} for option in options):
+        types = [[t] if isinstance(t := option["type"], str) else t for option in options]
+        return {"type": list(dict.fromkeys(chain.from_iterable(types)))}
+    return {"anyOf": options}
