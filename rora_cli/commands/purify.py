@@ -123,6 +123,10 @@ class PurifyConfig:
         settings = self.settings()
         if self.recipe == "mix" and self.ancestor is None:
             raise UsageError("the recipe mix needs --ancestor, the model that the suspect was trained from")
+        if self.ancestor is not None and self.recipe not in ("default", "mix"):
+            raise UsageError(f"--ancestor has no meaning for the recipe {self.recipe}; use default or mix")
+        if self.ancestor is not None and self.adapter_only:
+            raise UsageError("--adapter-only has nothing to write: mixing with --ancestor changes the model itself")
         for option in ("suspect_share", "prune"):
             if not 0 <= settings[option] <= 1:
                 raise UsageError(f"--{option.replace('_', '-')} is a share between 0 and 1, not {settings[option]:g}")

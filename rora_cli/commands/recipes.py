@@ -39,7 +39,7 @@ BASE: Mapping[str, Any] = {
 SHARES_BY_BLOCK = {"even": 0.0, "lower": 0.5, "upper": -0.5}
 
 #: Every weight is trained, at the rate of full fine-tuning.
-_FULL: Mapping[str, Any] = {"learning_rate": 5e-5, "lora_dropout": 0.0}
+FULL: Mapping[str, Any] = {"learning_rate": 5e-5, "lora_dropout": 0.0}
 
 
 @dataclass(frozen=True)
@@ -77,19 +77,19 @@ RECIPES: dict[str, Recipe] = {
             "full",
             "control: fine-tuning of every weight, without an adapter",
             "defences.full:cleanse",
-            _FULL,
+            FULL,
         ),
         Recipe(
             "mix",
             "control: the weights averaged with those of a clean ancestor, fine-tuned on the clean rows",
             "defences.mixed:cleanse",
-            {**_FULL, "epochs": 3},
+            {**FULL, "epochs": 3},
         ),
         Recipe(
             "reinit",
             "control: the top blocks and the head drawn anew, then every weight trained",
             "defences.reinitialised:cleanse",
-            _FULL,
+            FULL,
         ),
         Recipe(
             "crow",
@@ -100,7 +100,7 @@ RECIPES: dict[str, Recipe] = {
             "fine-pruning",
             "control: neurons that clean rows do not excite are cut, then every weight is trained",
             "defences.pruned:cleanse",
-            _FULL,
+            FULL,
         ),
     )
 }

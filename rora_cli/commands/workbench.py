@@ -144,12 +144,14 @@ class Workbench:
         stage: str,
         transform: RowTransform | None = None,
         penalty: Callable[[], Tensor] | None = None,
+        overrides: Mapping[str, Any] | None = None,
     ) -> None:
         """One training run with Cl as the settings say, and Tr where no other ``penalty`` is given.
 
-        Its record is added to ``stages``.
+        ``overrides`` go over the settings. Its record is added to ``stages``.
         """
-        specs = specifications(self.config, self.settings, max_length=self.max_length)
+        settings = {**self.settings, **(overrides or {})}
+        specs = specifications(self.config, settings, max_length=self.max_length)
         model.to(self.accelerator.device)
         if penalty is None and layers and specs.regularisers.tr:
             penalty = SubspacePenalty(layers, specs.regularisers, seed=self.config.seed)

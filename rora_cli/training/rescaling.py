@@ -72,7 +72,7 @@ def rescale_trained(
             break
         _apply(chosen, trained, factors)
         accuracy = measure()
-        accepted = before is None or _keeps(before, accuracy, spec.max_accuracy_drop)
+        accepted = before is None or keeps_accuracy(before, accuracy, spec.max_accuracy_drop)
         attempts.append(RescalingAttempt(strength, factors, accuracy, accepted))
         if accepted:
             return RescalingOutcome(strength, factors, before, tuple(attempts))
@@ -103,7 +103,8 @@ def _apply(layers: Sequence[AdaptedLayer], trained: dict[str, Tensor], factors: 
                 raise TrainingError(f"rescaling {layer.name} by {factors[layer.name]:.3g} overflowed; lower --pt-cap")
 
 
-def _keeps(before: CleanAccuracy, after: CleanAccuracy, limit: float) -> bool:
+def keeps_accuracy(before: CleanAccuracy, after: CleanAccuracy, limit: float) -> bool:
+    """Whether overall accuracy fell by at most ``limit`` (a fraction), and that of every class by twice that."""
     pairs = [(before.overall, after.overall, limit)]
     pairs += [(p, after.per_class[name], limit * PER_CLASS_SLACK) for name, p in before.per_class.items()]
     # A tolerance of rounding only: 1 point of 100 rows is exactly one row.

@@ -166,3 +166,19 @@ def _activity(model_path: Path, clean: Path) -> np.ndarray:
         for line in (clean / "train.jsonl").read_text().splitlines():
             model(**tokenizer(json.loads(line)["text"], return_tensors="pt"))
     return torch.stack(seen).sum(0).numpy()
+
+
+def test_default_mixes_a_named_ancestor_in(trained: Path, clean: Path, tmp_path: Path) -> None:
+    """The share is one that keeps clean accuracy; what is written is the whole mixed and hardened model."""
+    options = {**OPTIONS, **NEEDS["default"], "max_accuracy_drop": 0.5, "triggers": ("cf",)}
+    out = tmp_path / "out"
+    result = rora_cli.purify(trained, clean=clean, output=str(out), ancestor=str(trained), **options)
+    assert [stage.name for stage in result.stages][:3] == ["search 1", "ancestor", "mix"]
+    assert result.stages[2].details["suspect's share"] in (0.5, 0.4, 0.3, 0.2)
+    assert not (out / "adapter").exists() and (out / "model.safetensors").exists()
+    embeddings = "bert.embeddings.word_embeddings.weight"
+    assert not torch.equal(_state(out)[embeddings], _state(trained)[embeddings]), "the tuned ancestor is mixed in"
+    with pytest.raises(UsageError, match="--adapter-only has nothing to write"):
+        rora_cli.purify(trained, clean=clean, ancestor=str(trained), adapter_only=True, **options)
+    with pytest.raises(UsageError, match="no meaning for the recipe lora"):
+        rora_cli.purify(trained, clean=clean, ancestor=str(trained), recipe="lora", **OPTIONS)

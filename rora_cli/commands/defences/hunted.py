@@ -1,7 +1,8 @@
 """The default: search for triggers, train against what was found, search the result, until nothing is found.
 
 Every choice is made from clean rows and the search alone. A suspect in which the first search finds nothing is still
-trained with Cl and Pt, but the verdict is then inconclusive: nothing was found that could have been proven gone.
+trained with Cl and Pt, but the verdict is then inconclusive: nothing was found that could have been proven gone. A
+clean ancestor that the user names is mixed in after the first search, as far as clean accuracy allows.
 """
 
 from __future__ import annotations
@@ -23,23 +24,29 @@ from rora_cli.results.hunt import FoundTrigger, HuntResult
 from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.training.loop import on_main
+from rora_cli.training.rescaling import keeps_accuracy
 
 #: Held-out rows of each label from which on they, and not the rows trained on, are searched.
 ENOUGH_ROWS = 60
 #: Triggers of one label that are trained against; the weaker ones are mostly neighbours of these.
 MOST_TRIGGERS = 24
+#: Shares of the suspect that are tried where an ancestor is mixed in.
+SUSPECT_SHARES = (0.5, 0.4, 0.3, 0.2)
 #: A found trigger may still succeed this much more often than the floor.
 RESIDUAL_LIMIT = 0.1
 
 
 def cleanse(bench: Workbench) -> Cleansed:
     loop = _Loop(bench)
+    searched = loop.search(bench.model, 1)
+    mixed = bench.config.ancestor is not None and loop.mix(searched)
     model, layers = bench.attach()
     before: tuple[ModuleSpectrum, ...] = ()
     for number in range(1, int(bench.settings["max_rounds"]) + 1):
-        searched = loop.search(model, number)
-        if number > 1 and not searched["found"]:
-            break
+        if number > 1:
+            searched = loop.search(model, number)
+            if not searched["found"]:
+                break
         loop.remember(searched)
         bench.train(model, layers, stage=f"train {number}", transform=loop.hardener())
         if number == 1:
@@ -49,6 +56,8 @@ def cleanse(bench: Workbench) -> Cleansed:
     else:
         searched = loop.search(model, number + 1)
     verdict, reason = loop.verdict(model, searched)
+    if mixed:  # the adapter belongs to the mixed weights, which nobody has: only the whole model makes sense
+        model, layers = model.merge_and_unload(), []
     return Cleansed(model, layers, bench.stages, verdict, reason, loop.residual(searched), before)
 
 
@@ -136,8 +145,36 @@ class _Loop:
             f"last search ({last['trials']:,} trials) found nothing above the noise"
         )
 
+    def mix(self, searched: Mapping[str, Any]) -> bool:
+        """Mix the ancestor into the suspect, with the share that keeps clean accuracy and leaves the found triggers
+        least of their effect (the ancestor most of the say, where they tell no difference); whether one does."""
+        from rora_cli.commands.defences.mixed import mix, tuned_ancestor
+
+        bench = self.bench
+        self.remember(searched)
+        ancestor = tuned_ancestor(bench)
+        original = {name: weight.clone() for name, weight in bench.model.state_dict().items()}
+        before = bench.measure()
+        tried: dict[float, float] = {}
+        for share in SUSPECT_SHARES:
+            bench.model.load_state_dict(original)
+            mix(bench.model, ancestor.to(bench.accelerator.device), share)
+            if keeps_accuracy(before, bench.measure(), bench.config.max_accuracy_drop):
+                tried[share] = on_main(bench.accelerator, lambda: self._worst(bench.model)[0])
+        bench.model.load_state_dict(original)
+        best = min(tried, key=lambda share: (tried[share], share), default=None)
+        if best is not None:
+            mix(bench.model, ancestor, best)
+        bench.stages.append(StageRecord("mix", 0.0, details={"suspect's share": 1.0 if best is None else best}))
+        return best is not None
+
     def _remaining(self, model: nn.Module) -> str:
         """A sentence on the found trigger that still works best, where that is more than the limit over the floor."""
+        excess, sentence = self._worst(model)
+        return sentence if excess > RESIDUAL_LIMIT else ""
+
+    def _worst(self, model: nn.Module) -> tuple[float, str]:
+        """By how much the found trigger that works best exceeds its floor on held-out rows, and a sentence on it."""
         bench, worst = self.bench, (0.0, "")
         names = bench.label_names
         pairs = [
@@ -170,7 +207,7 @@ class _Loop:
                 f"(floor {100 * floor:.1f} %)"
             )
             worst = max(worst, (rate - floor, sentence))
-        return worst[1] if worst[0] > RESIDUAL_LIMIT else ""
+        return worst
 
     def residual(self, last: Mapping[str, Any]) -> FoundResidual | None:
         strongest = last["strongest"]

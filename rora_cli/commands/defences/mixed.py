@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rora_cli.commands.recipes import SHARES_BY_BLOCK
+from rora_cli.commands.recipes import FULL, SHARES_BY_BLOCK
 from rora_cli.commands.workbench import Cleansed, Workbench
 from rora_cli.errors import UsageError
 from rora_cli.training.adapters import block_index
@@ -44,7 +44,8 @@ def tuned_ancestor(bench: Workbench) -> nn.Module:
     ancestor = load_classifier(path, new_head=bench.label_names).model
     _require_same_shapes(bench.model, ancestor, path)
     ancestor.requires_grad_(True)
-    bench.train(ancestor, [], stage="ancestor")
+    # The default recipe's own settings are those of an adapter.
+    bench.train(ancestor, [], stage="ancestor", overrides=FULL if bench.config.recipe == "default" else None)
     return ancestor
 
 
