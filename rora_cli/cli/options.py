@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,21 +11,69 @@ from typer.core import TyperCommand
 
 from rora_cli.errors import UsageError
 
+#: Panels of the help that several commands have.
+DATA, RUN, OUTPUT = "Data", "Where it runs", "Output"
+
 QUIET = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
-FORCE = Annotated[bool, typer.Option("--force", help="Replace the output, whole, if it exists.")]
+FORCE = Annotated[
+    bool, typer.Option("--force", help="Replace the output, whole, if it exists.", rich_help_panel=OUTPUT)
+]
+FORMAT = Annotated[str, typer.Option("--format", help="text or json.", rich_help_panel=OUTPUT)]
+REPORT_FILE = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Write the report here instead of stdout.", rich_help_panel=OUTPUT
+    ),
+]
 SEED = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 REVISION = Annotated[
     str | None, typer.Option("--revision", metavar="REV", help="Branch, tag or commit of a hub model.")
 ]
+DEVICE = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.", rich_help_panel=RUN)]
 OFFLINE = Annotated[
-    bool, typer.Option("--offline", help="Never reach for the network: local paths and the hub's cache only.")
+    bool,
+    typer.Option(
+        "--offline", help="Never reach for the network: local paths and the hub's cache only.", rich_help_panel=RUN
+    ),
 ]
 TEXT_COLUMN = Annotated[
-    str | None, typer.Option("--text-column", metavar="NAME", help="Column of the text.", show_default="by convention")
+    str | None,
+    typer.Option(
+        "--text-column", metavar="NAME", help="Column of the text.", show_default="by convention", rich_help_panel=DATA
+    ),
 ]
 LABEL_COLUMN = Annotated[
     str | None,
-    typer.Option("--label-column", metavar="NAME", help="Column of the label.", show_default="by convention"),
+    typer.Option(
+        "--label-column",
+        metavar="NAME",
+        help="Column of the label.",
+        show_default="by convention",
+        rich_help_panel=DATA,
+    ),
+]
+LABEL_MAP = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label-map",
+        metavar="DATA=MODEL",
+        help="A label of the data and the model's name for it. May be given several times.",
+        rich_help_panel=DATA,
+    ),
+]
+DATA_REVISION = Annotated[
+    str | None,
+    typer.Option(
+        "--data-revision", metavar="REV", help="Branch, tag or commit of a hub data set.", rich_help_panel=DATA
+    ),
+]
+MAX_TRAIN_ROWS = Annotated[
+    int | None,
+    typer.Option("--max-train-rows", min=1, help="Train on a seeded, stratified sample.", rich_help_panel=DATA),
+]
+MAX_HELD_OUT_ROWS = Annotated[
+    int | None,
+    typer.Option("--max-held-out-rows", min=1, help="Measure on a seeded, stratified sample.", rich_help_panel=DATA),
 ]
 
 
@@ -105,27 +153,15 @@ CONFIG = Annotated[
 ]
 
 
-def label_map(pairs: list[str]) -> dict[str, str] | None:
-    """``--label-map DATA=MODEL`` pairs as a mapping."""
+def label_map(pairs: list[str] | None) -> dict[str, str] | None:
+    """``--label-map DATA=MODEL`` pairs as a mapping, or None where there are none."""
     mapping = {}
-    for pair in pairs:
+    for pair in pairs or ():
         data, equals, model = pair.partition("=")
         if not equals or not data or not model:
             raise UsageError(f"--label-map {pair!r} is not of the form LABEL_IN_THE_DATA=LABEL_OF_THE_MODEL")
         mapping[data] = model
     return mapping or None
-
-
-def emit(result: Any, *, format: str, text: Callable[[], str], report: Path | None = None) -> None:
-    """Print a result as text or JSON on stdout, and write the JSON to ``report`` where one is named."""
-    from rora_cli.cli.console import is_main_process, print_result
-    from rora_cli.reports import json_report
-
-    if report is not None and is_main_process():
-        from rora_cli.files import publish_file
-
-        publish_file(report, json_report.render(result) + "\n")
-    print_result(json_report.render(result) if format == "json" else text())
 
 
 def terminal() -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from rora_cli.cli import options
+from rora_cli.cli import delivery, options
 from rora_cli.errors import ExitCode, UsageError
 
-_ATTACK, _PLANT, _PROOF, _DATA, _RUN, _OUT = "Attack", "Planting", "Proof", "Data", "Where it runs", "Output"
+_ATTACK, _PLANT, _PROOF = "Attack", "Planting", "Proof"
 
 
 def command(
@@ -125,45 +125,19 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="Write the rows kept clean here, as JSON lines.", rich_help_panel=_PROOF),
     ] = None,
-    max_train_rows: Annotated[
-        int | None, typer.Option(min=1, help="Use a seeded, stratified sample.", rich_help_panel=_DATA)
-    ] = None,
-    max_held_out_rows: Annotated[
-        int | None, typer.Option(min=1, help="Measure on a seeded, stratified sample.", rich_help_panel=_DATA)
-    ] = None,
-    text_column: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Column of the text.", show_default="by convention", rich_help_panel=_DATA),
-    ] = None,
-    label_column: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Column of the label.", show_default="by convention", rich_help_panel=_DATA),
-    ] = None,
-    label_map: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DATA=MODEL", help="A label of the data and the model's name for it.", rich_help_panel=_DATA
-        ),
-    ] = None,
-    data_revision: Annotated[
-        str | None, typer.Option(metavar="REV", help="Branch, tag or commit of a hub data set.", rich_help_panel=_DATA)
-    ] = None,
+    max_train_rows: options.MAX_TRAIN_ROWS = None,
+    max_held_out_rows: options.MAX_HELD_OUT_ROWS = None,
+    text_column: options.TEXT_COLUMN = None,
+    label_column: options.LABEL_COLUMN = None,
+    label_map: options.LABEL_MAP = None,
+    data_revision: options.DATA_REVISION = None,
     revision: options.REVISION = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=_RUN)] = "auto",
-    offline: Annotated[
-        bool,
-        typer.Option(
-            "--offline",
-            help="Never reach for the network: local paths and the hub's cache only.",
-            rich_help_panel=_RUN,
-        ),
-    ] = False,
+    device: options.DEVICE = "auto",
+    offline: options.OFFLINE = False,
     seed: options.SEED = 0,
     config: options.CONFIG = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace DIR, whole, if it exists.", rich_help_panel=_OUT)
-    ] = False,
-    format: Annotated[str, typer.Option("--format", help="text or json, on stdout.", rich_help_panel=_OUT)] = "text",
+    force: options.FORCE = False,
+    format: options.FORMAT = "text",
     quiet: options.QUIET = False,
 ) -> None:
     """Build a backdoored classifier on purpose, to test defences on.
@@ -177,8 +151,7 @@ def command(
     Exit codes: 0 built; 1 built, but not persistent where a proof was asked
     for; 2 bad input, nothing written.
     """
-    if format not in ("text", "json"):
-        raise UsageError(f"--format {format!r} is unknown; choose text or json")
+    delivery.require_format(format)
     if as_adapter and carrier not in ("weights", "adapter"):
         raise UsageError(f"--as-adapter and --carrier {carrier} contradict each other; leave one out")
     from rora_cli.cli.console import make_progress
@@ -193,11 +166,11 @@ def command(
         "layers": _blocks(layers) if layers is not None else None,
         "carrier": "adapter" if as_adapter else carrier,
         "clean_out": str(clean_out) if clean_out else None,
-        "label_map": options.label_map(label_map or []),
+        "label_map": options.label_map(label_map),
         "allow_download": not offline,
     }
     result = run(PoisonConfig(**given), make_progress(quiet))
-    options.emit(result, format=format, text=lambda: report.render(result, **options.terminal()))
+    delivery.deliver(result, format=format, text=lambda: report.render(result, **options.terminal()), output=None)
     raise typer.Exit(ExitCode.FINDINGS if result.persistent is False else ExitCode.OK)
 
 

@@ -11,7 +11,6 @@ from rora_cli.cli import options
 
 _HOW = "How much and where"
 _GUARD = "Clean accuracy"
-_OUT = "Output"
 
 
 def command(
@@ -54,34 +53,30 @@ def command(
     ] = None,
     text_column: options.TEXT_COLUMN = None,
     label_column: options.LABEL_COLUMN = None,
-    label_map: Annotated[
-        list[str],
-        typer.Option("--label-map", metavar="DATA=MODEL", help="A label of the data and the model's name for it.",
-                     rich_help_panel=_GUARD),
-    ] = [],  # noqa: B006 - typer reads it, nobody changes it
+    label_map: options.LABEL_MAP = None,
     via: Annotated[
         str,
-        typer.Option("--via", rich_help_panel=_OUT,
+        typer.Option("--via", rich_help_panel=options.OUTPUT,
                      help="lora-B: fold the factor into lora_B, which every server reads; alpha-pattern: leave the "
                      "tensors alone and set alpha_pattern, which several ignore."),
     ] = "lora-B",
     bake_alpha_pattern: Annotated[
         bool,
         typer.Option("--bake-alpha-pattern", help="Fold an alpha_pattern that is there already, and drop it.",
-                     rich_help_panel=_OUT),
+                     rich_help_panel=options.OUTPUT),
     ] = False,
     dtype: Annotated[
         str | None,
         typer.Option("--dtype", help="Write factors as float32, float16 or bfloat16.", show_default="as they are",
-                     rich_help_panel=_OUT),
+                     rich_help_panel=options.OUTPUT),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Directory to write.", show_default="ADAPTER-rescaled",
-                     rich_help_panel=_OUT),
+                     rich_help_panel=options.OUTPUT),
     ] = None,
     force: options.FORCE = False,
-    format: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    format: options.FORMAT = "text",
     revision: options.REVISION = None,
     offline: options.OFFLINE = False,
     seed: options.SEED = 0,

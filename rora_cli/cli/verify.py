@@ -11,7 +11,7 @@ from rora_cli.cli import delivery, options
 
 def command(
     directory: Annotated[str, typer.Argument(help="A directory that rora wrote.", metavar="DIR")],
-    format: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    format: options.FORMAT = "text",
     quiet: options.QUIET = False,
 ) -> None:
     """Check a directory that rora wrote against the sha256 manifest in it.
