@@ -18,9 +18,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rora_cli.checkpoints.adapters import Adapter, merge_into, read_adapter
+from rora_cli.checkpoints.adapters import Adapter, AdapterModule, merge_into, read_adapter
 from rora_cli.checkpoints.preflight import inspect
 from rora_cli.checkpoints.reader import TensorReader
+from rora_cli.commands.diagnose import DiagnoseConfig, run
 
 pytest.importorskip("peft")
 
@@ -162,49 +163,82 @@ def _read(adapter: Path, base: Path) -> Adapter:
     return read_adapter(inspect(adapter, role="adapter"), TensorReader(inspect(base, role="model")))
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_delta_weight_is_what_peft_merges(name: str, tmp_path: Path) -> None:
-    case = CASES[name]
-    torch.manual_seed(0)
-    base = case.model().eval()
-    _save_base(base, tmp_path / "base")
-    _save_adapter(case, base, tmp_path / "adapter")
-    merged, original = _merged(base, tmp_path / "adapter"), base.state_dict()
+@dataclass(frozen=True)
+class Compared:
+    """An adapter read by rora, beside what PEFT made of it.
 
-    adapter = _read(tmp_path / "adapter", tmp_path / "base")
+    ``delta_error``: the largest difference of W + DeltaW over the largest entry of DeltaW. ``sigma_error``: the largest
+    of a singular value that ``rora diagnose --base`` reports, against the SVD of merged - base, over sigma_1. ``alone``:
+    the same without ``--base``, None where the format needs one.
+    """
+
+    adapter: Adapter
+    delta_error: float
+    sigma_error: float
+    alone: float | None
+
+
+def compare(case: Case, directory: Path) -> Compared:
+    """Save a base and an adapter in ``directory``; merge it by PEFT and by rora, and diagnose it."""
+    torch.manual_seed(0)
+    base, adapter_path = case.model().eval(), directory / "adapter"
+    _save_base(base, directory / "base")
+    _save_adapter(case, base, adapter_path)
+    merged, original = _merged(base, adapter_path), base.state_dict()
+    assert any(not torch.equal(merged[k], original[k]) for k in original), "PEFT's merge changed nothing"
+    adapter = _read(adapter_path, directory / "base")
     ours = {k: v.clone() for k, v in original.items()}
     merge_into(adapter, ours)
+    truth = {k: merged[k].double() - original[k].double() for k in original}
+    delta_errors = [
+        float((ours[k].double() - original[k].double() - truth[k]).abs().max() / truth[k].abs().max().clamp_min(1e-3))
+        for k in original
+    ]
+    against_base, alone = (_reported(adapter_path, base) for base in (directory / "base", None))
+    dense = [_dense(module, adapter, truth) for module in adapter.modules]
+    return Compared(
+        adapter,
+        max(delta_errors),
+        _sigma_error(against_base, dense),
+        _sigma_error(alone, dense) if len(alone) == len(dense) else None,
+    )
 
+
+def _reported(adapter: Path, base: Path | None) -> list[tuple[float, ...]]:
+    config = DiagnoseConfig(paths=(str(adapter),), base=None if base is None else str(base), top_k=4)
+    return [m.singular_values for m in run(config).adapters[0].modules]
+
+
+def _dense(module: AdapterModule, adapter: Adapter, truth: dict[str, Tensor]) -> Tensor:
+    """The singular values of what PEFT added to one module's weight."""
+    name = adapter.base.find(module.name, module.parameter) if adapter.base else None
+    assert name is not None
+    part = truth[name] if module.expert is None else truth[name][module.expert]
+    return torch.linalg.svdvals(part.flatten(1))
+
+
+def _sigma_error(reported: list[tuple[float, ...]], dense: list[Tensor]) -> float:
+    errors = []
+    for values, exact in zip(reported, dense, strict=True):
+        padded = torch.zeros_like(exact)
+        padded[: len(values)] = torch.tensor(values, dtype=torch.float64)[: len(exact)]
+        errors.append(float((padded - exact).abs().max() / exact[0]))
+    return max(errors)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_delta_weight_and_its_spectrum_are_what_peft_merges(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    compared = compare(case, tmp_path)
+    adapter = compared.adapter
     assert [m.format for m in adapter.modules] == [case.kind] * case.modules
-    changed = {k for k in original if not torch.equal(merged[k], original[k])}
-    assert changed, "PEFT's merge changed nothing: the case tests nothing"
-    for key in original:
-        truth = merged[key] - original[key]
-        error = (ours[key] - original[key] - truth).abs().max()
-        assert error <= case.tolerance * max(truth.abs().max(), 1e-3), (key, float(error))
-
+    assert compared.delta_error <= case.tolerance
+    assert compared.sigma_error <= case.tolerance
+    if any(m.needs_base for m in adapter.modules):
+        assert compared.alone is None
+    else:
+        assert compared.alone is not None and compared.alone <= case.tolerance
     in_file = set(load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
     measured = {tensor for module in adapter.modules for tensor in module.tensors}
     assert measured | adapter.unmeasured.keys() | adapter.aside.keys() == in_file
     assert not adapter.unmeasured and not measured & adapter.aside.keys()
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_singular_values_from_factors_are_those_of_the_dense_update(name: str, tmp_path: Path) -> None:
-    case = CASES[name]
-    torch.manual_seed(0)
-    base = case.model().eval()
-    _save_base(base, tmp_path / "base")
-    _save_adapter(case, base, tmp_path / "adapter")
-    adapter = _read(tmp_path / "adapter", tmp_path / "base")
-    assert adapter.base is not None
-    for module in adapter.modules:
-        key = adapter.base.find(module.name, module.parameter)
-        assert key is not None
-        W = adapter.base.weight(key, module.shape, fan_in_fan_out=module.fan_in_fan_out, expert=module.expert)
-        update = module.update(W)
-        dense = torch.linalg.svdvals(update.delta_weight(torch.float64))
-        values = update.singular_values()
-        assert len(values) >= min(module.rank, *module.shape)
-        torch.testing.assert_close(values, dense[: len(values)], rtol=1e-6, atol=1e-6 * float(dense[0]))
-        assert dense[len(values) :].sum() <= 1e-6 * dense[0]
