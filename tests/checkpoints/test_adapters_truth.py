@@ -168,7 +168,7 @@ class Compared:
     """An adapter read by rora, beside what PEFT made of it.
 
     ``delta_error``: the largest difference of W + DeltaW over the largest entry of DeltaW. ``sigma_error``: the largest
-    of a singular value that ``rora diagnose --base`` reports, against the SVD of merged - base, over sigma_1. ``alone``:
+    of a singular value that ``rora diagnose --base`` reports against the SVD of merged - base, over sigma_1. ``alone``:
     the same without ``--base``, None where the format needs one.
     """
 
