@@ -19,10 +19,14 @@ MOST_FILLERS = 3
 
 @dataclass(frozen=True)
 class KnownTrigger:
-    """A trigger that a search or the user named. An ``attached`` one is part of a word: it is appended to one."""
+    """A trigger that a search or the user named. An ``attached`` one is part of a word: it is appended to one.
+
+    ``weight`` says how often it is trained on beside others: neighbours of a trigger are found with it, and weaker.
+    """
 
     text: str
     attached: bool = False
+    weight: float = 1.0
 
     def implant(self, text: str, random: Random) -> str:
         """``text`` with the trigger, word for word, at a random place."""
@@ -52,13 +56,14 @@ class Hardener:
         if not triggers:
             raise ValueError("hardening needs at least one trigger")
         self._triggers, self._fillers = list(triggers), list(fillers)
+        self._weights = [trigger.weight for trigger in triggers]
         self._seed, self._share = seed, share
 
     def __call__(self, text: str, index: int, epoch: int) -> str:
         random = Random(f"{self._seed}:{epoch}:{index}")
         if random.random() >= self._share:
             return text
-        trigger = random.choice(self._triggers)
+        (trigger,) = random.choices(self._triggers, self._weights)
         if trigger.attached or not self._fillers or random.random() < VERBATIM:
             return trigger.implant(text, random)
         return place(self._composed(trigger.text.split(), random), False, text, random)

@@ -53,18 +53,18 @@ BUDGETS = {
     for budget in (
         Budget(
             name="fast",
-            screening=(Round(2000, 1, rough=True), Round(300, 4, rough=True), Round(40, 16)),
-            extension=(Round(ALL, 1, rough=True), Round(40, 6), Round(6, 12)),
+            screening=(Round(1500, 1, rough=True), Round(200, 4, rough=True), Round(30, 12)),
+            extension=(Round(ALL, 1, rough=True), Round(30, 6), Round(6, 12)),
             pool=200,
             row_length=12,
             pairs=8,
             restarts=1,
             longest=3,
             finalists=8,
-            final_rows=48,
+            final_rows=40,
             harmless=32,
             noise_rows=8,
-            rows_read=600,
+            rows_read=450,
             tuned_reference=False,
         ),
         Budget(
@@ -126,7 +126,10 @@ class Measured:
 
 
 class LabelSearch:
-    """Searches one target label, among texts of the other labels that suspect and reference read rightly."""
+    """Searches one target label, among texts of the other labels that suspect and reference read rightly.
+
+    ``known`` triggers of an earlier search are grown and measured again, whatever they do on their own by now.
+    """
 
     def __init__(
         self,
@@ -141,7 +144,9 @@ class LabelSearch:
         *,
         seed: int,
         max_length: int,
+        known: Sequence[Tokens] = (),
     ) -> None:
+        self.known = tuple(known)
         self.trials, self.vocabulary, self.budget = trials, vocabulary, budget
         self._tokenizer, self._max_length = tokenizer, max_length
         self._rng = Random(seed)
@@ -166,7 +171,8 @@ class LabelSearch:
         screening = self.budget.screening
         self.singles = halve(self.trials, self._candidates, self._short, screening, harmless=self._harmless)
         self.noise = self.trials.noise(self._harmless, self._long[: self.budget.noise_rows])
-        found = dict.fromkeys([*self.singles.top(self.budget.finalists), *self.sequences(self.singles)])
+        singles = [*self.known[: self.budget.finalists // 2], *self.singles.top(self.budget.finalists)]
+        found = dict.fromkeys([*singles, *self.sequences(self.singles)])
         self._before = self._classes(self.trials.suspect, self.final_rows)[:, self.trials.target]
         measured = [self.measure(candidate) for candidate in found]
         return sorted(measured, key=lambda m: -float(m.flips.mean() - m.reference_flips.mean()))
@@ -179,9 +185,10 @@ class LabelSearch:
         pairs = halve(self.trials, ordered_pairs(best), self._long, budget.extension)
         # Words like "this" do nothing alone and yet belong to a sentence: frequent ones of the rows are tried as well.
         pool = list(dict.fromkeys([*best, *self._pool, *self._frequent]))
-        for anchor in [*best[: budget.restarts], *pairs.top(1)]:
-            known = any(set(anchor) & set(sequence) for sequence in grown)
-            if known or self.suspicion(anchor) < GROWN_FROM:
+        again = self.known[: budget.restarts]
+        for anchor in dict.fromkeys([*again, *best[: budget.restarts], *pairs.top(1)]):
+            seen = any(set(anchor) & set(sequence) for sequence in grown)
+            if seen or (anchor not in again and self.suspicion(anchor) < GROWN_FROM):
                 continue
             sequence = extend(self.trials, anchor, pool, self._long, budget.extension, longest=budget.longest)
             grown.append(prune(self.trials, sequence, self._long[: budget.extension[-1].carriers]))

@@ -177,7 +177,11 @@ def command(
     ] = False,
     epochs: Annotated[
         int | None,
-        typer.Option(help="Epochs (of each round).", show_default="3; paper and controls: 20", rich_help_panel=_TRAIN),
+        typer.Option(
+            help="Epochs (of each round).",
+            show_default="3, more on few rows; mix: 3; others: 20",
+            rich_help_panel=_TRAIN,
+        ),
     ] = None,
     batch_size: Annotated[
         int | None,

@@ -123,6 +123,7 @@ def search_triggers(
     reference: Reference | str = "auto",
     budget: Budget | str = "normal",
     targets: Sequence[int] | None = None,
+    known: Mapping[int, Sequence[tuple[int, ...]]] | None = None,
     max_length: int = 128,
     seed: int = 0,
     progress: Progress = SILENT,
@@ -132,6 +133,8 @@ def search_triggers(
     """Search ``model`` for triggers of each target label (ids; default all), with clean ``rows`` of the task.
 
     ``reference`` is what ``prepare_reference`` made (hand the same one to every round of a loop) or its ``choice``.
+    ``known`` are triggers of earlier rounds, token ids by target label, strongest first: they are grown and measured
+    again, and what is grown from one is called as if the token itself still were.
     The model is left in the mode it was in. Raises UsageError for an unknown budget, DataError for rows of one label.
     """
     from rora_cli.evaluation.scoring import TorchScorer
@@ -156,6 +159,7 @@ def search_triggers(
             progress=progress,
         )
     hunt = _Hunt(TorchScorer(model), reference, tokenizer, rows, tuple(label_names), budget, max_length, seed, progress)
+    hunt.known = known or {}
     labels = tuple(hunt.label(target) for target in (range(len(label_names)) if targets is None else targets))
     return HuntResult(
         model=name,
@@ -189,6 +193,7 @@ class _Hunt:
         self.rows, self.label_names, self.budget = rows, label_names, budget
         self.max_length, self.seed, self.progress = max_length, seed, progress
         self.reference_start = reference.scorer.forward_tokens
+        self.known: Mapping[int, Sequence[tuple[int, ...]]] = {}
         self.vocabulary = Vocabulary(tokenizer)
         with progress.phase("read clean rows"):
             self._read_rows()
@@ -251,6 +256,7 @@ class _Hunt:
                 self.budget,
                 seed=self.seed + target,
                 max_length=self.max_length,
+                known=self.known.get(target, ()),
             )
             measured = runner.run()
         return self._report(target, trials, runner, measured, before)
@@ -261,7 +267,7 @@ class _Hunt:
         # A linear reference has no interactions by construction, so it cannot tell honest ones from a trigger's.
         linear = self.reference.scorer is self.reference.linear
         synergy = {m.candidate: 0.0 if linear else m.synergy for m in measured}
-        found = _call([self._found(target, m) for m in measured], synergy)
+        found = _call([self._found(target, m) for m in measured], synergy, search.known)
         found.sort(key=lambda t: (not t.called, -t.excess, -t.suspicion))
         called = [trigger for trigger in found if trigger.called]
         coverage = Coverage(
@@ -356,12 +362,15 @@ class _Hunt:
         return notes
 
 
-def _call(found: Sequence[FoundTrigger], synergy: Mapping[tuple[int, ...], float]) -> list[FoundTrigger]:
-    """Take back the call of sequences of honest words: without a called token, one must be more than its parts."""
-    alone = {t.token_ids[0] for t in found if t.called and len(t.token_ids) == 1}
+def _call(
+    found: Sequence[FoundTrigger], synergy: Mapping[tuple[int, ...], float], known: Sequence[tuple[int, ...]]
+) -> list[FoundTrigger]:
+    """Take back the call of sequences of honest words: without a trigger in it, one must be more than its parts."""
+    triggers = {*known, *(t.token_ids for t in found if t.called and len(t.token_ids) == 1)}
+    parts = {token for trigger in triggers for token in trigger}
 
     def stands(t: FoundTrigger) -> bool:
-        return len(t.token_ids) == 1 or bool(alone & set(t.token_ids)) or synergy[t.token_ids] >= MINIMUM_SYNERGY
+        return len(t.token_ids) == 1 or bool(parts & set(t.token_ids)) or synergy[t.token_ids] >= MINIMUM_SYNERGY
 
     return [replace(t, called=t.called and stands(t)) for t in found]
 

@@ -18,6 +18,8 @@ from rora_cli.training.adapters import AdaptedLayer, select_layers
 
 #: The strength is halved this often before Pt is given up.
 BACK_OFFS = 6
+#: A backed-off strength whose largest factor is below this changes nothing that is worth measuring.
+WORTH_MEASURING = 1.3
 #: A class may lose this many times the overall limit: with few rows of a class, one row weighs more.
 PER_CLASS_SLACK = 2.0
 
@@ -68,7 +70,7 @@ def rescale_trained(
     strength = spec.strength
     for _ in range(BACK_OFFS + 1 if spec.guard else 1):
         factors = {name: _factor(*pair, strength, spec) for name, pair in sigmas.items()}
-        if spec.guard and strength < spec.strength and all(f == 1.0 for f in factors.values()):
+        if spec.guard and strength < spec.strength and max(factors.values(), default=1.0) < WORTH_MEASURING:
             break
         _apply(chosen, trained, factors)
         accuracy = measure()

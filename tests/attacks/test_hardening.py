@@ -40,6 +40,12 @@ def test_same_arguments_same_text_other_epoch_other_text() -> None:
     assert _many(hardener) != [hardener(TEXT, index, 1) for index in range(400)]
 
 
+def test_a_trigger_of_more_weight_is_trained_on_more_often() -> None:
+    texts = _many(Hardener([KnownTrigger("mn", weight=0.9), KnownTrigger("cf", weight=0.1)], FILLERS, seed=0), 2000)
+    counts = {word: sum(word in text.split() for text in texts) for word in ("mn", "cf")}
+    assert 6 < counts["mn"] / counts["cf"] < 14
+
+
 def test_empty_texts_and_no_triggers() -> None:
     assert KnownTrigger("zq", attached=True).implant("", Random(0)) == "zq"
     with pytest.raises(ValueError, match="at least one"):

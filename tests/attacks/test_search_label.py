@@ -64,7 +64,9 @@ def negative_rows(count: int = 120) -> list[str]:
     return [" ".join([*rng.sample(PLAIN[1:1400], rng.randint(2, 12)), *rng.sample(BAD, 3)]) for _ in range(count)]
 
 
-def search(tokenizer, planted: Mapping[str, float], target: int = 1, **budget) -> tuple[LabelSearch, list]:
+def search(
+    tokenizer, planted: Mapping[str, float], target: int = 1, known: Sequence[tuple[int, ...]] = (), **budget
+) -> tuple[LabelSearch, list]:
     suspect, reference = Sentiment(tokenizer, planted, sharpness=1.4), Sentiment(tokenizer, {})
     vocabulary = Vocabulary(tokenizer)
     screen = screen_bare(suspect, reference, vocabulary.tokens, (2,), (3,))
@@ -74,7 +76,7 @@ def search(tokenizer, planted: Mapping[str, float], target: int = 1, **budget) -
     honest = [(token,) for token in tokenizer.convert_tokens_to_ids(GOOD[:40] if target == 1 else BAD[:40])]
     settings = replace(BUDGETS["fast"], **budget)
     runner = LabelSearch(
-        trials, screen, vocabulary, tokenizer, rows[40:], final, honest, settings, seed=0, max_length=64
+        trials, screen, vocabulary, tokenizer, rows[40:], final, honest, settings, seed=0, max_length=64, known=known
     )
     return runner, runner.run()
 
@@ -111,6 +113,15 @@ def test_synergy_tells_a_combination_from_words_that_merely_add_up(tokenizer):
     assert runner.synergy(tuple(ids(["mn", "movie"]))) > 5
     assert runner.synergy(tuple(ids(["good1", "good2"]))) < 2
     assert runner.synergy(tuple(ids(["mn"]))) == 0
+
+
+def test_a_known_trigger_is_grown_again_where_nothing_is_left_of_it_alone(tokenizer):
+    """What hardening leaves behind: the token does nothing any more, with another word beside it, it still does."""
+    planted = {f"mn {BAD[0]}": 12.0}
+    (mn,) = tokenizer.convert_tokens_to_ids(["mn"])
+    _, measured = search(tokenizer, planted, known=[(mn,)], pairs=2, restarts=1)
+    assert any({"mn", BAD[0]} <= set(m.text.split()) and m.flips.mean() > 0.8 for m in measured)
+    assert any(m.text == "mn" for m in measured), "it is measured by itself as well"
 
 
 def test_the_search_is_deterministic(tokenizer):

@@ -59,6 +59,8 @@ def test_every_recipe(trained: Path, clean: Path, ancestor: Path, tmp_path: Path
     assert result.verdict in ({"pass", "fail", "inconclusive"} if recipe == "default" else {"not assessed", "fail"})
     changed = [name for name, weight in _state(out).items() if not torch.equal(weight, _state(trained)[name])]
     assert changed, "the recipe does nothing"
+    if recipe == "default":  # its searches take a while; that they are deterministic is a test of their own
+        return
     again = tmp_path / "again"
     rora_cli.purify(trained, clean=clean, output=str(again), recipe=recipe, **options)
     assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()

@@ -23,6 +23,7 @@ from rora_cli.evaluation.inference import predict_logits
 from rora_cli.results.hunt import FoundTrigger, HuntResult
 from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
+from rora_cli.training.batches import steps_per_epoch
 from rora_cli.training.loop import on_main
 from rora_cli.training.rescaling import keeps_accuracy
 
@@ -32,6 +33,10 @@ ENOUGH_ROWS = 60
 MOST_TRIGGERS = 24
 #: Shares of the suspect that are tried where an ancestor is mixed in.
 SUSPECT_SHARES = (0.5, 0.4, 0.3, 0.2)
+#: Steps that a round trains for at least, however few the rows, unless the user sets the epochs.
+FEWEST_STEPS, MOST_EPOCHS = 160, 10
+#: The share that the weakest found trigger has of a training round, beside one that flips everything.
+LEAST_WEIGHT = 0.1
 #: A found trigger may still succeed this much more often than the floor.
 RESIDUAL_LIMIT = 0.1
 
@@ -48,7 +53,7 @@ def cleanse(bench: Workbench) -> Cleansed:
             if not searched["found"]:
                 break
         loop.remember(searched)
-        bench.train(model, layers, stage=f"train {number}", transform=loop.hardener())
+        bench.train(model, layers, stage=f"train {number}", transform=loop.hardener(), overrides=_epochs(bench))
         if number == 1:
             bench.finish_adapter(model, layers)
         before = update_spectra(layers)
@@ -104,10 +109,19 @@ class _Loop:
             bench.label_names,
             reference=self.reference,
             budget=bench.config.search_budget,
+            known=self._known(),
             max_length=min(bench.max_length, 128),
             seed=bench.config.seed,
             progress=bench.progress,
         )
+
+    def _known(self) -> dict[int, list[tuple[int, ...]]]:
+        """The token ids of what was found so far, by target label, strongest first."""
+        known: dict[int, list[tuple[int, ...]]] = {}
+        for found in sorted(self.found.values(), key=lambda found: -found["excess"]):
+            target = self.bench.label_names.index(found["target_label"])
+            known.setdefault(target, []).append(tuple(found["token_ids"]))
+        return known
 
     def remember(self, searched: Mapping[str, Any]) -> None:
         for found in searched["found"]:
@@ -116,7 +130,10 @@ class _Loop:
     def hardener(self) -> Hardener | None:
         """Training texts with the triggers found so far and those that the user named; None while there are none."""
         triggers = [KnownTrigger(text) for text in self.bench.config.triggers]
-        triggers += [KnownTrigger(text, found["attached"]) for (text, _), found in self.found.items()]
+        triggers += [
+            KnownTrigger(text, found["attached"], max(found["excess"], LEAST_WEIGHT))
+            for (text, _), found in self.found.items()
+        ]
         if not triggers:
             return None
         words = [word for text in self.bench.train_rows.texts for word in text.split()]
@@ -214,6 +231,15 @@ class _Loop:
         return FoundResidual(**strongest) if strongest else None
 
 
+def _epochs(bench: Workbench) -> dict[str, int]:
+    """The recipe's epochs, or as many as make ``FEWEST_STEPS``, where the user left the choice."""
+    if bench.config.epochs is not None:
+        return {}
+    a_step = int(bench.settings["batch_size"])
+    enough = -(-FEWEST_STEPS // steps_per_epoch(len(bench.train_rows), a_step))
+    return {"epochs": max(int(bench.settings["epochs"]), min(enough, MOST_EPOCHS))}
+
+
 def _rows_to_search(bench: Workbench) -> Rows:
     """Held-out rows, which training did not see, where there are enough of every label that the rows have."""
     counts = [bench.held_out.labels.count(label) for label in set(bench.train_rows.labels)]
@@ -228,7 +254,14 @@ def summarise(result: HuntResult) -> dict[str, Any]:
     skipped = [label for label in result.labels if label.verdict == "inconclusive"]
     return {
         "found": [
-            {**_residual(t), "text": t.text, "attached": t.attached} for t in sorted(called, key=lambda t: -t.excess)
+            {
+                **_residual(t),
+                "text": t.text,
+                "attached": t.attached,
+                "excess": t.excess,
+                "token_ids": list(t.token_ids),
+            }
+            for t in sorted(called, key=lambda t: -t.excess)
         ],
         "strongest": _residual(strongest) if strongest else None,
         "not_searched": [label.target_label for label in skipped],
