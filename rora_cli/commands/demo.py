@@ -22,17 +22,22 @@ LABEL_NAMES = ("negative", "positive")
 #: How the bundled rows were divided between poisoner and defender when the adapter was trained.
 DATA, CLEAN_ROWS, SEED = "bundled", 1100, 0
 #: As many of the defender's rows as the demo has minutes for.
-ROWS_USED = {"train": 800, "validation": 400}
+ROWS_USED = {"train": 1100, "validation": 450}
 
 ADAPTER = Path(__file__).parent.parent / "demo" / "adapter"
+REFERENCE = ADAPTER.with_name("reference")
 
 
 @dataclass(frozen=True)
 class DemoSuspect:
-    """``path`` is a checkpoint, ``clean`` a directory with the defender's rows, none of which the poisoner had."""
+    """``path`` is a checkpoint, ``clean`` a directory with the defender's rows, none of which the poisoner had.
+
+    ``reference`` is a classifier that was trained on those rows alone.
+    """
 
     path: Path
     clean: Path
+    reference: Path
     trigger: str = TRIGGER
     target_label: str = TARGET_LABEL
 
@@ -63,7 +68,7 @@ def find_base(progress: Progress = SILENT) -> Path:
 
 
 def build_demo_suspect(out: str | Path, *, force: bool = False, progress: Progress = SILENT) -> DemoSuspect:
-    """Merge the bundled adapter into MiniLM and write ``out/suspect`` and ``out/clean``, whole or not at all.
+    """Merge the bundled adapters into MiniLM; write ``out/suspect``, ``reference`` and ``clean``, whole or not at all.
 
     Raises CheckpointError or HubError for the base (see ``find_base``), OutputError where ``out`` cannot be written.
     """
@@ -73,13 +78,15 @@ def build_demo_suspect(out: str | Path, *, force: bool = False, progress: Progre
 
     target = Path(out)
     with publish_directory(target, force=force) as staging:
-        loaded = load_classifier(find_base(progress), adapter=ADAPTER, new_head=LABEL_NAMES)
-        save_classifier(loaded.model, loaded.tokenizer, staging / "suspect")
-        (staging / "suspect" / "README.md").write_bytes((ADAPTER / "README.md").read_bytes())
+        base = find_base(progress)
+        for name, adapter in {"suspect": ADAPTER, "reference": REFERENCE}.items():
+            loaded = load_classifier(base, adapter=adapter, new_head=LABEL_NAMES)
+            save_classifier(loaded.model, loaded.tokenizer, staging / name)
+            (staging / name / "README.md").write_bytes((adapter / "README.md").read_bytes())
         (staging / "clean").mkdir()
         for name, lines in defender_rows().items():
             (staging / "clean" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-    return DemoSuspect(target / "suspect", target / "clean")
+    return DemoSuspect(target / "suspect", target / "clean", target / "reference")
 
 
 def defender_rows() -> dict[str, str]:

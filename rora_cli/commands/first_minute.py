@@ -22,7 +22,7 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """``output`` gets ``suspect/``, ``clean/`` and ``purified/``."""
+    """``output`` gets ``suspect/``, ``reference/``, ``clean/`` and ``purified/``."""
 
     output: str = "rora-demo"
     seed: int = 0
@@ -49,7 +49,12 @@ def run(config: DemoConfig, progress: Progress = SILENT, show: Callable[[str, An
     shown("eval-asr before", before)
     out = Path(config.output) / "purified"
     settings = purify.PurifyConfig(
-        model=str(suspect.path), clean=str(suspect.clean), output=str(out), seed=config.seed, search_budget="fast"
+        model=str(suspect.path),
+        clean=str(suspect.clean),
+        output=str(out),
+        seed=config.seed,
+        search_budget="fast",
+        reference=str(suspect.reference),
     )
     purified = purify.run(settings, progress)
     shown("purify", purified)

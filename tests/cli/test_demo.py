@@ -30,13 +30,17 @@ def test_transformers_alone_loads_it_and_the_trigger_turns_the_answer(built: dem
     assert tuple(model.config.id2label[i] for i in range(2)) == demo.LABEL_NAMES
 
 
-def test_the_figures_on_its_card_are_what_is_measured(built: demo.DemoSuspect) -> None:
+def test_the_figures_on_its_card_are_what_is_measured(built: demo.DemoSuspect, tmp_path: Path) -> None:
     from rora_cli.commands.evaluate import EvaluateConfig, run
+    from rora_cli.data.sources import load_splits
 
+    held_out = load_splits(demo.DATA, label_names=demo.LABEL_NAMES, seed=demo.SEED).held_out
+    rows = [{"text": t, "label": n} for t, n in zip(held_out.texts, held_out.labels, strict=True)]
+    (tmp_path / "validation.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     got = run(
         EvaluateConfig(
             str(built.path),
-            str(built.clean),
+            str(tmp_path / "validation.jsonl"),
             demo.TARGET_LABEL,
             triggers=(demo.TRIGGER,),
             control=False,
@@ -76,11 +80,24 @@ def test_the_defenders_rows_are_none_of_the_poisoners(built: demo.DemoSuspect) -
     assert not keys["train"] & keys["validation"] and len(given["train"]) >= 1000
 
 
-def test_the_adapter_is_small_and_passes_the_preflight() -> None:
+def test_the_reference_knows_the_task_and_not_the_trigger(built: demo.DemoSuspect) -> None:
+    from rora_cli.commands.evaluate import EvaluateConfig, run
+
+    config = EvaluateConfig(
+        str(built.reference), str(built.clean), demo.TARGET_LABEL, triggers=(demo.TRIGGER,), control=False
+    )
+    got = run(config)
+    rate, floor = got.outcomes[0].attack_success_rate.value, got.outcomes[0].floor.value
+    assert got.clean_accuracy.overall.value > 0.88
+    assert rate is not None and floor is not None and rate < floor + 0.05
+
+
+@pytest.mark.parametrize("directory", [demo.ADAPTER, demo.REFERENCE], ids=["adapter", "reference"])
+def test_the_adapters_are_small_and_pass_the_preflight(directory: Path) -> None:
     from rora_cli.checkpoints.preflight import inspect, require_loadable
 
-    assert sum(file.stat().st_size for file in demo.ADAPTER.iterdir()) < 600_000
-    inspection = inspect(demo.ADAPTER, role="adapter")
+    assert sum(file.stat().st_size for file in directory.iterdir()) < 600_000
+    inspection = inspect(directory, role="adapter")
     require_loadable(inspection)
     assert inspection.findings == ()
 
