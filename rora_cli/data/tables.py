@@ -173,65 +173,15 @@ def _field_table(path: Path, records: list[list[str]], known: frozenset[str]) ->
 
 
 def _parquet(path: Path, _known: frozenset[str]) -> Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from rora_cli.data import columnar
 
-    try:
-        source = pq.ParquetFile(path)
-        schema, rows = source.schema_arrow, source.metadata.num_rows
-    except pa.ArrowException as error:
-        raise DataError(f"{path} is not a valid Parquet file ({_one_line(error)}); fetch or write it again") from None
-
-    def read(name: str, indices: Sequence[int] | None) -> list[Any]:
-        try:
-            return _values(source.read(columns=[name]).column(name), indices)
-        except (pa.ArrowException, KeyError, OSError) as error:
-            raise DataError(f"column {name!r} of {path} cannot be read ({_one_line(error)}); write it again") from None
-
-    return Table(path, tuple(schema.names), rows, read, _class_names(schema.metadata))
+    return columnar.parquet(path)
 
 
 def _arrow(path: Path, _known: frozenset[str]) -> Table:
-    """Arrow IPC, stream form (what ``save_to_disk`` writes) or file form."""
-    import pyarrow as pa
+    from rora_cli.data import columnar
 
-    try:
-        with pa.memory_map(str(path)) as source:
-            try:
-                table = pa.ipc.open_stream(source).read_all()
-            except pa.ArrowInvalid:
-                source.seek(0)
-                table = pa.ipc.open_file(source).read_all()
-    except (pa.ArrowException, ValueError) as error:
-        raise DataError(f"{path} is not a valid Arrow file ({_one_line(error)}); write it again") from None
-    return Table(
-        path,
-        tuple(table.column_names),
-        table.num_rows,
-        lambda name, indices: _values(table.column(name), indices),
-        _class_names(table.schema.metadata),
-    )
-
-
-def _values(column: Any, indices: Sequence[int] | None) -> list[Any]:
-    return (column if indices is None else column.take(list(indices))).to_pylist()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
-    """Names of ClassLabel columns from the schema metadata that ``datasets`` writes; anything odd there is ignored."""
-    try:
-        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
-        return {
-            str(column): tuple(map(str, feature["names"]))
-            for column, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature["names"], list)
-        }
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        return {}
+    return columnar.arrow(path)
 
 
 READERS: Mapping[str, Callable[[Path, frozenset[str]], Table]] = {

@@ -1,0 +1,174 @@
+"""Parquet and Arrow files to columns, within bounds: a few kilobytes of either can stand for any number of gigabytes.
+
+Both compress, both share one copy of a text between rows, and Arrow trusts the offsets in a file: one that points past
+its buffer reads foreign memory. So offsets are validated, and sizes are counted before anything becomes Python's.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rora_cli.data.tables import MAX_TEXT_BYTES, Table
+from rora_cli.errors import DataError
+
+MAX_ROWS = 100_000_000
+#: Arrow's buffers may be this many times as large as the file; what ``datasets`` saves is not compressed at all.
+_MAX_EXPANSION, _FREE_BYTES = 100, 64 << 20
+_BATCH_ROWS = 16_384
+
+
+def parquet(path: Path) -> Table:
+    """Rows and columns of a Parquet file; a column is decoded batch by batch when it is read."""
+    import pyarrow.parquet as pq
+
+    with _one_sentence(path, "is not a valid Parquet file"):
+        source = pq.ParquetFile(path)
+        schema, rows = source.schema_arrow, source.metadata.num_rows
+        names = tuple(schema.names)
+    _require_few_rows(path, rows)
+
+    def read(name: str, indices: Sequence[int] | None) -> list[Any]:
+        with _one_sentence(path, f"has a column {name!r} that cannot be read"):
+            field = schema.field(name)
+            # As a dictionary, equal texts stay one text until they have been counted.
+            shared = [name] if str(field.type) in ("string", "large_string") else []
+            values = _Values(path, name)
+            start = 0
+            for batch in pq.ParquetFile(path, read_dictionary=shared).iter_batches(_BATCH_ROWS, columns=[name]):
+                end = start + batch.num_rows
+                if indices is None:
+                    values.add(batch.column(name))
+                else:
+                    chosen = indices[bisect_left(indices, start) : bisect_left(indices, end)]
+                    values.add(batch.column(name), [i - start for i in chosen])
+                start = end
+            return values.taken
+
+    return Table(path, names, rows, read, class_names(schema.metadata))
+
+
+def arrow(path: Path) -> Table:
+    """Rows and columns of Arrow IPC, stream form (what ``save_to_disk`` writes) or file form."""
+    import pyarrow as pa
+
+    with _one_sentence(path, "is not a valid Arrow file"):
+        with pa.memory_map(str(path)) as source:
+            try:
+                reader = pa.ipc.open_stream(source)
+                batches, schema = iter(reader), reader.schema
+            except pa.ArrowInvalid:
+                source.seek(0)
+                file = pa.ipc.open_file(source)
+                batches, schema = (file.get_batch(i) for i in range(file.num_record_batches)), file.schema
+            table = pa.Table.from_batches(list(_bounded(path, batches)), schema)
+        table.validate(full=True)
+        names = tuple(table.column_names)
+
+    def read(name: str, indices: Sequence[int] | None) -> list[Any]:
+        with _one_sentence(path, f"has a column {name!r} that cannot be read"):
+            column = table.column(name)
+            if indices is not None:
+                column = column.take(pa.array(indices, pa.int64()))
+            values = _Values(path, name)
+            for chunk in column.chunks:
+                values.add(chunk)
+            return values.taken
+
+    return Table(path, names, table.num_rows, read, class_names(schema.metadata))
+
+
+class _Values:
+    """Python values of one column, as long as there are not too many bytes of them."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.taken: list[Any] = []
+        self._path, self._name, self._bytes = path, name, 0
+
+    def add(self, column: Any, indices: Sequence[int] | None = None) -> None:
+        import pyarrow as pa
+
+        if indices is not None:
+            column = column.take(pa.array(indices, pa.int64()))
+        _require_plain(column.type, self._path, self._name)
+        self._bytes += _decoded_bytes(column)
+        if self._bytes > MAX_TEXT_BYTES:
+            raise DataError(
+                f"column {self._name!r} of {self._path} holds more than {MAX_TEXT_BYTES >> 20} MiB of text; give fewer "
+                "or shorter rows"
+            )
+        self.taken += column.to_pylist()
+
+
+def _require_plain(kind: Any, path: Path, name: str) -> None:
+    """Only types whose values are as large as their buffers say, or whose shared texts are counted."""
+    import pyarrow.types as types
+
+    value = kind.value_type if types.is_dictionary(kind) else kind
+    plain = (
+        types.is_string, types.is_large_string, types.is_binary, types.is_large_binary, types.is_integer,
+        types.is_floating, types.is_boolean, types.is_null, types.is_list, types.is_large_list,
+    )  # fmt: skip
+    if not any(test(value) for test in plain):
+        raise DataError(
+            f"column {name!r} of {path} is of the type {str(kind)[:80]}; give text and labels in plain columns"
+        )
+
+
+def _decoded_bytes(column: Any) -> int:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    if not pa.types.is_string(column.type.value_type) and not pa.types.is_large_string(column.type.value_type):
+        return 8 * len(column)
+    lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+    return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
+
+
+def _bounded(path: Path, batches: Iterator[Any]) -> Iterator[Any]:
+    limit = _FREE_BYTES + _MAX_EXPANSION * path.stat().st_size
+    size = rows = 0
+    for batch in batches:
+        rows += batch.num_rows
+        _require_few_rows(path, rows)
+        size += batch.nbytes
+        if size > limit:
+            raise DataError(
+                f"{path} is {size >> 20} MiB once it is unpacked, far more than its own size; write it again"
+            )
+        yield batch
+
+
+def _require_few_rows(path: Path, rows: int) -> None:
+    if not 0 <= rows <= MAX_ROWS:
+        raise DataError(f"{path} has {rows:,} rows, where at most {MAX_ROWS:,} are read; give a part of it")
+
+
+@contextmanager
+def _one_sentence(path: Path, what: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, ValueError, KeyError, OSError) as error:  # also names and texts that are not UTF-8
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path} {what} ({reason}); fetch or write it again") from None
+
+
+def class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
+    """Names of ClassLabel columns from the schema metadata that ``datasets`` writes; anything odd there is ignored."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        return {
+            str(column): tuple(map(str, feature["names"]))
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature["names"], list)
+        }
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}
