@@ -14,10 +14,13 @@ from rora_cli.reports.subjects import rules
 from rora_cli.reports.terminal.diagnose import from_block, ranked
 from rora_cli.reports.text import count, number, percent, safe, size
 from rora_cli.results.diagnose import Diagnosis
+from rora_cli.results.margins import Margins
 from rora_cli.results.spectra import ModuleSpectrum
 
 _MAX_LINES = 400
-_CELL = (64, 26)
+_WIDTH = 920
+#: The order in which a block computes; other kinds follow by name.
+_ORDER = ("query", "key", "value", "qkv", "attention-out", "gate", "up", "gate-up", "down")
 
 
 def render(result: Any) -> str:
@@ -31,12 +34,19 @@ def render(result: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(printable=safe, number=number, percent=percent, short=from_block, size=size)
+    environment.filters.update(printable=safe, number=number, percent=percent, short=from_block, size=size, words=words)
     environment.globals.update(count=count)
     if hasattr(result, "checkpoints"):
         return environment.get_template("check.html.j2").render(result=result, rules=rules(result))
     pages = [_page(i, diagnosis) for i, diagnosis in enumerate(result.adapters)]
-    return environment.get_template("diagnose.html.j2").render(result=result, pages=pages, rules=rules(result))
+    steps = steps_plot(result.margins) if result.margins is not None else None
+    template = environment.get_template("diagnose.html.j2")
+    return template.render(result=result, pages=pages, rules=rules(result), steps=steps)
+
+
+def words(text: str) -> list[tuple[str, bool]]:
+    """A sentence of rora's own in pieces, each with whether it is a command: what stands between backquotes."""
+    return [(piece, i % 2 == 1) for i, piece in enumerate(text.split("`")) if piece]
 
 
 @dataclass(frozen=True)
@@ -52,28 +62,49 @@ class Cell:
 
 @dataclass(frozen=True)
 class Heat:
-    """Modules by block (down) and kind (across); ``what`` is the quantity shown."""
+    """Modules by block (down) and kind (across); ``what`` is the quantity shown, ``outside`` how many have no block."""
 
     what: str
     kinds: tuple[tuple[int, str], ...]
     blocks: tuple[tuple[int, int], ...]
     cells: tuple[Cell, ...]
+    cell_width: int
     width: int
     height: int
+    outside: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """A polyline's points, its class and what it is."""
+
+    points: str
+    style: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A module's alignment on one side: its place, and what it says."""
+
+    x: float
+    y: float
+    side: str
+    name: str
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Polylines and dots in a frame of ``width`` x ``height``, with tick labels on a logarithmic vertical axis."""
+    """Lines and marks in a frame of ``width`` x ``height``, with the places and labels of both axes' ticks."""
 
     width: int
     height: int
     ticks: tuple[tuple[float, str], ...]
-    update_lines: tuple[str, ...] = ()
-    base_lines: tuple[str, ...] = ()
-    dots: tuple[tuple[float, float, str, str], ...] = ()
+    across: tuple[tuple[float, str], ...]
+    lines: tuple[Line, ...] = ()
+    marks: tuple[Mark, ...] = ()
     bands: tuple[tuple[float, float, float], ...] = ()
-    chance: float | None = None
+    level: float | None = None
 
 
 def _page(index: int, diagnosis: Diagnosis) -> dict[str, Any]:
@@ -92,18 +123,21 @@ def heat_map(modules: Sequence[ModuleSpectrum]) -> Heat | None:
     """Strength against W where there is a base, else the size-normalised norm; None without numbered blocks."""
     with_base = any(m.strength_ratio is not None for m in modules)
     values: dict[tuple[int, str], tuple[float, str]] = {}
+    outside = 0
     for m in modules:
         value = m.strength_ratio if with_base else m.size_normalised_norm
-        if m.block is not None and m.kind is not None and value is not None:
+        if m.block is None or m.kind is None or value is None:
+            outside += 1
+        else:
             place = (m.block, m.kind)
             values[place] = max(values.get(place, (0.0, "")), (value, m.name))
     if not values:
         return None
     blocks = sorted({block for block, _ in values})
-    kinds = sorted({kind for _, kind in values})
+    kinds = sorted({kind for _, kind in values}, key=lambda k: (_ORDER.index(k) if k in _ORDER else len(_ORDER), k))
     top = max(value for value, _ in values.values()) or 1.0
-    w, h = _CELL
-    left, above = 46, 24
+    left, above, h = 46, 24, 26
+    w = min(max((_WIDTH - left) // len(kinds), 72), 120)
     cells = tuple(
         Cell(left + w * kinds.index(kind), above + h * blocks.index(block), value / top, value, name)
         for (block, kind), (value, name) in sorted(values.items())
@@ -113,51 +147,88 @@ def heat_map(modules: Sequence[ModuleSpectrum]) -> Heat | None:
         kinds=tuple((left + w * i + w // 2, kind) for i, kind in enumerate(kinds)),
         blocks=tuple((above + h * i + h // 2 + 4, block) for i, block in enumerate(blocks)),
         cells=cells,
+        cell_width=w,
         width=left + w * len(kinds) + 2,
         height=above + h * len(blocks) + 2,
+        outside=outside,
     )
 
 
-def spectra_plot(modules: Sequence[ModuleSpectrum], width: int = 640, height: int = 260) -> Plot | None:
-    """sigma_i of every update, and of the base's weights where they are known, against i."""
-    updates = [[v for v in m.singular_values if v > 0] for m in modules[:_MAX_LINES]]
-    bases = [[v for v in m.base_singular_values or () if v > 0] for m in modules[:_MAX_LINES]]
-    everything = [v for line in updates + bases for v in line]
-    longest = min(max((len(line) for line in updates + bases), default=0), 64)
+def spectra_plot(modules: Sequence[ModuleSpectrum], height: int = 300) -> Plot | None:
+    """sigma_i of every update, and of the base's weights where they are known, against i, both on logarithmic axes."""
+    lines = [
+        (style, m.name, [v for v in values or () if v > 0][:64])
+        for style in ("base", "update")
+        for m in modules[:_MAX_LINES]
+        for values in ((m.base_singular_values if style == "base" else m.singular_values),)
+    ]
+    everything = [v for _, _, line in lines for v in line]
+    longest = max((len(line) for _, _, line in lines), default=0)
     if not everything or longest < 2:
         return None
     top = max(everything)
     axis = _LogAxis(max(min(everything), top * 1e-6), top, height)
+    step = (_WIDTH - 80) / math.log(longest)
 
-    def polyline(line: list[float]) -> str:
-        step = (width - 60) / (longest - 1)
-        return " ".join(f"{50 + i * step:.1f},{axis.at(v):.1f}" for i, v in enumerate(line[:longest]))
+    def across(i: int) -> float:
+        return 60 + step * math.log(i)
 
-    lines = [tuple(polyline(line) for line in group if line) for group in (updates, bases)]
-    return Plot(width, height, axis.ticks(), update_lines=lines[0], base_lines=lines[1])
+    drawn = (
+        Line(" ".join(f"{across(i):.1f},{axis.at(v):.1f}" for i, v in enumerate(line, start=1)), style, name)
+        for style, name, line in lines
+        if line
+    )
+    ticks = tuple((across(1 << p), str(1 << p)) for p in range(longest.bit_length()))
+    return Plot(_WIDTH, height, axis.ticks(), ticks, lines=tuple(drawn))
 
 
-def alignment_plot(modules: Sequence[ModuleSpectrum], width: int = 640, height: int = 240) -> Plot | None:
+def alignment_plot(modules: Sequence[ModuleSpectrum], height: int = 280) -> Plot | None:
     """L_k and R_k of every module as multiples of chance, with the band of random updates behind them."""
     known = [m for m in modules if m.alignment_left is not None and m.alignment_right is not None][:_MAX_LINES]
-    known.sort(key=lambda m: (m.block if m.block is not None else -1, m.kind or ""))
+    known.sort(key=lambda m: (m.block if m.block is not None else 1 << 30, m.kind or ""))
     if not known:
         return None
     values = [v for m in known for v in (m.alignment_left, m.alignment_right) if v is not None]
     bounds = [b for m in known for band in (m.null_left, m.null_right) if band for b in (band.low, band.high)]
     axis = _LogAxis(max(min([*values, *bounds, 0.5]), 1e-2), max([*values, *bounds, 2.0]), height)
-    step = (width - 70) / max(len(known) - 1, 1)
-    dots, bands = [], []
+    step = (_WIDTH - 90) / max(len(known) - 1, 1)
+    half = min(step / 5, 4.0)
+    marks, bands = [], []
+    ticks: dict[int | None, tuple[float, str]] = {}
     for i, m in enumerate(known):
+        ticks.setdefault(m.block, (66 + i * step, "-" if m.block is None else str(m.block)))
         for side, value, band, shift in (
-            ("L", m.alignment_left, m.null_left, -2.0),
-            ("R", m.alignment_right, m.null_right, 2.0),
+            ("L", m.alignment_left, m.null_left, -half),
+            ("R", m.alignment_right, m.null_right, half),
         ):
-            x = 56 + i * step + shift
+            x = 66 + i * step + shift
             if band is not None:
-                bands.append((x, axis.at(band.high), max(axis.at(band.low) - axis.at(band.high), 1.0)))
-            dots.append((x, axis.at(value or 0.0), side, f"{m.name}: {side}_k = {number(value)}"))
-    return Plot(width, height, axis.ticks(), dots=tuple(dots), bands=tuple(bands), chance=axis.at(1.0))
+                bands.append((x - half * 0.8, axis.at(band.high), max(axis.at(band.low) - axis.at(band.high), 1.0)))
+            marks.append(Mark(x, axis.at(value or 0.0), side, f"{m.name}: {side}_k = {number(value)}"))
+    every = -(-len(ticks) // 24)  # labels that do not run into each other
+    across = tuple(ticks.values())[::every]
+    return Plot(_WIDTH, height, axis.ticks(), across, marks=tuple(marks), bands=tuple(bands), level=axis.at(1.0))
+
+
+def steps_plot(margins: Margins, height: int = 240) -> Plot:
+    """Clean accuracy and attack success, as shares of rows, against the update's scale: both to first order."""
+    last = 2.0 * max(1.0, min(margins.largest_scale or 1.0, 8.0))
+
+    def at(scale: float, share: float) -> tuple[float, float]:
+        return 60 + (_WIDTH - 80) * min(scale, last) / last, 24 + (height - 54) * (1 - share)
+
+    lines = []
+    for steps, style, name in (
+        (margins.accuracy, "base step", "clean accuracy"),
+        (margins.attack_success, "update step", "attack success"),
+    ):
+        ends = [*(step.scale for step in steps[1:]), last]
+        corners = [at(x, step.share) for step, end in zip(steps, ends, strict=True) for x in (step.scale, end)]
+        if corners:
+            lines.append(Line(" ".join(f"{x:.1f},{y:.1f}" for x, y in corners), style, name))
+    ticks = tuple((at(0, share)[1], percent(share, 0)) for share in (0.0, 0.25, 0.5, 0.75, 1.0))
+    across = tuple((at(last * i / 8, 0)[0], number(last * i / 8)) for i in range(9))
+    return Plot(_WIDTH, height, ticks, across, lines=tuple(lines))
 
 
 class _LogAxis:
@@ -169,7 +240,7 @@ class _LogAxis:
 
     def at(self, value: float) -> float:
         share = (math.log10(max(value, 1e-30)) - self.low) / (self.high - self.low)
-        return self.height - 20 - min(max(share, 0.0), 1.0) * (self.height - 30)
+        return self.height - 30 - min(max(share, 0.0), 1.0) * (self.height - 40)
 
     def ticks(self) -> tuple[tuple[float, str], ...]:
         powers = range(math.ceil(self.low), math.floor(self.high) + 1)

@@ -19,8 +19,9 @@ class ModuleMargins:
     """One module, with margin directions from one backward pass: local to the model as it is.
 
     ``keeps_below`` is kappa / delta, ``flips_above`` beta / gamma (sufficient), ``needs_above`` the necessary one,
-    ``paper_threshold`` proposition 4.2's, no guarantee; all in units of ``strength`` t = sigma_max(DeltaW) /
-    sigma_max(W). None: the rows do not bound it.
+    all in units of ``strength`` t = sigma_max(DeltaW) / sigma_max(W). None: the rows do not bound it.
+    ``paper_threshold_assumed`` is proposition 4.2's rho_bd / rho_eff, no guarantee, with rho_bd assumed to be the
+    smallest -a_W and rho_eff the smallest a_Delta over the triggered rows.
     """
 
     name: str
@@ -32,7 +33,7 @@ class ModuleMargins:
     keeps_below: float | None = None
     flips_above: float | None = None
     needs_above: float | None = None
-    paper_threshold: float | None = None
+    paper_threshold_assumed: float | None = None
     window_is_empty: bool | None = None
 
 

@@ -133,9 +133,16 @@ def paper_threshold(rho_bd: float, rho_eff: float) -> float | None:
 
     Its assumption is a_W <= -rho_bd on triggered rows, which bounds their margin from above, while its proof (equation
     16) uses the opposite sign: it is no guarantee; :func:`sufficient_to_forget` is. None where rho_eff is not positive.
+    Where rho_bd and rho_eff come from is the caller's to say: see ``PAPER_ASSUMPTION`` for what ``diagnose`` takes.
     """
     return rho_bd / rho_eff if rho_eff > 0 else None
 
+
+#: What the column of the paper's threshold is made of: how the paper would measure its two quantities was not at hand.
+PAPER_ASSUMPTION = (
+    "its column assumes that rho_bd is the smallest -a_W and rho_eff the smallest a_DeltaW over the triggered rows, "
+    "which is rora's reading and not the paper's definition"
+)
 
 WHY_NOT_A_GUARANTEE = (
     "the paper's own threshold (proposition 4.2) is no guarantee: its assumption bounds the trigger margin from above, "

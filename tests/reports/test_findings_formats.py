@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,7 +16,7 @@ from rora_cli.reports import html, junit, markdown, sarif
 from rora_cli.reports.registry import FORMATS, renderer
 from rora_cli.reports.terminal import diagnose as terminal
 from rora_cli.results.check import CheckedCheckpoint, CheckResult
-from rora_cli.results.diagnose import Coverage, DiagnoseResult, Diagnosis
+from rora_cli.results.diagnose import Coverage, DiagnoseResult, Diagnosis, GroupSummary
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance
 from rora_cli.results.spectra import Band, ModuleSpectrum
@@ -143,8 +144,8 @@ def test_html_of_check(name: str) -> None:
 def test_html_is_one_file_without_script_or_network(name: str) -> None:
     text = html.render(result(name))
     tags = _assert_self_contained(text)
-    assert all("aria-label" in a and a.get("role") == "img" for t, a in tags if t == "svg")
-    assert sum(t == "svg" for t, _ in tags) == 3
+    drawings = [a for t, a in tags if t == "svg" and "aria-hidden" not in a]
+    assert all("aria-label" in a and a.get("role") == "img" for a in drawings) and len(drawings) == 3
 
 
 def _assert_self_contained(text: str) -> list[tuple[str, dict[str, str | None]]]:
@@ -182,3 +183,24 @@ def test_the_terminal_shows_no_control_character_or_markup() -> None:
 def test_every_registered_format_renders() -> None:
     for name in FORMATS:
         assert renderer(name)(result())
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.self_attn.q_proj", HOSTILE])
+def test_the_terminal_summary_fits_one_screen_whatever_was_found(name: str) -> None:
+    rules = [f"adapter/rule-{i}" for i in range(9)]
+    findings = tuple(Finding(rule, Severity.HIGH, f"{name} " * 20, name) for rule in rules for _ in range(3))
+    groups = tuple(GroupSummary(f"kind-{i}", 3, 1.0, 2.0, 0.1, 0.2, 0.3) for i in range(20))
+    one = replace(result(name).adapters[0], findings=findings, groups=groups)
+    conclusion = "anomalous: there are findings of medium severity. " + "Spectra alone show nothing of that kind. " * 4
+    text = terminal.render(replace(result(name), adapters=(one,), conclusion=conclusion), width=80)
+    before = text.splitlines()[: next(i for i, line in enumerate(text.splitlines()) if line.startswith("module"))]
+    assert len(before) <= 24 and max(map(len, before)) <= 80
+    assert "more rules: --detail shows all" in text and "more kinds" in text and "(and 2 more)" in text
+    detailed = terminal.render(replace(result(name), adapters=(one,)), width=80, detail=True)
+    assert all(f"{rule}:" in detailed for rule in rules) and "kind-19" in detailed
+
+
+def test_a_batch_is_a_line_each_and_a_count() -> None:
+    lines = terminal.render(result(), width=80).splitlines()
+    assert lines[1].startswith("adapters/one") and "not read" in lines[2]
+    assert "2 adapters, by the worst finding: 1 not read, 1 high" in lines

@@ -202,7 +202,7 @@ def _module(layer: _Layer, clean: tuple[Tensor, Tensor], triggered: tuple[Tensor
         triggered_update=_alignment(triggered[1]),
         flips_above=thresholds.sufficient_to_forget(*triggered),
         needs_above=thresholds.necessary_to_forget(*triggered),
-        paper_threshold=thresholds.paper_threshold(float((-triggered[0]).min()), float(triggered[1].min())),
+        paper_threshold_assumed=thresholds.paper_threshold(float((-triggered[0]).min()), float(triggered[1].min())),
         window_is_empty=thresholds.window(triggered, clean).is_empty,
     )
 
@@ -228,7 +228,7 @@ def _summary(
         attack = tuple(Step(s.scale, 1 - s.share) for s in _steps(safe_share))
     note = "first order around the adapter as it is, so local: exact only for a single layer"
     if triggered is not None:
-        note += f"; {thresholds.WHY_NOT_A_GUARANTEE}"
+        note += f"; {thresholds.WHY_NOT_A_GUARANTEE}; {thresholds.PAPER_ASSUMPTION}"
     return Margins(
         clean_rows=len(clean.margins),
         triggered_rows=0 if triggered is None else len(triggered.margins),

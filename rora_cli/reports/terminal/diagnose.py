@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,34 +19,54 @@ if TYPE_CHECKING:
 
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "cyan", "info": "dim"}
 _SHOWN = 12
+#: Lines for findings, and for findings and kinds of module together: all before the table of modules fits 24 lines.
+_FINDING_LINES = 7
+_SUMMARY_LINES = 10
 
 
 def render(result: DiagnoseResult, *, width: int = 80, color: bool = False, detail: bool = False) -> str:
     """The report; ``detail`` shows every module, finding and tensor that was not measured."""
-    from rich.padding import Padding
     from rich.text import Text
 
+    conclusion = Text(result.conclusion, style="bold")
     parts: list[object] = []
     if len(result.adapters) > 1:
-        parts += [_batch_table(result.adapters, width), ""]
+        parts += [_batch_table(result.adapters, width), "", Text(_counts(result.adapters)), conclusion, ""]
     if len(result.adapters) == 1 or detail:
         for diagnosis in result.adapters:
-            parts += _one(diagnosis, result, width, detail)
+            parts += _summary(diagnosis, result.base, width, detail)
+            parts += [conclusion, ""] if len(result.adapters) == 1 else []
+            parts += _modules(diagnosis, result, width, detail)
     if result.margins is not None:
         parts += _margins(result.margins, width)
-    parts.append(Padding(Text(result.conclusion, style="bold"), (0, 0, 0, 0)))
-    return to_text(*parts, width=width, color=color)  # type: ignore[arg-type]
+    return to_text(*parts[: -1 if parts[-1] == "" else None], width=width, color=color)  # type: ignore[arg-type]
 
 
-def _one(diagnosis: Diagnosis, result: DiagnoseResult, width: int, detail: bool) -> list[object]:
+def _counts(diagnoses: Sequence[Diagnosis]) -> str:
+    """How many of a batch have what as their worst."""
+    worst = Counter("not read" if d.error else d.worst.label if d.worst is not None else "none" for d in diagnoses)
+    levels = ("not read", "high", "medium", "low", "info", "none")
+    shown = ", ".join(f"{worst[level]:,} {level}" for level in levels if worst[level])
+    return f"{count(diagnoses, 'adapter')}, by the worst finding: {shown}"
+
+
+def _summary(diagnosis: Diagnosis, base: str | None, width: int, detail: bool) -> list[object]:
     from rich.text import Text
 
     if diagnosis.error is not None:
         return [Text(f"{safe(diagnosis.path)}: {safe(diagnosis.error, max_length=1000)}", style="bold red"), ""]
-    parts: list[object] = [Text("\n".join(heading(diagnosis, result.base))), ""]
-    parts += [*_findings(diagnosis.findings, detail), ""]
+    findings = _findings(diagnosis.findings) if detail else _rules(diagnosis.findings, width)
+    parts: list[object] = [Text("\n".join(heading(diagnosis, base))), "", *findings, ""]
     if diagnosis.groups:
-        parts += [_group_table(diagnosis), ""]
+        at_most = len(diagnosis.groups) if detail else max(_SUMMARY_LINES - _height(findings, width), 3)
+        parts += [_group_table(diagnosis, at_most), ""]
+    return parts
+
+
+def _modules(diagnosis: Diagnosis, result: DiagnoseResult, width: int, detail: bool) -> list[object]:
+    from rich.text import Text
+
+    parts: list[object] = []
     if diagnosis.modules:
         shown = ranked(diagnosis.modules)
         rest = 0 if detail else max(len(shown) - _SHOWN, 0)
@@ -121,7 +142,7 @@ def _marked(value: float | None, band: Band | None) -> str:
     return number(value) + ("*" if outside else " ")
 
 
-def _group_table(diagnosis: Diagnosis) -> Table:
+def _group_table(diagnosis: Diagnosis, at_most: int) -> Table:
     from rich.table import Table
 
     with_base = any(g.median_strength_ratio is not None for g in diagnosis.groups)
@@ -130,10 +151,13 @@ def _group_table(diagnosis: Diagnosis) -> Table:
     columns = ["modules", "median σ₁", "max σ₁", "rms entry", "spread"] + (["median σ₁/σ₁(W)"] if with_base else [])
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    for g in diagnosis.groups:
+    shown = diagnosis.groups if len(diagnosis.groups) <= at_most else diagnosis.groups[: at_most - 1]
+    for g in shown:
         row = [number(g.median_sigma_max), number(g.largest_sigma_max), number(g.median_norm), number(g.spread)]
         row += [number(g.median_strength_ratio)] if with_base else []
         table.add_row(short_name(g.kind, 20), str(g.modules), *row)
+    if len(shown) < len(diagnosis.groups):
+        table.add_row(f"and {count(len(diagnosis.groups) - len(shown), 'more kind')}", style="dim")
     return table
 
 
@@ -150,20 +174,44 @@ def legend(diagnosis: Diagnosis, k: int) -> str:
     )
 
 
-def _findings(findings: Sequence[Finding], detail: bool) -> list[Text]:
+def _findings(findings: Sequence[Finding]) -> list[Text]:
+    from rich.text import Text
+
+    return [_line(f, f.message) for f in findings] or [Text("no findings")]
+
+
+def _rules(findings: Sequence[Finding], width: int) -> list[Text]:
+    """A line or two for each rule that was met, the most severe first."""
     from rich.text import Text
 
     if not findings:
         return [Text("no findings")]
-    lines = []
-    shown = findings if detail else findings[:8]
-    for f in shown:
-        line = Text(f"{f.severity.label:<6} ", style=_STYLES[f.severity.label])
-        line.append(f"{f.rule_id}: ", style="bold").append(safe(f.message, max_length=400), style="not bold default")
+    by_rule: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_rule.setdefault(finding.rule_id, []).append(finding)
+    lines: list[Text] = []
+    for found in by_rule.values():
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        line = _line(found[0], safe(found[0].message, max_length=3 * (width - 20)) + more)
+        if lines and _height([*lines, line], width) > _FINDING_LINES:
+            break
         lines.append(line)
-    if len(findings) > len(shown):
-        lines.append(Text(f"and {count(len(findings) - len(shown), 'more finding')}: --detail shows them", style="dim"))
+    if len(by_rule) > len(lines):
+        lines.append(Text(f"and {count(len(by_rule) - len(lines), 'more rule')}: --detail shows all", style="dim"))
     return lines
+
+
+def _height(lines: Sequence[Text], width: int) -> int:
+    """How many lines of the terminal these take, a little of each being lost to the wrapping."""
+    return sum(-(-len(line.plain) // (width - 6)) for line in lines)
+
+
+def _line(finding: Finding, message: str) -> Text:
+    from rich.text import Text
+
+    line = Text(f"{finding.severity.label:<6} ", style=_STYLES[finding.severity.label])
+    line.append(f"{finding.rule_id}: ", style="bold")
+    return line.append(safe(message, max_length=400), style="not bold default")
 
 
 def _tensors(title: str, tensors: object) -> list[object]:
@@ -207,12 +255,12 @@ def _margin_table(margins: Margins, width: int) -> Table:
 
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
     table.add_column("module", no_wrap=True)
-    columns = ["t", "a_W", "a_ΔW", "t<κ/δ", *(["t>β/γ", "t>nec.", "paper"] if margins.triggered_rows else [])]
+    columns = ["t", "a_W", "a_ΔW", "t<κ/δ", *(["t>β/γ", "t>nec.", "paper?"] if margins.triggered_rows else [])]
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for m in sorted(margins.modules, key=lambda m: -m.strength)[:_SHOWN]:
         row = [m.strength, m.clean_base.median, m.clean_update.median, m.keeps_below]
-        row += [m.flips_above, m.needs_above, m.paper_threshold] if margins.triggered_rows else []
+        row += [m.flips_above, m.needs_above, m.paper_threshold_assumed] if margins.triggered_rows else []
         table.add_row(short_name(from_block(m.name), max(width - 60, 20)), *(number(v) for v in row))
     return table
 

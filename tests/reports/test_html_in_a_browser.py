@@ -1,0 +1,149 @@
+"""The HTML report as a person sees it: in a headless Chromium, light and dark, wide and narrow, and by keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rora_cli.reports import html
+from rora_cli.results.diagnose import GroupSummary
+from rora_cli.results.margins import Alignment, Margins, ModuleMargins, Step
+from tests.reports.browser import Browser, colours, find
+from tests.reports.test_findings_formats import HOSTILE, module, result
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(find() is None, reason="no Chromium is on the path, and RORA_TEST_CHROMIUM names none"),
+]
+SECTIONS = [
+    "header", "#adapter-0 > dl", "#adapter-0 .findings", "[aria-labelledby=adapter-0-kinds]", "[aria-label='Heat map']",
+    "[aria-label^='Singular values']", "[aria-label^='Left and right']", "[aria-labelledby=adapter-0-modules]",
+    "#adapter-1", "[aria-label^='Clean accuracy']", "[aria-labelledby=margins-modules]", "footer",
+]  # fmt: skip
+
+
+def page(name: str) -> str:
+    """A report with everything in it: a base, findings, margins, an adapter that could not be read."""
+    made = result(name)
+    base = {k: getattr(made.adapters[0].modules[0], k) for k in (
+        "base_sigma_max", "strength_ratio", "rescaling_factor", "alignment_k", "alignment_left", "alignment_right",
+        "null_left", "null_right", "base_singular_values",
+    )}  # fmt: skip
+    kinds = ("query", "key", "value", "attention-out", "gate", "up", "down")
+    modules = tuple(
+        module(f"model.layers.{block}.{kind}.{name}", block, **{**base, "kind": kind, "strength_ratio": 0.1 + 0.1 * i})
+        for block in range(8)
+        for i, kind in enumerate(kinds)
+    )
+    groups = tuple(GroupSummary(kind, 8, 1.0, 2.0, 0.1, 0.2, 0.3) for kind in kinds)
+    side = Alignment(-0.5, 0.0, 0.5)
+    margins = Margins(
+        40, 20, name, name, 0.01, 0.9, 2.5, (Step(0.0, 0.5), Step(0.7, 0.9), Step(2.6, 0.6)),
+        (Step(0.0, 1.0), Step(1.5, 0.2)),
+        (ModuleMargins(name, 0.1, side, side, side, side, 3.0, 0.5, 0.1, 0.1, False),), "local",
+    )  # fmt: skip
+    full = replace(made.adapters[0], modules=modules, groups=groups)
+    return html.render(replace(made, adapters=(full, made.adapters[1]), margins=margins))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = find()
+    assert program is not None
+    with Browser(program) as running:
+        yield running
+
+
+@pytest.fixture(params=["model.layers.0.q_proj", HOSTILE], ids=["plain", "hostile"])
+def report(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    (tmp_path / "report.html").write_text(page(request.param), encoding="utf-8", errors="strict")
+    return tmp_path / "report.html"
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_it_renders_whole_at_every_width_in_both_colour_schemes(
+    browser: Browser, report: Path, width: int, dark: bool
+) -> None:
+    browser.open(report, width=width, dark=dark)
+    assert browser.complaints == []
+    assert browser.requests == [report.resolve().as_uri()]
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+    light = sum(map(int, background.removeprefix("rgb(").removesuffix(")").split(",")))
+    assert light < 150 if dark else light > 600
+    for section in SECTIONS:
+        box = browser.evaluate(
+            f"(r => ({{x: r.x + scrollX, y: r.y + scrollY, width: Math.min(r.width, innerWidth), height: r.height}}))"
+            f'(document.querySelector("{section}").getBoundingClientRect())'
+        )
+        assert box["width"] > 100 and box["height"] > 15, section
+        assert colours(browser.picture(box)) > 24, f"{section} is blank"
+
+
+def test_a_blank_part_would_be_noticed(browser: Browser, report: Path) -> None:
+    browser.open(report, width=1280, dark=False)
+    browser.evaluate("document.querySelector('.findings').style.visibility = 'hidden'")
+    box = browser.evaluate("(r => ({x: r.x, y: r.y, width: r.width, height: r.height}))"
+                           "(document.querySelector('.findings').getBoundingClientRect())")  # fmt: skip
+    assert colours(browser.picture(box)) <= 24
+
+
+def test_text_stands_out_from_its_ground(browser: Browser, report: Path) -> None:
+    """WCAG 2.2's contrast of 4.5 for every colour that words are set in, on the page and on its cards."""
+    for dark in (False, True):
+        browser.open(report, width=1280, dark=dark)
+        worst = browser.evaluate(_CONTRAST)
+        assert worst["ratio"] >= 4.5, (dark, worst)
+
+
+def test_it_can_be_walked_by_keyboard(browser: Browser, report: Path) -> None:
+    browser.open(report, width=1280, dark=False)
+    seen = []
+    while len(seen) < 60:
+        for kind in ("keyDown", "keyUp"):
+            browser.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        name, outline = browser.evaluate(
+            "(e => [e.getAttribute('href') || e.getAttribute('aria-label') || e.tagName,"
+            " getComputedStyle(e).outlineStyle])(document.activeElement)"
+        )
+        if name == "BODY":
+            break
+        assert outline != "none", name
+        seen.append(name)
+    assert seen[0] == "#content" and {"Heat map", "SUMMARY"} <= set(seen) and name == "BODY"
+    tables = browser.evaluate("document.querySelectorAll('.scroll:not(details *)').length")
+    assert tables == sum(not name.startswith("#") and name != "SUMMARY" for name in seen)
+
+
+def test_what_a_screen_reader_is_told(browser: Browser, report: Path) -> None:
+    browser.open(report, width=1280, dark=False)
+    nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
+    named = {
+        role: [n.get("name", {}).get("value", "") for n in nodes if n.get("role", {}).get("value") == role]
+        for role in ("image", "region", "heading", "article", "link", "rowheader")
+    }
+    for role, names in named.items():
+        assert names and all(name.strip() for name in names), (role, names)
+    assert sum(name.startswith("Heat map of strength") for name in named["image"]) == 1
+    assert browser.evaluate("document.documentElement.lang") == "en"
+
+
+_CONTRAST = """(() => {
+  const parse = c => c.match(/[\\d.]+/g).map(Number);
+  const shine = c => { const [r, g, b] = parse(c).map(v => { v /= 255; return v <= .03928 ? v / 12.92 :
+    ((v + .055) / 1.055) ** 2.4; }); return .2126 * r + .7152 * g + .0722 * b; };
+  let worst = {ratio: 99};
+  for (const e of document.querySelectorAll('main *, header *')) {
+    if (e.closest('svg') || ![...e.childNodes].some(n => n.nodeType == 3 && n.data.trim())) continue;
+    let ground = e;
+    while (ground && parse(getComputedStyle(ground).backgroundColor)[3] === 0) ground = ground.parentElement;
+    const [a, b] = [shine(getComputedStyle(e).color), shine(getComputedStyle(ground || document.body).backgroundColor)];
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    if (ratio < worst.ratio) worst = {ratio, text: e.textContent.slice(0, 40), color: getComputedStyle(e).color};
+  }
+  return worst;
+})()"""
