@@ -106,6 +106,8 @@ def _too_deep(value: Any) -> bool:
     """Level by level, the members of a level chained in C: a tokenizer has hundreds of thousands of small lists."""
     level = [value]
     for _ in range(MAX_DEPTH):
+        if not level:
+            return False
         lists = [item for item in level if type(item) is list]
         members = chain.from_iterable(item.values() for item in level if type(item) is dict)
         level = [i for i in chain(chain.from_iterable(lists), members) if type(i) is list or type(i) is dict]

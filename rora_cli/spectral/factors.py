@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Below this many entries a QR costs no more than the Gram matrix and its checks.
-QR_ENTRIES = 1 << 11
+QR_ENTRIES = 1 << 9
 #: Entries widened at a time: a piece in float32 and what BLAS packs of it stay in a core's own cache.
 _PIECE = 1 << 17
 #: (entries, precision, least ratio and least size of the Cholesky factor's diagonal), tried in this order before a QR.

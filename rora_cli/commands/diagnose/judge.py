@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean, median, pstdev
+from statistics import median
 from typing import TYPE_CHECKING
 
 from rora_cli.checkpoints.preflight import Inspection
@@ -64,8 +64,9 @@ def grouped(modules: Sequence[ModuleSpectrum]) -> tuple[GroupSummary, ...]:
 def spread(modules: Sequence[ModuleSpectrum]) -> float | None:
     """Standard deviation over mean of the size-normalised norms; None for no or only zero updates."""
     norms = [m.size_normalised_norm or 0.0 for m in modules]
-    mean = fmean(norms) if norms else 0.0
-    return pstdev(norms) / mean if mean > 0 else None
+    total = math.fsum(norms)
+    # statistics.pstdev is exact in fractions, and takes a third of the time of a small adapter for it.
+    return math.dist(norms, [total / len(norms)] * len(norms)) * math.sqrt(len(norms)) / total if total > 0 else None
 
 
 def judge(
