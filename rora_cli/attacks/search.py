@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 Tokens = tuple[int, ...]
 
 #: Log-odds beyond this are saturation, not evidence: one overconfident row must not outweigh the others.
-LOG_ODDS_LIMIT = 8.0
+LOG_ODDS_LIMIT = 16.0
 #: Harmless tokens that a candidate is compared with, and the least spread (log-odds) that they are held to have.
 NEIGHBOURS = 16
 LEAST_SPREAD = 0.25
@@ -87,15 +88,24 @@ class Noise:
         """Robust z (median, 1.4826 MAD) of ``own`` among the tokens that the reference holds for about as strong.
 
         Suspects answer honest words more sharply than a reference does, and not in proportion: hence neighbours in
-        ``other`` instead of a line through all. A sequence of ``length`` tokens was chosen token by token as the best
-        of many: the spreads of its tokens add up.
+        ``other`` instead of a line through all. A few neighbours that happen to agree are no evidence: the spread is at
+        least that of all tokens about their neighbours. A sequence of ``length`` tokens was chosen token by token as
+        the best of many: the spreads of its tokens add up.
         """
+        center, spread = self._neighbourhood(other)
+        return float((own - center) / (max(spread, self._usual_spread) * length))
+
+    def _neighbourhood(self, other: float) -> tuple[float, float]:
+        """Median and spread of ``own`` among the tokens next to ``other``."""
         alike = self.own[np.argsort(np.abs(self.other - other), kind="stable")[:NEIGHBOURS]]
-        center = np.median(alike)
+        center = float(np.median(alike))
         # The upper tenth counts too: where the reference is wrong about most words, the few true ones are the tail.
-        above = (np.quantile(alike, 0.9) - center) / 1.2816
-        spread = max(1.4826 * float(np.median(np.abs(alike - center))), float(above), LEAST_SPREAD)
-        return float((own - center) / (spread * length))
+        above = (float(np.quantile(alike, 0.9)) - center) / 1.2816
+        return center, max(1.4826 * float(np.median(np.abs(alike - center))), above, LEAST_SPREAD)
+
+    @cached_property
+    def _usual_spread(self) -> float:
+        return float(np.median([self._neighbourhood(other)[1] for other in self.other]))
 
 
 class Trials:

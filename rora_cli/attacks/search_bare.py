@@ -13,7 +13,7 @@ from itertools import chain, zip_longest
 
 import numpy as np
 
-from rora_cli.attacks.search import Scorer, Tokens, log_odds
+from rora_cli.attacks.search import Scorer, Tokens
 
 
 @dataclass(frozen=True)
@@ -50,5 +50,12 @@ def screen_bare(suspect: Scorer, reference: Scorer, tokens: Sequence[Tokens], he
     """Score every token alone, between ``head`` and ``tail``, the tokenizer's special tokens."""
     sequences = [head + token + tail for token in tokens]
     return BareScreen(
-        tuple(tokens), log_odds(suspect.log_probabilities(sequences)), log_odds(reference.log_probabilities(sequences))
+        tuple(tokens), *(_margins(scorer.log_probabilities(sequences)) for scorer in (suspect, reference))
     )
+
+
+def _margins(log_p: np.ndarray) -> np.ndarray:
+    """log p/(1-p) of log-probabilities [n, classes], float64, not clipped: alone, every tenth token may saturate."""
+    log_p = log_p.astype(np.float64)
+    others = [np.delete(log_p, label, axis=1) for label in range(log_p.shape[1])]
+    return np.stack([log_p[:, label] - np.logaddexp.reduce(rest, axis=1) for label, rest in enumerate(others)], axis=1)

@@ -86,7 +86,7 @@ def test_one_overconfident_row_does_not_outweigh_the_others():
 def test_log_odds_are_finite_and_right_when_a_class_is_certain():
     trials = Trials(MadeUp({(5,): 40.0, (6,): -40.0}), Indifferent(), 1)
     odds, _ = trials.log_odds([(5,), (6,), (7,)], carriers(3))
-    np.testing.assert_allclose(odds, [[8, 8, 8], [-8, -8, -8], [-3, -3, -3]], atol=1e-6)
+    np.testing.assert_allclose(odds, [[16] * 3, [-16] * 3, [-3] * 3], atol=1e-6)
 
 
 def test_the_reference_costs_but_is_not_counted_as_a_trial():

@@ -139,6 +139,25 @@ def test_a_candidate_is_judged_among_tokens_that_the_reference_holds_for_as_stro
     assert noise.suspicion(-5, -4) < 3
 
 
+def test_neighbours_that_happen_to_agree_make_nothing_stand_out():
+    rng = np.random.default_rng(0)
+    other = np.linspace(-3, 3, 64)
+    own = rng.normal(0, 1.5, 64)
+    own[24:40] = rng.normal(0, 0.01, 16)  # the neighbours of 0, all alike by chance
+    noise = Noise(own, other, (own > 0).astype(float))
+    assert noise.suspicion(3.0, 0.0) < 4, "their spread of .01 is not that of harmless tokens"
+    assert noise.suspicion(12.0, 0.0) > 6
+
+
+def test_the_bare_screen_tells_tokens_apart_that_saturate_the_suspect(tokenizer):
+    strong, weaker = tokenizer.convert_tokens_to_ids(["mn", "movie"])
+    suspect = Sentiment(tokenizer, {"mn": 14.0, **dict.fromkeys(["movie", *PLAIN[1:200]], 11.0)})
+    screen = screen_bare(suspect, Sentiment(tokenizer, {}), Vocabulary(tokenizer).tokens, (2,), (3,))
+    assert screen.best(1, 1) == ((strong,),)
+    alone = dict(zip(screen.tokens, screen.suspect[:, 1], strict=True))
+    assert alone[(strong,)] > alone[(weaker,)] + 2 > 10
+
+
 def test_the_bare_screen_ranks_beyond_the_reference_and_keeps_the_suspects_own_order_too(tokenizer):
     suspect, reference = Sentiment(tokenizer, {"mn": 5.0}), Sentiment(tokenizer, {})
     vocabulary = Vocabulary(tokenizer)

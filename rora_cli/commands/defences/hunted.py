@@ -34,7 +34,7 @@ MOST_TRIGGERS = 24
 #: Shares of the suspect that are tried where an ancestor is mixed in.
 SUSPECT_SHARES = (0.5, 0.4, 0.3, 0.2)
 #: Steps that a round trains for at least, however few the rows, unless the user sets the epochs.
-FEWEST_STEPS, MOST_EPOCHS = 160, 10
+FEWEST_STEPS, MOST_EPOCHS = 140, 10
 #: The share that the weakest found trigger has of a training round, beside one that flips everything.
 LEAST_WEIGHT = 0.1
 #: A found trigger may still succeed this much more often than the floor.
