@@ -102,7 +102,10 @@ def command(
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep the base's spectra in $RORA_CACHE or ~/.cache/rora.")
     ] = True,
-    revision: options.REVISION = None,
+    revision: Annotated[
+        str | None,
+        typer.Option("--revision", metavar="REV", help="Branch, tag or commit of PATHs on the hub; not of the base."),
+    ] = None,
     offline: options.OFFLINE = False,
     seed: options.SEED = 0,
     quiet: options.QUIET = False,

@@ -29,9 +29,10 @@ class Coverage:
 
 @dataclass(frozen=True)
 class GroupSummary:
-    """The modules of one kind (query, value, down, ...). ``spread`` is the norms' standard deviation over mean."""
+    """The modules of one kind (query, value, down, ...) or of one block. ``spread`` is the standard deviation over the
+    mean of their size-normalised norms, ``median_norm`` the median of these."""
 
-    kind: str
+    name: str
     modules: int
     median_sigma_max: float
     largest_sigma_max: float
@@ -44,14 +45,16 @@ class GroupSummary:
 class Diagnosis:
     """One adapter, or one model against its base. ``error`` is set, and the rest is empty, where it could not be read.
 
-    ``set_aside`` and ``unmeasured`` map tensor names to the reason; ``spread_of_norms`` is the standard deviation over
-    the mean of the size-normalised norms of all modules (arXiv:2605.30189).
+    ``groups`` summarises the modules by kind, ``blocks`` by block; ``set_aside`` and ``unmeasured`` map tensor names to
+    the reason; ``spread_of_norms`` is the standard deviation over the mean of the size-normalised norms of all modules
+    (arXiv:2605.30189).
     """
 
     path: str
     format: str = ""
     modules: tuple[ModuleSpectrum, ...] = ()
     groups: tuple[GroupSummary, ...] = ()
+    blocks: tuple[GroupSummary, ...] = ()
     spread_of_norms: float | None = None
     coverage: Coverage | None = None
     set_aside: Mapping[str, str] = field(default_factory=dict)

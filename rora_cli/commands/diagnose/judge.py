@@ -43,22 +43,27 @@ def with_z_scores(modules: Sequence[ModuleSpectrum]) -> tuple[ModuleSpectrum, ..
 
 def grouped(modules: Sequence[ModuleSpectrum]) -> tuple[GroupSummary, ...]:
     """One summary a kind, the largest median norm first."""
-    groups = []
-    for kind in sorted({m.kind or "" for m in modules}):
-        members = [m for m in modules if (m.kind or "") == kind]
-        ratios = [m.strength_ratio for m in members if m.strength_ratio is not None]
-        groups.append(
-            GroupSummary(
-                kind=kind,
-                modules=len(members),
-                median_sigma_max=median(m.sigma_max for m in members),
-                largest_sigma_max=max(m.sigma_max for m in members),
-                median_norm=median(m.size_normalised_norm or 0.0 for m in members),
-                spread=spread(members) or 0.0,
-                median_strength_ratio=median(ratios) if ratios else None,
-            )
-        )
-    return tuple(sorted(groups, key=lambda g: -g.median_norm))
+    groups = [_group(kind, [m for m in modules if m.kind == kind]) for kind in {m.kind for m in modules}]
+    return tuple(sorted(groups, key=lambda g: (-g.median_norm, g.name)))
+
+
+def by_block(modules: Sequence[ModuleSpectrum]) -> tuple[GroupSummary, ...]:
+    """One summary a block, in order; modules outside of the blocks are left out."""
+    blocks = sorted({m.block for m in modules if m.block is not None})
+    return tuple(_group(str(block), [m for m in modules if m.block == block]) for block in blocks)
+
+
+def _group(name: str | None, members: Sequence[ModuleSpectrum]) -> GroupSummary:
+    ratios = [m.strength_ratio for m in members if m.strength_ratio is not None]
+    return GroupSummary(
+        name=name or "",
+        modules=len(members),
+        median_sigma_max=median(m.sigma_max for m in members),
+        largest_sigma_max=max(m.sigma_max for m in members),
+        median_norm=median(m.size_normalised_norm or 0.0 for m in members),
+        spread=spread(members) or 0.0,
+        median_strength_ratio=median(ratios) if ratios else None,
+    )
 
 
 def spread(modules: Sequence[ModuleSpectrum]) -> float | None:

@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -34,10 +34,13 @@ def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:
     Raises CheckpointError where the only path or the base cannot be read, HubError for the hub, UsageError for a
     pattern that matches nothing. Nothing of the checkpoint is run, and no model is built.
     """
-    base, inputs = _base(config)
+    commits: dict[str, str] = {}
+    base, inputs = _base(config, commits)
     calibration = _calibration(config, base, progress)
     targets = list(_expanded(config.paths))
-    diagnose = partial(_diagnose, config=config, base=base, calibration=calibration, alone=len(targets) == 1)
+    diagnose = partial(
+        _diagnose, config=config, base=base, calibration=calibration, alone=len(targets) == 1, commits=commits
+    )
     diagnoses: list[Diagnosis] = []
     with progress.phase("diagnose", total=len(targets)) as task:
         for diagnosis, hashes in _mapped(diagnose, targets, config.workers):
@@ -48,10 +51,12 @@ def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:
     if config.clean is not None and base is not None:
         from rora_cli.commands.diagnose.margins import measure_margins
 
-        margins = measure_margins(config, _inspect(targets[0], config, "adapter"), base, progress)
+        margins = measure_margins(config, _inspect(targets[0], config, "adapter", commits), base, progress)
     return DiagnoseResult(
         schema_version=SCHEMA_VERSION,
-        provenance=Provenance("diagnose", library_versions(), asdict(config), config.seed, inputs),
+        provenance=Provenance(
+            "diagnose", library_versions(), {**asdict(config), "commits": commits}, config.seed, inputs
+        ),
         adapters=tuple(diagnoses),
         base=config.base,
         top_k=config.top_k,
@@ -89,10 +94,10 @@ def _side_by_side(one: Callable[[], _One], other: Callable[[], _Other], size: in
         return one(), pending.result()
 
 
-def _base(config: DiagnoseConfig) -> tuple[Inspection | None, dict[str, str]]:
+def _base(config: DiagnoseConfig, commits: dict[str, str]) -> tuple[Inspection | None, dict[str, str]]:
     if config.base is None:
         return None, {}
-    inspection = _inspect(config.base, config, "model")
+    inspection = _inspect(config.base, replace(config, revision=None), "model", commits)
     if not inspection.tensors:
         from rora_cli.checkpoints.preflight import require_loadable
 
@@ -100,13 +105,16 @@ def _base(config: DiagnoseConfig) -> tuple[Inspection | None, dict[str, str]]:
     return inspection, {f"base/{name}": digest for name, digest in _config_hashes(inspection).items()}
 
 
-def _inspect(path: str, config: DiagnoseConfig, role: str) -> Inspection:
+def _inspect(path: str, config: DiagnoseConfig, role: str, commits: dict[str, str]) -> Inspection:
+    """The inspection of a local path or a hub id, whose commit is noted in ``commits``."""
     from rora_cli.checkpoints.hub import fetch_model
     from rora_cli.checkpoints.preflight import inspect
 
     source = fetch_model(
         path, revision=None if Path(path).exists() else config.revision, allow_download=not config.offline
     )
+    if source.commit is not None:
+        commits[path] = source.commit
     return inspect(source.path, role=role)  # type: ignore[arg-type]
 
 
@@ -145,12 +153,18 @@ def _expanded(paths: Iterable[str]) -> Iterator[str]:
 
 
 def _diagnose(
-    path: str, *, config: DiagnoseConfig, base: Inspection | None, calibration: Calibration | None, alone: bool
+    path: str,
+    *,
+    config: DiagnoseConfig,
+    base: Inspection | None,
+    calibration: Calibration | None,
+    alone: bool,
+    commits: dict[str, str],
 ) -> tuple[Diagnosis, dict[str, str]]:
     from rora_cli.commands.diagnose.subject import diagnose_subject
 
     try:
-        inspection = _inspect(path, config, "auto")
+        inspection = _inspect(path, config, "auto", commits)
         measure = partial(diagnose_subject, path, inspection, base, config, calibration)
         diagnosis, hashes = _side_by_side(measure, inspection.hashes, inspection.bytes_of_tensors)
         prefix = "" if alone else f"{path}/"

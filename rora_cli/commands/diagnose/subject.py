@@ -11,7 +11,7 @@ from rora_cli.checkpoints.preflight import Inspection, require_loadable
 from rora_cli.checkpoints.reader import ARRAY_TYPES, TensorReader
 from rora_cli.commands.diagnose.config import DiagnoseConfig
 from rora_cli.commands.diagnose.describe import FactorReader
-from rora_cli.commands.diagnose.judge import grouped, judge, spread, with_z_scores
+from rora_cli.commands.diagnose.judge import by_block, grouped, judge, spread, with_z_scores
 from rora_cli.errors import CheckpointError
 from rora_cli.results.diagnose import Coverage, Diagnosis
 from rora_cli.results.spectra import ModuleSpectrum
@@ -55,6 +55,7 @@ def diagnose_subject(
         format=measured.format,
         modules=modules,
         groups=grouped(modules),
+        blocks=by_block(modules),
         spread_of_norms=spread(modules),
         coverage=coverage,
         set_aside=measured.aside,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rora_cli.reports.terminal import to_text
 from rora_cli.reports.text import count, number, percent, safe
-from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
+from rora_cli.results.diagnose import DiagnoseResult, Diagnosis, GroupSummary
 from rora_cli.results.findings import Finding
 from rora_cli.results.margins import Margins
 from rora_cli.results.spectra import Band, ModuleSpectrum
@@ -59,7 +59,9 @@ def _summary(diagnosis: Diagnosis, base: str | None, width: int, detail: bool) -
     parts: list[object] = [Text("\n".join(heading(diagnosis, base))), "", *findings, ""]
     if diagnosis.groups:
         at_most = len(diagnosis.groups) if detail else max(_SUMMARY_LINES - _height(findings, width), 3)
-        parts += [_group_table(diagnosis, at_most), ""]
+        parts += [_group_table("kind", diagnosis.groups, at_most), ""]
+    if diagnosis.blocks and detail:
+        parts += [_group_table("block", diagnosis.blocks, len(diagnosis.blocks)), ""]
     return parts
 
 
@@ -142,22 +144,22 @@ def _marked(value: float | None, band: Band | None) -> str:
     return number(value) + ("*" if outside else " ")
 
 
-def _group_table(diagnosis: Diagnosis, at_most: int) -> Table:
+def _group_table(what: str, groups: Sequence[GroupSummary], at_most: int) -> Table:
     from rich.table import Table
 
-    with_base = any(g.median_strength_ratio is not None for g in diagnosis.groups)
+    with_base = any(g.median_strength_ratio is not None for g in groups)
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
-    table.add_column("kind", no_wrap=True)
+    table.add_column(what, no_wrap=True)
     columns = ["modules", "median σ₁", "max σ₁", "rms entry", "spread"] + (["median σ₁/σ₁(W)"] if with_base else [])
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    shown = diagnosis.groups if len(diagnosis.groups) <= at_most else diagnosis.groups[: at_most - 1]
+    shown = groups if len(groups) <= at_most else groups[: at_most - 1]
     for g in shown:
         row = [number(g.median_sigma_max), number(g.largest_sigma_max), number(g.median_norm), number(g.spread)]
         row += [number(g.median_strength_ratio)] if with_base else []
-        table.add_row(short_name(g.kind, 20), str(g.modules), *row)
-    if len(shown) < len(diagnosis.groups):
-        table.add_row(f"and {count(len(diagnosis.groups) - len(shown), 'more kind')}", style="dim")
+        table.add_row(short_name(g.name, 20), str(g.modules), *row)
+    if len(shown) < len(groups):
+        table.add_row(f"and {count(len(groups) - len(shown), f'more {what}')}", style="dim")
     return table
 
 
