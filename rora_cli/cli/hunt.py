@@ -31,7 +31,8 @@ def command(
         str,
         typer.Option(
             "--budget",
-            help="fast, normal or thorough: about 1, 4 and 20 minutes for a MiniLM on two cores.",
+            help="fast (two to three minutes for a MiniLM on one core), normal, or thorough; each takes several times "
+            "as long as the one before.",
             rich_help_panel=SEARCH,
         ),
     ] = "normal",
