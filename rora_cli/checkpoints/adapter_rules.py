@@ -13,6 +13,7 @@ from rora_cli.results.findings import Finding
 
 MAX_RANK = 16_384
 MAX_ALPHA = 1e6
+MAX_SAVED_MODULES = 256
 #: Scaling (alpha / r) outside of this is not what training uses; merged, it drowns the base or does nothing.
 USUAL_SCALING = (1 / 64, 64.0)
 
@@ -78,17 +79,17 @@ def tensor_role(name: str, config: Mapping[str, Any] | None) -> str:
     is_declared_bias = bare.endswith(".bias") and config.get("bias") in ("all", "lora_only")
     if ".original_module." in bare:  # a head that modules_to_save replaces; bias="all" makes PEFT save its bias as well
         return "original" if is_declared_bias else "base"
-    parts = re.sub(r"\.modules_to_save(\.default)?\.", ".", bare).split(".")[:-1]
-    declared = {m for m in config.get("modules_to_save") or () if isinstance(m, str)}
+    path = re.sub(r"\.modules_to_save(\.default)?\.", ".", bare).rpartition(".")[0] + "."
+    declared = set(_saved_modules(config) or ())
     if config.get("task_type") in ("SEQ_CLS", "TOKEN_CLS"):
         declared |= _IMPLICIT_HEADS
     # PEFT saves, and loads, whatever module's path ends in a declared name: "classifier" takes "pre_classifier" along.
-    owners = [m for m in declared if any(".".join(parts[: i + 1]).endswith(m) for i in range(len(parts)))]
+    owners = [m for m in declared if f"{m}." in path]
     if owners:
         return "head" if any(m.split(".")[-1] in _HEADS | _EMBEDDINGS for m in owners) else "module"
     if is_declared_bias:
         return "bias"
-    return "undeclared-head" if _HEADS.intersection(parts[:1]) else "base"
+    return "undeclared-head" if path.partition(".")[0] in _HEADS else "base"
 
 
 def check_tensors(names: Iterable[str], config: Mapping[str, Any] | None, file: str) -> Iterator[Finding]:
@@ -167,9 +168,16 @@ def _numbers(config: Mapping[str, Any], file: str) -> Iterator[Finding]:
         factor = scaling(config, rank, alpha)
         if not USUAL_SCALING[0] <= factor <= USUAL_SCALING[1]:
             yield finding("adapter/abnormal-scaling", f"{file} scales the update by {factor:.4g}", file, scaling=factor)
-    names = config.get("modules_to_save")
-    if names is not None and not (isinstance(names, list) and all(isinstance(n, str) and n for n in names)):
-        yield finding("adapter/invalid", f"{file} has a modules_to_save that is not a list of names", file)
+    if _saved_modules(config) is None:
+        message = f"{file} has a modules_to_save that is not a list of at most {MAX_SAVED_MODULES} names"
+        yield finding("adapter/invalid", message, file)
+
+
+def _saved_modules(config: Mapping[str, Any]) -> list[str] | None:
+    """modules_to_save, empty where there is none; None where it is malformed."""
+    names = config.get("modules_to_save") or []
+    whole = isinstance(names, list) and len(names) <= MAX_SAVED_MODULES and all(isinstance(n, str) and n for n in names)
+    return names if whole else None
 
 
 def _imports(config: Mapping[str, Any], file: str) -> Iterator[Finding]:

@@ -38,6 +38,14 @@ def remote_code(file: str, document: Any) -> Iterator[Finding]:
             yield finding("config/remote-kernel", f"{file} asks for code from a repository ({where})", file, key=key)
 
 
+def modules(document: Any, file: str = "modules.json") -> Iterator[Finding]:
+    """The modules that sentence-transformers imports by their dotted names."""
+    for entry in document if isinstance(document, list) else ():
+        kind = entry.get("type") if isinstance(entry, dict) else None
+        if isinstance(kind, str) and not kind.startswith("sentence_transformers."):
+            yield finding("json/remote-code", f"{file} asks for {quoted(kind, 60)} to be imported", file)
+
+
 def model_config(document: Any, file: str = "config.json") -> Iterator[Finding]:
     """The fields of config.json that decide what is built, how large, and from which file."""
     if not isinstance(document, dict):

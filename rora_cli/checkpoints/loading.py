@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("float32", "bfloat16", "float16")
+#: How far a checkpoint may be from what its config asks for: a new head or vocabulary, or a head that is not used.
+_SPARE_ELEMENTS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def _build(
 
     A head of another number of labels counts as lacking: a new one, or the adapter's, takes its place.
     """
+    _require_fitting_size(inspection, config, model_class)
     attention = "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
     state = _read_state(inspection, dtype)
     try:
@@ -127,6 +130,26 @@ def _build(
             )
         missing.add(name)
     return model, missing, tuple(sorted(info["unexpected_keys"]))
+
+
+def _require_fitting_size(inspection: Inspection, config: PreTrainedConfig, model_class: Any) -> None:
+    """Before anything is allocated: a number in config.json, or a sparse file, can ask for all the memory there is."""
+    import torch
+
+    layers, held = getattr(config, "num_hidden_layers", 0), sum(t.elements for t in inspection.tensors.values())
+    if not isinstance(layers, int) or layers > len(inspection.tensors):
+        raise CheckpointError(f"{inspection.path} lacks most of the {layers} layers that its config.json names")
+    try:
+        with torch.device("meta"), sanitise.quiet():
+            asked = sum(p.numel() for p in model_class(config).parameters())
+    except Exception as error:
+        raise CheckpointError(
+            f"{inspection.path} does not fit its own config.json: {sanitise._first_line(error)}"
+        ) from error
+    if asked > 2 * held + _SPARE_ELEMENTS or held > 3 * asked + _SPARE_ELEMENTS:
+        raise CheckpointError(
+            f"{inspection.path} holds {held:,} numbers, where its config.json asks for {asked:,}; get a complete copy"
+        )
 
 
 def _read_state(inspection: Inspection, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -7,7 +7,9 @@ is a list of findings; the commands that would load the checkpoint stop at the f
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -23,7 +25,15 @@ from rora_cli.checkpoints.header import (
     read_header,
 )
 from rora_cli.checkpoints.rules import RULES, finding
-from rora_cli.checkpoints.walk import FileEntry, disguised, look_at_file, walk
+from rora_cli.checkpoints.walk import (
+    FileEntry,
+    disguised,
+    is_allowed_target,
+    look_at_file,
+    open_unchanged,
+    read_unchanged,
+    walk,
+)
 from rora_cli.errors import CheckpointError
 from rora_cli.files import sha256_file
 from rora_cli.results.findings import Finding
@@ -46,6 +56,8 @@ _LOADED_JSON = {
 }  # fmt: skip
 _OTHER_JSON_VALUES = 500_000
 _MAX_JSON_BYTES = 64 << 20
+_MAX_SIDE_JSON_BYTES = 128 << 20  # of all the JSON that no loader reads
+_MAX_FINDINGS_OF_A_RULE = 100
 _MAX_TOTAL_HEADER_BYTES = 8 * MAX_HEADER_BYTES
 #: Optimiser and trainer state: expected beside weights, never read.
 _PICKLED_WEIGHTS = ("pytorch_model", "adapter_model", "model", "consolidated", "tf_model", "flax_model")
@@ -92,7 +104,26 @@ class Inspection:
     def hashes(self) -> dict[str, str]:
         """sha256 of every file that loading reads: weights, configs and tokenizer. Reads them whole."""
         wanted = set(self.weight_files) | set(TOKENIZER_FILES) | set(_LOADED_JSON)
-        return {name: sha256_file(entry.path) for name, entry in sorted(self.files.items()) if name in wanted}
+        return {name: _sha256(entry) for name, entry in sorted(self.files.items()) if name in wanted}
+
+
+def _limited(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The first hundred of each rule, and how many more there are: a report of 200,000 helps nobody."""
+    counts: Counter[str] = Counter()
+    for found in findings:
+        counts[found.rule_id] += 1
+        if counts[found.rule_id] <= _MAX_FINDINGS_OF_A_RULE:
+            yield found
+    for rule_id, count in counts.items():
+        if count > _MAX_FINDINGS_OF_A_RULE:
+            yield finding(rule_id, f"{count - _MAX_FINDINGS_OF_A_RULE:,} more like these")
+
+
+def _sha256(entry: FileEntry) -> str:
+    """Of the file that was inspected, and not of one that stands in its place since then."""
+    digest = sha256_file(entry.path)
+    os.close(open_unchanged(entry))
+    return digest
 
 
 def inspect(path: str | Path, *, role: Literal["model", "adapter", "auto"] = "auto") -> Inspection:
@@ -119,9 +150,13 @@ def inspect(path: str | Path, *, role: Literal["model", "adapter", "auto"] = "au
         raise CheckpointError(f"{given} is neither a directory nor a .safetensors file; name one of these")
     if role == "model":
         raise CheckpointError(f"{given} is a single file; name the model's directory, with its config.json")
-    names = [given, given.with_name(ADAPTER_CONFIG)]
-    files = {p.name: look_at_file(p) for p in names if p.is_file()}
-    return _Inspector(real.parent, files, [], single=given.name).run("adapter")
+    files, findings, beside = {given.name: look_at_file(given)}, [], given.with_name(ADAPTER_CONFIG)
+    if beside.is_file():
+        if is_allowed_target(given.parent.resolve(), beside.resolve()):
+            files[ADAPTER_CONFIG] = look_at_file(beside)
+        else:
+            findings.append(finding("file/outside", f"{ADAPTER_CONFIG} is a link that leads out", ADAPTER_CONFIG))
+    return _Inspector(real.parent, files, findings, single=given.name).run("adapter")
 
 
 def require_loadable(inspection: Inspection) -> None:
@@ -165,7 +200,7 @@ class _Inspector:
         self._check_tokenizer()
         return Inspection(
             self.root, role, self.files, self.documents, tensors, weight_files, self.metadata, roles,
-            tuple(self.findings),
+            tuple(_limited(self.findings)),
         )  # fmt: skip
 
     def _add(self, rule_id: str, message: str, location: str | None = None, **evidence: Any) -> None:
@@ -187,11 +222,15 @@ class _Inspector:
             self._add("file/custom-generate", "the folder custom_generate holds a generation loop of its own")
 
     def _read_documents(self) -> None:
+        left = _MAX_SIDE_JSON_BYTES
         for name, entry in self.files.items():
             if not name.endswith(".json"):
                 continue
             limit = _LOADED_JSON.get(name)
+            left -= 0 if limit else entry.size
             try:
+                if not limit and left < 0:
+                    raise strict_json.JsonError("is not read: such files are larger here than rora reads")
                 document = self._read_json(entry, limit or _OTHER_JSON_VALUES)
             except strict_json.JsonError as error:
                 self._add("json/malformed" if limit else "json/side-file", f"{quoted(name)} {error}", name)
@@ -201,6 +240,8 @@ class _Inspector:
                 continue
             if limit:
                 self.documents[name] = document
+            if name == "modules.json":
+                self.findings += json_rules.modules(document)
             if name not in (MODEL_INDEX, "vocab.json", "tokenizer.json"):
                 self.findings += json_rules.remote_code(quoted(name), document)
 
@@ -335,7 +376,7 @@ class _Inspector:
             self.findings += tokenizer_rules.tokenizer(self.documents["tokenizer.json"])
         for name in ("chat_template.jinja", "chat_template.json"):
             if name in self.files and self.files[name].size <= _MAX_JSON_BYTES:
-                text = self.files[name].path.read_text(encoding="utf-8", errors="replace")
+                text = read_unchanged(self.files[name]).decode("utf-8", "replace")
                 self.findings += tokenizer_rules.chat_template(text, name)
 
 
@@ -352,7 +393,7 @@ def compare_tokenizers(inspection: Inspection, base: Inspection) -> tuple[Findin
 def _chat_template(inspection: Inspection) -> Any:
     entry = inspection.files.get("chat_template.jinja")
     if entry is not None and entry.size <= _MAX_JSON_BYTES:
-        return entry.path.read_text(encoding="utf-8", errors="replace")
+        return read_unchanged(entry).decode("utf-8", "replace")
     settings = inspection.documents.get("tokenizer_config.json")
     return settings.get("chat_template") if isinstance(settings, dict) else None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rora_cli.checkpoints.header import TensorInfo, quoted
 from rora_cli.checkpoints.preflight import Inspection
-from rora_cli.checkpoints.walk import stamp
+from rora_cli.checkpoints.walk import open_unchanged
 from rora_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -134,16 +134,8 @@ class TensorReader:
             return self._open[file]
         if len(self._open) >= 16:
             os.close(self._open.pop(next(iter(self._open))))
-        entry = self.inspection.files[file]
-        try:
-            descriptor = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-        except OSError as error:
-            raise CheckpointError(f"{entry.path} cannot be opened: {error.strerror}") from error
-        if stamp(os.fstat(descriptor)) != entry.stamp:
-            os.close(descriptor)
-            raise CheckpointError(f"{entry.path} was changed after it was inspected; run again on a quiet copy")
-        self._open[file] = descriptor
-        return descriptor
+        self._open[file] = open_unchanged(self.inspection.files[file])
+        return self._open[file]
 
 
 def is_finite(tensor: Tensor) -> bool:

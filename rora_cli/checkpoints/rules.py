@@ -76,6 +76,7 @@ RULES: Mapping[str, Rule] = {
     "generation/biased": Rule(_LOW, False, "generation_config.json biases what is generated; rora does not use it."),
     # tokenizer
     "tokenizer/class": Rule(_HIGH, True, "The tokenizer class is none of transformers' own.", _REMOVE),
+    "tokenizer/invalid": Rule(_HIGH, True, "A field of the tokenizer's settings has an impossible value.", _ASK),
     "tokenizer/path": Rule(_MEDIUM, False, "The tokenizer's settings name files elsewhere; rora ignores them."),
     "tokenizer/rewrites-text": Rule(
         _MEDIUM, False, "The tokenizer rewrites what it reads: it can insert or hide a trigger by itself.",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.preflight import TOKENIZER_FILES, Inspection, dumps
+from rora_cli.checkpoints.walk import read_unchanged
 from rora_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _NEVER = frozenset({
     "output_attentions", "return_dict", "auto_map", "quantization_config", "compression_config", "distributed_config",
     "fusion_config", "layer_overrides", "name_or_path", "_name_or_path", "gradient_checkpointing", "use_kernels",
     "tokenizer_class", "attn_implementation", "experts_implementation", "trust_remote_code", "adapter_kwargs",
-    "task_specific_params", "pruned_heads",
+    "task_specific_params", "pruned_heads", "chunk_size_feed_forward",
 })  # fmt: skip
 #: Older names of fields that transformers still reads, and translates itself.
 _LEGACY = frozenset({
@@ -127,12 +128,14 @@ def tokenizer(inspection: Inspection, config: PreTrainedConfig, scratch: Path) -
         elif inspection.files[name].size > MAX_VOCABULARY_BYTES:
             raise CheckpointError(f"{name} of {inspection.path} is larger than any vocabulary; use a copy without it")
         else:
-            (scratch / name).write_bytes(inspection.files[name].path.read_bytes())
+            (scratch / name).write_bytes(read_unchanged(inspection.files[name]))
     try:
         return AutoTokenizer.from_pretrained(
             str(scratch), config=config, trust_remote_code=False, local_files_only=True
         )
-    except Exception as error:  # tokenizers raises bare Exception
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # tokenizers raises bare Exception, and where it panics something that is none
         raise CheckpointError(f"the tokenizer of {inspection.path} cannot be read: {_first_line(error)}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rora_cli.checkpoints import strict_json
@@ -13,9 +14,14 @@ from rora_cli.results.findings import Finding
 
 _TOKENIZER_CLASS = re.compile(r"^[A-Z][A-Za-z0-9_]{0,60}(Tokenizer|TokenizerFast|Backend)$")
 _TEMPLATE_ESCAPE = re.compile(
-    r"__\w+__|\|\s*attr\b|\bcycler\b|\bjoiner\b|\blipsum\b|_TemplateReference__|\bimport\b.*\bfrom\b"
+    r"__\w+__|\|\s*attr\b|\bcycler\b|\bjoiner\b|\blipsum\b|_TemplateReference__|\{%[-+]?\s*(?:import|from|include|extends)\b"
 )
-_NESTED_QUANTIFIER = re.compile(r"\([^()]*[+*}][^()]*\)\s*(?:[+*]|\{\d+,)")
+#: One step through a regular expression: an escape, the start of a group, a repetition, or a character.
+_REGEX_STEP = re.compile(
+    r"\\[pPxou]\{[^}]*\}|\\.|\((?:\?(?:[=!>]|<[=!]|P?<\w+>|[a-zA-Z-]*:|[a-zA-Z-]+(?=\))))?|\{\d*(?:,\d*)?\}|[^\\]",
+    re.DOTALL,
+)
+_MAX_REGEX_LENGTH, _MAX_REGEXES, _MAX_OPEN_REPETITIONS = 5000, 64, 3
 _USUAL_SPECIAL = re.compile(
     r"^(\[(CLS|SEP|PAD|UNK|MASK|BOS|EOS|gMASK)\]|</?s>|<pad>|<unk>|<mask>|<(bos|eos|sep|cls|sop)>|<\|[\w.:-]{1,40}\|>"
     r"|<｜[\w▁]{1,40}｜>)$"
@@ -33,6 +39,9 @@ def tokenizer_config(document: Any, file: str = "tokenizer_config.json") -> Iter
     name = document.get("tokenizer_class")
     if name is not None and not (isinstance(name, str) and _TOKENIZER_CLASS.match(name)):
         yield finding("tokenizer/class", f"{file} names the tokenizer class {quoted(str(name), 60)}", file)
+    limit = document.get("model_max_length")
+    if limit is not None and (type(limit) not in (int, float) or limit < 1):
+        yield finding("tokenizer/invalid", f"{file} has the model_max_length {quoted(str(limit), 40)}", file)
     for key, value in document.items():
         if key.endswith("_file") and isinstance(value, str) and ("/" in value or "\\" in value):
             yield finding("tokenizer/path", f"{file} names a file elsewhere ({quoted(key, 60)})", file)
@@ -54,11 +63,16 @@ def tokenizer(document: Any, file: str = "tokenizer.json") -> Iterator[Finding]:
         yield finding("json/malformed", f"{file} has no tokenizer model", file)
         return
     yield from _aliases(document, file)
+    patterns = 0
     for path, value in strict_json.walk({key: document.get(key) for key in _PIPELINE}):
-        if path and path[-1] == "Regex" and isinstance(value, str) and _may_hang(value):
-            yield finding(
-                "tokenizer/regex", f"{file} has a regular expression that can take for ever ({path[0]})", file
-            )
+        if path and path[-1] == "Regex" and isinstance(value, str):
+            patterns += 1
+            if patterns > _MAX_REGEXES:
+                yield finding("tokenizer/regex", f"{file} has more than {_MAX_REGEXES} regular expressions", file)
+                return
+            if _may_hang(value):
+                message = f"{file} has a regular expression that can take for ever ({path[0]})"
+                yield finding("tokenizer/regex", message, file)
         if isinstance(value, dict):
             yield from _step(path[0] if path else "", value, file)
 
@@ -143,8 +157,60 @@ def _harmless_replacement(value: Mapping[str, Any]) -> bool:
 
 
 def _may_hang(pattern: str) -> bool:
-    """A repeated group that holds a repetition: what makes a backtracking engine take exponential time."""
-    return len(pattern) > 5000 or _NESTED_QUANTIFIER.search(pattern) is not None
+    """Whether a backtracking engine could take exponential time, or a high power of the text's length.
+
+    That takes a repeated group that can match in several ways, a reference back, or many open repetitions in a row;
+    published tokenizers have two at most. Stricter than it must be: the engine that runs these patterns has no limit.
+    """
+    if len(pattern) > _MAX_REGEX_LENGTH:
+        return True
+    at, classes = 0, 0
+    groups = [_Group()]
+    while at < len(pattern):
+        step = _REGEX_STEP.match(pattern, at)
+        if step is None:
+            return True
+        piece, at = step[0], step.end()
+        if piece == "[" and not (classes and pattern.startswith("[:", at - 1)):
+            classes += 1
+            at += len(re.match(r"\^?\]?", pattern[at : at + 2])[0])  # type: ignore[index]
+        elif classes:
+            classes -= piece == "]"
+        elif piece.startswith("("):
+            groups.append(_Group())
+        elif piece == ")":
+            inner, repetition = groups.pop(), _REGEX_STEP.match(pattern, at)
+            if not groups or (inner.varies and repetition and _is_repetition(repetition[0])):
+                return True
+            groups[-1].add(inner)
+        else:
+            groups[-1].read(piece)
+        if re.fullmatch(r"\\[1-9k]", piece) or groups[-1].open_repetitions > _MAX_OPEN_REPETITIONS:
+            return True
+    return False
+
+
+@dataclass
+class _Group:
+    """A group of a regular expression so far: its open repetitions in a row; whether it can match in several ways."""
+
+    open_repetitions: int = 0
+    varies: bool = False
+
+    def read(self, piece: str) -> None:
+        if piece == "|":
+            self.varies, self.open_repetitions = True, 0
+        elif piece == "?" or _is_repetition(piece):
+            self.varies = self.varies or not re.fullmatch(r"\{\d+\}", piece)
+            self.open_repetitions += piece in ("*", "+") or piece.endswith(",}")
+
+    def add(self, inner: _Group) -> None:
+        self.varies = self.varies or inner.varies
+        self.open_repetitions += inner.open_repetitions
+
+
+def _is_repetition(piece: str) -> bool:
+    return piece in ("*", "+") or bool(re.fullmatch(r"\{\d*(?:,\d*)?\}", piece))
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.rules import finding
+from rora_cli.errors import CheckpointError
 from rora_cli.results.findings import Finding
 
 MAX_ENTRIES = 5_000
@@ -51,7 +52,32 @@ class FileEntry:
 
 def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
     """Device, inode, size and change time: a file whose stamp has changed is not the one that was inspected."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns  # the modification time can be set back
+
+
+def open_unchanged(entry: FileEntry) -> int:
+    """A descriptor of the very file that was inspected.
+
+    Raises:
+        CheckpointError: it cannot be opened, or another or a changed file stands in its place.
+    """
+    try:
+        descriptor = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError as error:
+        raise CheckpointError(f"{entry.path} cannot be opened: {error.strerror}") from error
+    if stamp(os.fstat(descriptor)) != entry.stamp:
+        os.close(descriptor)
+        raise CheckpointError(f"{entry.path} was changed after it was inspected; run again on a quiet copy")
+    return descriptor
+
+
+def read_unchanged(entry: FileEntry) -> bytes:
+    """The bytes of the very file that was inspected. Raises CheckpointError as ``open_unchanged``."""
+    try:
+        with os.fdopen(open_unchanged(entry), "rb") as file:
+            return file.read(entry.size)
+    except OSError as error:
+        raise CheckpointError(f"{entry.path} cannot be read: {error.strerror}") from error
 
 
 def walk(root: Path) -> tuple[dict[str, FileEntry], list[Finding]]:
@@ -117,7 +143,7 @@ def _look_at(root: Path, entry: os.DirEntry[str]) -> tuple[FileEntry | None, lis
     try:
         if entry.is_symlink():
             target = Path(os.path.realpath(entry.path))
-            if not _is_allowed_target(root, target):
+            if not is_allowed_target(root, target):
                 return None, [
                     *problems,
                     finding("file/outside", f"{shown} is a link that leads out of {root.name}", shown),
@@ -136,7 +162,7 @@ def _look_at(root: Path, entry: os.DirEntry[str]) -> tuple[FileEntry | None, lis
     return FileEntry(name, Path(os.path.realpath(entry.path)), status.st_size, stamp(status)), problems
 
 
-def _is_allowed_target(root: Path, target: Path) -> bool:
+def is_allowed_target(root: Path, target: Path) -> bool:
     """Inside the directory, or in the hub cache's own layout: REPO/snapshots/REVISION/file -> REPO/blobs/HASH."""
     if target.is_relative_to(root):
         return True

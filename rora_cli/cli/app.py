@@ -68,7 +68,9 @@ def run() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.BAD_INPUT)
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of a library in Rust
+            raise
         _fail(
             f"unexpected {type(error).__name__}: {error} (this is a fault of rora's; run with --debug for the "
             "traceback and report it)",

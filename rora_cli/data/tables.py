@@ -80,7 +80,12 @@ def _record_table(path: Path, records: list[Any]) -> Table:
         if not isinstance(record, dict):
             raise DataError(f"row {number} of {path} is not a JSON object; every row needs the form {{column: value}}")
         names.update(dict.fromkeys(record))
-    return _column_table(path, {name: [record.get(name) for record in records] for name in names})
+
+    def read(name: str, indices: Sequence[int] | None) -> list[Any]:  # not before: rows may share no column at all
+        chosen = records if indices is None else [records[i] for i in indices]
+        return [record.get(name) for record in chosen]
+
+    return Table(path, tuple(names), len(records), read)
 
 
 def _parse_json(text: str, where: str) -> Any:

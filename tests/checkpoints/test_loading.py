@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from rora_cli.checkpoints.loading import load_classifier
 from rora_cli.checkpoints.preflight import inspect
 from rora_cli.checkpoints.reader import TensorReader
-from rora_cli.checkpoints.sanitise import isolated
+from rora_cli.checkpoints.sanitise import isolated, model_config, tokenizer
 from rora_cli.checkpoints.writer import save_classifier
 from rora_cli.errors import CheckpointError, UsageError
 from rora_cli.files import publish_directory
@@ -229,6 +230,32 @@ def test_reader_refuses_a_file_that_changed(base: Path, tmp_path: Path) -> None:
     (tmp_path / "m" / "model.safetensors").symlink_to(base / "model.safetensors")
     with TensorReader(inspection) as reader, pytest.raises(CheckpointError, match="cannot be opened"):
         reader.read("classifier.bias")
+
+
+@pytest.mark.parametrize("how", ["in place, with its time set back", "another file"])
+@pytest.mark.parametrize("name", ["model.safetensors", "vocab.txt"])
+def test_what_is_loaded_is_what_was_inspected(base: Path, tmp_path: Path, name: str, how: str) -> None:
+    """Swapped between preflight and load, as an attacker on a shared disk would."""
+    directory = tmp_path / "m"
+    shutil.copytree(base, directory)
+    if name == "vocab.txt":
+        (directory / name).write_text("\n".join(corpus.WORDS))
+    path = directory / name
+    inspection = inspect(directory, role="model")
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    if how == "another file":
+        path.unlink()
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(CheckpointError, match="changed after it was inspected"):
+        if name == "vocab.txt":
+            tokenizer(inspection, model_config(inspection)[0], tmp_path)
+        else:
+            TensorReader(inspection).read("classifier.bias")
+    with pytest.raises(CheckpointError, match="changed after it was inspected"):
+        inspection.hashes()
 
 
 def test_no_token_proxy_or_question_in_reach(monkeypatch: pytest.MonkeyPatch) -> None:

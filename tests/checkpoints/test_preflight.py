@@ -6,7 +6,6 @@ import json
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +82,52 @@ def test_real_minilm_has_no_finding() -> None:
     assert len(inspection.tensors) == 104
 
 
-def test_70b_shaped_directory_is_checked_in_a_second(tmp_path: Path) -> None:
-    """80 blocks of Llama-3-70B shapes in 30 sparse shards: only the headers are read."""
-    make_70b(tmp_path)
-    start = time.perf_counter()
-    inspection = inspect(tmp_path)
-    seconds = time.perf_counter() - start
-    assert inspection.findings == ()
-    assert sum(t.elements for t in inspection.tensors.values()) == 70_553_706_496
-    assert seconds < 1.0
+def test_a_single_adapter_file_follows_no_link_beside_it(tmp_path: Path) -> None:
+    corpus.valid_adapter(tmp_path / "a")
+    (tmp_path / "a" / "adapter_config.json").rename(tmp_path / "elsewhere.json")
+    (tmp_path / "a" / "adapter_config.json").symlink_to("../elsewhere.json")
+    found = inspect(tmp_path / "a" / "adapter_model.safetensors")
+    assert [f.rule_id for f in found.findings if f.blocking] == ["file/outside"] and found.adapter_config is None
+
+
+def test_a_flood_of_findings_is_counted_and_not_listed(tmp_path: Path) -> None:
+    corpus.valid_model(tmp_path / "m")
+    for i in range(250):
+        (tmp_path / "m" / f"{i}.py").touch()
+    findings = inspect(tmp_path / "m").findings
+    assert len(findings) == 101 and findings[-1].message == "150 more like these"
+
+
+#: Patterns that published tokenizers split on: GPT-2, Llama 3, o200k, DeepSeek, BLOOM, SuperBPE, CLIP.
+PUBLISHED_PATTERNS = (
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"(?i:'s|'t|'re|'ve)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re)?|\s*[\r\n]+|\s+",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*",
+    r" ?[^(\s|[.,!?…。，、।۔،])]+",
+    r"\d{1,3}(?=(?:\d{3})*\b)",
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+    r"[[:alpha:]]+|[]a(]+|[^](]| {2,}|(?<=x)▁",
+)
+HANGING_PATTERNS = (
+    r"(a+)+$", r"((\w+))+\d!", r"(\w|\w)*\d!", r".*.*.*.*\d!", r"(.*)\1\d", r"(?:a|a){10,}b", r"(?:\w|\w){2,50}\d",
+    r"(?P<x>a)\k<x>", r"(?:.*.*)(?:.*.*)!", r"(?:a?){50}a{50}", "(" + "+" * 4900, "a" * 6000, "\\", "a)b",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", PUBLISHED_PATTERNS)
+def test_published_patterns_pass(pattern: str) -> None:
+    assert not tokenizer_rules._may_hang(pattern)
+
+
+@pytest.mark.parametrize("pattern", HANGING_PATTERNS, ids=lambda pattern: pattern[:20])
+def test_patterns_that_hang_are_found(pattern: str) -> None:
+    assert tokenizer_rules._may_hang(pattern)
+
+
+@given(st.text(alphabet="ab()[]{}|*+?\\,0123^:<>P", max_size=60))
+def test_the_reading_of_patterns_ends_on_any_text(pattern: str) -> None:
+    assert tokenizer_rules._may_hang(pattern) in (True, False)
 
 
 def test_check_imports_no_torch(tmp_path: Path) -> None:
@@ -105,34 +141,6 @@ def test_check_imports_no_torch(tmp_path: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", script, str(tmp_path / "a")], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-
-
-def make_70b(directory: Path, shards: int = 30) -> None:
-    hidden, inner, vocabulary, heads = 8192, 28672, 128256, 1024
-    shapes: dict[str, list[int]] = {"model.embed_tokens.weight": [vocabulary, hidden]}
-    for layer in range(80):
-        prefix = f"model.layers.{layer}."
-        for part, shape in (
-            ("self_attn.q_proj", [hidden, hidden]), ("self_attn.k_proj", [heads, hidden]),
-            ("self_attn.v_proj", [heads, hidden]), ("self_attn.o_proj", [hidden, hidden]),
-            ("mlp.gate_proj", [inner, hidden]), ("mlp.up_proj", [inner, hidden]), ("mlp.down_proj", [hidden, inner]),
-            ("input_layernorm", [hidden]), ("post_attention_layernorm", [hidden]),
-        ):  # fmt: skip
-            shapes[f"{prefix}{part}.weight"] = shape
-    shapes |= {"model.norm.weight": [hidden], "lm_head.weight": [vocabulary, hidden]}
-    names, weight_map = list(shapes), {}
-    for i in range(shards):
-        file, header, offset = f"model-{i + 1:05d}-of-{shards:05d}.safetensors", {}, 0
-        for name in names[i::shards]:
-            size = 2 * int(np.prod(shapes[name]))
-            header[name] = {"dtype": "BF16", "shape": shapes[name], "data_offsets": [offset, offset + size]}
-            offset, weight_map[name] = offset + size, file
-        corpus.write_raw(directory / file, header)
-        with (directory / file).open("r+b") as stream:
-            stream.truncate((directory / file).stat().st_size + offset)
-    corpus.write_json(directory / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
-    fields = {"model_type": "llama", "num_hidden_layers": 80, "max_position_embeddings": 131072, "rope_theta": 5e5}
-    corpus.write_json(directory / "config.json", fields)
 
 
 # ---- findings are findings ----

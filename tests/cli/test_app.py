@@ -85,6 +85,25 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments: tuple[str, ...], t
     assert not (tmp_path / "out").exists()
 
 
+def test_a_panic_of_a_library_in_rust_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """pyo3's PanicException is no Exception: who does not know it shows a traceback."""
+    from rora_cli.cli import app
+
+    class PanicException(BaseException):
+        pass
+
+    def panic() -> None:
+        raise PanicException("index out of bounds")
+
+    monkeypatch.setattr(app, "app", panic)
+    monkeypatch.setattr(sys, "argv", ["rora"])
+    with pytest.raises(SystemExit) as stop:
+        app.run()
+    assert stop.value.code == 2 and "index out of bounds" in capsys.readouterr().err
+
+
 def test_config_files_are_checked(tmp_path: Path) -> None:
     for name, text, word in (
         ("a.yaml", "- 1\n", "mapping"),

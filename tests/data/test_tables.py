@@ -221,3 +221,12 @@ def test_any_bytes_give_a_table_or_a_data_error(tmp_path: Path, suffix: str, con
     except DataError:
         return
     assert all(len(column) == table.rows for column in columns)
+
+
+def test_rows_without_a_common_column_take_no_more_than_they_hold(tmp_path: Path) -> None:
+    """20,000 rows with 20 columns of their own each: whoever fills in the blanks holds 8,000,000,000 values."""
+    rows = [{f"c{i}-{j}": 0 for j in range(20)} | {"text": f"t{i}", "label": i % 2} for i in range(20_000)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    table = read_table(tmp_path / "rows.jsonl", KNOWN_COLUMNS)
+    assert table.read("text", [0, 19_999]) == ["t0", "t19999"] and len(table.names) == 400_002
+    assert table.read("c7-3", [6, 7, 8]) == [None, 0, None]

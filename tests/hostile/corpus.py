@@ -1263,6 +1263,155 @@ def base_elsewhere(directory: Path) -> None:
     edit_adapter(directory, base_model_name_or_path="/etc", revision="refs/pr/1")
 
 
+# ---- ideas beyond the list ----
+
+
+def _split_on(directory: Path, *patterns: str) -> None:
+    steps = [
+        {"type": "Split", "pattern": {"Regex": p}, "behavior": "Isolated", "invert": False} for p in patterns
+    ]  # fmt: skip
+    edit_tokenizer(directory, pre_tokenizer={"type": "Sequence", "pretokenizers": steps})
+
+
+@row("model", "a chat template that a careless search takes for ever", rule="tokenizer/chat-template", exit_code=0,
+     load=None)  # fmt: skip
+def chat_template_flood(directory: Path) -> None:
+    (directory / "chat_template.jinja").write_text("import " * 200_000)
+
+
+@row("model", "a pattern that hangs behind a second pair of brackets", rule="tokenizer/regex", load="for ever")
+def tokenizer_regex_nested(directory: Path) -> None:
+    _split_on(directory, r"((\w+))+\d!")
+
+
+@row("model", "a pattern that hangs on alternatives", rule="tokenizer/regex", load="for ever")
+def tokenizer_regex_either(directory: Path) -> None:
+    _split_on(directory, r"(\w|\w)*\d!")
+
+
+@row("model", "a pattern that takes the fifth power of a text's length", rule="tokenizer/regex", load="for ever")
+def tokenizer_regex_power(directory: Path) -> None:
+    _split_on(directory, r".*.*.*.*\d!")
+
+
+@row("model", "a pattern that refers back", rule="tokenizer/regex", load="for ever")
+def tokenizer_regex_back(directory: Path) -> None:
+    _split_on(directory, r"(.*)\1\d")
+
+
+@row("model", "hundreds of patterns that each cost the reader a while", rule="tokenizer/regex", load="regular")
+def tokenizer_regex_many(directory: Path) -> None:
+    _split_on(directory, *["[" * 4900] * 300)
+
+
+@row("model", "the tokenizer pads every text to 10^9 tokens", rule=None, exit_code=0, load=None)
+def tokenizer_padding(directory: Path) -> None:
+    padding = {"strategy": {"Fixed": 10**9}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
+               "pad_type_id": 0, "pad_token": "[PAD]"}  # fmt: skip
+    edit_tokenizer(directory, padding=padding)
+
+
+@row("model", "the tokenizer cuts every text to one token", rule=None, exit_code=0, load=None)
+def tokenizer_truncation(directory: Path) -> None:
+    edit_tokenizer(
+        directory, truncation={"direction": "Left", "max_length": 1, "strategy": "LongestFirst", "stride": 0}
+    )
+
+
+@row("model", "a tokenizer's limit that is no number", rule="tokenizer/invalid", load="model_max_length")
+def tokenizer_limit_text(directory: Path) -> None:
+    write_json(directory / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "model_max_length": "many"})
+
+
+@row("model", "a negative limit of the tokenizer", rule="tokenizer/invalid", load="model_max_length")
+def tokenizer_limit_negative(directory: Path) -> None:
+    write_json(directory / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "model_max_length": -5})
+
+
+@row("model", "a width of 2^26 that the weights have not", rule=None, exit_code=0, load="asks for")
+def config_wide(directory: Path) -> None:
+    edit_config(directory, intermediate_size=1 << 26)
+
+
+@row("model", "a chunk size that no text divides by", rule=None, exit_code=0, load=None)
+def config_chunk(directory: Path) -> None:
+    edit_config(directory, chunk_size_feed_forward=7919)
+
+
+@row("model", "a vocabulary of 2^26 that the weights have not", rule=None, exit_code=0, load="asks for")
+def config_vocabulary(directory: Path) -> None:
+    edit_config(directory, vocab_size=1 << 26)
+
+
+@row("model", "4,096 layers for one", rule=None, exit_code=0, load="lacks")
+def config_many_layers(directory: Path) -> None:
+    edit_config(directory, num_hidden_layers=4096)
+
+
+@row("model", "a sparse file of 6 GB that takes no space", rule=None, exit_code=0, load="asks for")
+def weights_sparse(directory: Path) -> None:
+    path, extra = directory / "model.safetensors", 6 << 30
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header, data = json.loads(raw[8 : 8 + size]), raw[8 + size :]
+    header["unused.weight"] = {
+        "dtype": "F32", "shape": [extra >> 16, 1 << 14], "data_offsets": [len(data), len(data) + extra]
+    }  # fmt: skip
+    write_raw(path, header, data)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size + extra)
+
+
+@row("model", "200,000 findings", rule="tensor/name", load="tensor named")
+def tensor_names_flood(directory: Path) -> None:
+    inner = ",".join(f'"a b{i}":{{"dtype":"U8","shape":[],"data_offsets":[{i},{i + 1}]}}' for i in range(199_000))
+    write_raw(directory / "model.safetensors", None, b"\0" * 199_000, text="{" + inner + "}")
+
+
+@row("adapter", "modules_to_save of 390,000 names", rule="adapter/invalid", load="modules_to_save")
+def saved_modules_flood(directory: Path) -> None:
+    edit_adapter(directory, modules_to_save=[f"m{i}" for i in range(390_000)])
+    names = [f"base_model.model.bert.encoder.layer.{i}.attention.self.query.x.weight" for i in range(20_000)]
+    inner = {n: {"dtype": "U8", "shape": [], "data_offsets": [i, i + 1]} for i, n in enumerate(names)}
+    write_raw(directory / "adapter_model.safetensors", inner, b"\0" * 20_000)
+
+
+@row("model", "sentence-transformers imports what modules.json names", rule="json/remote-code", load="import")
+def modules_json(directory: Path) -> None:
+    write_json(directory / "modules.json", [{"idx": 0, "name": "0", "path": "", "type": "evil.Evil"}])
+    (directory / "evil.py").write_text(evil_code(directory))
+
+
+@row("model", "gigabytes of JSON that no loader reads", rule="json/side-file", exit_code=0, load=None)
+def side_json_flood(directory: Path) -> None:
+    for i in range(100):
+        with (directory / f"side-{i}.json").open("wb") as file:
+            file.truncate(60 << 20)
+
+
+@row("model", "a file name that is not UTF-8", rule="file/name", load=None)
+def file_name_bytes(directory: Path) -> None:
+    Path(os.fsdecode(os.fsencode(directory) + b"/\xff\xfe.py")).write_text("x")
+
+
+@row(
+    "model",
+    "weights that are a hard link to somebody's file",
+    rule="weights/malformed",
+    exit_code=3,
+    load="safetensors",
+)
+def hard_link(directory: Path) -> None:
+    (directory / "model.safetensors").unlink()
+    (directory / "model.safetensors").hardlink_to(directory.parent / "secret")
+
+
+@row("model", "labels with markup, HTML and log commands", rule=None, exit_code=0, load=None)
+def label_markup(directory: Path) -> None:
+    names = {"0": "[red]negative[/red]::error::x", "1": "<script>alert(1)</script>|`x`"}
+    edit_config(directory, id2label=names, label2id={name: int(i) for i, name in names.items()})
+
+
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     for row_name in ROWS:
