@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Iglewicz and Hoaglin's cut for modified z-scores.
 OUTLIER_Z = 3.5
+#: And no closer to the median of its kind than this: modules of one size have large z-scores for nothing.
+OUTLIER_RATIO = 1.25
 #: Below this median of sigma_max(DeltaW) / sigma_max(W) equation 12 would ask for a factor of 20 and more.
 WEAK_RATIO = 0.05
 #: An alignment is remarked on above this multiple of chance, if it is above the null's band as well.
@@ -181,15 +183,24 @@ def _aligned(modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
 
 
 def _outliers(modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
-    found = [m for m in modules if m.norm_z_score is not None and abs(m.norm_z_score) > OUTLIER_Z]
-    for m in sorted(found, key=lambda m: -abs(m.norm_z_score or 0))[:_SHOWN]:
-        size = "larger" if (m.norm_z_score or 0) > 0 else "smaller"
+    middles = {
+        kind: median(m.size_normalised_norm for m in modules if m.kind == kind and m.size_normalised_norm)
+        for kind in {m.kind for m in modules if m.norm_z_score is not None}
+    }
+    found = []
+    for m in modules:
+        if m.norm_z_score is not None and m.size_normalised_norm and abs(m.norm_z_score) > OUTLIER_Z:
+            ratio = m.size_normalised_norm / middles[m.kind]
+            if max(ratio, 1 / ratio) > OUTLIER_RATIO:
+                found.append((abs(m.norm_z_score), ratio, m))
+    for _, ratio, m in sorted(found, key=lambda item: -item[0])[:_SHOWN]:
         yield Finding(
             "spectral/outlier-module",
             Severity.INFO,
-            f"{m.name}: the update is much {size} than in other {m.kind} modules (robust z {m.norm_z_score:+.1f})",
+            f"{m.name}: the update is {ratio:.2g} times as large as in the median {m.kind} module "
+            f"(robust z {m.norm_z_score:+.1f})",
             m.name,
-            {"robust_z": m.norm_z_score, "size_normalised_norm": m.size_normalised_norm, "outliers": len(found)},
+            {"robust_z": m.norm_z_score, "ratio_to_median": ratio, "outliers": len(found)},
         )
 
 

@@ -31,7 +31,10 @@ def render(result: DiagnoseResult, *, width: int = 80, color: bool = False, deta
     conclusion = Text(result.conclusion, style="bold")
     parts: list[object] = []
     if len(result.adapters) > 1:
-        parts += [_batch_table(result.adapters, width), "", Text(_counts(result.adapters)), conclusion, ""]
+        parts += [_batch_table(result.adapters, width), "", Text(_counts(result.adapters))]
+        unread = [d for d in result.adapters if d.error is not None]
+        parts += [] if detail else [_not_read(d) for d in unread[:_SHOWN]]
+        parts += [conclusion, ""]
     if len(result.adapters) == 1 or detail:
         for diagnosis in result.adapters:
             parts += _summary(diagnosis, result.base, width, detail)
@@ -40,6 +43,12 @@ def render(result: DiagnoseResult, *, width: int = 80, color: bool = False, deta
     if result.margins is not None:
         parts += _margins(result.margins, width)
     return to_text(*parts[: -1 if parts[-1] == "" else None], width=width, color=color)  # type: ignore[arg-type]
+
+
+def _not_read(diagnosis: Diagnosis) -> Text:
+    from rich.text import Text
+
+    return Text(f"{safe(diagnosis.path)}: {safe(diagnosis.error, max_length=1000)}", style="bold red")
 
 
 def _counts(diagnoses: Sequence[Diagnosis]) -> str:
@@ -54,7 +63,7 @@ def _summary(diagnosis: Diagnosis, base: str | None, width: int, detail: bool) -
     from rich.text import Text
 
     if diagnosis.error is not None:
-        return [Text(f"{safe(diagnosis.path)}: {safe(diagnosis.error, max_length=1000)}", style="bold red"), ""]
+        return [_not_read(diagnosis), ""]
     findings = _findings(diagnosis.findings) if detail else _rules(diagnosis.findings, width)
     parts: list[object] = [Text("\n".join(heading(diagnosis, base))), "", *findings, ""]
     if diagnosis.groups:
