@@ -229,7 +229,11 @@ def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> P
         residual=cleansed.residual,
         update_before=cleansed.update_before,
         update_after=update_spectra(cleansed.layers),
-        findings=(*findings, *(f for inspection in source.inspections for f in inspection.findings)),
+        findings=(
+            *findings,
+            *(f for inspection in source.inspections for f in inspection.findings),
+            *purify_steps.hints(bench.config, source),
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from rora_cli.checkpoints.joint import require_joinable
 from rora_cli.checkpoints.loading import LoadedClassifier, load_classifier
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.reader import TensorReader
+from rora_cli.commands.ancestry import named_ancestor, suggestion
 from rora_cli.commands.purify import PurifyConfig, fingerprint, resolved_config
 from rora_cli.commands.workbench import Cleansed, Workbench
 from rora_cli.data.rows import Splits
@@ -64,6 +65,8 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Workbench, Source
         loaded = load(model, adapter)
     splits = _load_data(config, loaded.label_names, progress)
     source = Source(model, adapter, _hashes(loaded), splits, loaded.inspections)
+    for hint in hints(config, source):
+        progress.note(f"{hint.message}: {hint.advice}")
     if config.adapter_only and (suspect := source.suspect_adapter()) is not None:
         require_joinable(suspect)
     bench = Workbench(
@@ -165,6 +168,14 @@ def judge(
     if findings:
         return "fail", findings[0].message, tuple(findings)
     return cleansed.verdict, cleansed.reason, ()
+
+
+def hints(config: PurifyConfig, source: Source) -> tuple[Finding, ...]:
+    """What the user may want to try next: the ancestor that the checkpoint names, where none was given."""
+    if config.ancestor is not None or config.recipe != "default":
+        return ()
+    ancestor = named_ancestor(source.inspections[0])
+    return (suggestion(ancestor),) if ancestor else ()
 
 
 def data_facts(source: Source) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.spectral import alignment, decomposition, strength
-from rora_cli.training.adapters import AdaptedLayer, AdapterSpec, attach, to_plain_lora
+from rora_cli.training.adapters import AdaptedLayer, AdapterSpec, attach
 from rora_cli.training.loop import RowTransform, TrainConfig, finetune, on_main
 from rora_cli.training.regularisers import RegulariserSpec, SubspacePenalty, clean_strengthened
 from rora_cli.training.rescaling import RescalingSpec, rescale_trained
@@ -200,10 +200,6 @@ class Workbench:
                 f"Pt at {spec.strength:g} of Eq. 12 would cost more than {100 * spec.max_accuracy_drop:g} points of "
                 f"clean accuracy; backed off to {kept}"
             )
-
-    def finish_adapter(self, model: nn.Module, layers: Sequence[AdaptedLayer]) -> None:
-        """Make a trained PiSSA or OLoRA adapter a plain LoRA on the suspect's own weights."""
-        to_plain_lora(model, layers)
 
 
 def update_spectra(layers: Sequence[AdaptedLayer]) -> tuple[ModuleSpectrum, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
+from rora_cli.training.adapters import to_plain_lora
 
 
 def cleanse(bench: Workbench) -> Cleansed:
     model, layers = bench.attach()
     bench.train(model, layers, stage="train")
-    bench.finish_adapter(model, layers)
+    to_plain_lora(model, layers)
     trained = update_spectra(layers)
     bench.rescale(model, layers, stage="rescale")
     return Cleansed(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
+from rora_cli.training.adapters import to_plain_lora
 
 
 def cleanse(bench: Workbench) -> Cleansed:
@@ -23,7 +24,7 @@ def cleanse(bench: Workbench) -> Cleansed:
     settings = bench.settings
     with consistency(model, float(settings["consistency"]), float(settings["perturbation"])) as penalty:
         bench.train(model, layers, stage="train", penalty=penalty)
-    bench.finish_adapter(model, layers)
+    to_plain_lora(model, layers)
     return Cleansed(
         model,
         layers,

@@ -23,6 +23,7 @@ from rora_cli.evaluation.inference import predict_logits
 from rora_cli.results.hunt import FoundTrigger, HuntResult
 from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
+from rora_cli.training.adapters import to_plain_lora
 from rora_cli.training.batches import steps_per_epoch
 from rora_cli.training.loop import on_main
 from rora_cli.training.rescaling import keeps_accuracy
@@ -55,7 +56,7 @@ def cleanse(bench: Workbench) -> Cleansed:
         loop.remember(searched)
         bench.train(model, layers, stage=f"train {number}", transform=loop.hardener(), overrides=_epochs(bench))
         if number == 1:
-            bench.finish_adapter(model, layers)
+            to_plain_lora(model, layers)
         before = update_spectra(layers)
         bench.rescale(model, layers, stage=f"rescale {number}")
     else:
