@@ -374,6 +374,8 @@ class _Inspector:
             self.findings += tokenizer_rules.tokenizer_config(self.documents["tokenizer_config.json"])
         if "tokenizer.json" in self.documents:
             self.findings += tokenizer_rules.tokenizer(self.documents["tokenizer.json"])
+        for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
+            self.findings += tokenizer_rules.long_words(self.documents.get(name), name)
         for name in ("chat_template.jinja", "chat_template.json"):
             if name in self.files and self.files[name].size <= _MAX_JSON_BYTES:
                 text = read_unchanged(self.files[name]).decode("utf-8", "replace")

@@ -26,6 +26,7 @@ _USUAL_SPECIAL = re.compile(
     r"^(\[(CLS|SEP|PAD|UNK|MASK|BOS|EOS|gMASK)\]|</?s>|<pad>|<unk>|<mask>|<(bos|eos|sep|cls|sop)>|<\|[\w.:-]{1,40}\|>"
     r"|<｜[\w▁]{1,40}｜>)$"
 )
+_MAX_WORD = 4096
 _PIPELINE = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 #: What decides the ids of a text: the pipeline, the vocabulary and the words that are cut out whole.
 _COMPARED = ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")
@@ -50,6 +51,20 @@ def tokenizer_config(document: Any, file: str = "tokenizer_config.json") -> Iter
         yield from chat_template(str(templates), file)
 
 
+def long_words(document: Any, file: str) -> Iterator[Finding]:
+    """Words that are cut out of a text whole: of millions of characters they take the matcher's memory and time."""
+    for path, value in strict_json.walk(document):
+        if path and path[0] == "chat_template":
+            continue
+        if isinstance(value, dict):
+            words = [*value, *(inner for key, inner in value.items() if key != "chat_template")]
+        else:
+            words = value if isinstance(value, list) else []
+        if any(isinstance(word, str) and len(word) > _MAX_WORD for word in words):
+            yield finding("tokenizer/invalid", f"{file} has a word of more than {_MAX_WORD:,} characters", file)
+            return
+
+
 def chat_template(text: str, file: str) -> Iterator[Finding]:
     """That there is a template, and whether it reaches for Python internals. It is searched, never rendered."""
     yield finding("tokenizer/chat-template", f"{file} carries a chat template of {len(text):,} characters", file)
@@ -62,6 +77,7 @@ def tokenizer(document: Any, file: str = "tokenizer.json") -> Iterator[Finding]:
     if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
         yield finding("json/malformed", f"{file} has no tokenizer model", file)
         return
+    yield from long_words(document.get("added_tokens"), file)
     yield from _aliases(document, file)
     patterns = 0
     for path, value in strict_json.walk({key: document.get(key) for key in _PIPELINE}):

@@ -2,8 +2,8 @@
 
     python tests/fuzz/fuzz_readers.py SEEDS -max_total_time=1800 -rss_limit_mb=2048
 
-With atheris (coverage-guided, libFuzzer's options) where it is installed, else with a plain mutator that runs for
-``-max_total_time`` seconds. ``SEEDS`` is a directory that is filled with seed inputs when it does not exist.
+With atheris (coverage-guided, libFuzzer's options) where it is installed, else with a plain seeded mutator that knows
+``-max_total_time`` (seconds) and ``-runs``. ``SEEDS`` is a directory, made and filled when it does not exist.
 """
 
 from __future__ import annotations
@@ -175,10 +175,12 @@ def write_seeds(directory: Path) -> None:
                 (directory / f"{name}-{kind}").write_bytes(bytes([kind]) + path.read_bytes())
 
 
-def _plain_loop(seeds: Path, seconds: float) -> None:
+def _plain_loop(seeds: Path, seconds: float, runs: float) -> None:
     rng, pool = random.Random(0), [p.read_bytes() for p in sorted(seeds.iterdir())]
+    for data in pool:
+        one_input(data)
     start, count = time.monotonic(), 0
-    while time.monotonic() - start < seconds:
+    while time.monotonic() - start < seconds and count < runs:
         data = bytearray(rng.choice(pool))
         for _ in range(rng.randint(1, 8)):
             at = rng.randrange(len(data) + 1)
@@ -199,7 +201,7 @@ def _plain_loop(seeds: Path, seconds: float) -> None:
             Path("crash-plain").write_bytes(bytes(data))
             raise
         count += 1
-    print(f"{count} executions in {seconds:.0f} s, no crash")
+    print(f"{len(pool)} seeds and {count} mutations in {time.monotonic() - start:.0f} s, no crash")
 
 
 def main() -> None:
@@ -207,8 +209,9 @@ def main() -> None:
     if not seeds.exists():
         write_seeds(seeds)
     if atheris is None:
-        limit = [a.partition("=")[2] for a in sys.argv if a.startswith("-max_total_time=")]
-        _plain_loop(seeds, float(limit[0]) if limit else 60)
+        given = dict(a.lstrip("-").split("=", 1) for a in sys.argv if a.startswith("-") and "=" in a)
+        runs = float(given.get("runs", "inf"))
+        _plain_loop(seeds, float(given.get("max_total_time", "inf" if runs < float("inf") else "60")), runs)
         return
     atheris.Setup([sys.argv[0], str(seeds), *(a for a in sys.argv[1:] if a.startswith("-"))], one_input)
     atheris.Fuzz()

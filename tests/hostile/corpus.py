@@ -1318,6 +1318,18 @@ def tokenizer_truncation(directory: Path) -> None:
     )
 
 
+@row("model", "an added word of 20,000,000 characters", rule="tokenizer/invalid", load="a word of more")
+def tokenizer_long_word(directory: Path) -> None:
+    tokens = tokenizer_document()["added_tokens"]
+    edit_tokenizer(directory, added_tokens=[*tokens, {**tokens[0], "id": 30, "content": "x" * 20_000_000}])
+
+
+@row("model", "a special token of 20,000,000 characters", rule="tokenizer/invalid", load="a word of more")
+def tokenizer_long_special(directory: Path) -> None:
+    settings = {"tokenizer_class": "BertTokenizer", "additional_special_tokens": ["x" * 20_000_000]}
+    write_json(directory / "tokenizer_config.json", settings)
+
+
 @row("model", "a tokenizer's limit that is no number", rule="tokenizer/invalid", load="model_max_length")
 def tokenizer_limit_text(directory: Path) -> None:
     write_json(directory / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "model_max_length": "many"})
