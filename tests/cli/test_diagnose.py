@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +249,53 @@ def test_a_hostile_pattern_costs_no_time(adapter: Path) -> None:
 def test_bad_options(adapter: Path, options: list[str], error: type[RoraError], says: str) -> None:
     with pytest.raises(error, match=says):
         diagnose(adapter, *options, "--offline")
+
+
+def test_without_a_base_torch_is_not_even_imported(adapter: Path, tmp_path: Path) -> None:
+    """Its start-up takes longer than measuring an adapter of a 70B model. Heads and other layouts need it no more."""
+    tensors = load_file(adapter / WEIGHTS)
+    kohya = {}
+    for name in (n for n in tensors if n.endswith("lora_A.weight")):
+        path = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+        kohya |= {f"{path}.lora_down.weight": tensors[name], f"{path}.alpha": torch.tensor(4.0),
+                  f"{path}.lora_up.weight": tensors[name.replace("lora_A", "lora_B")]}  # fmt: skip
+    (tmp_path / "kohya").mkdir()
+    save_file(kohya, tmp_path / "kohya" / WEIGHTS)
+    code = (
+        "import sys; from rora_cli.commands.diagnose import DiagnoseConfig, run; "
+        "done = run(DiagnoseConfig(paths=tuple(sys.argv[1:]))); "
+        "print(done.is_complete, [len(a.modules) for a in done.adapters], {'torch', 'scipy'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(adapter), str(tmp_path / "kohya")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "True [8, 8] set()"
+
+
+def test_memory_is_that_of_the_largest_tensor_and_not_of_the_file(tmp_path: Path) -> None:
+    from rora_cli.checkpoints.adapters import read_adapter
+    from rora_cli.checkpoints.preflight import inspect
+    from rora_cli.checkpoints.reader import TensorReader
+    from rora_cli.commands.diagnose.describe import FactorReader
+
+    name = "base_model.model.layers.{}.q_proj.lora_{}.weight"
+    shapes = {"A": (4, 50_000), "B": (20_000, 4)}
+    (tmp_path / "adapter").mkdir()
+    tensors = {name.format(i, x): torch.randn(s) for i in range(12) for x, s in shapes.items()}
+    save_file(tensors, tmp_path / "adapter" / WEIGHTS)
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4}))
+    inspection = inspect(tmp_path / "adapter")
+    modules = read_adapter(inspection).modules
+    tracemalloc.start()
+    try:
+        with TensorReader(inspection) as reader:
+            factors = FactorReader(reader, modules)
+            described = [factors.describe(module) for module in modules]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(described) == 12 and all(m.sigma_max > 0 for m in described)
+    largest = 4 * 4 * 50_000
+    assert peak < 5 * largest < inspection.bytes_of_tensors
 
 
 @needs_real_adapters

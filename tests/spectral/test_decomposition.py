@@ -79,6 +79,27 @@ def test_large_ill_conditioned_factors_do_not_go_through_the_gram_matrix() -> No
     assert product_singular_values(torch.zeros(20_000, 8), A).max() == 0
 
 
+@pytest.mark.parametrize("size", [1e-21, 1e-12, 1.0, 1e15, 3e37])
+@pytest.mark.parametrize("ratio", [1.0, 1e-2, 1e-6])
+def test_half_precision_factors_of_any_size_and_condition(size: float, ratio: float) -> None:
+    """Squares of 1e-21 are subnormal in float32 and those of 1e37 infinite: neither may be summed there."""
+    generator = torch.Generator().manual_seed(0)
+    columns = torch.logspace(0, torch.tensor(ratio).log10(), 16) * size
+    B = (torch.randn(9000, 16, generator=generator) * columns).bfloat16()
+    A = torch.randn(16, 5000, generator=generator).bfloat16()
+    exact = torch.linalg.svdvals(torch.linalg.qr(B.double()).R @ torch.linalg.qr(A.double().T).R.T)
+    torch.testing.assert_close(product_singular_values(B, A), exact, rtol=2e-6, atol=0)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_one_bad_value_in_a_large_factor_is_refused(bad: float, dtype: torch.dtype) -> None:
+    B, A = torch.ones(70_000, 8, dtype=dtype), torch.ones(8, 5, dtype=dtype)
+    B[69_000, 3] = bad
+    with pytest.raises(CheckpointError, match="NaN or infinite"):
+        product_singular_values(B, A)
+
+
 def _matrix(m: int, n: int, spectrum: torch.Tensor) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     U = torch.linalg.qr(torch.randn(m, len(spectrum), generator=generator, dtype=torch.float64)).Q
