@@ -87,7 +87,8 @@ def _mapped(diagnose: partial, targets: list[str], workers: int) -> Iterator[tup
 def _side_by_side(one: Callable[[], _One], other: Callable[[], _Other], size: int) -> tuple[_One, _Other]:
     """Both, at once where a second core and bytes enough make that worth a thread: hashing lets go of the interpreter
     and costs about what measuring does."""
-    if size < _WORTH_A_THREAD or len(os.sched_getaffinity(0)) == 1:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if size < _WORTH_A_THREAD or cores == 1:
         return one(), other()
     with ThreadPoolExecutor(max_workers=1) as pool:
         pending = pool.submit(other)
