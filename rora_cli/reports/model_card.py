@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from rora_cli.reports.markdown import escape
 from rora_cli.reports.text import percent, proportion, safe
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.purify import PurifyResult
@@ -30,7 +31,7 @@ def render_purified(result: PurifyResult) -> str:
         f"{_code(result.model)}, fine-tuned on clean data by rora {result.provenance.versions['rora']} to cleanse it "
         f"of a possible backdoor (recipe `{result.recipe}`, seed {result.provenance.seed}).",
         "",
-        f"**Verdict: {result.verdict}.** {safe(result.reason, max_length=1000)}",
+        f"**Verdict: {result.verdict}.** {escape(result.reason)}",
         "",
         "| clean accuracy, held out | before | after |",
         "|---|---|---|",
