@@ -248,7 +248,8 @@ class _Inspector:
     def _read_json(self, entry: FileEntry, max_values: int) -> Any:
         if entry.size > _MAX_JSON_BYTES:
             raise strict_json.JsonError(f"has {entry.size:,} bytes, more than the {_MAX_JSON_BYTES:,} that rora reads")
-        with entry.path.open("rb") as file:
+        # Not to wait for ever on a pipe that has taken the file's place since it was looked at.
+        with os.fdopen(os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             return strict_json.loads(file.read(_MAX_JSON_BYTES + 1), max_values=max_values)
 
     def _header(self, name: str) -> Mapping[str, TensorInfo]:
