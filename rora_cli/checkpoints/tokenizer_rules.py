@@ -176,7 +176,8 @@ def _may_hang(pattern: str) -> bool:
     """Whether a backtracking engine could take exponential time, or a high power of the text's length.
 
     That takes a repeated group that can match in several ways, a reference back, or many open repetitions in a row;
-    published tokenizers have two at most. Stricter than it must be: the engine that runs these patterns has no limit.
+    published tokenizers have two at most. Stricter than it must be: the engine (Oniguruma) gives up after ten million
+    steps at one place of a text, and tokenizers panics then.
     """
     if len(pattern) > _MAX_REGEX_LENGTH:
         return True
