@@ -135,7 +135,9 @@ def analysis(python: str, code: str, path: Path) -> Cost:
 def rounds(peer: str | None, path: Path, repeats: int) -> dict[str, Any]:
     """Both programs by turns on one adapter: medians, and the ratios of every round."""
     weights = path / "adapter_model.safetensors"
-    weights.read_bytes()
+    with weights.open("rb") as file:  # into the page cache, and not into this process's memory
+        while file.read(1 << 20):
+            pass
     steps: dict[str, Callable[[], Cost]] = {
         "analysis": lambda: analysis(sys.executable, RORA_ANALYSIS, path),
         "command": lambda: child([sys.executable, "-m", "rora_cli", "diagnose", str(path), "-q"])[0],
