@@ -36,7 +36,7 @@ def loads(data: bytes, *, max_values: int) -> Any:
     # A call for every number is what costs most in a vocabulary, so only where there may be a long one.
     whole = _bounded_int if b"0" * (_MAX_DIGITS + 1) in data.translate(_DIGITS_ALIKE) else None
     try:
-        with _collector_paused():
+        with collector_paused():
             value = json.loads(
                 text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=whole
             )
@@ -65,7 +65,7 @@ def walk(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ..
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Parsed JSON has no cycles, and looking for some takes as long as the parsing of a large vocabulary."""
     was_enabled = gc.isenabled()
     gc.disable()

@@ -41,11 +41,20 @@ def command(
 
     Exit codes: 0 none, 1 findings at or above --fail-on, 2 no such checkpoint, 3 something could not be analysed.
     """
+    from rora_cli.checkpoints.strict_json import collector_paused
+
+    with collector_paused():  # the million objects of a vocabulary would be looked through again and again
+        code = _check(paths, base, fail_on, role, diagnose_formats.parse(format, output), quiet)
+    raise typer.Exit(code)
+
+
+def _check(
+    paths: list[str], base: str | None, fail_on: str, role: str, wanted: list[diagnose_formats.Wanted], quiet: bool
+) -> int:
     from rora_cli.cli.console import make_progress
     from rora_cli.commands import check
     from rora_cli.reports.terminal import check as report
 
-    wanted = diagnose_formats.parse(format, output)
     config = check.CheckConfig(paths=tuple(paths), base=base, fail_on=fail_on, role=role)  # type: ignore[arg-type]
     result = check.run(config, make_progress(quiet))
 
@@ -53,4 +62,4 @@ def command(
         return report.render(result, **(options.terminal() if to_terminal else {}))
 
     diagnose_formats.write(result, wanted, text)
-    raise typer.Exit(check.exit_code(result, fail_on))
+    return check.exit_code(result, fail_on)
