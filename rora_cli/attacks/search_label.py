@@ -27,8 +27,7 @@ class Budget:
     each step of growing an anchor by one of the ``pool`` best tokens, in rows of about ``row_length`` tokens; ``pairs``
     of the best tokens are tried in both orders; ``restarts`` single tokens are grown besides the best pair.
     ``finalists`` are measured on ``final_rows`` rows; the null is of ``harmless`` random tokens and as many honest
-    words in ``noise_rows`` rows. ``rows_read`` clean rows are looked at to choose from. ``tuned_reference`` says
-    whether a fine-tuned reference is worth its time, or a linear one does.
+    words in ``noise_rows`` rows. ``rows_read`` clean rows are looked at to choose from.
     """
 
     name: str
@@ -44,7 +43,6 @@ class Budget:
     harmless: int
     noise_rows: int
     rows_read: int
-    tuned_reference: bool
 
 
 ALL = 10**9
@@ -65,7 +63,6 @@ BUDGETS = {
             harmless=32,
             noise_rows=8,
             rows_read=450,
-            tuned_reference=False,
         ),
         Budget(
             name="normal",
@@ -81,7 +78,6 @@ BUDGETS = {
             harmless=64,
             noise_rows=12,
             rows_read=1200,
-            tuned_reference=True,
         ),
         Budget(
             name="thorough",
@@ -97,7 +93,6 @@ BUDGETS = {
             harmless=256,
             noise_rows=24,
             rows_read=5000,
-            tuned_reference=True,
         ),
     )
 }

@@ -46,7 +46,7 @@ class HuntConfig:
     adapter: str | None = None
     labels: tuple[str, ...] = ()
     reference: str = "auto"
-    budget: str = "normal"
+    budget: str = "fast"
     split: str | None = None
     text_column: str | None = None
     label_column: str | None = None
@@ -121,7 +121,7 @@ def search_triggers(
     label_names: Sequence[str],
     *,
     reference: Reference | str = "auto",
-    budget: Budget | str = "normal",
+    budget: Budget | str = "fast",
     targets: Sequence[int] | None = None,
     known: Mapping[int, Sequence[tuple[int, ...]]] | None = None,
     max_length: int = 128,
@@ -153,7 +153,6 @@ def search_triggers(
             tokenizer,
             rows,
             label_names,
-            tuned=budget.tuned_reference,
             max_length=max_length,
             seed=seed,
             progress=progress,
@@ -353,7 +352,7 @@ class _Hunt:
         if self.reference.scorer is self.reference.linear:
             notes.append(
                 "against a linear reference a sequence is called only for a token that is called alone: a combination "
-                "of tokens that are harmless one by one needs a tuned reference (--budget normal)"
+                "of tokens that are harmless one by one needs a trusted encoder (--reference)"
             )
         notes.append(
             "style and syntax triggers, and combinations of tokens none of which has an effect alone, are outside this "

@@ -43,7 +43,6 @@ def prepare_reference(
     rows: Rows,
     label_names: Sequence[str],
     *,
-    tuned: bool = True,
     epochs: int = 2,
     learning_rate: float = 1e-4,
     max_length: int = 128,
@@ -53,9 +52,10 @@ def prepare_reference(
     """The reference that ``choice`` names: ``auto``, ``bag-of-words``, or the directory of a trusted checkpoint.
 
     ``auto`` takes the packaged encoder where the suspect has its vocabulary and width, else the bag of words. A
-    checkpoint with a classification head is used as it is; an encoder is fine-tuned on ``rows`` if ``tuned``, else only
-    its embeddings are used, in a linear model. Make it once and hand it to every hunt of a task: it does not depend on
-    the suspect's weights. Raises UsageError for a directory that is none, or labels that differ in number.
+    checkpoint with a classification head is used as it is; an encoder is fine-tuned on ``rows``: compared with a
+    linear model of its embeddings, honest words looked like triggers. Make it once and hand it to every hunt of a task:
+    it does not depend on the suspect's weights. Raises UsageError for a directory that is none, or labels that differ
+    in number.
     """
     from rora_cli.evaluation.scoring import Retokenised, TorchScorer
     from rora_cli.training.loop import TrainConfig, finetune
@@ -81,8 +81,6 @@ def prepare_reference(
     else:
         size = max(tokenizer.get_vocab().values()) + 1
         linear = bag_of_tokens(encoded, rows.labels, classes=len(label_names), vocabulary=size)
-    if loaded.new_head and not tuned:
-        return Reference(linear, linear, f"{words} on the embeddings of {path.name}", same)
     trained = "as it stands"
     if loaded.new_head:
         settings = TrainConfig(epochs=epochs, learning_rate=learning_rate, max_length=max_length, seed=seed)

@@ -79,7 +79,7 @@ class PurifyConfig:
     seed: int = 0
     triggers: tuple[str, ...] = ()
     max_rounds: int | None = None
-    search_budget: str = "normal"
+    search_budget: str = "fast"
     reference: str | None = None
     ancestor: str | None = None
     suspect_share: float | None = None
