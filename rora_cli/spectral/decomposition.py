@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _DENSE_WIDTH = 512
 #: W with at most this many entries is iterated in float64; beyond, float32 is twice as fast and enough for 1e-6.
 _FLOAT64_ENTRIES = 1 << 20
-_OVERSAMPLE = 16
+_OVERSAMPLE = 32
 _MAX_BLOCKS = 40
 _MAX_WIDTH_IN_BLOCKS = 6
 #: Residual of the top-k triplets, relative to sigma_1, at which their span is good enough to measure shares of energy.
@@ -127,12 +127,13 @@ def _block_krylov(W: Tensor, k: int, seed: int, tolerance: float) -> TopSingular
     block = torch.linalg.qr(torch.randn(n, width, generator=generator, dtype=W.dtype).to(W.device)).Q
     space = _Space(block, W @ block, W)
     for _ in range(_MAX_BLOCKS):
-        top, bound, residuals = space.top(k)
-        if space.full or (bound[0] <= tolerance * top.S[0] and residuals.max() <= _SUBSPACE_TOLERANCE * top.S[0]):
+        top, bound, residuals = space.top(k + 1)  # the bound of the last of k needs the gap to the next
+        converged = bound[0] <= tolerance * top.S[0] and residuals[:k].max() <= _SUBSPACE_TOLERANCE * top.S[0]
+        if space.full or converged:
             break
         space.grow(W, width)
-    rounding = _rounding(W) * top.S[0]
-    return _refined(W, TopSingular(top.U, top.S, top.V, bound + rounding))
+    found = _refined(W, TopSingular(top.U, top.S, top.V, bound + _rounding(W) * top.S[0]))
+    return TopSingular(found.U[:, :k], found.S[:k], found.V[:, :k], found.error_bound[:k])
 
 
 class _Space:
@@ -206,11 +207,13 @@ def _refined(W: Tensor, top: TopSingular) -> TopSingular:
         return top
     v = top.V[:, 0].double()
     v = v / v.norm()
-    rows = [slice(i, i + 512) for i in range(0, W.shape[0], 512)]
-    u = torch.cat([W[s].double() @ v for s in rows])
-    sigma = u.norm()
-    u = u / sigma
-    back = sum((W[s].double().T @ u[s] for s in rows), start=torch.zeros_like(v))
+    squared, back = torch.zeros((), dtype=v.dtype, device=v.device), torch.zeros_like(v)
+    for rows in W.split(512):
+        wide = rows.double()
+        image = wide @ v
+        squared, back = squared + image @ image, back + wide.T @ image
+    sigma = squared.sqrt()
+    back = back / sigma  # W^T u with u = W v / sigma
     S = torch.cat([sigma[None], top.S[1:]])
     residuals = torch.cat([(back - sigma * v).norm()[None], top.error_bound[1:] * 2**0.5])
     bound = _error_bound(S, residuals)[0] + _rounding(v[:, None]) * sigma

@@ -11,7 +11,7 @@ from torch import Tensor
 from rora_cli.spectral.decomposition import TopSingular, top_singular
 
 #: Raised whenever the arithmetic changes, so that no entry of an older release is taken for a result of this one.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 _GPU_ENTRIES = 1 << 20
 
 
