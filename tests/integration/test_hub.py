@@ -192,7 +192,11 @@ class TestModel:
         assert hub.fetched() == set()
 
     @pytest.mark.parametrize("name", ["./missing", "/no/such/place", "a/b/c", "missing.safetensors", "../x", "a--b/c"])
-    def test_what_is_no_hub_id_is_a_missing_path(self, hub: StandInHub, name: str) -> None:
+    def test_what_is_no_hub_id_is_a_missing_path(
+        self, hub: StandInHub, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "inner").mkdir()
+        monkeypatch.chdir(tmp_path / "inner")  # where nothing of these names lies, beside it neither
         with pytest.raises(CheckpointError, match="does not exist"):
             fetch_model(name)
         assert hub.requests == []
