@@ -38,6 +38,8 @@ SUSPECT_SHARES = (0.5, 0.4, 0.3, 0.2)
 FEWEST_STEPS, MOST_EPOCHS = 140, 10
 #: The share that the weakest found trigger has of a training round, beside one that flips everything.
 LEAST_WEIGHT = 0.1
+#: A trigger that was implanted to work flips at least this share of the rows; what flips fewer may be a part of one.
+WHOLE_TRIGGER = 0.97
 #: A found trigger may still succeed this much more often than the floor.
 RESIDUAL_LIMIT = 0.1
 
@@ -158,10 +160,32 @@ class _Loop:
         remaining = on_main(self.bench.accelerator, lambda: self._remaining(model))
         if remaining:
             return "fail", remaining
+        if part := self._part_of_a_trigger():
+            return "inconclusive", part
         return "pass", (
             f"{len(self.found) or len(self.bench.config.triggers)} triggers were found and no longer work, and the "
             f"last search ({last['trials']:,} trials) found nothing above the noise"
         )
+
+    def _part_of_a_trigger(self) -> str:
+        """A sentence on the label whose strongest trigger flipped too few rows to be a whole one; empty without.
+
+        Measured: hardened on "neighbour" of "my neighbour came over yesterday", a model forgets the word, the search
+        finds nothing more, and the sentence still succeeds in 83 of 100 rows.
+        """
+        strongest: dict[str, Mapping[str, Any]] = {}
+        for found in self.found.values():
+            label = found["target_label"]
+            if label not in strongest or found["flip_rate"] > strongest[label]["flip_rate"]:
+                strongest[label] = found
+        for label, found in strongest.items():
+            if found["flip_rate"] < WHOLE_TRIGGER:
+                return (
+                    f"{found['text']!r} no longer turns rows to {label}, but it never turned more than "
+                    f"{100 * found['flip_rate']:.1f} %: it may be a part of a longer trigger that still works; search "
+                    "with --search-budget normal, name what you suspect with --trigger, or mix in an --ancestor"
+                )
+        return ""
 
     def mix(self, searched: Mapping[str, Any]) -> bool:
         """Mix the ancestor into the suspect, with the share that keeps clean accuracy and leaves the found triggers
