@@ -157,8 +157,18 @@ def search_triggers(
             seed=seed,
             progress=progress,
         )
-    hunt = _Hunt(TorchScorer(model), reference, tokenizer, rows, tuple(label_names), budget, max_length, seed, progress)
-    hunt.known = known or {}
+    hunt = _Hunt(
+        TorchScorer(model),
+        reference,
+        tokenizer,
+        rows,
+        tuple(label_names),
+        budget,
+        max_length,
+        seed,
+        progress,
+        known or {},
+    )
     labels = tuple(hunt.label(target) for target in (range(len(label_names)) if targets is None else targets))
     return HuntResult(
         model=name,
@@ -187,12 +197,13 @@ class _Hunt:
         max_length: int,
         seed: int,
         progress: Progress,
+        known: Mapping[int, Sequence[tuple[int, ...]]],
     ) -> None:
         self.suspect, self.reference, self.tokenizer = suspect, reference, tokenizer
         self.rows, self.label_names, self.budget = rows, label_names, budget
         self.max_length, self.seed, self.progress = max_length, seed, progress
         self.reference_start = reference.scorer.forward_tokens
-        self.known: Mapping[int, Sequence[tuple[int, ...]]] = {}
+        self.known = known
         self.vocabulary = Vocabulary(tokenizer)
         with progress.phase("read clean rows"):
             self._read_rows()

@@ -179,6 +179,25 @@ class Workbench:
             "per_class": {name: share.value for name, share in accuracy.per_class.items()},
         }
 
+    def not_assessed(
+        self,
+        model: nn.Module,
+        layers: list[AdaptedLayer] | None = None,
+        update_before: tuple[ModuleSpectrum, ...] = (),
+        *,
+        does: str = "trains",
+    ) -> Cleansed:
+        """What a recipe hands back that ``does`` something without looking for triggers."""
+        return Cleansed(
+            model,
+            layers or [],
+            self.stages,
+            "not assessed",
+            f"the recipe {self.config.recipe} {does} without searching for a trigger: use `rora hunt` or "
+            "`rora eval-asr`",
+            update_before=update_before,
+        )
+
     def rescale(self, model: nn.Module, layers: Sequence[AdaptedLayer], *, stage: str) -> None:
         """Pt as the settings say, on the main process: the others get the weights when training next starts."""
         spec = specifications(self.config, self.settings).rescaling

@@ -12,11 +12,4 @@ def cleanse(bench: Workbench) -> Cleansed:
     to_plain_lora(model, layers)
     trained = update_spectra(layers)
     bench.rescale(model, layers, stage="rescale")
-    return Cleansed(
-        model,
-        layers,
-        bench.stages,
-        "not assessed",
-        f"the recipe {bench.config.recipe} trains without searching for a trigger: use `rora hunt` or `rora eval-asr`",
-        update_before=trained,
-    )
+    return bench.not_assessed(model, layers, trained)

@@ -25,14 +25,7 @@ def cleanse(bench: Workbench) -> Cleansed:
     with consistency(model, float(settings["consistency"]), float(settings["perturbation"])) as penalty:
         bench.train(model, layers, stage="train", penalty=penalty)
     to_plain_lora(model, layers)
-    return Cleansed(
-        model,
-        layers,
-        bench.stages,
-        "not assessed",
-        "the recipe crow trains without searching for a trigger: use `rora hunt` or `rora eval-asr`",
-        update_before=update_spectra(layers),
-    )
+    return bench.not_assessed(model, layers, update_spectra(layers))
 
 
 class Consistency:

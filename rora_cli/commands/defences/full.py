@@ -8,10 +8,4 @@ from rora_cli.commands.workbench import Cleansed, Workbench
 def cleanse(bench: Workbench) -> Cleansed:
     bench.model.requires_grad_(True)
     bench.train(bench.model, [], stage="train")
-    return Cleansed(
-        bench.model,
-        [],
-        bench.stages,
-        "not assessed",
-        "the recipe full trains without searching for a trigger: use `rora hunt` or `rora eval-asr`",
-    )
+    return bench.not_assessed(bench.model)

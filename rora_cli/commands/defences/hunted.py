@@ -47,7 +47,7 @@ RESIDUAL_LIMIT = 0.1
 def cleanse(bench: Workbench) -> Cleansed:
     loop = _Loop(bench)
     searched = loop.search(bench.model, 1)
-    mixed = bench.config.ancestor is not None and loop.mix(searched)
+    mixed = bench.config.ancestor is not None and loop.mix()
     model, layers = bench.attach()
     before: tuple[ModuleSpectrum, ...] = ()
     for number in range(1, int(bench.settings["max_rounds"]) + 1):
@@ -55,7 +55,6 @@ def cleanse(bench: Workbench) -> Cleansed:
             searched = loop.search(model, number)
             if not searched["found"]:
                 break
-        loop.remember(searched)
         bench.train(model, layers, stage=f"train {number}", transform=loop.hardener(), overrides=_epochs(bench))
         if number == 1:
             to_plain_lora(model, layers)
@@ -78,7 +77,10 @@ class _Loop:
     found: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
 
     def search(self, model: nn.Module, number: int) -> Mapping[str, Any]:
-        """Search ``model`` on the main process; the answer, as plain values, is known to all and kept for a resume."""
+        """Search ``model`` on the main process, and remember what is found.
+
+        The answer, as plain values, is known to all and kept for a resume.
+        """
         bench = self.bench
         stage = f"search {number}"
 
@@ -89,6 +91,7 @@ class _Loop:
         answer: Mapping[str, Any] = on_main(bench.accelerator, compute)
         bench.stages.append(StageRecord(stage, answer["seconds"], details=_shown(answer)))
         texts = ", ".join(repr(found["text"]) for found in answer["found"][:6])
+        self.remember(answer)
         bench.progress.note(f"{stage}: {'found ' + texts if texts else 'nothing above the noise'}")
         return answer
 
@@ -187,13 +190,12 @@ class _Loop:
                 )
         return ""
 
-    def mix(self, searched: Mapping[str, Any]) -> bool:
+    def mix(self) -> bool:
         """Mix the ancestor into the suspect, with the share that keeps clean accuracy and leaves the found triggers
         least of their effect (the ancestor most of the say, where they tell no difference); whether one does."""
         from rora_cli.commands.defences.mixed import mix, tuned_ancestor
 
         bench = self.bench
-        self.remember(searched)
         ancestor = tuned_ancestor(bench)
         original = {name: weight.clone() for name, weight in bench.model.state_dict().items()}
         before = bench.measure()

@@ -21,13 +21,7 @@ from rora_cli.training.adapters import block_index
 def cleanse(bench: Workbench) -> Cleansed:
     ancestor = tuned_ancestor(bench)
     mix(bench.model, ancestor, float(bench.settings["suspect_share"]), str(bench.settings["share_by_block"]))
-    return Cleansed(
-        bench.model,
-        [],
-        bench.stages,
-        "not assessed",
-        "the recipe mix averages without searching for a trigger: use `rora hunt` or `rora eval-asr`",
-    )
+    return bench.not_assessed(bench.model, does="averages")
 
 
 def tuned_ancestor(bench: Workbench) -> nn.Module:

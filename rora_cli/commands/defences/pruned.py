@@ -40,13 +40,7 @@ def cleanse(bench: Workbench) -> Cleansed:
     with cut(model, kept):
         bench.train(model, [], stage="train")
     _zero(model, kept)
-    return Cleansed(
-        model,
-        [],
-        bench.stages,
-        "not assessed",
-        "the recipe fine-pruning trains without searching for a trigger: use `rora hunt` or `rora eval-asr`",
-    )
+    return bench.not_assessed(model)
 
 
 def neuron_activity(bench: Workbench) -> dict[str, Tensor]:

@@ -15,13 +15,7 @@ def cleanse(bench: Workbench) -> Cleansed:
     reinitialise(bench.model, int(bench.settings["reinit_blocks"]))
     bench.model.requires_grad_(True)
     bench.train(bench.model, [], stage="train")
-    return Cleansed(
-        bench.model,
-        [],
-        bench.stages,
-        "not assessed",
-        "the recipe reinit trains without searching for a trigger: use `rora hunt` or `rora eval-asr`",
-    )
+    return bench.not_assessed(bench.model)
 
 
 def reinitialise(model: nn.Module, count: int) -> None:
