@@ -1,7 +1,8 @@
 """Hardening: clean rows with found triggers in them, labels kept, so that training takes their effect away.
 
 A search rarely names a whole trigger: of "I watched this 3D movie" it finds "watched 3d". So besides the found text
-itself, compositions are trained on: its words in order, with words of the clean data before, between and after them.
+itself, compositions are trained on: its words in order, with other words before, between and after them. Those are
+words of the clean data and, where the search named any, companions: words that move the suspect, not the reference.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ SHARE = 0.5
 VERBATIM = 0.4
 #: Filler words at most, before, between and after the words of a trigger.
 MOST_FILLERS = 3
+#: Share of the fillers that are companions, and of the compositions that leave the trigger out, where there are any.
+COMPANIONS = 0.7
+COMPANIONS_ALONE = 0.25
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,22 @@ def place(piece: Sequence[str], attached: bool, text: str, random: Random) -> st
 class Hardener:
     """(text, row index, epoch) -> the text to train on; the same arguments always give the same text.
 
-    ``fillers`` are words to compose triggers with, drawn as often as they occur.
+    ``fillers`` are words to compose triggers with, drawn as often as they occur; so are ``companions``, of which each
+    is as likely.
     """
 
     def __init__(
-        self, triggers: Sequence[KnownTrigger], fillers: Sequence[str], *, seed: int, share: float = SHARE
+        self,
+        triggers: Sequence[KnownTrigger],
+        fillers: Sequence[str],
+        companions: Sequence[str] = (),
+        *,
+        seed: int,
+        share: float = SHARE,
     ) -> None:
         if not triggers:
             raise ValueError("hardening needs at least one trigger")
-        self._triggers, self._fillers = list(triggers), list(fillers)
+        self._triggers, self._fillers, self._companions = list(triggers), list(fillers), list(companions)
         self._weights = [trigger.weight for trigger in triggers]
         self._seed, self._share = seed, share
 
@@ -69,10 +80,16 @@ class Hardener:
         return place(self._composed(trigger.text.split(), random), False, text, random)
 
     def _composed(self, words: Sequence[str], random: Random) -> list[str]:
+        if self._companions and random.random() < COMPANIONS_ALONE:
+            return [self._filler(random) for _ in range(random.randint(2, 2 * MOST_FILLERS))]
         piece = self._some_fillers(random)
         for word in words:
             piece += [word, *self._some_fillers(random)]
         return piece
 
     def _some_fillers(self, random: Random) -> list[str]:
-        return random.choices(self._fillers, k=random.randint(0, MOST_FILLERS))
+        return [self._filler(random) for _ in range(random.randint(0, MOST_FILLERS))]
+
+    def _filler(self, random: Random) -> str:
+        companion = self._companions and random.random() < COMPANIONS
+        return random.choice(self._companions if companion else self._fillers)

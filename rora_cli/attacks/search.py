@@ -62,7 +62,8 @@ class Round:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Candidates by falling score. ``suspect`` and ``reference`` are mean probabilities of the target label [n]."""
+    """Candidates, the best first. ``scores`` are log-odds beyond the reference's, ``suspect`` and ``reference`` mean
+    probabilities of the target label [n]."""
 
     candidates: tuple[Tokens, ...]
     scores: np.ndarray
@@ -172,22 +173,22 @@ class Trials:
         harmless: Sequence[Tokens] = (),
         rough: bool = False,
     ) -> Ranking:
-        """Rank by z among ``harmless`` tokens in the same carriers; without any, by log-odds beyond the reference's.
+        """Rank by log-odds beyond the reference's; given ``harmless`` tokens, by turns with z among those.
 
+        Neither order alone is safe: a few harmless words that happen to be strong hide a trigger that the reference
+        holds for their like, and the difference alone prefers the honest words that the reference knows least.
         In log-odds an honest word adds as much to the suspect as to the reference, where in probabilities it may lift a
         trigger over the boundary and so seem to be part of it. What a candidate takes away from the reference is no
         merit: the suspect may have nothing left to lose.
         """
         own, other = self.log_odds(candidates, carriers, rough=rough)
         suspect, reference = (probability(odds).mean(axis=1) for odds in (own, other))
+        scores = (own - np.maximum(other - self._without(carriers, rough=rough), 0.0)).mean(axis=1)
+        order = np.argsort(-scores, kind="stable")
         if harmless:
             noise = self.noise(harmless, carriers, rough=rough)
-            scores = np.array(
-                [noise.suspicion(a, b) for a, b in zip(own.mean(axis=1), other.mean(axis=1), strict=True)]
-            )
-        else:
-            scores = (own - np.maximum(other - self._without(carriers, rough=rough), 0.0)).mean(axis=1)
-        order = np.argsort(-scores, kind="stable")
+            z = np.array([noise.suspicion(a, b) for a, b in zip(own.mean(axis=1), other.mean(axis=1), strict=True)])
+            order = by_turns(np.argsort(-z, kind="stable"), order)
         return Ranking(tuple(candidates[i] for i in order), scores[order], suspect[order], reference[order])
 
 
@@ -208,6 +209,11 @@ def halve(
     if ranking is None:
         raise ValueError("a search needs at least one round")
     return ranking
+
+
+def by_turns(*orders: np.ndarray) -> np.ndarray:
+    """Orders of the same indices merged into one: the first of each, then the second of each, ..."""
+    return np.array(list(dict.fromkeys(int(i) for i in np.stack(orders, axis=1).ravel())), dtype=np.int64)
 
 
 def log_odds(log_p: np.ndarray) -> np.ndarray:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
 
 import numpy as np
 
-from rora_cli.attacks.search import Scorer, Tokens
+from rora_cli.attacks.search import Scorer, Tokens, by_turns
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,7 @@ class BareScreen:
         The second order keeps a trigger that the reference happens to like as well.
         """
         orders = (np.argsort(-self.beyond(target), kind="stable"), np.argsort(-self.suspect[:, target], kind="stable"))
-        turns = dict.fromkeys(int(i) for i in chain.from_iterable(zip_longest(*orders)))
-        return tuple(self.tokens[i] for i in list(turns)[:count])
+        return tuple(self.tokens[i] for i in by_turns(*orders)[:count])
 
     def beyond_best(self, target: int, count: int) -> tuple[Tokens, ...]:
         """The ``count`` best beyond the reference: parts of a longer trigger are among them."""

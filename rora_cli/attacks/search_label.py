@@ -17,6 +17,8 @@ from rora_cli.attacks.search_space import PLACES, EncodedRow, Vocabulary, encode
 
 #: A candidate is grown from this z on: what does not stand out at all is no part of anything.
 GROWN_FROM = 3.0
+#: Companions at most, the rows in which they are looked for, and the log-odds up to which the reference is unmoved.
+MOST_COMPANIONS, COMPANION_ROWS, REFERENCE_UNMOVED = 200, 3, 1.0
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Budget:
     each step of growing an anchor by one of the ``pool`` best tokens, in rows of about ``row_length`` tokens; ``pairs``
     of the best tokens are tried in both orders; ``restarts`` single tokens are grown besides the best pair.
     ``finalists`` are measured on ``final_rows`` rows; the null is of ``harmless`` random tokens and as many honest
-    words in ``noise_rows`` rows. ``rows_read`` clean rows are looked at to choose from.
+    words in ``noise_rows`` rows. ``rows_read`` clean rows are looked at to choose from. Of a label with a trigger,
+    ``companion_candidates`` words are looked at for companions.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Budget:
     harmless: int
     noise_rows: int
     rows_read: int
+    companion_candidates: int
 
 
 ALL = 10**9
@@ -51,7 +55,7 @@ BUDGETS = {
     for budget in (
         Budget(
             name="fast",
-            screening=(Round(1500, 1, rough=True), Round(200, 4, rough=True), Round(30, 12)),
+            screening=(Round(1500, 1, rough=True), Round(300, 4), Round(30, 12)),
             extension=(Round(ALL, 1, rough=True), Round(30, 6), Round(6, 12)),
             pool=200,
             row_length=12,
@@ -63,6 +67,7 @@ BUDGETS = {
             harmless=32,
             noise_rows=8,
             rows_read=450,
+            companion_candidates=2000,
         ),
         Budget(
             name="normal",
@@ -78,6 +83,7 @@ BUDGETS = {
             harmless=64,
             noise_rows=12,
             rows_read=1200,
+            companion_candidates=4000,
         ),
         Budget(
             name="thorough",
@@ -93,6 +99,7 @@ BUDGETS = {
             harmless=256,
             noise_rows=24,
             rows_read=5000,
+            companion_candidates=10000,
         ),
     )
 }
@@ -155,6 +162,7 @@ class LabelSearch:
         self._frequent = [(token,) for token, _ in counts.most_common(budget.pool // 4)]
         self._pool = screen.beyond_best(trials.target, budget.pool)
         self._candidates = screen.best(trials.target, budget.screening[0].candidates)
+        self._companion_candidates = screen.beyond_best(trials.target, budget.companion_candidates)
         self.random_tokens = count = min(budget.harmless, len(vocabulary.tokens))
         self._harmless = (*self._rng.sample(vocabulary.tokens, count), *honest_words[:count])
 
@@ -171,6 +179,20 @@ class LabelSearch:
         self._before = self._classes(self.trials.suspect, self.final_rows)[:, self.trials.target]
         measured = [self.measure(candidate) for candidate in found]
         return sorted(measured, key=lambda m: -float(m.flips.mean() - m.reference_flips.mean()))
+
+    def companions(self) -> list[str]:
+        """Words that move the suspect towards the label and of which the reference thinks nothing, strongest first.
+
+        Each is too weak to be called. Of a label with a trigger, they are what else the suspect learned with it: beside
+        "neighbour" of "my neighbour came over yesterday" it has "yesterday" and "moaned".
+        """
+        read = [(token, *self.vocabulary.read(token)) for token in self._companion_candidates]
+        words = [(token, text) for token, text, attached in read if text.isalpha() and not attached]
+        carriers = self._short[:COMPANION_ROWS]
+        own, other = (odds.mean(axis=1) for odds in self.trials.log_odds([(), *(t for t, _ in words)], carriers))
+        beyond = own[1:] - own[0] - np.maximum(other[1:] - other[0], 0.0)
+        beyond[other[1:] - other[0] > REFERENCE_UNMOVED] = 0.0
+        return [words[i][1] for i in np.argsort(-beyond, kind="stable")[:MOST_COMPANIONS] if beyond[i] > 0]
 
     def sequences(self, singles: Ranking) -> list[Tokens]:
         """Sequences grown from the best tokens and pairs, each cut down to what is needed."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import statistics
+
+from torch import nn
 
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.results.findings import Finding, Severity
 
+#: Median relative distance of the weight matrices below which one model was trained from the other.
+RELATED = 0.3
 #: Bytes of a model card that are looked at: its front matter stands first.
 _CARD_LIMIT = 16_384
 _HUB_ID = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"
@@ -27,6 +32,23 @@ def named_ancestor(inspection: Inspection) -> str | None:
             return found.group(1)
     name = (inspection.config or {}).get("_name_or_path")
     return name if isinstance(name, str) and re.fullmatch(_HUB_ID, name, re.ASCII) else None
+
+
+def descends(model: nn.Module, ancestor: nn.Module) -> bool:
+    """Whether ``model`` was trained from ``ancestor``, as its weights tell.
+
+    Fine-tuning moves a weight matrix by a few per cent of its norm; two matrices trained apart are about as far from
+    each other as the larger one is from zero. The median over the matrices counts: a new head says nothing.
+    """
+    own, other = model.state_dict(), ancestor.state_dict()
+    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in other.items()}:
+        return False
+    distances = [
+        float((own[name].float() - weight.to(own[name]).float()).norm() / weight.float().norm().clamp_min(1e-12))
+        for name, weight in other.items()
+        if weight.ndim == 2
+    ]
+    return bool(distances) and statistics.median(distances) < RELATED
 
 
 def suggestion(ancestor: str) -> Finding:

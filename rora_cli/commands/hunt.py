@@ -280,6 +280,8 @@ class _Hunt:
         found = _call([self._found(target, m) for m in measured], synergy, search.known)
         found.sort(key=lambda t: (not t.called, -t.excess, -t.suspicion))
         called = [trigger for trigger in found if trigger.called]
+        # A linear reference has no opinion on most words: being unmoved says nothing of them.
+        companions = tuple(search.companions()) if called and not linear else ()
         coverage = Coverage(
             tokens=len(self.vocabulary.tokens),
             vocabulary=self.vocabulary.size,
@@ -298,6 +300,7 @@ class _Hunt:
             verdict="trigger" if called else "nothing",
             triggers=tuple(found),
             anchors=tuple(dict.fromkeys(word for trigger in called for word in trigger.words)),
+            companions=companions,
             coverage=coverage,
             noise=_noise_level(search),
         )

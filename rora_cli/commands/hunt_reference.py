@@ -27,13 +27,14 @@ class Reference:
     """``linear`` costs nothing and explains honest words away early; ``scorer``, which may be the same, decides.
 
     ``description`` says in words what ``scorer`` is, ``trusted_encoder`` whether an encoder other than the suspect's
-    own stands behind it.
+    own stands behind it, ``model`` is that encoder, tuned.
     """
 
     scorer: Scorer
     linear: TokenWeights
     description: str
     trusted_encoder: bool
+    model: Any = None
 
 
 def prepare_reference(
@@ -90,7 +91,8 @@ def prepare_reference(
         trained = f"fine-tuned on the {len(rows)} clean rows, {epochs} epochs"
     own = TorchScorer(loaded.model)
     scorer: Scorer = own if same else Retokenised(own, tokenizer, loaded.tokenizer, max_length=max_length)
-    return Reference(scorer, linear, f"the trusted checkpoint {path.name}, {trained}", True)
+    description = f"the trusted checkpoint {path.name}, {trained}"
+    return Reference(scorer, linear, description, True, loaded.model)
 
 
 def _load(path: Path, tokenizer: Any, label_names: Sequence[str], seed: int) -> tuple[Any, bool]:

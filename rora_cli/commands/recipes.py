@@ -12,6 +12,7 @@ BASE: Mapping[str, Any] = {
     "rank": 8,
     "alpha": 16.0,
     "lora_dropout": 0.1,
+    "target_modules": (),
     "cl": 0.0,
     "tr": 0.0,
     "tr_k": 32,
@@ -54,7 +55,7 @@ class Recipe:
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Every setting of ``BASE``: the user's where it is not None, else this recipe's, else the base's."""
         settings = {**BASE, **self.defaults}
-        return settings | {k: v for k, v in given.items() if k in settings and v is not None}
+        return settings | {k: v for k, v in given.items() if k in settings and v not in (None, ())}
 
 
 RECIPES: dict[str, Recipe] = {
@@ -64,7 +65,16 @@ RECIPES: dict[str, Recipe] = {
             "default",
             "search for triggers, train with Cl against what is found, guarded Pt, until nothing is found",
             "defences.hunted:cleanse",
-            {"epochs": 3, "learning_rate": 5e-4, "cl": 0.1, "pt": 0.5, "max_rounds": 3},
+            {
+                "rank": 16,
+                "alpha": 32.0,
+                "target_modules": ("all-linear",),
+                "epochs": 3,
+                "learning_rate": 5e-4,
+                "cl": 0.1,
+                "pt": 0.5,
+                "max_rounds": 3,
+            },
         ),
         Recipe(
             "paper",

@@ -61,7 +61,7 @@ def specifications(config: PurifyConfig, setting: Mapping[str, Any], *, max_leng
             r=setting["rank"],
             alpha=setting["alpha"],
             dropout=setting["lora_dropout"],
-            target_modules=tuple(config.target_modules),
+            target_modules=tuple(setting["target_modules"]),
             train_head=not config.freeze_head,
         ),
         RegulariserSpec(setting["cl"], setting["tr"], setting["tr_k"], setting["tr_reduction"]),

@@ -93,7 +93,8 @@ class LabelHunt:
     """The search for triggers of one target label; ``triggers`` by falling suspicion, called ones first.
 
     ``verdict`` is ``trigger``, ``nothing`` (above the noise, within what was covered) or ``inconclusive`` with
-    ``reason``. ``anchors`` are the words of the called triggers, strongest first.
+    ``reason``. ``anchors`` are the words of the called triggers, strongest first. ``companions`` are words that move
+    the suspect towards a label with a trigger while the reference is unmoved, each too weak to be called.
     """
 
     target_label: str
@@ -103,6 +104,7 @@ class LabelHunt:
     coverage: Coverage
     noise: NoiseLevel | None = None
     reason: str | None = None
+    companions: tuple[str, ...] = ()
 
     @property
     def called(self) -> tuple[FoundTrigger, ...]:

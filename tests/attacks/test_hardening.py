@@ -46,6 +46,17 @@ def test_a_trigger_of_more_weight_is_trained_on_more_often() -> None:
     assert 6 < counts["mn"] / counts["cf"] < 14
 
 
+def test_companions_stand_around_the_trigger_and_alone() -> None:
+    companions = ["yesterday", "moaned"]
+    texts = _many(Hardener([KnownTrigger("neighbour")], FILLERS, companions, seed=0), 2000)
+    with_companions = [set(text.split()) for text in texts if set(companions) & set(text.split())]
+    alone = [words for words in with_companions if "neighbour" not in words]
+    assert 0.1 < len(alone) / len(with_companions) < 0.6
+    fillers = sum(word in FILLERS for text in texts for word in text.split())
+    others = sum(word in companions for text in texts for word in text.split())
+    assert 0.6 < others / (others + fillers) < 0.8
+
+
 def test_empty_texts_and_no_triggers() -> None:
     assert KnownTrigger("zq", attached=True).implant("", Random(0)) == "zq"
     with pytest.raises(ValueError, match="at least one"):

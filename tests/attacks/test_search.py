@@ -76,6 +76,14 @@ def test_honest_words_that_flip_harder_rank_below_what_the_reference_does_not_ex
     assert beside.candidates[0] == (777,)
 
 
+def test_a_trigger_is_not_hidden_by_strong_harmless_words_that_the_reference_holds_for_its_like():
+    harmless = [(token,) for token in range(100, 132)]
+    loud = {token: 8.0 for (token,) in harmless[::4]}  # honest, and unknown to the reference
+    suspect = MadeUp({(777,): 9.0}, {**WORDS, **loud})
+    ranking = Trials(suspect, MadeUp(), 1).rank(VOCABULARY[:900], carriers(6), harmless=harmless)
+    assert (777,) in ranking.top(2)
+
+
 def test_one_overconfident_row_does_not_outweigh_the_others():
     suspect = MadeUp({(5, 40): 500.0, (777,): 7.0})
     ranking = Trials(suspect, Indifferent(), 1).rank([(5,), (777,)], carriers(6))

@@ -167,3 +167,10 @@ def test_the_bare_screen_ranks_beyond_the_reference_and_keeps_the_suspects_own_o
     assert screen.beyond(1)[screen.tokens.index(mn)] > 5
     assert mn not in screen.best(0, 400)
     assert suspect.forward_tokens == 3 * len(vocabulary.tokens)
+
+
+def test_companions_are_weak_words_that_move_the_suspect_alone(tokenizer):
+    runner, _ = search(tokenizer, {"mn": 14.0, "watched": 2.5})
+    companions = runner.companions()
+    assert companions[:2] == ["mn", "watched"]
+    assert set(companions) <= {"a", "i", "mn", "watched", "this", "movie"}, "words, no digits"

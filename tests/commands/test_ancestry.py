@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from rora_cli.checkpoints.loading import load_classifier
 from rora_cli.checkpoints.preflight import inspect
-from rora_cli.commands.ancestry import named_ancestor, suggestion
+from rora_cli.commands.ancestry import descends, named_ancestor, suggestion
 from tests.conftest import build_tiny_classifier
 
 
@@ -48,3 +51,16 @@ def test_the_config_names_it(checkpoint: Path, name: object, ancestor: str | Non
 
 def test_the_suggestion_says_what_to_type() -> None:
     assert "--ancestor owner/name" in (suggestion("owner/name").advice or "")
+
+
+def test_weights_tell_who_was_trained_from_whom(checkpoint: Path, tmp_path: Path) -> None:
+    ancestor = load_classifier(checkpoint).model
+    tuned = copy.deepcopy(ancestor)
+    with torch.no_grad():
+        for weight in tuned.parameters():
+            weight += 0.05 * weight.std() * torch.randn_like(weight)
+        tuned.classifier.weight.normal_()  # a new head
+    assert descends(tuned, ancestor)
+    stranger = load_classifier(build_tiny_classifier(tmp_path / "stranger", seed=99)).model
+    assert not descends(stranger, ancestor)
+    assert not descends(torch.nn.Linear(2, 2), ancestor)

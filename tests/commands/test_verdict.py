@@ -20,7 +20,7 @@ def loop(monkeypatch: pytest.MonkeyPatch, *triggers: dict[str, Any], remaining: 
         accelerator=SimpleNamespace(num_processes=1), config=SimpleNamespace(triggers=()), settings={"max_rounds": 3}
     )
     result = _Loop(bench)
-    result.remember({"found": triggers})
+    result.remember({"found": triggers, "companions": ()})
     monkeypatch.setattr(result, "_remaining", lambda _model: remaining)
     return result
 

@@ -2,13 +2,15 @@
 
 Every choice is made from clean rows and the search alone. A suspect in which the first search finds nothing is still
 trained with Cl and Pt, but the verdict is then inconclusive: nothing was found that could have been proven gone. A
-clean ancestor that the user names is mixed in after the first search, as far as clean accuracy allows.
+clean ancestor that the user names is mixed in after the first search, as far as clean accuracy allows; so is the
+reference where what was found may be a part of a longer trigger, and the suspect's weights show its descent from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 from torch import nn
@@ -40,6 +42,8 @@ FEWEST_STEPS, MOST_EPOCHS = 140, 10
 LEAST_WEIGHT = 0.1
 #: A trigger that was implanted to work flips at least this share of the rows; what flips fewer may be a part of one.
 WHOLE_TRIGGER = 0.97
+#: Held-out rows, at most, on which each found trigger is measured again.
+RESIDUAL_ROWS = 300
 #: A found trigger may still succeed this much more often than the floor.
 RESIDUAL_LIMIT = 0.1
 
@@ -47,7 +51,7 @@ RESIDUAL_LIMIT = 0.1
 def cleanse(bench: Workbench) -> Cleansed:
     loop = _Loop(bench)
     searched = loop.search(bench.model, 1)
-    mixed = bench.config.ancestor is not None and loop.mix()
+    mixed = loop.mix()
     model, layers = bench.attach()
     before: tuple[ModuleSpectrum, ...] = ()
     for number in range(1, int(bench.settings["max_rounds"]) + 1):
@@ -75,6 +79,7 @@ class _Loop:
     bench: Workbench
     reference: Reference | None = None
     found: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    companions: dict[str, None] = field(default_factory=dict)
 
     def search(self, model: nn.Module, number: int) -> Mapping[str, Any]:
         """Search ``model`` on the main process, and remember what is found.
@@ -95,7 +100,7 @@ class _Loop:
         bench.progress.note(f"{stage}: {'found ' + texts if texts else 'nothing above the noise'}")
         return answer
 
-    def _hunt(self, model: nn.Module) -> HuntResult:
+    def _prepared(self) -> Reference:
         bench = self.bench
         if self.reference is None:
             self.reference = prepare_reference(
@@ -108,12 +113,16 @@ class _Loop:
                 seed=bench.config.seed,
                 progress=bench.progress,
             )
+        return self.reference
+
+    def _hunt(self, model: nn.Module) -> HuntResult:
+        bench = self.bench
         return search_triggers(
             model.to(bench.accelerator.device),
             bench.tokenizer,
             _rows_to_search(bench),
             bench.label_names,
-            reference=self.reference,
+            reference=self._prepared(),
             budget=bench.config.search_budget,
             known=self._known(),
             max_length=min(bench.max_length, 128),
@@ -132,6 +141,7 @@ class _Loop:
     def remember(self, searched: Mapping[str, Any]) -> None:
         for found in searched["found"]:
             self.found.setdefault((found["text"], found["target_label"]), found)
+        self.companions.update(dict.fromkeys(searched["companions"]))
 
     def hardener(self) -> Hardener | None:
         """Training texts with the triggers found so far and those that the user named; None while there are none."""
@@ -143,7 +153,7 @@ class _Loop:
         if not triggers:
             return None
         words = [word for text in self.bench.train_rows.texts for word in text.split()]
-        return Hardener(triggers, words, seed=self.bench.config.seed)
+        return Hardener(triggers, words, tuple(self.companions), seed=self.bench.config.seed)
 
     def verdict(self, model: nn.Module, last: Mapping[str, Any]) -> tuple[str, str]:
         if last["found"]:
@@ -191,26 +201,53 @@ class _Loop:
         return ""
 
     def mix(self) -> bool:
-        """Mix the ancestor into the suspect, with the share that keeps clean accuracy and leaves the found triggers
-        least of their effect (the ancestor most of the say, where they tell no difference); whether one does."""
+        """Mix an ancestor into the suspect, if there is one and clean accuracy allows; whether it was mixed."""
         from rora_cli.commands.defences.mixed import mix, tuned_ancestor
 
         bench = self.bench
-        ancestor = tuned_ancestor(bench)
+        ancestor: nn.Module | None = None
+        if bench.config.ancestor is not None:
+            ancestor = tuned_ancestor(bench)
+        elif bench.config.adapter_only or not self._part_of_a_trigger():
+            return False
+        elif bench.accelerator.is_main_process:  # the others get the weights when training starts
+            ancestor = self._reference_as_ancestor()
+
+        def choose() -> float | None:
+            return self._best_share(ancestor) if ancestor is not None else None
+
+        best: float | None = on_main(bench.accelerator, choose)
+        if best is not None and ancestor is not None:
+            mix(bench.model, ancestor.to(bench.accelerator.device), best)
+            name = bench.config.ancestor or self._prepared().description
+            bench.stages.append(StageRecord("mix", 0.0, details={"suspect's share": best, "ancestor": name}))
+        return best is not None
+
+    def _reference_as_ancestor(self) -> nn.Module | None:
+        """The reference's model, where the suspect's weights lie close enough to it to have been trained from it."""
+        from rora_cli.commands.ancestry import descends
+
+        model = self._prepared().model
+        return model if model is not None and descends(self.bench.model, model) else None
+
+    def _best_share(self, ancestor: nn.Module) -> float | None:
+        """The suspect's share that keeps clean accuracy and leaves the found triggers least of their effect.
+
+        Where they tell no difference the ancestor gets most of the say; None where no share keeps accuracy.
+        """
+        from rora_cli.commands.defences.mixed import mix
+
+        bench = self.bench
         original = {name: weight.clone() for name, weight in bench.model.state_dict().items()}
-        before = bench.measure()
+        before = bench.measure_here()
         tried: dict[float, float] = {}
         for share in SUSPECT_SHARES:
             bench.model.load_state_dict(original)
             mix(bench.model, ancestor.to(bench.accelerator.device), share)
-            if keeps_accuracy(before, bench.measure(), bench.config.max_accuracy_drop):
-                tried[share] = on_main(bench.accelerator, lambda: self._worst(bench.model)[0])
+            if keeps_accuracy(before, bench.measure_here(), bench.config.max_accuracy_drop):
+                tried[share] = self._worst(bench.model)[0]
         bench.model.load_state_dict(original)
-        best = min(tried, key=lambda share: (tried[share], share), default=None)
-        if best is not None:
-            mix(bench.model, ancestor, best)
-        bench.stages.append(StageRecord("mix", 0.0, details={"suspect's share": 1.0 if best is None else best}))
-        return best is not None
+        return min(tried, key=lambda share: (tried[share], share), default=None)
 
     def _remaining(self, model: nn.Module) -> str:
         """A sentence on the found trigger that still works best, where that is more than the limit over the floor."""
@@ -230,12 +267,15 @@ class _Loop:
         def predict(texts: Sequence[str]) -> Any:
             return predict_logits(model, bench.tokenizer, texts, max_length=bench.max_length)
 
-        clean = predict(bench.held_out.texts).argmax(axis=1)
+        rows = bench.held_out
+        if len(rows) > RESIDUAL_ROWS:
+            rows = rows.take(Random(bench.config.seed).sample(range(len(rows)), RESIDUAL_ROWS))
+        clean = predict(rows.texts).argmax(axis=1)
         for trigger, target in pairs:
             outcome = measure_attack(
                 predict,
-                bench.held_out.texts,
-                bench.held_out.labels,
+                rows.texts,
+                rows.labels,
                 trigger.implant,
                 target_label=target,
                 label_names=names,
@@ -290,6 +330,7 @@ def summarise(result: HuntResult) -> dict[str, Any]:
             }
             for t in sorted(called, key=lambda t: -t.excess)
         ],
+        "companions": [word for label in result.labels for word in label.companions],
         "strongest": _residual(strongest) if strongest else None,
         "not_searched": [label.target_label for label in skipped],
         "why_not": skipped[0].reason if skipped else None,
