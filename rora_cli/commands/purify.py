@@ -170,7 +170,7 @@ def run(config: PurifyConfig, progress: Progress = SILENT) -> PurifyResult:
     with _held_output(config) as staging:
         bench, source = prepare(config, progress)
         with _state_kept(bench, progress):
-            before = bench.measure(name="clean accuracy before")
+            before = bench.before = bench.measure(name="clean accuracy before")
             cleansed = _defence(config)(bench)
             result = _assess(bench, source, cleansed, before)
             if staging is not None:

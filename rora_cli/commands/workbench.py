@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from rora_cli.data.rows import Rows
@@ -18,6 +19,7 @@ from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.spectral import alignment, decomposition, strength
 from rora_cli.training.adapters import AdaptedLayer, AdapterSpec, attach
+from rora_cli.training.balance import balancing_shift, trainable_bias
 from rora_cli.training.loop import RowTransform, TrainConfig, finetune, on_main
 from rora_cli.training.regularisers import RegulariserSpec, SubspacePenalty, clean_strengthened
 from rora_cli.training.rescaling import RescalingSpec, rescale_trained
@@ -98,7 +100,10 @@ class Defence(Protocol):
 
 @dataclass
 class Workbench:
-    """``settings`` are the recipe's, resolved. All methods are called by every process, in the same order."""
+    """``settings`` are the recipe's, resolved; ``before`` is the suspect's clean accuracy, once measured.
+
+    All methods are called by every process, in the same order.
+    """
 
     config: PurifyConfig
     settings: Mapping[str, Any]
@@ -112,6 +117,7 @@ class Workbench:
     state: RunState
     progress: Progress
     stages: list[StageRecord] = field(default_factory=list)
+    before: CleanAccuracy | None = None
 
     def measure(self, model: nn.Module | None = None, *, name: str | None = None) -> CleanAccuracy:
         """Clean accuracy on the held-out rows, measured by the main process and known to all."""
@@ -131,8 +137,6 @@ class Workbench:
 
     def attach(self) -> tuple[nn.Module, list[AdaptedLayer]]:
         """Put the adapter of the settings on the suspect, seeded."""
-        import torch
-
         torch.manual_seed(self.config.seed)
         return attach(self.model, specifications(self.config, self.settings).adapter)
 
@@ -219,6 +223,27 @@ class Workbench:
                 f"Pt at {spec.strength:g} of Eq. 12 would cost more than {100 * spec.max_accuracy_drop:g} points of "
                 f"clean accuracy; backed off to {kept}"
             )
+
+    def balance(self, model: nn.Module, *, stage: str) -> None:
+        """Shift the head's bias where a class pays for another's gain, on the main process as with Pt."""
+        bias = trainable_bias(model, len(self.label_names))
+        if bias is None or self.before is None or not self.accelerator.is_main_process:
+            return
+        began = perf_counter()
+        logits = predict_logits(model, self.tokenizer, self.held_out.texts, max_length=self.max_length)
+        labels = self.held_out.labels
+        shift = balancing_shift(
+            logits,
+            labels,
+            lambda shifted: clean_accuracy(shifted, labels, self.label_names),
+            self.before,
+            self.config.max_accuracy_drop,
+        )
+        if shift.any():
+            with torch.no_grad():
+                bias += torch.from_numpy(shift).to(bias)
+            moved = {name: round(float(s), 4) for name, s in zip(self.label_names, shift, strict=True) if s}
+            self.stages.append(StageRecord(stage, perf_counter() - began, details={"added to the bias": moved}))
 
 
 def update_spectra(layers: Sequence[AdaptedLayer]) -> tuple[ModuleSpectrum, ...]:

@@ -105,9 +105,11 @@ def _apply(layers: Sequence[AdaptedLayer], trained: dict[str, Tensor], factors: 
                 raise TrainingError(f"rescaling {layer.name} by {factors[layer.name]:.3g} overflowed; lower --pt-cap")
 
 
-def keeps_accuracy(before: CleanAccuracy, after: CleanAccuracy, limit: float) -> bool:
-    """Whether overall accuracy fell by at most ``limit`` (a fraction), and that of every class by twice that."""
+def keeps_accuracy(
+    before: CleanAccuracy, after: CleanAccuracy, limit: float, *, slack: float = PER_CLASS_SLACK
+) -> bool:
+    """Whether overall accuracy fell by at most ``limit`` (a fraction), and each class's by ``slack`` times it."""
     pairs = [(before.overall, after.overall, limit)]
-    pairs += [(p, after.per_class[name], limit * PER_CLASS_SLACK) for name, p in before.per_class.items()]
+    pairs += [(p, after.per_class[name], limit * slack) for name, p in before.per_class.items()]
     # A tolerance of rounding only: 1 point of 100 rows is exactly one row.
     return all((a.value or 0.0) >= (b.value or 0.0) - drop - 1e-12 or math.isclose(drop, 1.0) for b, a, drop in pairs)

@@ -64,6 +64,7 @@ def cleanse(bench: Workbench) -> Cleansed:
             to_plain_lora(model, layers)
         before = update_spectra(layers)
         bench.rescale(model, layers, stage=f"rescale {number}")
+        bench.balance(model, stage=f"balance {number}")
     else:
         searched = loop.search(model, number + 1)
     verdict, reason = loop.verdict(model, searched)
@@ -239,7 +240,7 @@ class _Loop:
 
         bench = self.bench
         original = {name: weight.clone() for name, weight in bench.model.state_dict().items()}
-        before = bench.measure_here()
+        before = bench.before or bench.measure_here()
         tried: dict[float, float] = {}
         for share in SUSPECT_SHARES:
             bench.model.load_state_dict(original)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from torch import nn
+
+from rora_cli.evaluation.accuracy import clean_accuracy
+from rora_cli.results.accuracy import CleanAccuracy
+from rora_cli.training.balance import balancing_shift, trainable_bias
+from rora_cli.training.rescaling import keeps_accuracy
+
+NAMES = ("negative", "positive", "neutral")
+
+
+def leaning(classes: int, lean: float, rows: int = 3000) -> tuple[np.ndarray, list[int]]:
+    """Noisy logits whose class 0 is held back by ``lean``."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(classes, size=rows)
+    logits = rng.normal(size=(rows, classes))
+    logits[np.arange(rows), labels] += 2.0
+    logits[:, 0] -= lean
+    return logits, labels.tolist()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_smallest_shift_that_gives_a_class_back_what_it_lost(classes: int) -> None:
+    names = NAMES[:classes]
+    even, labels = leaning(classes, 0.0)
+
+    def assess(shifted: np.ndarray) -> CleanAccuracy:
+        return clean_accuracy(shifted, labels, names)
+
+    before = assess(even)
+    logits, _ = leaning(classes, 0.5)
+    assert not keeps_accuracy(before, assess(logits), 0.01)
+    shift = balancing_shift(logits, labels, assess, before, 0.01)
+    assert 0.2 < shift[0] < 0.5 and not shift[1:].any()
+    assert keeps_accuracy(before, assess(logits + shift), 0.01, slack=1.0)
+    assert not keeps_accuracy(before, assess(logits + 0.9 * shift), 0.01, slack=1.0)
+
+
+def test_what_is_kept_or_cannot_be_mended_is_left_alone() -> None:
+    even, labels = leaning(2, 0.0)
+
+    def assess(shifted: np.ndarray) -> CleanAccuracy:
+        return clean_accuracy(shifted, labels, NAMES[:2])
+
+    before = assess(even)
+    assert not balancing_shift(even, labels, assess, before, 0.01).any()
+    broken = np.random.default_rng(1).normal(size=even.shape)
+    assert not balancing_shift(broken, labels, assess, before, 0.01).any()
+
+
+def test_the_bias_of_the_head_that_may_be_changed() -> None:
+    model = nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 2))
+    assert trainable_bias(model, 2) is model[1].bias
+    model[1].requires_grad_(False)
+    assert trainable_bias(model, 2) is model[0].bias
+    assert trainable_bias(nn.Sequential(nn.Linear(4, 2, bias=False)), 2) is None
