@@ -161,10 +161,10 @@ def command(
         typer.Option(help="lora, rslora, dora, pissa or olora.", show_default="lora", rich_help_panel=_ADAPTER),
     ] = None,
     rank: Annotated[
-        int | None, typer.Option("--rank", "-r", help="Rank.", show_default="8", rich_help_panel=_ADAPTER)
+        int | None, typer.Option("--rank", "-r", help="Rank.", show_default="8; 16 in default", rich_help_panel=_ADAPTER)
     ] = None,
     alpha: Annotated[
-        float | None, typer.Option(help="lora_alpha.", show_default="16", rich_help_panel=_ADAPTER)
+        float | None, typer.Option(help="lora_alpha.", show_default="16; 32 in default", rich_help_panel=_ADAPTER)
     ] = None,
     lora_dropout: Annotated[
         float | None, typer.Option(help="Dropout on the adapter's input.", show_default=".1", rich_help_panel=_ADAPTER)
@@ -172,7 +172,9 @@ def command(
     target_modules: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated names, or all-linear.", show_default="query and value", rich_help_panel=_ADAPTER
+            help="Comma-separated names, or all-linear.",
+            show_default="query and value; all-linear in default",
+            rich_help_panel=_ADAPTER,
         ),
     ] = None,
     freeze_head: Annotated[
