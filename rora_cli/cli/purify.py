@@ -161,10 +161,11 @@ def command(
         typer.Option(help="lora, rslora, dora, pissa or olora.", show_default="lora", rich_help_panel=_ADAPTER),
     ] = None,
     rank: Annotated[
-        int | None, typer.Option("--rank", "-r", help="Rank.", show_default="8; default: 16", rich_help_panel=_ADAPTER)
+        int | None,
+        typer.Option("--rank", "-r", help="Rank.", show_default="8; recipe default 16", rich_help_panel=_ADAPTER),
     ] = None,
     alpha: Annotated[
-        float | None, typer.Option(help="lora_alpha.", show_default="16; default: 32", rich_help_panel=_ADAPTER)
+        float | None, typer.Option(help="lora_alpha.", show_default="16; recipe default 32", rich_help_panel=_ADAPTER)
     ] = None,
     lora_dropout: Annotated[
         float | None, typer.Option(help="Dropout on the adapter's input.", show_default=".1", rich_help_panel=_ADAPTER)
@@ -173,7 +174,7 @@ def command(
         str | None,
         typer.Option(
             help="Comma-separated names, or all-linear.",
-            show_default="query and value; default: all-linear",
+            show_default="query and value; recipe default all-linear",
             rich_help_panel=_ADAPTER,
         ),
     ] = None,
