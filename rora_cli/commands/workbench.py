@@ -26,6 +26,8 @@ from rora_cli.training.rescaling import RescalingSpec, rescale_trained
 from rora_cli.training.state import RunState
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rora_cli.commands.purify import PurifyConfig
 
 #: Directions of W that the report's alignment looks at.
@@ -224,21 +226,25 @@ class Workbench:
                 f"clean accuracy; backed off to {kept}"
             )
 
+    def balancing_shift(self, model: nn.Module) -> tuple[np.ndarray, CleanAccuracy]:
+        """What ``balance`` would add to the head's bias [classes], and clean accuracy with it."""
+        labels = self.held_out.labels
+
+        def assess(logits: np.ndarray) -> CleanAccuracy:
+            return clean_accuracy(logits, labels, self.label_names)
+
+        logits = predict_logits(model, self.tokenizer, self.held_out.texts, max_length=self.max_length)
+        before = self.before or assess(logits)
+        shift = balancing_shift(logits, labels, assess, before, self.config.max_accuracy_drop)
+        return shift, assess(logits + shift)
+
     def balance(self, model: nn.Module, *, stage: str) -> None:
         """Shift the head's bias where a class pays for another's gain, on the main process as with Pt."""
         bias = trainable_bias(model, len(self.label_names))
-        if bias is None or self.before is None or not self.accelerator.is_main_process:
+        if bias is None or not self.accelerator.is_main_process:
             return
         began = perf_counter()
-        logits = predict_logits(model, self.tokenizer, self.held_out.texts, max_length=self.max_length)
-        labels = self.held_out.labels
-        shift = balancing_shift(
-            logits,
-            labels,
-            lambda shifted: clean_accuracy(shifted, labels, self.label_names),
-            self.before,
-            self.config.max_accuracy_drop,
-        )
+        shift, _ = self.balancing_shift(model)
         if shift.any():
             with torch.no_grad():
                 bias += torch.from_numpy(shift).to(bias)
