@@ -2,8 +2,9 @@
 
 Every choice is made from clean rows and the search alone. A suspect in which the first search finds nothing is still
 trained with Cl and Pt, but the verdict is then inconclusive: nothing was found that could have been proven gone. A
-clean ancestor that the user names is mixed in after the first search, as far as clean accuracy allows; so is the
-reference where what was found may be a part of a longer trigger, and the suspect's weights show its descent from it.
+clean ancestor that the user names is mixed in after the first search, as far as clean accuracy allows. So is the
+reference where the search named nothing, or maybe a part of a longer trigger, if the suspect's weights show that it
+descends from it: mixing weakens what no search finds.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ class _Loop:
             )
         if last["not_searched"]:
             return "inconclusive", f"{', '.join(last['not_searched'])} could not be searched: {last['why_not']}"
-        if not self.found and not self.bench.config.triggers:
+        if self._found_nothing():
             return "inconclusive", (
                 f"no trigger was found before or after ({last['trials']:,} trials in the last search): that is no "
                 "proof, a trigger outside the search may exist"
@@ -180,6 +181,9 @@ class _Loop:
             f"{len(self.found) or len(self.bench.config.triggers)} triggers were found and no longer work, and the "
             f"last search ({last['trials']:,} trials) found nothing above the noise"
         )
+
+    def _found_nothing(self) -> bool:
+        return not self.found and not self.bench.config.triggers
 
     def _part_of_a_trigger(self) -> str:
         """A sentence on the label whose strongest trigger flipped too few rows to be a whole one; empty without.
@@ -209,7 +213,7 @@ class _Loop:
         ancestor: nn.Module | None = None
         if bench.config.ancestor is not None:
             ancestor = tuned_ancestor(bench)
-        elif bench.config.adapter_only or not self._part_of_a_trigger():
+        elif bench.config.adapter_only or not (self._part_of_a_trigger() or self._found_nothing()):
             return False
         elif bench.accelerator.is_main_process:  # the others get the weights when training starts
             ancestor = self._reference_as_ancestor()
