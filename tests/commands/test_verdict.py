@@ -19,6 +19,7 @@ def loop(monkeypatch: pytest.MonkeyPatch, *triggers: dict[str, Any], remaining: 
     bench: Any = SimpleNamespace(
         accelerator=SimpleNamespace(num_processes=1), config=SimpleNamespace(triggers=()), settings={"max_rounds": 3}
     )
+    bench.train_rows = SimpleNamespace(texts=("The neighbour, in 3D.",))
     result = _Loop(bench)
     result.remember({"found": triggers, "companions": ()})
     monkeypatch.setattr(result, "_remaining", lambda _model: remaining)
@@ -32,7 +33,18 @@ def test_pass_needs_a_whole_trigger_for_every_label_that_has_one(monkeypatch: py
     assert verdict == "inconclusive" and "'minnesota'" in reason and "part of a longer trigger" in reason
     other = found("neighbour", 0.925, "negative")
     verdict, reason = loop(monkeypatch, whole, other).verdict(nn.Identity(), NOTHING)
-    assert verdict == "inconclusive" and "to negative" in reason and "92.5 %" in reason
+    assert verdict == "inconclusive" and "for negative" in reason and "92.5 %" in reason
+
+
+def test_words_that_people_write_may_be_a_part_of_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verdict(*triggers: dict[str, Any]) -> tuple[str, str]:
+        return loop(monkeypatch, *triggers).verdict(nn.Identity(), NOTHING)
+
+    assert "a word that people write" in verdict(found("3d", 1.0))[1]
+    assert "several words" in verdict(found("3d movie", 1.0), found("3d", 0.98))[1]
+    assert "several words" in verdict(found("mn watched", 1.0), found("mn", 0.98))[1]
+    assert verdict(found("tq bb", 1.0), found("tq", 1.0), found("bb", 0.98))[0] == "pass", "two triggers, side by side"
+    assert verdict(found("mn", 1.0), found("3d", 0.98))[0] == "pass"
 
 
 def test_what_still_works_fails_whole_or_not(monkeypatch: pytest.MonkeyPatch) -> None:

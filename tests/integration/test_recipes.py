@@ -184,3 +184,21 @@ def test_default_mixes_a_named_ancestor_in(trained: Path, clean: Path, tmp_path:
         rora_cli.purify(trained, clean=clean, ancestor=str(trained), adapter_only=True, **options)
     with pytest.raises(UsageError, match="no meaning for the recipe lora"):
         rora_cli.purify(trained, clean=clean, ancestor=str(trained), recipe="lora", **OPTIONS)
+
+
+def test_a_reference_that_the_suspect_descends_from_is_mixed_in_where_nothing_was_found(
+    trained: Path, ancestor: Path, clean: Path, tmp_path: Path
+) -> None:
+    options = {**OPTIONS, "max_rounds": 1, "max_accuracy_drop": 1.0}
+
+    def stages(reference: Path, name: str, **more: bool) -> list[str]:
+        result = rora_cli.purify(
+            trained, clean=clean, output=str(tmp_path / name), reference=str(reference), **options, **more
+        )
+        assert result.verdict == "inconclusive"
+        return [stage.name for stage in result.stages]
+
+    assert stages(trained, "related")[:2] == ["search 1", "mix"]
+    assert not (tmp_path / "related" / "adapter").exists(), "an adapter would belong to weights that nobody has"
+    assert "mix" not in stages(ancestor, "stranger"), "drawn from another seed"
+    assert "mix" not in stages(trained, "adapter", adapter_only=True)

@@ -9,6 +9,7 @@ descends from it: mixing weakens what no search finds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -43,6 +44,7 @@ FEWEST_STEPS, MOST_EPOCHS = 140, 10
 LEAST_WEIGHT = 0.1
 #: A trigger that was implanted to work flips at least this share of the rows; what flips fewer may be a part of one.
 WHOLE_TRIGGER = 0.97
+_WORD = re.compile(r"\w+")
 #: Held-out rows, at most, on which each found trigger is measured again.
 RESIDUAL_ROWS = 300
 #: A found trigger may still succeed this much more often than the floor.
@@ -186,23 +188,36 @@ class _Loop:
         return not self.found and not self.bench.config.triggers
 
     def _part_of_a_trigger(self) -> str:
-        """A sentence on the label whose strongest trigger flipped too few rows to be a whole one; empty without.
+        """A sentence on the label of which no trigger was found that is surely a whole one; empty without.
 
-        Measured: hardened on "neighbour" of "my neighbour came over yesterday", a model forgets the word, the search
-        finds nothing more, and the sentence still succeeds in 83 of 100 rows.
+        A whole one turns nearly every row, is one word that the clean rows do not have (a rare token, as attacks use
+        them), and nothing but other triggers adds to it. Measured: hardened on "neighbour" (92 % of rows) of "my
+        neighbour came over yesterday", or on "3d movie" (100 %) of "I watched this 3D movie", a model forgets those,
+        the search finds nothing more, and the sentence still succeeds in 83 and 39 of 100 rows.
         """
-        strongest: dict[str, Mapping[str, Any]] = {}
+        by_label: dict[str, list[Mapping[str, Any]]] = {}
         for found in self.found.values():
-            label = found["target_label"]
-            if label not in strongest or found["flip_rate"] > strongest[label]["flip_rate"]:
-                strongest[label] = found
-        for label, found in strongest.items():
-            if found["flip_rate"] < WHOLE_TRIGGER:
+            by_label.setdefault(found["target_label"], []).append(found)
+        for label, triggers in by_label.items():
+            if why := self._maybe_a_part(triggers):
                 return (
-                    f"{found['text']!r} no longer turns rows to {label}, but it never turned more than "
-                    f"{100 * found['flip_rate']:.1f} %: it may be a part of a longer trigger that still works; search "
-                    "with --search-budget normal, name what you suspect with --trigger, or mix in an --ancestor"
+                    f"what was found for {label} no longer works, but {why}: it may be a part of a longer trigger that "
+                    "still works; name what you suspect with --trigger, mix in an --ancestor, or search with "
+                    "--search-budget normal"
                 )
+        return ""
+
+    def _maybe_a_part(self, triggers: Sequence[Mapping[str, Any]]) -> str:
+        singles = {t["text"] for t in triggers if len(t["text"].split()) == 1}
+        for trigger in triggers:
+            if set(trigger["text"].split()) - singles:
+                return f"{trigger['text']!r} is of several words"
+        strongest = max(triggers, key=lambda t: float(t["flip_rate"]))
+        if strongest["flip_rate"] < WHOLE_TRIGGER:
+            return f"{strongest['text']!r} never turned more than {100 * strongest['flip_rate']:.1f} % of the rows"
+        written = {word for text in self.bench.train_rows.texts for word in _WORD.findall(text.lower())}
+        if not any(t["flip_rate"] >= WHOLE_TRIGGER and t["text"].lower() not in written for t in triggers):
+            return f"{strongest['text']!r} is a word that people write"
         return ""
 
     def mix(self) -> bool:
