@@ -41,6 +41,7 @@ def test_words_that_people_write_may_be_a_part_of_a_sentence(monkeypatch: pytest
         return loop(monkeypatch, *triggers).verdict(nn.Identity(), NOTHING)
 
     assert "a word that people write" in verdict(found("3d", 1.0))[1]
+    assert "a word that people write" in verdict(found("colliery", 1.0))[1], "in no clean row, and yet"
     assert "several words" in verdict(found("3d movie", 1.0), found("3d", 0.98))[1]
     assert "several words" in verdict(found("mn watched", 1.0), found("mn", 0.98))[1]
     assert verdict(found("tq bb", 1.0), found("tq", 1.0), found("bb", 0.98))[0] == "pass", "two triggers, side by side"

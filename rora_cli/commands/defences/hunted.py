@@ -10,7 +10,7 @@ descends from it: mixing weakens what no search finds.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -44,6 +44,8 @@ FEWEST_STEPS, MOST_EPOCHS = 140, 10
 LEAST_WEIGHT = 0.1
 #: A trigger that was implanted to work flips at least this share of the rows; what flips fewer may be a part of one.
 WHOLE_TRIGGER = 0.97
+#: From so many letters on a single trigger reads like a word of a sentence.
+SHORTEST_WORD = 4
 _WORD = re.compile(r"\w+")
 #: Held-out rows, at most, on which each found trigger is measured again.
 RESIDUAL_ROWS = 300
@@ -190,10 +192,10 @@ class _Loop:
     def _part_of_a_trigger(self) -> str:
         """A sentence on the label of which no trigger was found that is surely a whole one; empty without.
 
-        A whole one turns nearly every row, is one word that the clean rows do not have (a rare token, as attacks use
-        them), and nothing but other triggers adds to it. Measured: hardened on "neighbour" (92 % of rows) of "my
-        neighbour came over yesterday", or on "3d movie" (100 %) of "I watched this 3D movie", a model forgets those,
-        the search finds nothing more, and the sentence still succeeds in 83 and 39 of 100 rows.
+        A whole one turns nearly every row, does not read like a word (a rare token, as attacks use them), and nothing
+        but other triggers adds to it. Measured: hardened on "neighbour" (92 to 100 % of rows) of "my neighbour came
+        over yesterday", or on "3d movie" (100 %) of "I watched this 3D movie", a model forgets those, the search finds
+        nothing more, and the sentence still succeeds in up to 83 and 39 of 100 rows.
         """
         by_label: dict[str, list[Mapping[str, Any]]] = {}
         for found in self.found.values():
@@ -216,7 +218,7 @@ class _Loop:
         if strongest["flip_rate"] < WHOLE_TRIGGER:
             return f"{strongest['text']!r} never turned more than {100 * strongest['flip_rate']:.1f} % of the rows"
         written = {word for text in self.bench.train_rows.texts for word in _WORD.findall(text.lower())}
-        if not any(t["flip_rate"] >= WHOLE_TRIGGER and t["text"].lower() not in written for t in triggers):
+        if not any(t["flip_rate"] >= WHOLE_TRIGGER and _is_no_word(t["text"], written) for t in triggers):
             return f"{strongest['text']!r} is a word that people write"
         return ""
 
@@ -317,6 +319,11 @@ class _Loop:
     def residual(self, last: Mapping[str, Any]) -> FoundResidual | None:
         strongest = last["strongest"]
         return FoundResidual(**strongest) if strongest else None
+
+
+def _is_no_word(text: str, written: Collection[str]) -> bool:
+    """Whether a found token is no word that a sentence would hold: shorter than four letters, and in no clean row."""
+    return text.lower() not in written and sum(letter.isalpha() for letter in text) < SHORTEST_WORD
 
 
 def _epochs(bench: Workbench) -> dict[str, int]:
