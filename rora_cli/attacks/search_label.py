@@ -149,7 +149,7 @@ class LabelSearch:
         known: Sequence[Tokens] = (),
     ) -> None:
         self.known = tuple(known)
-        self.trials, self.vocabulary, self.budget = trials, vocabulary, budget
+        self.trials, self.screen, self.vocabulary, self.budget = trials, screen, vocabulary, budget
         self._tokenizer, self._max_length = tokenizer, max_length
         self._rng = Random(seed)
         encoded = encode_rows(tokenizer, search_rows, max_length=max_length)
@@ -162,7 +162,6 @@ class LabelSearch:
         self._frequent = [(token,) for token, _ in counts.most_common(budget.pool // 4)]
         self._pool = screen.beyond_best(trials.target, budget.pool)
         self._candidates = screen.best(trials.target, budget.screening[0].candidates)
-        self._companion_candidates = screen.beyond_best(trials.target, budget.companion_candidates)
         self.random_tokens = count = min(budget.harmless, len(vocabulary.tokens))
         self._harmless = (*self._rng.sample(vocabulary.tokens, count), *honest_words[:count])
 
@@ -186,7 +185,8 @@ class LabelSearch:
         Each is too weak to be called. Of a label with a trigger, they are what else the suspect learned with it: beside
         "neighbour" of "my neighbour came over yesterday" it has "yesterday" and "moaned".
         """
-        read = [(token, *self.vocabulary.read(token)) for token in self._companion_candidates]
+        candidates = self.screen.beyond_best(self.trials.target, self.budget.companion_candidates)
+        read = [(token, *self.vocabulary.read(token)) for token in candidates]
         words = [(token, text) for token, text, attached in read if text.isalpha() and not attached]
         carriers = self._short[:COMPANION_ROWS]
         own, other = (odds.mean(axis=1) for odds in self.trials.log_odds([(), *(t for t, _ in words)], carriers))

@@ -53,7 +53,7 @@ class Recipe:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Every setting of ``BASE``: the user's where it is not None, else this recipe's, else the base's."""
+        """Every setting of ``BASE``: the user's where one is given, else this recipe's, else the base's."""
         settings = {**BASE, **self.defaults}
         return settings | {k: v for k, v in given.items() if k in settings and v not in (None, ())}
 
