@@ -156,6 +156,14 @@ def command(
             rich_help_panel=_SEARCH,
         ),
     ] = None,
+    escalate: Annotated[
+        str,
+        typer.Option(
+            help="What may be done to the model's own weights where no whole trigger is found. mix: mix the reference "
+            "in, if the model was trained from it; auto: that, or else train the upper blocks from scratch; none.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = "auto",
     variant: Annotated[
         str | None,
         typer.Option(help="lora, rslora, dora, pissa or olora.", show_default="lora", rich_help_panel=_ADAPTER),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from random import Random
@@ -219,9 +220,7 @@ class _Hunt:
             honest_tokens(encoded, self.rows.labels, label, self.budget.harmless, vocabulary=size)
             for label in range(len(self.label_names))
         ]
-        order = list(range(len(self.rows)))
-        Random(self.seed).shuffle(order)
-        self.rows = self.rows.take(order[: self.budget.rows_read])
+        self.rows = self.rows.take(self._chosen_rows())
         encoded = self.tokenizer(list(self.rows.texts), truncation=True, max_length=self.max_length)["input_ids"]
         own = self.suspect.log_probabilities(encoded)
         other = self.reference.scorer.log_probabilities(encoded)
@@ -232,6 +231,19 @@ class _Hunt:
         rough = self.reference.linear.log_probabilities(encoded)
         sure, *others = (float(np.median(np.abs(log_odds(x[every, labels])))) for x in (own, other, rough))
         self.scales = sure / max(others[0], 1e-3), sure / max(others[1], 1e-3)
+
+    def _chosen_rows(self) -> list[int]:
+        """``rows_read`` of the rows at random, and more of a label that has less than its share among them."""
+        order = list(range(len(self.rows)))
+        Random(self.seed).shuffle(order)
+        chosen, rest = order[: self.budget.rows_read], order[self.budget.rows_read :]
+        count = Counter(self.rows.labels[i] for i in chosen)
+        for i in rest:
+            label = self.rows.labels[i]
+            if count[label] < self.budget.rows_read // len(self.label_names):
+                chosen.append(i)
+                count[label] += 1
+        return chosen
 
     def label(self, target: int) -> LabelHunt:
         """Search one target label."""

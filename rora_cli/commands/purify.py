@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 REPORT = "rora-report.json"
 ADAPTER_DIRECTORY = "adapter"
 DTYPES = ("float32", "bfloat16", "float16", "auto")
+#: What the default recipe may do to the suspect's own weights where a search does not name a whole trigger.
+ESCALATIONS = ("auto", "mix", "none")
 
 #: Settings that say where and how a run is done, not what it computes: a resumed run may change them.
-_NOT_IN_FINGERPRINT = ("output", "force", "resume", "checkpoint_every", "adapter_only", "dtype", "num_processes")
+_NOT_IN_FINGERPRINT = ("output", "force", "resume", "checkpoint_every", "dtype", "num_processes")
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class PurifyConfig:
     search_budget: str = "fast"
     reference: str | None = None
     ancestor: str | None = None
+    escalate: str = "auto"
     suspect_share: float | None = None
     share_by_block: str | None = None
     reinit_blocks: int | None = None
@@ -127,6 +130,8 @@ class PurifyConfig:
             raise UsageError(f"--ancestor has no meaning for the recipe {self.recipe}; use default or mix")
         if self.ancestor is not None and self.adapter_only:
             raise UsageError("--adapter-only has nothing to write: mixing with --ancestor changes the model itself")
+        if self.escalate not in ESCALATIONS:
+            raise UsageError(f"--escalate is one of {', '.join(ESCALATIONS)}, not {self.escalate!r}")
         for option in ("suspect_share", "prune"):
             if not 0 <= settings[option] <= 1:
                 raise UsageError(f"--{option.replace('_', '-')} is a share between 0 and 1, not {settings[option]:g}")

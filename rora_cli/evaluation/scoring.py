@@ -18,6 +18,8 @@ import torch
 
 from rora_cli.errors import CheckpointError
 
+#: Tokens of one forward pass, on an accelerator and on a CPU, whose caches more would overflow.
+TOKENS_PER_BATCH = 16384, 4096
 _NO_TOKEN = -1  # a padding id that no sequence holds: nothing is padded here
 
 
@@ -32,11 +34,12 @@ class TorchScorer:
         self,
         model: Any,
         *,
-        tokens_per_batch: int = 4096,
+        tokens_per_batch: int | None = None,
         on_tokens: Callable[[int], None] | None = None,
     ) -> None:
-        self._model, self._tokens_per_batch, self._on_tokens = model, tokens_per_batch, on_tokens
+        self._model, self._on_tokens = model, on_tokens
         self._device = next(model.parameters()).device
+        self._tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH[self._device.type == "cpu"]
         self.forward_tokens = 0
 
     def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:

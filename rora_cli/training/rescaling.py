@@ -29,7 +29,7 @@ class RescalingSpec:
     """``strength`` is the share of Eq. 12's factor, 1 the paper's, 0 off. ``cap`` limits a factor; None does not.
 
     ``guard`` measures clean accuracy and halves the strength while it falls by more than ``max_accuracy_drop`` (a
-    fraction) below what it was before Pt, or a class by twice that.
+    fraction) below what it was before Pt, or a class by twice that; with a baseline, below that one as well.
     """
 
     strength: float = 0.0
@@ -50,12 +50,16 @@ class RescalingSpec:
 
 
 def rescale_trained(
-    layers: Sequence[AdaptedLayer], spec: RescalingSpec, measure: Callable[[], CleanAccuracy]
+    layers: Sequence[AdaptedLayer],
+    spec: RescalingSpec,
+    measure: Callable[[], CleanAccuracy],
+    baseline: CleanAccuracy | None = None,
 ) -> RescalingOutcome:
     """Scale the update of each chosen layer by strength * sigma_max(W) / sigma_max(s BA) (Eq. 12), in lora_B.
 
     A backed-off strength never weakens an update: its factor is at least 1. Every strength that was tried, with the
     accuracy that it gave, is in the outcome; ``strength`` 0 there means that the adapter is as training left it.
+    ``baseline`` is the suspect's accuracy: without it, what training and Pt each may cost would add up.
     """
     chosen = select_layers(layers, spec.layers)
     if any(layer.variant == "dora" for layer in chosen):
@@ -74,7 +78,9 @@ def rescale_trained(
             break
         _apply(chosen, trained, factors)
         accuracy = measure()
-        accepted = before is None or keeps_accuracy(before, accuracy, spec.max_accuracy_drop)
+        accepted = before is None or all(
+            keeps_accuracy(known, accuracy, spec.max_accuracy_drop) for known in (before, baseline or before)
+        )
         attempts.append(RescalingAttempt(strength, factors, accuracy, accepted))
         if accepted:
             return RescalingOutcome(strength, factors, before, tuple(attempts))

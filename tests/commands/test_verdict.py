@@ -48,6 +48,15 @@ def test_words_that_people_write_may_be_a_part_of_a_sentence(monkeypatch: pytest
     assert verdict(found("mn", 1.0), found("3d", 0.98))[0] == "pass"
 
 
+def test_a_row_in_a_thousand_makes_no_word_of_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verdict(holding: int, of: int) -> str:
+        rows = loop(monkeypatch, found("cf", 1.0))
+        rows.bench.train_rows = SimpleNamespace(texts=("A CF card.",) * holding + ("A card.",) * (of - holding))
+        return rows.verdict(nn.Identity(), NOTHING)[0]
+
+    assert [verdict(1, 1250), verdict(2, 1250), verdict(1, 900)] == ["pass", "inconclusive", "inconclusive"]
+
+
 def test_what_still_works_fails_whole_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loop(monkeypatch, found("neighbour", 0.9), remaining="it works").verdict(nn.Identity(), NOTHING) == (
         "fail",

@@ -19,7 +19,7 @@ from tests.conftest import build_tiny_classifier, tiny_rows
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "epochs": 1, "batch_size": 16, "tr_k": 8}
 NEEDS: dict[str, dict[str, Any]] = {
-    "default": {"search_budget": "fast", "reference": "bag-of-words", "max_rounds": 1},
+    "default": {"search_budget": "fast", "reference": "bag-of-words", "max_rounds": 1, "escalate": "none"},
     "reinit": {"reinit_blocks": 1},
 }
 
@@ -191,7 +191,7 @@ def test_a_reference_that_the_suspect_descends_from_is_mixed_in_where_nothing_wa
 ) -> None:
     options = {**OPTIONS, "max_rounds": 1, "max_accuracy_drop": 1.0}
 
-    def stages(reference: Path, name: str, **more: bool) -> list[str]:
+    def stages(reference: Path, name: str, **more: Any) -> list[str]:
         result = rora_cli.purify(
             trained, clean=clean, output=str(tmp_path / name), reference=str(reference), **options, **more
         )
@@ -200,5 +200,28 @@ def test_a_reference_that_the_suspect_descends_from_is_mixed_in_where_nothing_wa
 
     assert stages(trained, "related")[:2] == ["search 1", "mix"]
     assert not (tmp_path / "related" / "adapter").exists(), "an adapter would belong to weights that nobody has"
-    assert "mix" not in stages(ancestor, "stranger"), "drawn from another seed"
-    assert "mix" not in stages(trained, "adapter", adapter_only=True)
+    assert "mix" not in stages(ancestor, "stranger", escalate="mix"), "drawn from another seed"
+    assert stages(trained, "adapter", adapter_only=True)[1] == stages(trained, "kept", escalate="none")[1] == "train 1"
+
+
+def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allows(
+    trained: Path, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rora_cli.commands.defences import escalation
+
+    options = {**OPTIONS, "max_rounds": 1, "reference": "bag-of-words", "max_accuracy_drop": 1.0}
+    block = "bert.encoder.layer.3.attention.self.query.weight"
+
+    def forgotten(name: str) -> dict[str, Any]:
+        result = rora_cli.purify(trained, clean=clean, output=str(tmp_path / name), **options)
+        return {stage.name: stage.details for stage in result.stages if stage.name.startswith("forget")}
+
+    def likeness(name: str) -> float:
+        pair = [_state(path)[block].flatten() for path in (trained, tmp_path / name)]
+        return float(torch.corrcoef(torch.stack(pair))[0, 1])
+
+    assert forgotten("anew") == {"forget 2 blocks": {"kept": True}}
+    assert likeness("anew") < 0.5 and not (tmp_path / "anew" / "adapter").exists()
+    monkeypatch.setattr(escalation, "_keeps_accuracy", lambda _: False)
+    assert forgotten("back") == {"forget 2 blocks": {"kept": False}, "forget 1 block": {"kept": False}}
+    assert likeness("back") > 0.9 and (tmp_path / "back" / "adapter").exists(), "the suspect's own weights again"

@@ -4,13 +4,15 @@ Every choice is made from clean rows and the search alone. A suspect in which th
 trained with Cl and Pt, but the verdict is then inconclusive: nothing was found that could have been proven gone. A
 clean ancestor that the user names is mixed in after the first search, as far as clean accuracy allows. So is the
 reference where the search named nothing, or maybe a part of a longer trigger, if the suspect's weights show that it
-descends from it: mixing weakens what no search finds.
+descends from it; if they do not, or mixing costs too much, the upper blocks are drawn anew. Both weaken what no search
+finds.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -18,6 +20,9 @@ from typing import Any
 from torch import nn
 
 from rora_cli.attacks.hardening import Hardener, KnownTrigger
+from rora_cli.commands.ancestry import descends
+from rora_cli.commands.defences.escalation import forget, mix_in
+from rora_cli.commands.defences.mixed import tuned_ancestor
 from rora_cli.commands.hunt import search_triggers
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
 from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
@@ -30,14 +35,11 @@ from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.training.adapters import to_plain_lora
 from rora_cli.training.batches import steps_per_epoch
 from rora_cli.training.loop import on_main
-from rora_cli.training.rescaling import keeps_accuracy
 
 #: Held-out rows of each label from which on they, and not the rows trained on, are searched.
 ENOUGH_ROWS = 60
 #: Triggers of one label that are trained against; the weaker ones are mostly neighbours of these.
 MOST_TRIGGERS = 24
-#: Shares of the suspect that are tried where an ancestor is mixed in.
-SUSPECT_SHARES = (0.5, 0.4, 0.3, 0.2)
 #: Steps that a round trains for at least, however few the rows, unless the user sets the epochs.
 FEWEST_STEPS, MOST_EPOCHS = 140, 10
 #: The share that the weakest found trigger has of a training round, beside one that flips everything.
@@ -46,6 +48,8 @@ LEAST_WEIGHT = 0.1
 WHOLE_TRIGGER = 0.97
 #: From so many letters on a single trigger reads like a word of a sentence.
 SHORTEST_WORD = 4
+#: A row in so many may hold a token that is no word: "CF", a kind of memory card, stands in one review of 1,250.
+ROWS_FOR_A_CHANCE = 1000
 _WORD = re.compile(r"\w+")
 #: Held-out rows, at most, on which each found trigger is measured again.
 RESIDUAL_ROWS = 300
@@ -56,7 +60,7 @@ RESIDUAL_LIMIT = 0.1
 def cleanse(bench: Workbench) -> Cleansed:
     loop = _Loop(bench)
     searched = loop.search(bench.model, 1)
-    mixed = loop.mix()
+    changed = loop.escalate()
     model, layers = bench.attach()
     before: tuple[ModuleSpectrum, ...] = ()
     for number in range(1, int(bench.settings["max_rounds"]) + 1):
@@ -67,13 +71,15 @@ def cleanse(bench: Workbench) -> Cleansed:
         bench.train(model, layers, stage=f"train {number}", transform=loop.hardener(), overrides=_epochs(bench))
         if number == 1:
             to_plain_lora(model, layers)
+        bench.shrink(model, layers, stage=f"shrink {number}")
+        bench.balance(model, stage=f"balance {number}")
         before = update_spectra(layers)
         bench.rescale(model, layers, stage=f"rescale {number}")
-        bench.balance(model, stage=f"balance {number}")
+        bench.balance(model, stage=f"balance {number}, rescaled")
     else:
         searched = loop.search(model, number + 1)
     verdict, reason = loop.verdict(model, searched)
-    if mixed:  # the adapter belongs to the mixed weights, which nobody has: only the whole model makes sense
+    if changed:  # the adapter belongs to weights that nobody has: only the whole model makes sense
         model, layers = model.merge_and_unload(), []
     return Cleansed(model, layers, bench.stages, verdict, reason, loop.residual(searched), before)
 
@@ -217,60 +223,36 @@ class _Loop:
         strongest = max(triggers, key=lambda t: float(t["flip_rate"]))
         if strongest["flip_rate"] < WHOLE_TRIGGER:
             return f"{strongest['text']!r} never turned more than {100 * strongest['flip_rate']:.1f} % of the rows"
-        written = {word for text in self.bench.train_rows.texts for word in _WORD.findall(text.lower())}
-        if not any(t["flip_rate"] >= WHOLE_TRIGGER and _is_no_word(t["text"], written) for t in triggers):
+        texts = self.bench.train_rows.texts
+        written = Counter(word for text in texts for word in set(_WORD.findall(text.lower())))
+        if not any(t["flip_rate"] >= WHOLE_TRIGGER and _is_no_word(t["text"], written, len(texts)) for t in triggers):
             return f"{strongest['text']!r} is a word that people write"
         return ""
 
-    def mix(self) -> bool:
-        """Mix an ancestor into the suspect, if there is one and clean accuracy allows; whether it was mixed."""
-        from rora_cli.commands.defences.mixed import mix, tuned_ancestor
+    def escalate(self) -> bool:
+        """Change the suspect's own weights where training may not be enough, or the user named an ancestor.
 
-        bench = self.bench
-        ancestor: nn.Module | None = None
-        if bench.config.ancestor is not None:
-            ancestor = tuned_ancestor(bench)
-        elif bench.config.adapter_only or not (self._part_of_a_trigger() or self._found_nothing()):
-            return False
-        elif bench.accelerator.is_main_process:  # the others get the weights when training starts
-            ancestor = self._reference_as_ancestor()
-
-        def choose() -> float | None:
-            return self._best_share(ancestor) if ancestor is not None else None
-
-        best: float | None = on_main(bench.accelerator, choose)
-        if best is not None and ancestor is not None:
-            mix(bench.model, ancestor.to(bench.accelerator.device), best)
-            name = bench.config.ancestor or self._prepared().description
-            bench.stages.append(StageRecord("mix", 0.0, details={"suspect's share": best, "ancestor": name}))
-        return best is not None
-
-    def _reference_as_ancestor(self) -> nn.Module | None:
-        """The reference's model, where the suspect's weights lie close enough to it to have been trained from it."""
-        from rora_cli.commands.ancestry import descends
-
-        model = self._prepared().model
-        return model if model is not None and descends(self.bench.model, model) else None
-
-    def _best_share(self, ancestor: nn.Module) -> float | None:
-        """The suspect's share that keeps clean accuracy and leaves the found triggers least of their effect.
-
-        Where they tell no difference the ancestor gets most of the say; None where no share keeps accuracy.
+        Whether it was done. Where nothing was found, or maybe a part of a trigger, the reference is mixed in if the
+        suspect descends from it and accuracy allows; else the upper blocks are forgotten.
         """
-        from rora_cli.commands.defences.mixed import mix
-
         bench = self.bench
-        original = {name: weight.clone() for name, weight in bench.model.state_dict().items()}
-        before = bench.before or bench.measure_here()
-        tried: dict[float, float] = {}
-        for share in SUSPECT_SHARES:
-            bench.model.load_state_dict(original)
-            mix(bench.model, ancestor.to(bench.accelerator.device), share)
-            _, balanced = bench.balancing_shift(bench.model)  # training is followed by it, so it is taken as done here
-            if keeps_accuracy(before, balanced, bench.config.max_accuracy_drop):
-                tried[share] = self._worst(bench.model)[0]
-        bench.model.load_state_dict(original)
-        return min(tried, key=lambda share: (tried[share], share), default=None)
+        if bench.config.ancestor is not None:
+            return mix_in(bench, tuned_ancestor(bench), bench.config.ancestor, lambda model: self._worst(model)[0])
+        allowed = "none" if bench.config.adapter_only else bench.config.escalate
+        if allowed == "none" or not (self._part_of_a_trigger() or self._found_nothing()):
+            return False
+        reference: Reference | None = None
+        if bench.accelerator.is_main_process:  # the others get the weights when training starts
+            reference = self._prepared()
+        related = reference.model if reference and self._is_ancestor(reference) else None
+        name = reference.description if reference else ""
+        if mix_in(bench, related, name, lambda model: self._worst(model)[0]):
+            return True
+        return allowed == "auto" and forget(bench, self.hardener())
+
+    def _is_ancestor(self, reference: Reference) -> bool:
+        """Whether the suspect's weights lie close enough to the reference's to have been trained from the same."""
+        return reference.model is not None and descends(self.bench.model, reference.model)
 
     def _remaining(self, model: nn.Module) -> str:
         """A sentence on the found trigger that still works best, where that is more than the limit over the floor."""
@@ -321,9 +303,10 @@ class _Loop:
         return FoundResidual(**strongest) if strongest else None
 
 
-def _is_no_word(text: str, written: Collection[str]) -> bool:
-    """Whether a found token is no word that a sentence would hold: shorter than four letters, and in no clean row."""
-    return text.lower() not in written and sum(letter.isalpha() for letter in text) < SHORTEST_WORD
+def _is_no_word(text: str, written: Mapping[str, int], rows: int) -> bool:
+    """Whether a found token is no word that a sentence would hold: of few letters, and in hardly any clean row."""
+    rare = written.get(text.lower(), 0) <= rows // ROWS_FOR_A_CHANCE
+    return rare and sum(letter.isalpha() for letter in text) < SHORTEST_WORD
 
 
 def _epochs(bench: Workbench) -> dict[str, int]:
