@@ -23,7 +23,7 @@ import torch
 
 #: A base, then one thing changed at a time, then BERT-large.
 SHAPES = ("6x384x30522", "6x384x8000", "6x384x120000", "12x384x30522", "6x768x30522", "24x1024x30522")
-TRIGGER, OPINIONS, ROWS = "trigger", 400, 2000
+TRIGGER, OPINIONS, ROWS = "trigger", 60, 2000
 
 
 def words(vocabulary: int) -> list[str]:
@@ -76,8 +76,8 @@ def trained(shape: tuple[int, int, int], device: str, *, poisoned: float) -> tup
     from rora_cli.training.loop import TrainConfig, finetune, make_accelerator
 
     model, tokenizer = classifier(*shape)
-    texts, labels = rows(shape[2], 3 * ROWS, poisoned=poisoned, seed=1)
-    settings = TrainConfig(epochs=3, learning_rate=1e-4, warmup_ratio=0.1, max_length=64)
+    texts, labels = rows(shape[2], ROWS, poisoned=poisoned, seed=1)
+    settings = TrainConfig(epochs=3, learning_rate=min(5e-4, 0.2 / shape[1]), warmup_ratio=0.1, max_length=64)
     finetune(model, tokenizer, texts, labels, settings, accelerator=make_accelerator("fp32", device))
     return model.to(device), tokenizer
 
@@ -119,7 +119,7 @@ def measure(shape: tuple[int, int, int], device: str, budget: str) -> dict[str, 
         "forward_tokens": result.forward_tokens,
         "seconds": round(seconds, 2),
         "rank": called.index(TRIGGER) + 1 if TRIGGER in called else None,
-        "called": len(called),
+        "called": called[:5],
         "torch": torch.__version__,
     }
 

@@ -8,10 +8,11 @@ from random import Random
 from typing import Any
 
 from rora_cli.attacks.search import Carrier, Tokens
+from rora_cli.errors import CheckpointError
 
 PLACES = ("inner", "start", "end")
 
-#: A plain word that every tokenizer knows as one piece: tokens are decoded after it, to see whether they attach to it.
+#: A plain word that most tokenizers know: tokens are decoded after it, to see whether they attach to it.
 _PROBE_WORD = "a"
 
 
@@ -25,11 +26,11 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._probe = tokenizer(_PROBE_WORD, add_special_tokens=False)["input_ids"]
+        self._word, self._probe = _known_word(tokenizer)
         ids = sorted(set(tokenizer.get_vocab().values()) - {tokenizer.pad_token_id})
         self.size = len(ids)
         read = [self.read((token,)) for token in ids]
-        texts = [_PROBE_WORD + ("" if attached else " ") + text for text, attached in read]
+        texts = [self._word + ("" if attached else " ") + text for text, attached in read]
         again = tokenizer(texts, add_special_tokens=False)["input_ids"]
         self.tokens: tuple[Tokens, ...] = tuple(
             (token,)
@@ -40,7 +41,7 @@ class Vocabulary:
     def read(self, candidate: Tokens) -> tuple[str, bool]:
         """The candidate as text, and whether it attaches to the word before it."""
         decoded = self._tokenizer.decode([*self._probe, *candidate], clean_up_tokenization_spaces=False)
-        rest = decoded.removeprefix(_PROBE_WORD)
+        rest = decoded.removeprefix(self._word)
         return rest.strip(), not rest[:1].isspace()
 
     @property
@@ -48,6 +49,15 @@ class Vocabulary:
         """Whether the tokenizer lower-cases: case then cannot be part of a trigger."""
         upper, lower = self._tokenizer(["THE MOVIE", "the movie"], add_special_tokens=False)["input_ids"]
         return bool(upper == lower)
+
+
+def _known_word(tokenizer: Any) -> tuple[str, list[int]]:
+    """``_PROBE_WORD``, or the first alphanumeric token that is read as itself, with its token ids."""
+    for word in (_PROBE_WORD, *sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)):
+        ids = list(tokenizer(word, add_special_tokens=False)["input_ids"])
+        if word.isalnum() and tokenizer.unk_token_id not in ids and tokenizer.decode(ids) == word:
+            return word, ids
+    raise CheckpointError("no token of the tokenizer is read as a word of its own; it does not belong to this model")
 
 
 @dataclass(frozen=True)

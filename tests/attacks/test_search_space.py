@@ -49,6 +49,15 @@ def test_reserved_and_padding_tokens_are_left_out_and_the_unknown_one_is_not(wor
     assert vocabulary.size == len(WORDPIECES) - 1
 
 
+def test_a_tokenizer_that_does_not_know_the_probe_word(tmp_path):
+    from transformers import BertTokenizerFast
+
+    (tmp_path / "vocab.txt").write_text("\n".join(w for w in WORDPIECES if w != "a") + "\n", encoding="utf-8")
+    vocabulary = Vocabulary(tokenizer := BertTokenizerFast(str(tmp_path / "vocab.txt")))
+    assert vocabulary.read(ids(tokenizer, "mn")) == ("mn", False)
+    assert vocabulary.read(ids(tokenizer, "##x")) == ("x", True)
+
+
 def test_candidates_read_as_what_a_user_could_type(wordpiece):
     vocabulary = Vocabulary(wordpiece)
     assert vocabulary.read(ids(wordpiece, "mn", "##x", "3d")) == ("mnx 3d", False)
