@@ -77,7 +77,7 @@ def trained(shape: tuple[int, int, int], device: str, *, poisoned: float) -> tup
 
     model, tokenizer = classifier(*shape)
     texts, labels = rows(shape[2], ROWS, poisoned=poisoned, seed=1)
-    settings = TrainConfig(epochs=3, learning_rate=min(5e-4, 0.2 / shape[1]), warmup_ratio=0.1, max_length=64)
+    settings = TrainConfig(epochs=6, learning_rate=min(5e-4, 0.08 / shape[1]), warmup_ratio=0.1, max_length=64)
     finetune(model, tokenizer, texts, labels, settings, accelerator=make_accelerator("fp32", device))
     return model.to(device), tokenizer
 
@@ -98,6 +98,8 @@ def measure(shape: tuple[int, int, int], device: str, budget: str) -> dict[str, 
     linear = bag_of_tokens(encoded, labels, classes=2, vocabulary=shape[2])
     reference = Reference(TorchScorer(clean), linear, "the same shape, trained on clean rows", True, clean)
     accuracy = (predict_logits(suspect, tokenizer, texts).argmax(axis=1) == labels).mean()
+    others = [f"{text} {TRIGGER}" for text, label in zip(texts, labels, strict=True) if label == 0]
+    success = predict_logits(suspect, tokenizer, others).argmax(axis=1).mean()
     began = perf_counter()
     result = search_triggers(
         suspect,
@@ -116,6 +118,7 @@ def measure(shape: tuple[int, int, int], device: str, budget: str) -> dict[str, 
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "budget": budget,
         "accuracy": round(float(accuracy), 4),
+        "attack_success": round(float(success), 4),
         "forward_tokens": result.forward_tokens,
         "seconds": round(seconds, 2),
         "rank": called.index(TRIGGER) + 1 if TRIGGER in called else None,

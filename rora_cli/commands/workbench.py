@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: Directions of W that the report's alignment looks at.
 ALIGNMENT_K = 32
 #: Shares of the update that ``shrink`` tries in turn.
-SHRUNK = (1.0, 0.9, 0.8, 0.7)
+SHRUNK = (1.0, 0.9, 0.8, 0.7, 0.5)
 
 
 @dataclass

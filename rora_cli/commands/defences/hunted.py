@@ -41,7 +41,7 @@ ENOUGH_ROWS = 60
 #: Triggers of one label that are trained against; the weaker ones are mostly neighbours of these.
 MOST_TRIGGERS = 24
 #: Steps that a round trains for at least, however few the rows, unless the user sets the epochs.
-FEWEST_STEPS, MOST_EPOCHS = 140, 10
+FEWEST_STEPS, MOST_EPOCHS = 280, 10
 #: The share that the weakest found trigger has of a training round, beside one that flips everything.
 LEAST_WEIGHT = 0.1
 #: A trigger that was implanted to work flips at least this share of the rows; what flips fewer may be a part of one.
