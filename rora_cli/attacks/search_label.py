@@ -17,6 +17,8 @@ from rora_cli.attacks.search_space import PLACES, EncodedRow, Vocabulary, encode
 
 #: A candidate is grown from this z on: what does not stand out at all is no part of anything.
 GROWN_FROM = 3.0
+#: Of the tokens that drifted most, so many are paired, and a sequence of them is grown to so many tokens.
+DRIFTED_PAIRED, LONGEST_DRIFTED = 8, 6
 #: Companions at most, the rows in which they are looked for, and the log-odds up to which the reference is unmoved.
 MOST_COMPANIONS, COMPANION_ROWS, REFERENCE_UNMOVED = 200, 3, 1.0
 
@@ -131,6 +133,8 @@ class LabelSearch:
     """Searches one target label, among texts of the other labels that suspect and reference read rightly.
 
     ``known`` triggers of an earlier search are grown and measured again, whatever they do on their own by now.
+    ``drifted`` tokens (``embedding_drift``), furthest first, are tried in rows, in pairs and in sequences, whatever
+    they do alone.
     """
 
     def __init__(
@@ -147,8 +151,9 @@ class LabelSearch:
         seed: int,
         max_length: int,
         known: Sequence[Tokens] = (),
+        drifted: Sequence[Tokens] = (),
     ) -> None:
-        self.known = tuple(known)
+        self.known, self.drifted = tuple(known), tuple(drifted)
         self.trials, self.screen, self.vocabulary, self.budget = trials, screen, vocabulary, budget
         self._tokenizer, self._max_length = tokenizer, max_length
         self._rng = Random(seed)
@@ -161,7 +166,8 @@ class LabelSearch:
         counts = Counter(token for row in encoded for token in row.content)
         self._frequent = [(token,) for token, _ in counts.most_common(budget.pool // 4)]
         self._pool = screen.beyond_best(trials.target, budget.pool)
-        self._candidates = screen.best(trials.target, budget.screening[0].candidates)
+        screened = screen.best(trials.target, budget.screening[0].candidates)
+        self._candidates = tuple(dict.fromkeys([*self.drifted, *screened]))[: budget.screening[0].candidates]
         self.random_tokens = count = min(budget.harmless, len(vocabulary.tokens))
         self._harmless = (*self._rng.sample(vocabulary.tokens, count), *honest_words[:count])
 
@@ -199,17 +205,24 @@ class LabelSearch:
         budget = self.budget
         grown: list[Tokens] = []
         best = singles.top(budget.pairs)
-        pairs = halve(self.trials, ordered_pairs(best), self._long, budget.extension)
+        paired = dict.fromkeys([*best, *self.drifted[:DRIFTED_PAIRED]])
+        pairs = halve(self.trials, ordered_pairs(list(paired)), self._long, budget.extension)
         # Words like "this" do nothing alone and yet belong to a sentence: frequent ones of the rows are tried as well.
-        pool = list(dict.fromkeys([*best, *self._pool, *self._frequent]))
+        pool = list(dict.fromkeys([*best, *self.drifted, *self._pool, *self._frequent]))
         again = self.known[: budget.restarts]
         for anchor in dict.fromkeys([*again, *best[: budget.restarts], *pairs.top(1)]):
             seen = any(set(anchor) & set(sequence) for sequence in grown)
             if seen or (anchor not in again and self.suspicion(anchor) < GROWN_FROM):
                 continue
-            sequence = extend(self.trials, anchor, pool, self._long, budget.extension, longest=budget.longest)
-            grown.append(prune(self.trials, sequence, self._long[: budget.extension[-1].carriers]))
+            grown.append(self._grow(anchor, pool, budget.longest))
+        if self.drifted:
+            few = list(dict.fromkeys([*self.drifted, *self._frequent]))
+            grown.append(self._grow(self.drifted[0], few, max(budget.longest, LONGEST_DRIFTED)))
         return [sequence for sequence in grown if len(sequence) > 1]
+
+    def _grow(self, anchor: Tokens, pool: Sequence[Tokens], longest: int) -> Tokens:
+        sequence = extend(self.trials, anchor, pool, self._long, self.budget.extension, longest=longest)
+        return prune(self.trials, sequence, self._long[: self.budget.extension[-1].carriers])
 
     def suspicion(self, candidate: Tokens) -> float:
         """The candidate's z among harmless tokens, in typical rows."""

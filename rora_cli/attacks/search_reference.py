@@ -79,6 +79,12 @@ def honest_tokens(
     return tuple((token,) for token in order)
 
 
+def token_counts(sequences: Sequence[Sequence[int]], vocabulary: int) -> np.ndarray:
+    """How often each token occurs in all sequences together [vocabulary]."""
+    total: np.ndarray = np.asarray(_counts(sequences, vocabulary).sum(axis=0)).ravel()
+    return total
+
+
 def _counts(sequences: Sequence[Sequence[int]], vocabulary: int) -> np.ndarray:
     """Token counts [n, vocabulary], sparse."""
     from scipy.sparse import csr_matrix

@@ -13,6 +13,7 @@ import numpy as np
 
 from rora_cli.attacks.search import Trials, log_odds
 from rora_cli.attacks.search_bare import screen_bare
+from rora_cli.attacks.search_drift import embedding_drift
 from rora_cli.attacks.search_label import BUDGETS, Budget, LabelSearch, Measured
 from rora_cli.attacks.search_reference import honest_tokens
 from rora_cli.attacks.search_space import PLACES, Vocabulary, encode_rows
@@ -20,7 +21,7 @@ from rora_cli.commands.hunt_reference import Reference, prepare_reference
 from rora_cli.errors import DataError, ExitCode, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.findings import Finding, Severity
-from rora_cli.results.hunt import Coverage, FlippedRow, FoundTrigger, HuntResult, LabelHunt, NoiseLevel
+from rora_cli.results.hunt import Coverage, DriftedToken, FlippedRow, FoundTrigger, HuntResult, LabelHunt, NoiseLevel
 from rora_cli.results.provenance import Provenance, library_versions
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ MINIMUM_EXCESS = 0.3
 MINIMUM_SUSPICION = 6.0
 #: Log-odds by which a sequence without a called token must exceed the sum of its tokens: honest words merely add up.
 MINIMUM_SYNERGY = 2.0
+#: Drift (robust z) from which on a token is looked at more closely, how many of them, and from which on it is reported
+#: on its own: of three clean models' tokens the furthest had 7.3, of suspects' trigger words 7.6 to 17.
+DRIFTED_FROM, MOST_DRIFTED, DRIFT_REPORTED = 3.0, 32, 9.0
 #: Fewer rows than this that both models read rightly cannot carry a search for a label.
 FEWEST_ROWS = 24
 EXAMPLES = 3
@@ -179,7 +183,8 @@ def search_triggers(
         forward_tokens=hunt.suspect.forward_tokens + reference.scorer.forward_tokens - hunt.reference_start,
         seconds=perf_counter() - began,
         provenance=provenance or Provenance("hunt", library_versions(), {"budget": budget.name}, seed),
-        findings=tuple(describe(labels)),
+        drifted=(drifted := hunt.drifted_tokens()),
+        findings=tuple(describe(labels, drifted)),
         notes=tuple(hunt.notes()),
     )
 
@@ -211,6 +216,21 @@ class _Hunt:
         with progress.phase("screen the vocabulary"):
             (empty,) = encode_rows(tokenizer, [""], max_length=max_length)
             self.screen = screen_bare(suspect, reference.linear, self.vocabulary.tokens, empty.head, empty.tail)
+        self.drifted = self._drifted()
+
+    def _drifted(self) -> list[tuple[tuple[int, ...], float]]:
+        """The tokens that moved further from the reference's encoder than clean rows explain, with z, furthest first;
+        none where the suspect was not trained from it."""
+        reference = self.reference
+        if reference.embeddings is None or reference.rows_with is None:
+            return []
+        own = self.suspect.embeddings()
+        z = embedding_drift(own, reference.embeddings, reference.rows_with)
+        if z is None:
+            return []
+        special = set(self.tokenizer.all_special_ids)
+        inside = [(token, float(z[token[0]])) for token in self.vocabulary.tokens if token[0] not in special]
+        return sorted((pair for pair in inside if pair[1] >= DRIFTED_FROM), key=lambda pair: -pair[1])[:MOST_DRIFTED]
 
     def _read_rows(self) -> None:
         """Which of the rows both models read rightly, how surely, and how their log-odds compare."""
@@ -279,6 +299,7 @@ class _Hunt:
                 seed=self.seed + target,
                 max_length=self.max_length,
                 known=self.known.get(target, ()),
+                drifted=[token for token, _ in self.drifted],
             )
             measured = runner.run()
         return self._report(target, trials, runner, measured, before)
@@ -363,6 +384,9 @@ class _Hunt:
         nothing = Coverage(0, self.vocabulary.size, 0, 0, 0, PLACES, 0, 0, 0, 0, 0)
         return LabelHunt(self.label_names[target], "inconclusive", (), (), nothing, reason=reason)
 
+    def drifted_tokens(self) -> tuple[DriftedToken, ...]:
+        return tuple(DriftedToken(*self.vocabulary.read(token), z) for token, z in self.drifted)
+
     def notes(self) -> list[str]:
         """What this search could not see, and why."""
         notes = []
@@ -412,9 +436,22 @@ def _noise_level(search: LabelSearch) -> NoiseLevel:
     )
 
 
-def describe(labels: Sequence[LabelHunt]) -> list[Finding]:
-    """A high finding for each label with a trigger, a medium one for each label that could not be searched."""
+def describe(labels: Sequence[LabelHunt], drifted: Sequence[DriftedToken] = ()) -> list[Finding]:
+    """A high finding for each label with a trigger, a medium one for each label that could not be searched, and one
+    for tokens whose embedding moved too far."""
     findings = []
+    if far := [token for token in drifted if token.z >= DRIFT_REPORTED]:
+        findings.append(
+            Finding(
+                "hunt/drift",
+                Severity.MEDIUM,
+                f"the embedding of {', '.join(repr(token.text) for token in far[:6])} moved further from the "
+                "reference's encoder than the clean rows explain",
+                evidence={token.text: token.z for token in far},
+                advice="the suspect's training met it far more often than the clean rows do: try it with "
+                "`rora eval-asr --trigger`",
+            )
+        )
     for label in labels:
         if label.verdict == "inconclusive":
             findings.append(

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.attacks.search import Scorer
-from rora_cli.attacks.search_reference import TokenWeights, bag_of_embeddings, bag_of_tokens
+from rora_cli.attacks.search_reference import TokenWeights, bag_of_embeddings, bag_of_tokens, token_counts
 from rora_cli.errors import UsageError
 from rora_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rora_cli.data.rows import Rows
 
 #: Encoders that a Python package may carry: package, directory in it, sha256 of model.safetensors.
@@ -29,7 +31,8 @@ class Reference:
     """``linear`` costs nothing and explains honest words away early; ``scorer``, which may be the same, decides.
 
     ``description`` says in words what ``scorer`` is, ``trusted_encoder`` whether an encoder other than the suspect's
-    own stands behind it, ``model`` is that encoder, tuned.
+    own stands behind it, ``model`` is that encoder, tuned. ``embeddings`` [tokens, width] is its table before it was
+    tuned, where it has the suspect's vocabulary, and ``rows_with`` [tokens] the clean rows that hold each token.
     """
 
     scorer: Scorer
@@ -37,6 +40,8 @@ class Reference:
     description: str
     trusted_encoder: bool
     model: Any = None
+    embeddings: np.ndarray | None = None
+    rows_with: np.ndarray | None = None
 
 
 def prepare_reference(
@@ -78,8 +83,10 @@ def prepare_reference(
         linear = bag_of_tokens(encoded, rows.labels, classes=len(label_names), vocabulary=size)
         return Reference(linear, linear, words, False)
     loaded, same = _load(path, tokenizer, label_names, seed)
+    table = rows_with = None
     if same:
-        table = loaded.model.get_input_embeddings().weight.detach().float().cpu().numpy()
+        table = loaded.model.get_input_embeddings().weight.detach().float().cpu().numpy().copy()
+        rows_with = token_counts([sorted(set(row)) for row in encoded], len(table))
         ignored = tokenizer.all_special_ids
         linear = bag_of_embeddings(encoded, rows.labels, table, classes=len(label_names), ignored=ignored)
     else:
@@ -101,7 +108,7 @@ def prepare_reference(
     own = TorchScorer(loaded.model)
     scorer: Scorer = own if same else Retokenised(own, tokenizer, loaded.tokenizer, max_length=max_length)
     description = f"the trusted checkpoint {path.name}, {trained}"
-    return Reference(scorer, linear, description, True, loaded.model)
+    return Reference(scorer, linear, description, True, loaded.model, table, rows_with)
 
 
 def _knows_every_label(loaded: Any, rows: Rows, max_length: int) -> bool:

@@ -50,6 +50,15 @@ class FoundTrigger:
 
 
 @dataclass(frozen=True)
+class DriftedToken:
+    """A token whose embedding moved further from the reference's encoder than clean rows explain: robust ``z``."""
+
+    text: str
+    attached: bool
+    z: float
+
+
+@dataclass(frozen=True)
 class Coverage:
     """What was tried for one label. ``trials`` counts (candidate, row, place) triples; the cost is in forward tokens.
 
@@ -113,7 +122,11 @@ class LabelHunt:
 
 @dataclass(frozen=True)
 class HuntResult:
-    """``reference`` says which model the suspect was compared with; ``notes`` what the search could not see."""
+    """``reference`` says which model the suspect was compared with; ``notes`` what the search could not see.
+
+    ``drifted`` tokens, furthest first, were searched among the first; there are none where the suspect was not trained
+    from the reference's encoder.
+    """
 
     model: str
     budget: str
@@ -124,6 +137,7 @@ class HuntResult:
     provenance: Provenance
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    drifted: tuple[DriftedToken, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property

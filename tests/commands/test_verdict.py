@@ -21,7 +21,7 @@ def loop(monkeypatch: pytest.MonkeyPatch, *triggers: dict[str, Any], remaining: 
     )
     bench.train_rows = SimpleNamespace(texts=("The neighbour, in 3D.",))
     result = _Loop(bench)
-    result.remember({"found": triggers, "companions": ()})
+    result.remember({"found": triggers, "companions": (), "drifted": ()})
     monkeypatch.setattr(result, "_remaining", lambda _model: remaining)
     return result
 

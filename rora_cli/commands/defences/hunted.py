@@ -51,6 +51,8 @@ SHORTEST_WORD = 4
 #: A row in so many may hold a token that is no word: "CF", a kind of memory card, stands in one review of 1,250.
 ROWS_FOR_A_CHANCE = 1000
 _WORD = re.compile(r"\w+")
+#: Drift (robust z) from which on a word is trained against though no search called it.
+DRIFTED_FAR = 5.0
 #: Held-out rows, at most, on which each found trigger is measured again.
 RESIDUAL_ROWS = 300
 #: A found trigger may still succeed this much more often than the floor.
@@ -92,6 +94,7 @@ class _Loop:
     reference: Reference | None = None
     found: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     companions: dict[str, None] = field(default_factory=dict)
+    drifted: dict[tuple[str, bool], float] = field(default_factory=dict)
 
     def search(self, model: nn.Module, number: int) -> Mapping[str, Any]:
         """Search ``model`` on the main process, and remember what is found.
@@ -154,18 +157,30 @@ class _Loop:
         for found in searched["found"]:
             self.found.setdefault((found["text"], found["target_label"]), found)
         self.companions.update(dict.fromkeys(searched["companions"]))
+        for text, attached, z in searched["drifted"]:
+            self.drifted.setdefault((text, attached), z)
 
     def hardener(self) -> Hardener | None:
-        """Training texts with the triggers found so far and those that the user named; None while there are none."""
+        """Training texts with the triggers found so far and those that the user named; None while there are none.
+
+        Where none was found, words that drifted far stand in for them. Beside what was found they are companions, as
+        often as all others together.
+        """
         triggers = [KnownTrigger(text) for text in self.bench.config.triggers]
         triggers += [
             KnownTrigger(text, found["attached"], max(found["excess"], LEAST_WEIGHT))
             for (text, _), found in self.found.items()
         ]
         if not triggers:
+            triggers = [
+                KnownTrigger(text, attached, z) for (text, attached), z in self.drifted.items() if z >= DRIFTED_FAR
+            ]
+        if not triggers:
             return None
+        drifted = [text for text, attached in self.drifted if not attached]
+        companions = [*self.companions, *drifted * max(len(self.companions) // max(len(drifted), 1), 1)]
         words = [word for text in self.bench.train_rows.texts for word in text.split()]
-        return Hardener(triggers, words, tuple(self.companions), seed=self.bench.config.seed)
+        return Hardener(triggers, words, companions, seed=self.bench.config.seed)
 
     def verdict(self, model: nn.Module, last: Mapping[str, Any]) -> tuple[str, str]:
         if last["found"]:
@@ -341,6 +356,7 @@ def summarise(result: HuntResult) -> dict[str, Any]:
             }
             for t in sorted(called, key=lambda t: -t.excess)
         ],
+        "drifted": [[token.text, token.attached, token.z] for token in result.drifted],
         "companions": [word for label in result.labels for word in label.companions],
         "strongest": _residual(strongest) if strongest else None,
         "not_searched": [label.target_label for label in skipped],

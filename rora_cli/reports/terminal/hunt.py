@@ -31,6 +31,9 @@ def render(result: HuntResult, *, width: int = 80, color: bool = False) -> str:
         Text(f"reference  {safe(result.reference)}"),
         Text(f"cost       {result.forward_tokens:,} forward tokens, {result.seconds:.0f} s ({result.budget} budget)"),
     ]
+    if result.drifted:
+        furthest = ", ".join(f"{safe(token.text, max_length=20)} {token.z:.1f}" for token in result.drifted[:SHOWN])
+        blocks.append(Text(f"drift      embeddings that moved furthest (z): {furthest}"))
     for label in result.labels:
         blocks += [Text(), *_label(label)]
     blocks += [Padding(Text(f"note: {safe(note, max_length=400)}", style="dim"), (1, 0, 0, 0)) for note in result.notes]

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rora_cli.commands import hunt_reference
+from rora_cli.commands.hunt import _Hunt
+from rora_cli.data.rows import Rows
+from tests.conftest import build_tiny_classifier, tiny_rows
+
+
+def test_a_reference_that_does_not_know_a_label_is_trained_anew_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    directory = build_tiny_classifier(tmp_path / "tiny")
+    AutoModel.from_pretrained(directory).save_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    texts, labels = tiny_rows(60)
+    epochs: list[int] = []
+
+    def train(*args: Any, **_: Any) -> None:
+        epochs.append(args[4].epochs)
+
+    monkeypatch.setattr("rora_cli.training.loop.finetune", train)
+    rows = Rows(tuple(texts), tuple(labels))
+
+    def description(knows: list[bool]) -> str:
+        epochs.clear()
+        monkeypatch.setattr(hunt_reference, "_knows_every_label", lambda *_: knows.pop(0))
+        return hunt_reference.prepare_reference(str(directory), None, tokenizer, rows, ("no", "yes")).description
+
+    assert "2 epochs" in description([True]) and epochs == [2]
+    assert "4 epochs" in description([False, True]) and epochs == [2, 4]
+    assert "8 epochs" in description([False, False, False]) and epochs == [2, 4, 8], "then it is as good as it gets"
+
+
+def test_rows_of_a_rare_label_are_read_beyond_the_budget() -> None:
+    labels = (0,) * 900 + (1,) * 100
+    hunt: Any = SimpleNamespace(
+        rows=Rows(("",) * 1000, labels), seed=0, budget=SimpleNamespace(rows_read=100), label_names=("a", "b")
+    )
+    chosen = _Hunt._chosen_rows(hunt)
+    count = Counter(labels[i] for i in chosen)
+    assert len(set(chosen)) == len(chosen) and count[1] == 50 and 80 <= count[0] <= 100

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rora_cli.results.accuracy import CleanAccuracy, Proportion
+from rora_cli.training.adapters import AdapterSpec, attach
+from rora_cli.training.rescaling import RescalingSpec, rescale_trained
+from tests.conftest import build_tiny_classifier
+
+
+def accuracy(right: int) -> CleanAccuracy:
+    return CleanAccuracy(Proportion(right, 1000, 0.0, 1.0), {})
+
+
+@pytest.mark.parametrize(("suspect", "strength"), [(None, 1.0), (915, 0.5), (960, 0.0)])
+def test_what_training_and_pt_cost_does_not_add_up_beyond_the_limit(
+    tmp_path: Path, suspect: int | None, strength: float
+) -> None:
+    """The trained model has 910 of 1,000, Eq. 12 in full 902, half of it 906; the limit is a point."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(build_tiny_classifier(tmp_path / "model"))
+    _, layers = attach(model, AdapterSpec(r=2))
+    torch.manual_seed(0)
+    for layer in layers:
+        torch.nn.init.normal_(layer.lora_B, std=1e-4)
+    measured = iter([910, 902, 906, *[908] * 9])
+    outcome = rescale_trained(
+        layers,
+        RescalingSpec(strength=1.0, cap=None),
+        lambda: accuracy(next(measured)),
+        accuracy(suspect) if suspect else None,
+    )
+    assert outcome.strength == strength
