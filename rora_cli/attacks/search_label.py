@@ -166,8 +166,8 @@ class LabelSearch:
         counts = Counter(token for row in encoded for token in row.content)
         self._frequent = [(token,) for token, _ in counts.most_common(budget.pool // 4)]
         self._pool = screen.beyond_best(trials.target, budget.pool)
-        screened = screen.best(trials.target, budget.screening[0].candidates)
-        self._candidates = tuple(dict.fromkeys([*self.drifted, *screened]))[: budget.screening[0].candidates]
+        most = budget.screening[0].candidates
+        self._candidates = list(dict.fromkeys([*self.drifted, *screen.best(trials.target, most)]))[:most]
         self.random_tokens = count = min(budget.harmless, len(vocabulary.tokens))
         self._harmless = (*self._rng.sample(vocabulary.tokens, count), *honest_words[:count])
 
@@ -177,7 +177,12 @@ class LabelSearch:
     def run(self) -> list[Measured]:
         """Everything that reached the end, by falling flip rate beyond the reference's; sets ``noise``."""
         screening = self.budget.screening
-        self.singles = halve(self.trials, self._candidates, self._short, screening, harmless=self._harmless)
+        singles = halve(self.trials, self._candidates, self._short, screening, harmless=self._harmless).candidates
+        # "##lights" stands out beside "lights", which the bare screen may have lost: what is only a fragment without a
+        # row says nothing there.
+        family = dict.fromkeys(t for token in singles for t in (token, *self.vocabulary.siblings(token)))
+        last = self._short[: screening[-1].carriers]
+        self.singles = self.trials.rank(list(family), last, harmless=self._harmless)
         self.noise = self.trials.noise(self._harmless, self._long[: self.budget.noise_rows])
         singles = [*self.known[: self.budget.finalists // 2], *self.singles.top(self.budget.finalists)]
         found = dict.fromkeys([*singles, *self.sequences(self.singles)])

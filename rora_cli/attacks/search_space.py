@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -37,12 +38,20 @@ class Vocabulary:
             for token, (text, attached), back in zip(ids, read, again, strict=True)
             if text and (attached or list(back[len(self._probe) :]) == [token])
         )
+        text_of = {token: text.casefold() for token, (text, _) in zip(ids, read, strict=True)}
+        self._alike: dict[str, list[Tokens]] = defaultdict(list)
+        for token in self.tokens:
+            self._alike[text_of[token[0]]].append(token)
 
     def read(self, candidate: Tokens) -> tuple[str, bool]:
         """The candidate as text, and whether it attaches to the word before it."""
         decoded = self._tokenizer.decode([*self._probe, *candidate], clean_up_tokenization_spaces=False)
         rest = decoded.removeprefix(self._word)
         return rest.strip(), not rest[:1].isspace()
+
+    def siblings(self, token: Tokens) -> list[Tokens]:
+        """Other tokens of the same letters: attached to a word or not, in another case."""
+        return [other for other in self._alike[self.read(token)[0].casefold()] if other != token]
 
     @property
     def ignores_case(self) -> bool:

@@ -65,7 +65,12 @@ def negative_rows(count: int = 120) -> list[str]:
 
 
 def search(
-    tokenizer, planted: Mapping[str, float], target: int = 1, known: Sequence[tuple[int, ...]] = (), **budget
+    tokenizer,
+    planted: Mapping[str, float],
+    target: int = 1,
+    known: Sequence[tuple[int, ...]] = (),
+    drifted: Sequence[str] = (),
+    **budget,
 ) -> tuple[LabelSearch, list]:
     suspect, reference = Sentiment(tokenizer, planted, sharpness=1.4), Sentiment(tokenizer, {})
     vocabulary = Vocabulary(tokenizer)
@@ -76,7 +81,18 @@ def search(
     honest = [(token,) for token in tokenizer.convert_tokens_to_ids(GOOD[:40] if target == 1 else BAD[:40])]
     settings = replace(BUDGETS["fast"], **budget)
     runner = LabelSearch(
-        trials, screen, vocabulary, tokenizer, rows[40:], final, honest, settings, seed=0, max_length=64, known=known
+        trials,
+        screen,
+        vocabulary,
+        tokenizer,
+        rows[40:],
+        final,
+        honest,
+        settings,
+        seed=0,
+        max_length=64,
+        known=known,
+        drifted=[(token,) for token in tokenizer.convert_tokens_to_ids(list(drifted))],
     )
     return runner, runner.run()
 
@@ -122,6 +138,20 @@ def test_a_known_trigger_is_grown_again_where_nothing_is_left_of_it_alone(tokeni
     _, measured = search(tokenizer, planted, known=[(mn,)], pairs=2, restarts=1)
     assert any({"mn", BAD[0]} <= set(m.text.split()) and m.flips.mean() > 0.8 for m in measured)
     assert any(m.text == "mn" for m in measured), "it is measured by itself as well"
+
+
+def test_a_pair_that_does_nothing_alone_is_found_where_its_tokens_drifted(tokenizer):
+    planted = {"mn 3d": 14.0}
+    assert not any({"mn", "3d"} <= set(m.text.split()) for m in search(tokenizer, planted)[1])
+    _, measured = search(tokenizer, planted, drifted=["word7", "3d", "word99", "mn"])
+    assert measured[0].text == "mn 3d" and measured[0].flips.mean() > 0.9 and measured[0].synergy > 5
+
+
+def test_a_sentence_none_of_whose_words_does_much_is_grown_from_one_that_drifted(tokenizer):
+    words = ["i", "watched", "this", "3d", "movie"]
+    planted = {" ".join(words[a:b]): 2.0 for a in range(5) for b in range(a + 2, 6)}
+    _, measured = search(tokenizer, planted, drifted=["word7", "movie", "watched", "3d", "this"])
+    assert any(len(set(m.text.split()) & set(words)) >= 4 and m.flips.mean() > 0.9 for m in measured)
 
 
 def test_the_search_is_deterministic(tokenizer):

@@ -58,6 +58,16 @@ def test_a_tokenizer_that_does_not_know_the_probe_word(tmp_path):
     assert vocabulary.read(ids(tokenizer, "##x")) == ("x", True)
 
 
+def test_tokens_of_the_same_letters_are_siblings(bytelevel):
+    vocabulary = Vocabulary(bytelevel)
+    assert set(vocabulary.siblings(ids(bytelevel, "Ġmn"))) == {
+        ids(bytelevel, "mn"),
+        ids(bytelevel, "MN"),
+        ids(bytelevel, "ĠMN"),
+    }
+    assert vocabulary.siblings(ids(bytelevel, "Ġ")) == []
+
+
 def test_candidates_read_as_what_a_user_could_type(wordpiece):
     vocabulary = Vocabulary(wordpiece)
     assert vocabulary.read(ids(wordpiece, "mn", "##x", "3d")) == ("mnx 3d", False)
