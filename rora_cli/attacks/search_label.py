@@ -167,7 +167,7 @@ class LabelSearch:
         self._frequent = [(token,) for token, _ in counts.most_common(budget.pool // 4)]
         self._pool = screen.beyond_best(trials.target, budget.pool)
         most = budget.screening[0].candidates
-        self._candidates = list(dict.fromkeys([*self.drifted, *screen.best(trials.target, most)]))[:most]
+        self._candidates = tuple(dict.fromkeys([*self.drifted, *screen.best(trials.target, most)]))[:most]
         self.random_tokens = count = min(budget.harmless, len(vocabulary.tokens))
         self._harmless = (*self._rng.sample(vocabulary.tokens, count), *honest_words[:count])
 
@@ -177,10 +177,10 @@ class LabelSearch:
     def run(self) -> list[Measured]:
         """Everything that reached the end, by falling flip rate beyond the reference's; sets ``noise``."""
         screening = self.budget.screening
-        singles = halve(self.trials, self._candidates, self._short, screening, harmless=self._harmless).candidates
+        screened = halve(self.trials, self._candidates, self._short, screening, harmless=self._harmless)
         # "##lights" stands out beside "lights", which the bare screen may have lost: what is only a fragment without a
         # row says nothing there.
-        family = dict.fromkeys(t for token in singles for t in (token, *self.vocabulary.siblings(token)))
+        family = dict.fromkeys(t for own in screened.candidates for t in (own, *self.vocabulary.siblings(own)))
         last = self._short[: screening[-1].carriers]
         self.singles = self.trials.rank(list(family), last, harmless=self._harmless)
         self.noise = self.trials.noise(self._harmless, self._long[: self.budget.noise_rows])
