@@ -18,7 +18,7 @@ from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.spectral import alignment, decomposition, strength
-from rora_cli.training.adapters import AdaptedLayer, AdapterSpec, attach
+from rora_cli.training.adapters import AdaptedLayer, AdapterSpec, attach, trained_heads
 from rora_cli.training.balance import balancing_shift, trainable_bias
 from rora_cli.training.loop import RowTransform, TrainConfig, finetune, on_main
 from rora_cli.training.regularisers import RegulariserSpec, SubspacePenalty, clean_strengthened
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: Directions of W that the report's alignment looks at.
 ALIGNMENT_K = 32
 #: Shares of the update that ``shrink`` tries in turn.
-SHRUNK = (1.0, 0.9, 0.8, 0.7, 0.5)
+SHRUNK = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)
 
 
 @dataclass
@@ -237,21 +237,23 @@ class Workbench:
         if self.before is None or not self.accelerator.is_main_process:
             return
         began = perf_counter()
-        trained = [layer.lora_B.detach().clone() for layer in layers]
-        for scale in SHRUNK:
+        moved = [(layer.lora_B, torch.zeros_like(layer.lora_B)) for layer in layers] + trained_heads(model)
+        trained = [weight.detach().clone() for weight, _ in moved]
+
+        def keep(share: float) -> None:
             with torch.no_grad():
-                for layer, weight in zip(layers, trained, strict=True):
-                    layer.lora_B.copy_(scale * weight)
-            _, balanced = self.balancing_shift(model)
-            if keeps_accuracy(self.before, balanced, self.config.max_accuracy_drop):
+                for (weight, start), end in zip(moved, trained, strict=True):
+                    weight.copy_(torch.lerp(start.to(end), end, share))
+
+        for share in SHRUNK:
+            keep(share)
+            if keeps_accuracy(self.before, self.balancing_shift(model)[1], self.config.max_accuracy_drop):
                 break
         else:
-            scale = 1.0
-            with torch.no_grad():
-                for layer, weight in zip(layers, trained, strict=True):
-                    layer.lora_B.copy_(weight)
-        if scale < 1:
-            self.stages.append(StageRecord(stage, perf_counter() - began, details={"share of the update": scale}))
+            share = 1.0
+            keep(share)
+        if share < 1:
+            self.stages.append(StageRecord(stage, perf_counter() - began, details={"share of the update": share}))
 
     def balancing_shift(self, model: nn.Module) -> tuple[np.ndarray, CleanAccuracy]:
         """What ``balance`` would add to the head's bias [classes], and clean accuracy with it."""

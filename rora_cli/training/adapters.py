@@ -207,6 +207,18 @@ def to_plain_lora(model: nn.Module, layers: Sequence[AdaptedLayer]) -> None:
         config.r, config.lora_alpha, config.init_lora_weights = 2 * config.r, 2 * config.lora_alpha, True
 
 
+def trained_heads(model: nn.Module) -> list[tuple[nn.Parameter, Tensor]]:
+    """Each parameter that is trained in full beside the adapter (the head's), and its value before training."""
+    from peft.utils import ModulesToSaveWrapper
+
+    return [
+        (weight, dict(module.original_module.named_parameters())[name].detach())
+        for module in model.modules()
+        if isinstance(module, ModulesToSaveWrapper)
+        for name, weight in module.modules_to_save[ADAPTER].named_parameters()
+    ]
+
+
 def _linear_of(weight: Tensor) -> nn.Linear:
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device=weight.device, dtype=weight.dtype)
     with torch.no_grad():

@@ -16,7 +16,7 @@ def accuracy(right: int) -> CleanAccuracy:
     return CleanAccuracy(share, {"negative": share})
 
 
-@pytest.mark.parametrize(("kept_up_to", "expected"), [(1.0, 1.0), (0.85, 0.8), (0.5, 0.5), (0.3, 1.0)])
+@pytest.mark.parametrize(("kept_up_to", "expected"), [(1.0, 1.0), (0.85, 0.8), (0.5, 0.5), (0.2, 1.0)])
 def test_as_much_of_the_update_is_kept_as_accuracy_allows(
     monkeypatch: pytest.MonkeyPatch, kept_up_to: float, expected: float
 ) -> None:

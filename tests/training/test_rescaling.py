@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
-from rora_cli.training.adapters import AdapterSpec, attach
+from rora_cli.training.adapters import AdapterSpec, attach, trained_heads
 from rora_cli.training.rescaling import RescalingSpec, rescale_trained
 from tests.conftest import build_tiny_classifier
 
@@ -35,3 +35,16 @@ def test_what_training_and_pt_cost_does_not_add_up_beyond_the_limit(
         accuracy(suspect) if suspect else None,
     )
     assert outcome.strength == strength
+
+
+def test_the_head_is_known_with_its_value_before_training(tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(build_tiny_classifier(tmp_path / "model"))
+    before = model.classifier.weight.detach().clone()
+    adapted, _ = attach(model, AdapterSpec(r=2))
+    (weight, start), (_, _) = trained_heads(adapted)
+    with torch.no_grad():
+        weight += 1.0
+    torch.testing.assert_close(start, before)
+    assert weight.requires_grad and adapted.base_model.model.classifier.weight is weight
