@@ -23,7 +23,7 @@ from rora_cli.attacks.hardening import Hardener, KnownTrigger
 from rora_cli.commands.ancestry import descends
 from rora_cli.commands.defences.escalation import forget, mix_in
 from rora_cli.commands.defences.mixed import tuned_ancestor
-from rora_cli.commands.hunt import search_triggers
+from rora_cli.commands.hunt import DRIFTED_FROM, search_triggers
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
 from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
 from rora_cli.data.rows import Rows
@@ -53,6 +53,8 @@ ROWS_FOR_A_CHANCE = 1000
 _WORD = re.compile(r"\w+")
 #: Drift (robust z) from which on a word is trained against though no search called it.
 DRIFTED_FAR = 5.0
+#: A word that drifted so far is as often among the companions as one that drifted further.
+MOST_DRIFT = 12
 #: Held-out rows, at most, on which each found trigger is measured again.
 RESIDUAL_ROWS = 300
 #: A found trigger may still succeed this much more often than the floor.
@@ -163,8 +165,8 @@ class _Loop:
     def hardener(self) -> Hardener | None:
         """Training texts with the triggers found so far and those that the user named; None while there are none.
 
-        Where none was found, words that drifted far stand in for them. Beside what was found they are companions, as
-        often as all others together.
+        Where none was found, words that drifted far stand in for them. Beside what was found they are companions, the
+        further the more often, and twice as often as all others together.
         """
         triggers = [KnownTrigger(text) for text in self.bench.config.triggers]
         triggers += [
@@ -177,8 +179,13 @@ class _Loop:
             ]
         if not triggers:
             return None
-        drifted = [text for text, attached in self.drifted if not attached]
-        companions = [*self.companions, *drifted * max(len(self.companions) // max(len(drifted), 1), 1)]
+        drifted = [
+            text
+            for (text, attached), z in self.drifted.items()
+            if not attached
+            for _ in range(min(round(z - DRIFTED_FROM) + 1, MOST_DRIFT))
+        ]
+        companions = [*self.companions, *drifted * max(2 * len(self.companions) // max(len(drifted), 1), 1)]
         words = [word for text in self.bench.train_rows.texts for word in text.split()]
         return Hardener(triggers, words, companions, seed=self.bench.config.seed)
 
