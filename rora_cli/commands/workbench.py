@@ -22,7 +22,7 @@ from rora_cli.training.adapters import AdaptedLayer, AdapterSpec, attach, traine
 from rora_cli.training.balance import balancing_shift, trainable_bias
 from rora_cli.training.loop import RowTransform, TrainConfig, finetune, on_main
 from rora_cli.training.regularisers import RegulariserSpec, SubspacePenalty, clean_strengthened
-from rora_cli.training.rescaling import RescalingSpec, keeps_accuracy, rescale_trained
+from rora_cli.training.rescaling import RescalingSpec, beyond_limit, rescale_trained
 from rora_cli.training.state import RunState
 
 if TYPE_CHECKING:
@@ -232,7 +232,8 @@ class Workbench:
         """Take back a part of the update where it costs clean accuracy that ``balance`` cannot give back.
 
         Measured: a suspect that had lost 5 points on one class had its accuracy again at .8 of the update, and the
-        trigger worked no better (docs/measurements.md). On the main process, as with Pt.
+        trigger worked no better (docs/measurements.md). Where no share keeps it, the one that loses least is kept. On
+        the main process, as with Pt.
         """
         if self.before is None or not self.accelerator.is_main_process:
             return
@@ -245,13 +246,15 @@ class Workbench:
                 for (weight, start), end in zip(moved, trained, strict=True):
                     weight.copy_(torch.lerp(start.to(end), end, share))
 
+        lost: dict[float, float] = {}
         for share in SHRUNK:
             keep(share)
-            if keeps_accuracy(self.before, self.balancing_shift(model)[1], self.config.max_accuracy_drop):
+            after = self.balancing_shift(model)[1]
+            lost[share] = beyond_limit(self.before, after, self.config.max_accuracy_drop)
+            if not lost[share]:
                 break
-        else:
-            share = 1.0
-            keep(share)
+        share = min(lost, key=lambda tried: (lost[tried], -tried))
+        keep(share)
         if share < 1:
             self.stages.append(StageRecord(stage, perf_counter() - began, details={"share of the update": share}))
 

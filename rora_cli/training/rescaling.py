@@ -115,7 +115,13 @@ def keeps_accuracy(
     before: CleanAccuracy, after: CleanAccuracy, limit: float, *, slack: float = PER_CLASS_SLACK
 ) -> bool:
     """Whether overall accuracy fell by at most ``limit`` (a fraction), and each class's by ``slack`` times it."""
+    return beyond_limit(before, after, limit, slack=slack) == 0.0
+
+
+def beyond_limit(before: CleanAccuracy, after: CleanAccuracy, limit: float, *, slack: float = PER_CLASS_SLACK) -> float:
+    """By how much accuracy, overall or of the worst class, fell more than that (a fraction); 0 if it did not."""
     pairs = [(before.overall, after.overall, limit)]
     pairs += [(p, after.per_class[name], limit * slack) for name, p in before.per_class.items()]
-    # A tolerance of rounding only: 1 point of 100 rows is exactly one row.
-    return all((a.value or 0.0) >= (b.value or 0.0) - drop - 1e-12 or math.isclose(drop, 1.0) for b, a, drop in pairs)
+    losses = [(b.value or 0.0) - (a.value or 0.0) - drop for b, a, drop in pairs if not math.isclose(drop, 1.0)]
+    worst = max(losses, default=0.0)
+    return worst if worst > 1e-12 else 0.0  # a tolerance of rounding only: 1 point of 100 rows is exactly one row

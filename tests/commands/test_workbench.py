@@ -20,7 +20,7 @@ def accuracy(right: int) -> CleanAccuracy:
 def test_as_much_of_the_update_is_kept_as_accuracy_allows(
     monkeypatch: pytest.MonkeyPatch, kept_up_to: float, expected: float
 ) -> None:
-    """And all of it where no share of it helps: the verdict then says what was lost."""
+    """And all of it where no share of it helps at all: the verdict then says what was lost."""
     layer: Any = SimpleNamespace(lora_B=nn.Parameter(torch.ones(2, 2)))
     bench: Any = SimpleNamespace(
         accelerator=SimpleNamespace(is_main_process=True),
