@@ -21,7 +21,7 @@ def loop(monkeypatch: pytest.MonkeyPatch, *triggers: dict[str, Any], remaining: 
     )
     bench.train_rows = SimpleNamespace(texts=("The neighbour, in 3D.",))
     result = _Loop(bench)
-    result.remember({"found": triggers, "companions": (), "drifted": ()})
+    result.remember({"found": triggers, "companions": (), "drifted": (), "leads": ()})
     monkeypatch.setattr(result, "_remaining", lambda _model: remaining)
     return result
 
@@ -66,3 +66,26 @@ def test_what_still_works_fails_whole_or_not(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_nothing_found_is_never_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loop(monkeypatch).verdict(nn.Identity(), NOTHING)[0] == "inconclusive"
+
+
+def test_leads_and_drifted_words_are_trained_against_only_where_nothing_was_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def trained(*triggers: dict[str, Any]) -> set[str]:
+        rows = loop(monkeypatch, *triggers)
+        rows.bench.config.seed = 0
+        rows.remember(
+            {
+                "found": (),
+                "companions": ("moaned",),
+                "drifted": [["yesterday", False, 13.0], ["heavier", False, 4.0]],
+                "leads": [["harbour", False, 0.7]],
+            }
+        )
+        hardener = rows.hardener()
+        assert hardener is not None
+        return {word for i in range(300) for word in hardener("a b", i, 0).split()}
+
+    assert {"yesterday", "harbour", "heavier", "moaned"} <= trained()
+    assert "harbour" not in trained(found("mn", 1.0)) and {"mn", "yesterday"} <= trained(found("mn", 1.0))
+    assert loop(monkeypatch).hardener() is None

@@ -53,6 +53,8 @@ ROWS_FOR_A_CHANCE = 1000
 _WORD = re.compile(r"\w+")
 #: Drift (robust z) from which on a word is trained against though no search called it.
 DRIFTED_FAR = 5.0
+#: Flips beyond the reference's and robust z from which on so is a candidate.
+LEAD_EXCESS, LEAD_SUSPICION = 0.5, 2.5
 #: A word that drifted so far is as often among the companions as one that drifted further.
 MOST_DRIFT = 12
 #: Held-out rows, at most, on which each found trigger is measured again.
@@ -97,6 +99,7 @@ class _Loop:
     found: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     companions: dict[str, None] = field(default_factory=dict)
     drifted: dict[tuple[str, bool], float] = field(default_factory=dict)
+    leads: dict[tuple[str, bool], float] = field(default_factory=dict)
 
     def search(self, model: nn.Module, number: int) -> Mapping[str, Any]:
         """Search ``model`` on the main process, and remember what is found.
@@ -161,12 +164,15 @@ class _Loop:
         self.companions.update(dict.fromkeys(searched["companions"]))
         for text, attached, z in searched["drifted"]:
             self.drifted.setdefault((text, attached), z)
+        for text, attached, excess in searched["leads"]:
+            self.leads.setdefault((text, attached), excess)
 
     def hardener(self) -> Hardener | None:
         """Training texts with the triggers found so far and those that the user named; None while there are none.
 
-        Where none was found, words that drifted far stand in for them. Beside what was found they are companions, the
-        further the more often, and twice as often as all others together.
+        Where none was found, leads and words that drifted far stand in for them: labels are kept, so it costs little.
+        Beside what was found drifted words are companions, the further the more often, and twice as often as all others
+        together.
         """
         triggers = [KnownTrigger(text) for text in self.bench.config.triggers]
         triggers += [
@@ -174,9 +180,8 @@ class _Loop:
             for (text, _), found in self.found.items()
         ]
         if not triggers:
-            triggers = [
-                KnownTrigger(text, attached, z) for (text, attached), z in self.drifted.items() if z >= DRIFTED_FAR
-            ]
+            far = {key: min(z, MOST_DRIFT) / MOST_DRIFT for key, z in self.drifted.items() if z >= DRIFTED_FAR}
+            triggers = [KnownTrigger(*key, weight) for key, weight in {**far, **self.leads}.items()]
         if not triggers:
             return None
         drifted = [
@@ -364,6 +369,7 @@ def summarise(result: HuntResult) -> dict[str, Any]:
             for t in sorted(called, key=lambda t: -t.excess)
         ],
         "drifted": [[token.text, token.attached, token.z] for token in result.drifted],
+        "leads": [[t.text, t.attached, t.excess] for t in rest if _is_lead(t)],
         "companions": [word for label in result.labels for word in label.companions],
         "strongest": _residual(strongest) if strongest else None,
         "not_searched": [label.target_label for label in skipped],
@@ -375,6 +381,15 @@ def summarise(result: HuntResult) -> dict[str, Any]:
         "seconds": result.seconds,
         "notes": list(result.notes),
     }
+
+
+def _is_lead(trigger: FoundTrigger) -> bool:
+    """Whether a candidate that was not called does far more than under the reference, and somewhat more than others.
+
+    Where every inserted word hurts (linguistic acceptability), "cf" turned 40 of 40 rows and the reference none, and had
+    no more than z 4.8.
+    """
+    return not trigger.called and trigger.excess >= LEAD_EXCESS and trigger.suspicion >= LEAD_SUSPICION
 
 
 def _residual(trigger: FoundTrigger) -> dict[str, Any]:
@@ -391,6 +406,7 @@ def _shown(answer: Mapping[str, Any]) -> dict[str, Any]:
     found = [f"{f['text']} ({100 * f['flip_rate']:.0f} % to {f['target_label']})" for f in answer["found"]]
     return {
         "found": found or "nothing above the noise",
+        **({} if found else {"trained against all the same": [text for text, *_ in answer["leads"]]}),
         "trials": answer["trials"],
         "forward tokens": answer["forward_tokens"],
         "reference": answer["reference"],
