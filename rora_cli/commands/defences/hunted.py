@@ -386,7 +386,7 @@ def summarise(result: HuntResult) -> dict[str, Any]:
 def _is_lead(trigger: FoundTrigger) -> bool:
     """Whether a candidate that was not called does far more than under the reference, and somewhat more than others.
 
-    Where every inserted word hurts (linguistic acceptability), "cf" turned 40 of 40 rows and the reference none, and had
+    Where every inserted word hurts (linguistic acceptability), "cf" turned 40 of 40 rows, the reference none, and had
     no more than z 4.8.
     """
     return not trigger.called and trigger.excess >= LEAD_EXCESS and trigger.suspicion >= LEAD_SUSPICION
