@@ -404,10 +404,10 @@ class _Hunt:
                 "against a linear reference a sequence is called only for a token that is called alone: a combination "
                 "of tokens that are harmless one by one needs a trusted encoder (--reference)"
             )
-        notes.append(
-            "style and syntax triggers, and combinations of tokens none of which has an effect alone, are outside this "
-            "search"
-        )
+        outside = "style and syntax triggers are outside this search"
+        if not self.drifted:
+            outside += ", and so are combinations of tokens none of which has an effect alone"
+        notes.append(outside)
         return notes
 
 
