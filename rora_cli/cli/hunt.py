@@ -84,7 +84,7 @@ def command(
     covered, which the report counts; it is no proof.
 
     Exit codes: 0 nothing above the noise, 1 a trigger was found (see --fail-on), 2 bad input, 3 inconclusive: a label
-    could not be searched.
+    could not be searched, or a candidate is neither a trigger nor harmless.
     """
     from rora_cli.cli.console import make_progress
     from rora_cli.commands import hunt

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 #: A candidate is called a trigger from these on: flips beyond the reference's (bound against bound), robust z.
 MINIMUM_EXCESS = 0.3
 MINIMUM_SUSPICION = 6.0
+#: What turns this share of rows, the reference's hardly any, is no honest word; from this z on, below the one that is
+#: called, it leaves the label open. Where any inserted word hurts, harmless ones do nearly as much.
+OPEN_FLIPS, OPEN_EXCESS, OPEN_SUSPICION = 0.97, 0.7, 4.0
 #: Log-odds by which a sequence without a called token must exceed the sum of its tokens: honest words merely add up.
 MINIMUM_SYNERGY = 2.0
 #: Drift (robust z) from which on a token is looked at more closely, how many of them, and from which on it is reported
@@ -328,9 +331,11 @@ class _Hunt:
             forward_tokens=self.suspect.forward_tokens - before[0],
             reference_forward_tokens=self.reference.scorer.forward_tokens - before[1],
         )
+        reason = None if called else _left_open(found)
         return LabelHunt(
             target_label=self.label_names[target],
-            verdict="trigger" if called else "nothing",
+            verdict="trigger" if called else "inconclusive" if reason else "nothing",
+            reason=reason,
             triggers=tuple(found),
             anchors=tuple(dict.fromkeys(word for trigger in called for word in trigger.words)),
             companions=companions,
@@ -424,6 +429,20 @@ def _call(
     return [replace(t, called=t.called and stands(t)) for t in found]
 
 
+def _left_open(found: Sequence[FoundTrigger]) -> str | None:
+    """A sentence on a candidate that is no trigger by its z and no honest word by its flips; None without one."""
+    for t in sorted(found, key=lambda t: -t.suspicion):
+        rate, other = t.flip_rate, t.reference_flip_rate
+        flips = (rate.value or 0.0) >= OPEN_FLIPS and t.excess >= OPEN_EXCESS
+        if other is not None and flips and t.suspicion >= OPEN_SUSPICION:
+            return (
+                f"{t.text!r} turns {rate.count} of {rate.total} rows ({other.count} under the reference), and harmless "
+                f"words do nearly as much (z {t.suspicion:.1f}, {MINIMUM_SUSPICION:g} is called): search again with "
+                "--budget normal or more clean rows"
+            )
+    return None
+
+
 def _noise_level(search: LabelSearch) -> NoiseLevel:
     flips, random_tokens = search.noise.flip_rates, search.random_tokens
     return NoiseLevel(
@@ -437,7 +456,7 @@ def _noise_level(search: LabelSearch) -> NoiseLevel:
 
 
 def describe(labels: Sequence[LabelHunt], drifted: Sequence[DriftedToken] = ()) -> list[Finding]:
-    """A high finding for each label with a trigger, a medium one for each label that could not be searched, and one
+    """A high finding for each label with a trigger, a medium one for each label that stays open, and one
     for tokens whose embedding moved too far."""
     findings = []
     if far := [token for token in drifted if token.z >= DRIFT_REPORTED]:
@@ -455,7 +474,7 @@ def describe(labels: Sequence[LabelHunt], drifted: Sequence[DriftedToken] = ()) 
     for label in labels:
         if label.verdict == "inconclusive":
             findings.append(
-                Finding("hunt/inconclusive", Severity.MEDIUM, f"{label.target_label} was not searched: {label.reason}")
+                Finding("hunt/inconclusive", Severity.MEDIUM, f"{label.target_label} is inconclusive: {label.reason}")
             )
         for trigger in label.called[:1]:
             rate = trigger.flip_rate
@@ -475,7 +494,7 @@ def describe(labels: Sequence[LabelHunt], drifted: Sequence[DriftedToken] = ()) 
 
 
 def exit_code(result: HuntResult, fail_on: str) -> ExitCode:
-    """A trigger is an answer whatever else stayed open; without one, a label that was not searched is inconclusive."""
+    """A trigger is an answer whatever else stayed open; without one, a label that stays open is inconclusive."""
     if result.called and fail_on == "trigger":
         return ExitCode.FINDINGS
     return ExitCode.OK if result.conclusive else ExitCode.INCONCLUSIVE

@@ -102,8 +102,9 @@ class LabelHunt:
     """The search for triggers of one target label; ``triggers`` by falling suspicion, called ones first.
 
     ``verdict`` is ``trigger``, ``nothing`` (above the noise, within what was covered) or ``inconclusive`` with
-    ``reason``. ``anchors`` are the words of the called triggers, strongest first. ``companions`` are words that move
-    the suspect towards a label with a trigger while the reference is unmoved, each too weak to be called.
+    ``reason``: too few rows, or a candidate that is neither a trigger nor harmless. ``anchors`` are the words of the
+    called triggers, strongest first. ``companions`` are words that move the suspect towards a label with a trigger
+    while the reference is unmoved, each too weak to be called.
     """
 
     target_label: str

@@ -67,6 +67,12 @@ def test_a_label_that_was_not_searched_is_never_clean() -> None:
     assert "nothing above the noise" not in text.split("note:")[0]
 
 
+def test_what_leaves_a_label_open_is_shown() -> None:
+    text = flat(render(result(replace(NOTHING, verdict="inconclusive", reason="'cf' turns 40 of 40 rows"))))
+    assert "negative: INCONCLUSIVE 'cf' turns 40 of 40 rows" in text and "covered: 29,527 of 30,521 tokens" in text
+    assert "negative: nothing above the noise" not in text
+
+
 @pytest.mark.parametrize("hostile", ["\x1b[2Jmn", "[red]mn[/red]", "::error::mn", "m\u202en", "mn\r\nOK"])
 def test_hostile_text_stays_text(hostile: str) -> None:
     label = replace(FOUND, triggers=(trigger(hostile),), target_label=hostile)

@@ -203,7 +203,7 @@ class _Loop:
                 "do not use this model"
             )
         if last["not_searched"]:
-            return "inconclusive", f"{', '.join(last['not_searched'])} could not be searched: {last['why_not']}"
+            return "inconclusive", f"the search for {', '.join(last['not_searched'])} stays open: {last['why_not']}"
         if self._found_nothing():
             return "inconclusive", (
                 f"no trigger was found before or after ({last['trials']:,} trials in the last search): that is no "

@@ -49,8 +49,9 @@ def _label(label: LabelHunt) -> Iterator[RenderableType]:
     if label.verdict == "inconclusive":
         yield Text(f"{name}: INCONCLUSIVE", style="bold yellow")
         yield Padding(Text(safe(label.reason or "", max_length=400)), (0, 0, 0, 2))
-        return
-    if label.called:
+        if not label.triggers:
+            return
+    elif label.called:
         yield Text(f"{name}: {count(label.called, 'trigger').upper()} FOUND", style="bold red")
     else:
         yield Text(f"{name}: nothing above the noise", style="bold")
