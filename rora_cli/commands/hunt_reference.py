@@ -85,7 +85,7 @@ def prepare_reference(
     loaded, same = _load(path, tokenizer, label_names, seed)
     table = rows_with = None
     if same:
-        table = loaded.model.get_input_embeddings().weight.detach().float().cpu().numpy().copy()
+        table = TorchScorer(loaded.model).embeddings().copy()  # training goes on in the same memory
         rows_with = token_counts([sorted(set(row)) for row in encoded], len(table))
         ignored = tokenizer.all_special_ids
         linear = bag_of_embeddings(encoded, rows.labels, table, classes=len(label_names), ignored=ignored)
