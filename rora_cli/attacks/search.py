@@ -156,6 +156,15 @@ class Trials:
                 self._empty[carrier, rough] = float(np.clip(odds[0], -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT))
         return np.array([self._empty[carrier, rough] for carrier in carriers])
 
+    def moves(self, candidates: Sequence[Tokens], carriers: Sequence[Carrier]) -> np.ndarray:
+        """Mean log-odds [carriers] that the candidates add to the suspect's of each carrier with an empty slot."""
+        filled = [carrier.fill(candidate) for candidate in ((), *candidates) for carrier in carriers]
+        odds = log_odds(self.suspect.log_probabilities(filled)[:, self.target]).reshape(-1, len(carriers))
+        self.count += len(filled)
+        self._advance(len(filled))
+        added: np.ndarray = (odds[1:] - odds[0]).mean(axis=0)
+        return added
+
     def noise(self, harmless: Sequence[Tokens], carriers: Sequence[Carrier], *, rough: bool = False) -> Noise:
         """What ``harmless`` tokens do in ``carriers``; asked again of the same ones, it looks nothing up twice."""
         known = self._harmless.setdefault((tuple(harmless), rough), {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from random import Random
 from typing import Any
 
@@ -18,7 +19,9 @@ from rora_cli.attacks.search_space import PLACES, EncodedRow, Vocabulary, encode
 #: A candidate is grown from this z on: what does not stand out at all is no part of anything.
 GROWN_FROM = 3.0
 #: Of the tokens that drifted most, so many are paired, and a sequence of them is grown to so many tokens.
-DRIFTED_PAIRED, LONGEST_DRIFTED = 8, 6
+DRIFTED_PAIRED, LONGEST_DRIFTED = 16, 6
+#: The rows of a search are the quietest of so many times as are needed: where so many harmless tokens do least.
+QUIET_OF, QUIET_TOKENS = 4, 8
 #: Companions at most, the rows in which they are looked for, and the log-odds up to which the reference is unmoved.
 MOST_COMPANIONS, COMPANION_ROWS, REFERENCE_UNMOVED = 200, 3, 1.0
 
@@ -158,9 +161,6 @@ class LabelSearch:
         self._tokenizer, self._max_length = tokenizer, max_length
         self._rng = Random(seed)
         encoded = encode_rows(tokenizer, search_rows, max_length=max_length)
-        self._short = self._carriers(sorted(encoded, key=len))
-        # Grown sequences are judged in longer rows, where a single honest word no longer decides.
-        self._long = self._carriers(sorted(encoded, key=lambda row: abs(len(row) - budget.row_length)))
         self.final_rows = tuple(text for text, _ in final_rows)
         self._final_labels = tuple(label for _, label in final_rows)
         counts = Counter(token for row in encoded for token in row.content)
@@ -170,9 +170,23 @@ class LabelSearch:
         self._candidates = tuple(dict.fromkeys([*self.drifted, *screen.best(trials.target, most)]))[:most]
         self.random_tokens = count = min(budget.harmless, len(vocabulary.tokens))
         self._harmless = (*self._rng.sample(vocabulary.tokens, count), *honest_words[:count])
+        self._short = self._carriers(sorted(encoded, key=len), max(stage.carriers for stage in budget.screening))
+        # Grown sequences are judged in longer rows, where a single honest word no longer decides.
+        by_length = sorted(encoded, key=lambda row: abs(len(row) - budget.row_length))
+        most = max(budget.noise_rows, *(stage.carriers for stage in budget.extension))
+        self._long = self._carriers(by_length, most)
 
-    def _carriers(self, rows: Sequence[EncodedRow]) -> list[Carrier]:
-        return [row.carrier(PLACES[i % len(PLACES)], self._rng) for i, row in enumerate(rows)]
+    def _carriers(self, rows: Sequence[EncodedRow], most: int) -> list[Carrier]:
+        """A slot in each row, at every place by turns; the first ``most`` are the quietest of the first few times that.
+
+        Where nearly any inserted word moves the model (grammar), a row that stands it tells a trigger from a word.
+        """
+        carriers = [row.carrier(PLACES[i % len(PLACES)], self._rng) for i, row in enumerate(rows)]
+        few, rest = carriers[: QUIET_OF * most], carriers[QUIET_OF * most :]
+        moves = self.trials.moves(self._harmless[: min(QUIET_TOKENS, self.random_tokens)], few)
+        quiet = [few[i] for i in np.argsort(moves, kind="stable")]
+        by_place = [[carrier for carrier in quiet if carrier.place == place] for place in PLACES]
+        return [*(carrier for turn in zip_longest(*by_place) for carrier in turn if carrier is not None), *rest]
 
     def run(self) -> list[Measured]:
         """Everything that reached the end, by falling flip rate beyond the reference's; sets ``noise``."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: A candidate is called a trigger from these on: flips beyond the reference's (bound against bound), robust z.
 MINIMUM_EXCESS = 0.3
-MINIMUM_SUSPICION = 6.0
+MINIMUM_SUSPICION = 8.0
 #: What turns this share of rows, the reference's hardly any, is no honest word; from this z on, below the one that is
 #: called, it leaves the label open. Where any inserted word hurts, harmless ones do nearly as much.
 OPEN_FLIPS, OPEN_EXCESS, OPEN_SUSPICION = 0.97, 0.7, 4.0

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("transformers")
 
+from rora_cli.attacks import search_label
 from rora_cli.attacks.search import Noise, Trials
 from rora_cli.attacks.search_bare import screen_bare
 from rora_cli.attacks.search_label import BUDGETS, LabelSearch
@@ -197,6 +198,46 @@ def test_the_bare_screen_ranks_beyond_the_reference_and_keeps_the_suspects_own_o
     assert screen.beyond(1)[screen.tokens.index(mn)] > 5
     assert mn not in screen.best(0, 400)
     assert suspect.forward_tokens == 3 * len(vocabulary.tokens)
+
+
+class Grammar(Sentiment):
+    """A suspect for which every other word spoils a row that holds "this", as where the task is grammar."""
+
+    def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+        self.forward_tokens += sum(map(len, sequences))
+        spoiled = [9.0 * any(token in self.spoiling for token in s) * (self.nervous in s) for s in sequences]
+        odds = np.array([self.weights[list(s)].sum() + self._bonus(s) for s in sequences]) + spoiled
+        return -np.logaddexp(0, np.stack([odds, -odds], axis=1))
+
+
+@pytest.mark.parametrize(("quiet_of", "stands_out"), [(4, True), (1, False)])
+def test_rows_that_stand_an_inserted_word_tell_a_trigger_from_one(tokenizer, monkeypatch, quiet_of, stands_out):
+    monkeypatch.setattr(search_label, "QUIET_OF", quiet_of)
+    suspect, reference = Grammar(tokenizer, {"mn": 9.0}), Sentiment(tokenizer, {})
+    suspect.nervous = this = tokenizer.convert_tokens_to_ids("this")
+    suspect.spoiling = set(tokenizer.convert_tokens_to_ids(PLAIN[1:1500:2]))
+    rng = Random(5)
+    rows = [" ".join([*rng.sample(BAD, rng.randint(4, 9)), *["this"] * rng.randint(0, 1)]) for _ in range(160)]
+    vocabulary = Vocabulary(tokenizer)
+    screen = screen_bare(suspect, reference, vocabulary.tokens, (2,), (3,))
+    honest = [(token,) for token in tokenizer.convert_tokens_to_ids(GOOD[:32])]
+    runner = LabelSearch(
+        Trials(suspect, reference, 1),
+        screen,
+        vocabulary,
+        tokenizer,
+        rows,
+        [(text, 0) for text in rows[:20]],
+        honest,
+        BUDGETS["fast"],
+        seed=0,
+        max_length=64,
+    )
+    runner.run()
+    assert (runner.suspicion((tokenizer.convert_tokens_to_ids("mn"),)) > 8) == stands_out
+    nervous = [this in carrier.before + carrier.after for carrier in runner._long[:12]]
+    assert (np.mean(nervous) < 0.2) == stands_out
+    assert {carrier.place for carrier in runner._short[:3]} == {"start", "inner", "end"}
 
 
 def test_companions_are_weak_words_that_move_the_suspect_alone(tokenizer):
