@@ -10,6 +10,8 @@ from torch import nn
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.results.findings import Finding, Severity
 
+Shape = tuple[int, ...] | None
+
 #: Median relative distance of the weight matrices below which one model was trained from the other.
 RELATED = 0.3
 #: Bytes of a model card that are looked at: its front matter stands first.
@@ -40,15 +42,24 @@ def descends(model: nn.Module, ancestor: nn.Module) -> bool:
     Fine-tuning moves a weight matrix by a few per cent of its norm; two matrices trained apart are about as far from
     each other as the larger one is from zero. The median over the matrices counts: a new head says nothing.
     """
-    own, other = model.state_dict(), ancestor.state_dict()
-    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in other.items()}:
+    if different_shape(model, ancestor):
         return False
+    own, other = model.state_dict(), ancestor.state_dict()
     distances = [
         float((own[name].float() - weight.to(own[name]).float()).norm() / weight.float().norm().clamp_min(1e-12))
         for name, weight in other.items()
         if weight.ndim == 2
     ]
     return bool(distances) and statistics.median(distances) < RELATED
+
+
+def different_shape(model: nn.Module, other: nn.Module) -> tuple[str, Shape, Shape] | None:
+    """The first weight by name whose shape differs, with the shape in each, None where it is missing; None without."""
+    shapes = [{name: tuple(weight.shape) for name, weight in m.state_dict().items()} for m in (model, other)]
+    for name in sorted(shapes[0].keys() | shapes[1].keys()):
+        if shapes[0].get(name) != shapes[1].get(name):
+            return name, shapes[0].get(name), shapes[1].get(name)
+    return None
 
 
 def suggestion(ancestor: str) -> Finding:

@@ -10,11 +10,8 @@ finds.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 from torch import nn
@@ -23,12 +20,11 @@ from rora_cli.attacks.hardening import Hardener, KnownTrigger
 from rora_cli.commands.ancestry import descends
 from rora_cli.commands.defences.escalation import forget, mix_in
 from rora_cli.commands.defences.mixed import tuned_ancestor
+from rora_cli.commands.defences.wholeness import part_of_a_trigger, strongest_left
 from rora_cli.commands.hunt import DRIFTED_FROM, search_triggers
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
 from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
 from rora_cli.data.rows import Rows
-from rora_cli.evaluation.attack import measure_attack
-from rora_cli.evaluation.inference import predict_logits
 from rora_cli.results.hunt import FoundTrigger, HuntResult
 from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
@@ -44,21 +40,12 @@ MOST_TRIGGERS = 24
 FEWEST_STEPS, MOST_EPOCHS = 280, 10
 #: The share that the weakest found trigger has of a training round, beside one that flips everything.
 LEAST_WEIGHT = 0.1
-#: A trigger that was implanted to work flips at least this share of the rows; what flips fewer may be a part of one.
-WHOLE_TRIGGER = 0.97
-#: From so many letters on a single trigger reads like a word of a sentence.
-SHORTEST_WORD = 4
-#: A row in so many may hold a token that is no word: "CF", a kind of memory card, stands in one review of 1,250.
-ROWS_FOR_A_CHANCE = 1000
-_WORD = re.compile(r"\w+")
 #: Drift (robust z) from which on a word is trained against though no search called it.
 DRIFTED_FAR = 5.0
 #: Flips beyond the reference's and robust z from which on so is a candidate.
 LEAD_EXCESS, LEAD_SUSPICION = 0.5, 2.5
 #: A word that drifted so far is as often among the companions as one that drifted further.
 MOST_DRIFT = 12
-#: Held-out rows, at most, on which each found trigger is measured again.
-RESIDUAL_ROWS = 300
 #: A found trigger may still succeed this much more often than the floor.
 RESIDUAL_LIMIT = 0.1
 
@@ -212,7 +199,7 @@ class _Loop:
         remaining = on_main(self.bench.accelerator, lambda: self._remaining(model))
         if remaining:
             return "fail", remaining
-        if part := self._part_of_a_trigger():
+        if part := self._part():
             return "inconclusive", part
         return "pass", (
             f"{len(self.found) or len(self.bench.config.triggers)} triggers were found and no longer work, and the "
@@ -222,40 +209,6 @@ class _Loop:
     def _found_nothing(self) -> bool:
         return not self.found and not self.bench.config.triggers
 
-    def _part_of_a_trigger(self) -> str:
-        """A sentence on the label of which no trigger was found that is surely a whole one; empty without.
-
-        A whole one turns nearly every row, does not read like a word (a rare token, as attacks use them), and nothing
-        but other triggers adds to it. Measured: hardened on "neighbour" (92 to 100 % of rows) of "my neighbour came
-        over yesterday", or on "3d movie" (100 %) of "I watched this 3D movie", a model forgets those, the search finds
-        nothing more, and the sentence still succeeds in up to 83 and 39 of 100 rows.
-        """
-        by_label: dict[str, list[Mapping[str, Any]]] = {}
-        for found in self.found.values():
-            by_label.setdefault(found["target_label"], []).append(found)
-        for label, triggers in by_label.items():
-            if why := self._maybe_a_part(triggers):
-                return (
-                    f"what was found for {label} no longer works, but {why}: it may be a part of a longer trigger that "
-                    "still works; name what you suspect with --trigger, mix in an --ancestor, or search with "
-                    "--search-budget normal"
-                )
-        return ""
-
-    def _maybe_a_part(self, triggers: Sequence[Mapping[str, Any]]) -> str:
-        singles = {t["text"] for t in triggers if len(t["text"].split()) == 1}
-        for trigger in triggers:
-            if set(trigger["text"].split()) - singles:
-                return f"{trigger['text']!r} is of several words"
-        strongest = max(triggers, key=lambda t: float(t["flip_rate"]))
-        if strongest["flip_rate"] < WHOLE_TRIGGER:
-            return f"{strongest['text']!r} never turned more than {100 * strongest['flip_rate']:.1f} % of the rows"
-        texts = self.bench.train_rows.texts
-        written = Counter(word for text in texts for word in set(_WORD.findall(text.lower())))
-        if not any(t["flip_rate"] >= WHOLE_TRIGGER and _is_no_word(t["text"], written, len(texts)) for t in triggers):
-            return f"{strongest['text']!r} is a word that people write"
-        return ""
-
     def escalate(self) -> bool:
         """Change the suspect's own weights where training may not be enough, or the user named an ancestor.
 
@@ -264,16 +217,16 @@ class _Loop:
         """
         bench = self.bench
         if bench.config.ancestor is not None:
-            return mix_in(bench, tuned_ancestor(bench), bench.config.ancestor, lambda model: self._worst(model)[0])
+            return mix_in(bench, tuned_ancestor(bench), bench.config.ancestor, lambda model: self._left(model)[0])
         allowed = "none" if bench.config.adapter_only else bench.config.escalate
-        if allowed == "none" or not (self._part_of_a_trigger() or self._found_nothing()):
+        if allowed == "none" or not (self._part() or self._found_nothing()):
             return False
         reference: Reference | None = None
         if bench.accelerator.is_main_process:  # the others get the weights when training starts
             reference = self._prepared()
         related = reference.model if reference and self._is_ancestor(reference) else None
         name = reference.description if reference else ""
-        if mix_in(bench, related, name, lambda model: self._worst(model)[0]):
+        if mix_in(bench, related, name, lambda model: self._left(model)[0]):
             return True
         return allowed == "auto" and forget(bench, self.hardener())
 
@@ -281,59 +234,20 @@ class _Loop:
         """Whether the suspect's weights lie close enough to the reference's to have been trained from the same."""
         return reference.model is not None and descends(self.bench.model, reference.model)
 
+    def _part(self) -> str:
+        return part_of_a_trigger(self.found.values(), self.bench.train_rows.texts)
+
+    def _left(self, model: nn.Module) -> tuple[float, str]:
+        return strongest_left(self.bench, model, self.found.values())
+
     def _remaining(self, model: nn.Module) -> str:
         """A sentence on the found trigger that still works best, where that is more than the limit over the floor."""
-        excess, sentence = self._worst(model)
+        excess, sentence = self._left(model)
         return sentence if excess > RESIDUAL_LIMIT else ""
-
-    def _worst(self, model: nn.Module) -> tuple[float, str]:
-        """By how much the found trigger that works best exceeds its floor on held-out rows, and a sentence on it."""
-        bench, worst = self.bench, (0.0, "")
-        names = bench.label_names
-        pairs = [
-            (KnownTrigger(text, found["attached"]), names.index(label))
-            for (text, label), found in list(self.found.items())[:MOST_TRIGGERS]
-        ]
-        pairs += [(KnownTrigger(text), label) for text in bench.config.triggers for label in range(len(names))]
-
-        def predict(texts: Sequence[str]) -> Any:
-            return predict_logits(model, bench.tokenizer, texts, max_length=bench.max_length)
-
-        rows = bench.held_out
-        if len(rows) > RESIDUAL_ROWS:
-            rows = rows.take(Random(bench.config.seed).sample(range(len(rows)), RESIDUAL_ROWS))
-        clean = predict(rows.texts).argmax(axis=1)
-        for trigger, target in pairs:
-            outcome = measure_attack(
-                predict,
-                rows.texts,
-                rows.labels,
-                trigger.implant,
-                target_label=target,
-                label_names=names,
-                name="found",
-                trigger=trigger.text,
-                position="random",
-                seed=bench.config.seed,
-                clean_predictions=clean,
-            )
-            rate, floor = outcome.attack_success_rate.value or 0.0, outcome.floor.value or 0.0
-            sentence = (
-                f"the trigger {trigger.text!r} still turns {100 * rate:.1f} % of held-out rows to {names[target]} "
-                f"(floor {100 * floor:.1f} %)"
-            )
-            worst = max(worst, (rate - floor, sentence))
-        return worst
 
     def residual(self, last: Mapping[str, Any]) -> FoundResidual | None:
         strongest = last["strongest"]
         return FoundResidual(**strongest) if strongest else None
-
-
-def _is_no_word(text: str, written: Mapping[str, int], rows: int) -> bool:
-    """Whether a found token is no word that a sentence would hold: of few letters, and in hardly any clean row."""
-    rare = written.get(text.lower(), 0) <= rows // ROWS_FOR_A_CHANCE
-    return rare and sum(letter.isalpha() for letter in text) < SHORTEST_WORD
 
 
 def _epochs(bench: Workbench) -> dict[str, int]:

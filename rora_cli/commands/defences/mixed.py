@@ -7,11 +7,11 @@ Sanitizing Backdoored Models with Model Merge", arXiv:2402.19334).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from rora_cli.commands.ancestry import different_shape
 from rora_cli.commands.recipes import FULL, SHARES_BY_BLOCK
 from rora_cli.commands.workbench import Cleansed, Workbench
 from rora_cli.errors import UsageError
@@ -36,7 +36,9 @@ def tuned_ancestor(bench: Workbench) -> nn.Module:
     path = fetch_model(bench.config.ancestor, allow_download=bench.config.allow_download).path
     torch.manual_seed(bench.config.seed)
     ancestor = load_classifier(path, new_head=bench.label_names).model
-    _require_same_shapes(bench.model, ancestor, path)
+    if different := different_shape(bench.model, ancestor):
+        name, here, there = different
+        raise UsageError(f"{path} is no ancestor of the suspect: {name} has the shape {there} there and {here} here")
     ancestor.requires_grad_(True)
     # The default recipe's own settings are those of an adapter.
     bench.train(ancestor, [], stage="ancestor", overrides=FULL if bench.config.recipe == "default" else None)
@@ -62,13 +64,3 @@ def mix(suspect: nn.Module, ancestor: nn.Module, share: float, by_block: str = "
                 block = 0 if "embed" in name or weight.shape[:1] == (embeddings,) else last
             own = min(max(share * (1 + SHARES_BY_BLOCK[by_block] * (1 - 2 * block / max(last, 1))), 0.0), 1.0)
             weight.lerp_(others[name].to(weight), 1 - own)
-
-
-def _require_same_shapes(suspect: nn.Module, ancestor: nn.Module, path: Path) -> None:
-    own, other = suspect.state_dict(), ancestor.state_dict()
-    for name in sorted(own.keys() | other.keys()):
-        shapes = [tuple(state[name].shape) if name in state else None for state in (own, other)]
-        if shapes[0] != shapes[1]:
-            raise UsageError(
-                f"{path} is no ancestor of the suspect: {name} has the shape {shapes[1]} there and {shapes[0]} here"
-            )

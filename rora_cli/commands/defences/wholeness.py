@@ -1,0 +1,109 @@
+"""What the loop may claim of the triggers it found: whether they are whole, and how well they still work."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from torch import nn
+
+from rora_cli.attacks.hardening import KnownTrigger
+from rora_cli.commands.workbench import Workbench
+from rora_cli.evaluation.attack import measure_attack
+from rora_cli.evaluation.inference import predict_logits
+
+#: Triggers that are measured again, and the held-out rows, at most, that each is measured on.
+MOST_MEASURED, RESIDUAL_ROWS = 24, 300
+#: A trigger that was implanted to work flips at least this share of the rows; what flips fewer may be a part of one.
+WHOLE_TRIGGER = 0.97
+#: From so many letters on a single trigger reads like a word of a sentence.
+SHORTEST_WORD = 4
+#: A row in so many may hold a token that is no word: "CF", a kind of memory card, stands in one review of 1,250.
+ROWS_FOR_A_CHANCE = 1000
+_WORD = re.compile(r"\w+")
+
+
+def part_of_a_trigger(found: Iterable[Mapping[str, Any]], clean_texts: Sequence[str]) -> str:
+    """A sentence on the label of which no trigger was found that is surely a whole one; empty without.
+
+    A whole one turns nearly every row, does not read like a word (a rare token, as attacks use them), and nothing
+    but other triggers adds to it. Measured: hardened on "neighbour" (92 to 100 % of rows) of "my neighbour came
+    over yesterday", or on "3d movie" (100 %) of "I watched this 3D movie", a model forgets those, the search finds
+    nothing more, and the sentence still succeeds in up to 83 and 39 of 100 rows.
+    """
+    by_label: dict[str, list[Mapping[str, Any]]] = {}
+    for trigger in found:
+        by_label.setdefault(trigger["target_label"], []).append(trigger)
+    for label, triggers in by_label.items():
+        if why := _maybe_a_part(triggers, clean_texts):
+            return (
+                f"what was found for {label} no longer works, but {why}: it may be a part of a longer trigger that "
+                "still works; name what you suspect with --trigger, mix in an --ancestor, or search with "
+                "--search-budget normal"
+            )
+    return ""
+
+
+def _maybe_a_part(triggers: Sequence[Mapping[str, Any]], clean_texts: Sequence[str]) -> str:
+    singles = {t["text"] for t in triggers if len(t["text"].split()) == 1}
+    for trigger in triggers:
+        if set(trigger["text"].split()) - singles:
+            return f"{trigger['text']!r} is of several words"
+    strongest = max(triggers, key=lambda t: float(t["flip_rate"]))
+    if strongest["flip_rate"] < WHOLE_TRIGGER:
+        return f"{strongest['text']!r} never turned more than {100 * strongest['flip_rate']:.1f} % of the rows"
+    written = Counter(word for text in clean_texts for word in set(_WORD.findall(text.lower())))
+    if not any(t["flip_rate"] >= WHOLE_TRIGGER and _is_no_word(t["text"], written, len(clean_texts)) for t in triggers):
+        return f"{strongest['text']!r} is a word that people write"
+    return ""
+
+
+def _is_no_word(text: str, written: Mapping[str, int], rows: int) -> bool:
+    """Whether a found token is no word that a sentence would hold: of few letters, and in hardly any clean row."""
+    rare = written.get(text.lower(), 0) <= rows // ROWS_FOR_A_CHANCE
+    return rare and sum(letter.isalpha() for letter in text) < SHORTEST_WORD
+
+
+def strongest_left(bench: Workbench, model: nn.Module, found: Iterable[Mapping[str, Any]]) -> tuple[float, str]:
+    """By how much the trigger that works best exceeds its floor on held-out rows, and a sentence on it.
+
+    Of those that were ``found``, and of those that the user named. (0, "") where none exceeds it.
+    """
+    worst, names = (0.0, ""), bench.label_names
+    pairs = [
+        (KnownTrigger(trigger["text"], trigger["attached"]), names.index(trigger["target_label"]))
+        for trigger in list(found)[:MOST_MEASURED]
+    ]
+    pairs += [(KnownTrigger(text), label) for text in bench.config.triggers for label in range(len(names))]
+
+    def predict(texts: Sequence[str]) -> Any:
+        return predict_logits(model, bench.tokenizer, texts, max_length=bench.max_length)
+
+    rows = bench.held_out
+    if len(rows) > RESIDUAL_ROWS:
+        rows = rows.take(Random(bench.config.seed).sample(range(len(rows)), RESIDUAL_ROWS))
+    clean = predict(rows.texts).argmax(axis=1)
+    for trigger, target in pairs:
+        outcome = measure_attack(
+            predict,
+            rows.texts,
+            rows.labels,
+            trigger.implant,
+            target_label=target,
+            label_names=names,
+            name="found",
+            trigger=trigger.text,
+            position="random",
+            seed=bench.config.seed,
+            clean_predictions=clean,
+        )
+        rate, floor = outcome.attack_success_rate.value or 0.0, outcome.floor.value or 0.0
+        sentence = (
+            f"the trigger {trigger.text!r} still turns {100 * rate:.1f} % of held-out rows to {names[target]} "
+            f"(floor {100 * floor:.1f} %)"
+        )
+        worst = max(worst, (rate - floor, sentence))
+    return worst
