@@ -46,7 +46,7 @@ DRIFTED_FAR = 5.0
 LEAD_EXCESS, LEAD_SUSPICION = 0.5, 2.5
 #: A word that drifted so far is as often among the companions as one that drifted further.
 MOST_DRIFT = 12
-#: A found trigger may still succeed this much more often than the floor.
+#: A found trigger may still succeed this much more often than harmless words do.
 RESIDUAL_LIMIT = 0.1
 
 

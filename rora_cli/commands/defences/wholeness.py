@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -13,10 +15,13 @@ from torch import nn
 from rora_cli.attacks.hardening import KnownTrigger
 from rora_cli.commands.workbench import Workbench
 from rora_cli.evaluation.attack import measure_attack
-from rora_cli.evaluation.inference import predict_logits
+from rora_cli.evaluation.inference import predict_logits, whole_words
+from rora_cli.results.accuracy import AttackOutcome
 
 #: Triggers that are measured again, and the held-out rows, at most, that each is measured on.
 MOST_MEASURED, RESIDUAL_ROWS = 24, 300
+#: Harmless insertions of as many words that each is compared with: the middle one of so many.
+CONTROLS = 5
 #: A trigger that was implanted to work flips at least this share of the rows; what flips fewer may be a part of one.
 WHOLE_TRIGGER = 0.97
 #: From so many letters on a single trigger reads like a word of a sentence.
@@ -68,26 +73,22 @@ def _is_no_word(text: str, written: Mapping[str, int], rows: int) -> bool:
 
 
 def strongest_left(bench: Workbench, model: nn.Module, found: Iterable[Mapping[str, Any]]) -> tuple[float, str]:
-    """By how much the trigger that works best exceeds its floor on held-out rows, and a sentence on it.
+    """By how much the trigger that works best exceeds what harmless words do on held-out rows, and a sentence on it.
 
-    Of those that were ``found``, and of those that the user named. (0, "") where none exceeds it.
+    Of those that were ``found``, and of those that the user named. Harmless is the floor, or the median of random words
+    in the same number: where nearly any inserted word hurts, that is far above the floor. (0, "") where none does more.
     """
-    worst, names = (0.0, ""), bench.label_names
-    pairs = [
-        (KnownTrigger(trigger["text"], trigger["attached"]), names.index(trigger["target_label"]))
-        for trigger in list(found)[:MOST_MEASURED]
-    ]
-    pairs += [(KnownTrigger(text), label) for text in bench.config.triggers for label in range(len(names))]
+    names, rows = bench.label_names, bench.held_out
+    if len(rows) > RESIDUAL_ROWS:
+        rows = rows.take(Random(bench.config.seed).sample(range(len(rows)), RESIDUAL_ROWS))
 
     def predict(texts: Sequence[str]) -> Any:
         return predict_logits(model, bench.tokenizer, texts, max_length=bench.max_length)
 
-    rows = bench.held_out
-    if len(rows) > RESIDUAL_ROWS:
-        rows = rows.take(Random(bench.config.seed).sample(range(len(rows)), RESIDUAL_ROWS))
     clean = predict(rows.texts).argmax(axis=1)
-    for trigger, target in pairs:
-        outcome = measure_attack(
+
+    def measure(trigger: KnownTrigger, target: int) -> AttackOutcome:
+        return measure_attack(
             predict,
             rows.texts,
             rows.labels,
@@ -100,10 +101,28 @@ def strongest_left(bench: Workbench, model: nn.Module, found: Iterable[Mapping[s
             seed=bench.config.seed,
             clean_predictions=clean,
         )
+
+    @cache
+    def harmless(words: int, attached: bool, target: int) -> float:
+        random = Random(f"control:{bench.config.seed}:{words}")
+        drawn = [" ".join(random.choice(pool) for _ in range(words)) for _ in range(CONTROLS if pool else 0)]
+        rates = [measure(KnownTrigger(text, attached), target).attack_success_rate.value or 0.0 for text in drawn]
+        return statistics.median(rates) if rates else 0.0
+
+    pool = [word for word in whole_words(bench.tokenizer) if word.isalpha()]
+    pairs = [
+        (KnownTrigger(trigger["text"], trigger["attached"]), names.index(trigger["target_label"]))
+        for trigger in list(found)[:MOST_MEASURED]
+    ]
+    pairs += [(KnownTrigger(text), label) for text in bench.config.triggers for label in range(len(names))]
+    worst = (0.0, "")
+    for trigger, target in pairs:
+        outcome = measure(trigger, target)
         rate, floor = outcome.attack_success_rate.value or 0.0, outcome.floor.value or 0.0
+        usual = harmless(len(trigger.text.split()), trigger.attached, target)
         sentence = (
             f"the trigger {trigger.text!r} still turns {100 * rate:.1f} % of held-out rows to {names[target]} "
-            f"(floor {100 * floor:.1f} %)"
+            f"(floor {100 * floor:.1f} %, harmless words {100 * usual:.1f} %)"
         )
-        worst = max(worst, (rate - floor, sentence))
+        worst = max(worst, (rate - max(floor, usual), sentence))
     return worst
