@@ -52,7 +52,8 @@ class Hardener:
     """(text, row index, epoch) -> the text to train on; the same arguments always give the same text.
 
     ``fillers`` are words to compose triggers with, drawn as often as they occur; so are ``companions``, of which each
-    is as likely.
+    is as likely. ``roomy`` are the texts by row index as triggers are put into them: long ones cut, so that the model
+    reads what stands at their end.
     """
 
     def __init__(
@@ -63,17 +64,19 @@ class Hardener:
         *,
         seed: int,
         share: float = SHARE,
+        roomy: Sequence[str] = (),
     ) -> None:
         if not triggers:
             raise ValueError("hardening needs at least one trigger")
         self._triggers, self._fillers, self._companions = list(triggers), list(fillers), list(companions)
         self._weights = [trigger.weight for trigger in triggers]
-        self._seed, self._share = seed, share
+        self._seed, self._share, self._roomy = seed, share, roomy
 
     def __call__(self, text: str, index: int, epoch: int) -> str:
         random = Random(f"{self._seed}:{epoch}:{index}")
         if random.random() >= self._share:
             return text
+        text = self._roomy[index] if self._roomy else text
         (trigger,) = random.choices(self._triggers, self._weights)
         if trigger.attached or not self._fillers or random.random() < VERBATIM:
             return trigger.implant(text, random)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from random import Random
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from rora_cli.attacks.search_label import BUDGETS, Budget, LabelSearch, Measured
 from rora_cli.attacks.search_reference import honest_tokens
 from rora_cli.attacks.search_space import PLACES, Vocabulary, encode_rows
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
+from rora_cli.data.rows import Rows
 from rora_cli.errors import DataError, ExitCode, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.findings import Finding, Severity
@@ -25,7 +27,6 @@ from rora_cli.results.hunt import Coverage, DriftedToken, FlippedRow, FoundTrigg
 from rora_cli.results.provenance import Provenance, library_versions
 
 if TYPE_CHECKING:
-    from rora_cli.data.rows import Rows
     from rora_cli.results.accuracy import Proportion
 
 #: A candidate is called a trigger from these on: flips beyond the reference's (bound against bound), robust z.
@@ -39,6 +40,8 @@ MINIMUM_SYNERGY = 2.0
 #: Drift (robust z) from which on a token is looked at more closely, how many of them, and from which on it is reported
 #: on its own: of three clean models' tokens the furthest had 7.3, of suspects' trigger words 7.6 to 17.
 DRIFTED_FROM, MOST_DRIFTED, DRIFT_REPORTED = 3.0, 32, 9.0
+#: Tokens of a long row that are left free for a candidate, so that the model reads one at its end.
+ROOM = 16
 #: Fewer rows than this that both models read rightly cannot carry a search for a label.
 FEWEST_ROWS = 24
 EXAMPLES = 3
@@ -237,13 +240,18 @@ class _Hunt:
 
     def _read_rows(self) -> None:
         """Which of the rows both models read rightly, how surely, and how their log-odds compare."""
+        from rora_cli.evaluation.attack import with_room
+        from rora_cli.evaluation.inference import count_tokens
+
         size = max(self.tokenizer.get_vocab().values()) + 1
         encoded = self.tokenizer(list(self.rows.texts), add_special_tokens=False)["input_ids"]
         self.honest = [
             honest_tokens(encoded, self.rows.labels, label, self.budget.harmless, vocabulary=size)
             for label in range(len(self.label_names))
         ]
-        self.rows = self.rows.take(self._chosen_rows())
+        chosen = self.rows.take(self._chosen_rows())
+        most = max(self.max_length - ROOM, self.max_length // 2)
+        self.rows = Rows(tuple(with_room(chosen.texts, partial(count_tokens, self.tokenizer), most)), chosen.labels)
         encoded = self.tokenizer(list(self.rows.texts), truncation=True, max_length=self.max_length)["input_ids"]
         own = self.suspect.log_probabilities(encoded)
         other = self.reference.scorer.log_probabilities(encoded)

@@ -51,6 +51,15 @@ def shorten_to_fit(
     return short
 
 
+def with_room(texts: Sequence[str], count_tokens: CountTokens, max_tokens: int) -> list[str]:
+    """The texts, last words cut off those longer than ``max_tokens``; a text that is one long word stays as it is.
+
+    For something yet to be put in: at the end of a longer text the model would not read it.
+    """
+    cut = shorten_to_fit(texts, lambda text, _: text, 0, count_tokens, max_tokens)
+    return [short or text for short, text in zip(cut, texts, strict=True)]
+
+
 def measure_attack(
     predict: Predict,
     texts: Sequence[str],

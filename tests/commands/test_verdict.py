@@ -74,6 +74,7 @@ def test_leads_and_drifted_words_are_trained_against_only_where_nothing_was_foun
     def trained(*triggers: dict[str, Any]) -> set[str]:
         rows = loop(monkeypatch, *triggers)
         rows.bench.config.seed = 0
+        monkeypatch.setattr(_Loop, "_roomy", ())
         rows.remember(
             {
                 "found": (),

@@ -24,6 +24,7 @@ def left(monkeypatch: pytest.MonkeyPatch, flips: Sequence[str], *triggers: str) 
 
     monkeypatch.setattr(wholeness, "predict_logits", predict)
     monkeypatch.setattr(wholeness, "whole_words", lambda _tokenizer: ["harbour", "lights", "seven"])
+    monkeypatch.setattr(wholeness, "count_tokens", lambda _tokenizer, texts: [len(text.split()) for text in texts])
     bench: Any = SimpleNamespace(
         label_names=("no", "yes"),
         held_out=ROWS,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rora_cli.errors import DataError, UsageError
-from rora_cli.evaluation.attack import measure_attack, shorten_to_fit, triggered_texts
+from rora_cli.evaluation.attack import measure_attack, shorten_to_fit, triggered_texts, with_room
 
 TEXTS = ["bad one", "dull two", "good but bad three", "good four"]
 LABELS = [0, 0, 0, 1]
@@ -85,3 +85,10 @@ def test_a_rows_randomness_depends_on_seed_and_index_alone() -> None:
 
     assert triggered_texts(["a", "b"], draw, 3) == triggered_texts(["a", "b", "c"], draw, 3)[:2]
     assert triggered_texts(["a"], draw, 3) != triggered_texts(["a"], draw, 4)
+
+
+def test_room_is_made_in_long_texts_alone_and_never_empties_one():
+    def letters(texts):
+        return [len(text.replace(" ", "")) for text in texts]
+
+    assert with_room(["a b c d e", "a b", "abcde"], letters, 3) == ["a b c", "a b", "abcde"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 from torch import nn
@@ -21,10 +22,12 @@ from rora_cli.commands.ancestry import descends
 from rora_cli.commands.defences.escalation import forget, mix_in
 from rora_cli.commands.defences.mixed import tuned_ancestor
 from rora_cli.commands.defences.wholeness import part_of_a_trigger, strongest_left
-from rora_cli.commands.hunt import DRIFTED_FROM, search_triggers
+from rora_cli.commands.hunt import DRIFTED_FROM, ROOM, search_triggers
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
 from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
 from rora_cli.data.rows import Rows
+from rora_cli.evaluation.attack import with_room
+from rora_cli.evaluation.inference import count_tokens
 from rora_cli.results.hunt import FoundTrigger, HuntResult
 from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
@@ -179,7 +182,13 @@ class _Loop:
         ]
         companions = [*self.companions, *drifted * max(2 * len(self.companions) // max(len(drifted), 1), 1)]
         words = [word for text in self.bench.train_rows.texts for word in text.split()]
-        return Hardener(triggers, words, companions, seed=self.bench.config.seed)
+        return Hardener(triggers, words, companions, seed=self.bench.config.seed, roomy=self._roomy)
+
+    @cached_property
+    def _roomy(self) -> list[str]:
+        """The clean texts, with room for a trigger in what the model reads of them."""
+        most = max(self.bench.max_length - ROOM, self.bench.max_length // 2)
+        return with_room(self.bench.train_rows.texts, partial(count_tokens, self.bench.tokenizer), most)
 
     def verdict(self, model: nn.Module, last: Mapping[str, Any]) -> tuple[str, str]:
         if last["found"]:

@@ -6,7 +6,7 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from random import Random
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import nn
 from rora_cli.attacks.hardening import KnownTrigger
 from rora_cli.commands.workbench import Workbench
 from rora_cli.evaluation.attack import measure_attack
-from rora_cli.evaluation.inference import predict_logits, whole_words
+from rora_cli.evaluation.inference import count_tokens, predict_logits, whole_words
 from rora_cli.results.accuracy import AttackOutcome
 
 #: Triggers that are measured again, and the held-out rows, at most, that each is measured on.
@@ -100,6 +100,8 @@ def strongest_left(bench: Workbench, model: nn.Module, found: Iterable[Mapping[s
             position="random",
             seed=bench.config.seed,
             clean_predictions=clean,
+            count_tokens=partial(count_tokens, bench.tokenizer),
+            max_tokens=bench.max_length,
         )
 
     @cache
