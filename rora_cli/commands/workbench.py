@@ -228,15 +228,15 @@ class Workbench:
                 f"clean accuracy; backed off to {kept}"
             )
 
-    def shrink(self, model: nn.Module, layers: Sequence[AdaptedLayer], *, stage: str) -> None:
+    def shrink(self, model: nn.Module, layers: Sequence[AdaptedLayer], *, stage: str) -> np.ndarray | None:
         """Take back a part of the update where it costs clean accuracy that ``balance`` cannot give back.
 
         Measured: a suspect that had lost 5 points on one class had its accuracy again at .8 of the update, and the
         trigger worked no better (docs/measurements.md). Where no share keeps it, the one that loses least is kept. On
-        the main process, as with Pt.
+        the main process, as with Pt; what ``balance`` would now add is handed back there.
         """
         if self.before is None or not self.accelerator.is_main_process:
-            return
+            return None
         began = perf_counter()
         moved = [(layer.lora_B, torch.zeros_like(layer.lora_B)) for layer in layers] + trained_heads(model)
         trained = [weight.detach().clone() for weight, _ in moved]
@@ -247,9 +247,10 @@ class Workbench:
                     weight.copy_(torch.lerp(start.to(end), end, share))
 
         lost: dict[float, float] = {}
+        shifts: dict[float, np.ndarray] = {}
         for share in SHRUNK:
             keep(share)
-            after = self.balancing_shift(model)[1]
+            shifts[share], after = self.balancing_shift(model)
             lost[share] = beyond_limit(self.before, after, self.config.max_accuracy_drop)
             if not lost[share]:
                 break
@@ -257,6 +258,7 @@ class Workbench:
         keep(share)
         if share < 1:
             self.stages.append(StageRecord(stage, perf_counter() - began, details={"share of the update": share}))
+        return shifts[share]
 
     def balancing_shift(self, model: nn.Module) -> tuple[np.ndarray, CleanAccuracy]:
         """What ``balance`` would add to the head's bias [classes], and clean accuracy with it."""
@@ -270,13 +272,17 @@ class Workbench:
         shift = balancing_shift(logits, labels, assess, before, self.config.max_accuracy_drop)
         return shift, assess(logits + shift)
 
-    def balance(self, model: nn.Module, *, stage: str) -> None:
-        """Shift the head's bias where a class pays for another's gain, on the main process as with Pt."""
+    def balance(self, model: nn.Module, *, stage: str, shift: np.ndarray | None = None) -> None:
+        """Shift the head's bias where a class pays for another's gain, on the main process as with Pt.
+
+        ``shift`` [classes] is that of ``shrink``, where nothing changed since.
+        """
         bias = trainable_bias(model, len(self.label_names))
         if bias is None or not self.accelerator.is_main_process:
             return
         began = perf_counter()
-        shift, _ = self.balancing_shift(model)
+        if shift is None:
+            shift, _ = self.balancing_shift(model)
         if shift.any():
             with torch.no_grad():
                 bias += torch.from_numpy(shift).to(bias)

@@ -67,8 +67,8 @@ def cleanse(bench: Workbench) -> Cleansed:
         bench.train(model, layers, stage=f"train {number}", transform=loop.hardener(), overrides=_epochs(bench))
         if number == 1:
             to_plain_lora(model, layers)
-        bench.shrink(model, layers, stage=f"shrink {number}")
-        bench.balance(model, stage=f"balance {number}")
+        shift = bench.shrink(model, layers, stage=f"shrink {number}")
+        bench.balance(model, stage=f"balance {number}", shift=shift)
         before = update_spectra(layers)
         bench.rescale(model, layers, stage=f"rescale {number}")
         bench.balance(model, stage=f"balance {number}, rescaled")
