@@ -60,7 +60,7 @@ BUDGETS = {
     for budget in (
         Budget(
             name="fast",
-            screening=(Round(1500, 1, rough=True), Round(300, 4), Round(30, 12)),
+            screening=(Round(10000, 1, rough=True), Round(3000, 2, rough=True), Round(400, 4), Round(30, 12)),
             extension=(Round(ALL, 1, rough=True), Round(30, 6), Round(6, 12)),
             pool=200,
             row_length=12,
@@ -76,7 +76,7 @@ BUDGETS = {
         ),
         Budget(
             name="normal",
-            screening=(Round(4000, 1, rough=True), Round(800, 4, rough=True), Round(100, 12), Round(40, 32)),
+            screening=(Round(ALL, 1, rough=True), Round(8000, 2, rough=True), Round(1000, 4), Round(100, 12), Round(40, 32)),
             extension=(Round(ALL, 1, rough=True), Round(100, 6), Round(10, 20)),
             pool=500,
             row_length=16,
