@@ -76,7 +76,13 @@ BUDGETS = {
         ),
         Budget(
             name="normal",
-            screening=(Round(ALL, 1, rough=True), Round(8000, 2, rough=True), Round(1000, 4), Round(100, 12), Round(40, 32)),
+            screening=(
+                Round(ALL, 1, rough=True),
+                Round(8000, 2, rough=True),
+                Round(1000, 4),
+                Round(100, 12),
+                Round(40, 32),
+            ),
             extension=(Round(ALL, 1, rough=True), Round(100, 6), Round(10, 20)),
             pool=500,
             row_length=16,

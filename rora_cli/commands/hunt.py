@@ -42,6 +42,8 @@ MINIMUM_SYNERGY = 2.0
 DRIFTED_FROM, MOST_DRIFTED, DRIFT_REPORTED = 3.0, 32, 9.0
 #: Tokens of a long row that are left free for a candidate, so that the model reads one at its end.
 ROOM = 16
+#: Tokens of a row that the search reads: it costs as much as its rows are long, and a review is told from its start.
+LONGEST_ROW = 48
 #: Fewer rows than this that both models read rightly cannot carry a search for a label.
 FEWEST_ROWS = 24
 EXAMPLES = 3
@@ -250,7 +252,7 @@ class _Hunt:
             for label in range(len(self.label_names))
         ]
         chosen = self.rows.take(self._chosen_rows())
-        most = max(self.max_length - ROOM, self.max_length // 2)
+        most = min(max(self.max_length - ROOM, self.max_length // 2), LONGEST_ROW)
         self.rows = Rows(tuple(with_room(chosen.texts, partial(count_tokens, self.tokenizer), most)), chosen.labels)
         encoded = self.tokenizer(list(self.rows.texts), truncation=True, max_length=self.max_length)["input_ids"]
         own = self.suspect.log_probabilities(encoded)
