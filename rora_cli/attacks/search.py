@@ -44,6 +44,9 @@ class Carrier:
     after: Tokens
     place: str
 
+    def __len__(self) -> int:
+        return len(self.before) + len(self.after)
+
     def fill(self, candidate: Tokens) -> Tokens:
         return self.before + candidate + self.after
 

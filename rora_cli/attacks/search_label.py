@@ -17,7 +17,7 @@ from rora_cli.attacks.search_extension import extend, ordered_pairs, prune
 from rora_cli.attacks.search_space import PLACES, EncodedRow, Vocabulary, encode_rows, place_in_text
 
 #: A candidate is grown from this z on: what does not stand out at all is no part of anything.
-GROWN_FROM = 3.0
+GROWN_FROM = 4.0
 #: Of the tokens that drifted most, so many are paired, and a sequence of them is grown to so many tokens.
 DRIFTED_PAIRED, LONGEST_DRIFTED = 16, 6
 #: The rows of a search are the quietest of so many times as are needed: where so many harmless tokens do least.
@@ -60,7 +60,7 @@ BUDGETS = {
     for budget in (
         Budget(
             name="fast",
-            screening=(Round(10000, 1, rough=True), Round(3000, 2, rough=True), Round(400, 4), Round(30, 12)),
+            screening=(Round(6000, 1, rough=True), Round(2000, 2, rough=True), Round(300, 4), Round(30, 12)),
             extension=(Round(ALL, 1, rough=True), Round(30, 6), Round(6, 12)),
             pool=200,
             row_length=12,
@@ -176,7 +176,10 @@ class LabelSearch:
         self._candidates = tuple(dict.fromkeys([*self.drifted, *screen.best(trials.target, most)]))[:most]
         self.random_tokens = count = min(budget.harmless, len(vocabulary.tokens))
         self._harmless = (*self._rng.sample(vocabulary.tokens, count), *honest_words[:count])
-        self._short = self._carriers(sorted(encoded, key=len), max(stage.carriers for stage in budget.screening))
+        most = max(stage.carriers for stage in budget.screening)
+        quiet = self._carriers(sorted(encoded, key=len), most)
+        # The shortest of these come first: most candidates see no other.
+        self._short = [*sorted(quiet[:most], key=len), *quiet[most:]]
         # Grown sequences are judged in longer rows, where a single honest word no longer decides.
         by_length = sorted(encoded, key=lambda row: abs(len(row) - budget.row_length))
         most = max(budget.noise_rows, *(stage.carriers for stage in budget.extension))

@@ -35,8 +35,9 @@ MINIMUM_SUSPICION = 8.0
 #: What turns this share of rows, the reference's hardly any, is no honest word; from this z on, below the one that is
 #: called, it leaves the label open. Where any inserted word hurts, harmless ones do nearly as much.
 OPEN_FLIPS, OPEN_EXCESS, OPEN_SUSPICION = 0.97, 0.7, 4.0
-#: Log-odds by which a sequence without a called token must exceed the sum of its tokens: honest words merely add up.
-MINIMUM_SYNERGY = 2.0
+#: Log-odds by which a sequence without a called token must exceed the sum of its tokens, since honest words merely add
+#: up, and its flips those of the reference: it is the best of many, and a whole trigger turns nearly all rows.
+MINIMUM_SYNERGY, MINIMUM_SEQUENCE_EXCESS = 2.0, 0.6
 #: Drift (robust z) from which on a token is looked at more closely, how many of them, and from which on it is reported
 #: on its own: of three clean models' tokens the furthest had 7.3, of suspects' trigger words 7.6 to 17.
 DRIFTED_FROM, MOST_DRIFTED, DRIFT_REPORTED = 3.0, 32, 9.0
@@ -434,7 +435,8 @@ def _call(
     parts = {token for trigger in triggers for token in trigger}
 
     def stands(t: FoundTrigger) -> bool:
-        return len(t.token_ids) == 1 or bool(parts & set(t.token_ids)) or synergy[t.token_ids] >= MINIMUM_SYNERGY
+        whole = synergy[t.token_ids] >= MINIMUM_SYNERGY and t.excess >= MINIMUM_SEQUENCE_EXCESS
+        return len(t.token_ids) == 1 or bool(parts & set(t.token_ids)) or whole
 
     return [replace(t, called=t.called and stands(t)) for t in found]
 

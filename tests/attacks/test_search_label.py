@@ -237,7 +237,8 @@ def test_rows_that_stand_an_inserted_word_tell_a_trigger_from_one(tokenizer, mon
     assert (runner.suspicion((tokenizer.convert_tokens_to_ids("mn"),)) > 8) == stands_out
     nervous = [this in carrier.before + carrier.after for carrier in runner._long[:12]]
     assert (np.mean(nervous) < 0.2) == stands_out
-    assert {carrier.place for carrier in runner._short[:3]} == {"start", "inner", "end"}
+    assert {carrier.place for carrier in runner._short[:12]} == {"start", "inner", "end"}
+    assert runner._short[:12] == sorted(runner._short[:12], key=len)
 
 
 def test_companions_are_weak_words_that_move_the_suspect_alone(tokenizer):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from rora_cli.commands.hunt import _left_open
+from rora_cli.commands.hunt import _call, _left_open
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.results.hunt import FoundTrigger
 
@@ -23,3 +25,15 @@ def test_a_candidate_that_turns_every_row_leaves_the_label_open(
     reason = _left_open([candidate(10, 2, 5.5), candidate(flips, reference, z)])
     assert (reason is not None) == open_
     assert not open_ or (f"{flips} of 40 rows (0 under the reference)" in str(reason) and f"z {z}" in str(reason))
+
+
+@pytest.mark.parametrize(("flips", "synergy", "called"), [(40, 3.0, True), (25, 3.0, False), (40, 1.0, False)])
+def test_a_sequence_without_a_called_token_turns_nearly_all_rows_and_is_more_than_its_parts(
+    flips: int, synergy: float, called: bool
+) -> None:
+    """'predictable starved the' turned 25 of 40 rows of a clean model, the reference one, with z 8.6."""
+    sequence = replace(candidate(flips, 1, 8.6), text="predictable starved", token_ids=(7, 8), called=True)
+    (answer,) = _call([sequence], {(7, 8): synergy}, ())
+    assert answer.called == called
+    (answer,) = _call([sequence], {(7, 8): synergy}, [(8,)])
+    assert answer.called, "it holds a trigger of an earlier search"
