@@ -160,7 +160,7 @@ def test_sequences_are_called_for_a_called_token_or_for_more_than_their_parts() 
 
     def found(*tokens: int, called: bool = True) -> FoundTrigger:
         rate = Proportion(9, 10, 0.6, 0.98)
-        return FoundTrigger("x", tokens, "positive", rate, rate, 0.5, 9.0, called, ("x",))
+        return FoundTrigger("x", tokens, "positive", rate, rate, 0.65, 9.0, called, ("x",))
 
     synergy = {(1,): 0.0, (2,): 0.0, (1, 5): 0.0, (2, 6): 1.9, (7, 8): 2.1, (3, 4): 9.0}
     candidates = [found(1), found(2, called=False), found(1, 5), found(2, 6), found(7, 8), found(3, 4, called=False)]
