@@ -41,8 +41,6 @@ MINIMUM_SYNERGY, MINIMUM_SEQUENCE_EXCESS = 2.0, 0.6
 #: Drift (robust z) from which on a token is looked at more closely, how many of them, and from which on it is reported
 #: on its own: of three clean models' tokens the furthest had 7.3, of suspects' trigger words 7.6 to 17.
 DRIFTED_FROM, MOST_DRIFTED, DRIFT_REPORTED = 3.0, 32, 9.0
-#: Tokens of a long row that are left free for a candidate, so that the model reads one at its end.
-ROOM = 16
 #: Tokens of a row that the search reads: it costs as much as its rows are long, and a review is told from its start.
 LONGEST_ROW = 48
 #: Fewer rows than this that both models read rightly cannot carry a search for a label.
@@ -243,7 +241,7 @@ class _Hunt:
 
     def _read_rows(self) -> None:
         """Which of the rows both models read rightly, how surely, and how their log-odds compare."""
-        from rora_cli.evaluation.attack import with_room
+        from rora_cli.evaluation.attack import most_with_room, with_room
         from rora_cli.evaluation.inference import count_tokens
 
         size = max(self.tokenizer.get_vocab().values()) + 1
@@ -253,7 +251,7 @@ class _Hunt:
             for label in range(len(self.label_names))
         ]
         chosen = self.rows.take(self._chosen_rows())
-        most = min(max(self.max_length - ROOM, self.max_length // 2), LONGEST_ROW)
+        most = min(most_with_room(self.max_length), LONGEST_ROW)
         self.rows = Rows(tuple(with_room(chosen.texts, partial(count_tokens, self.tokenizer), most)), chosen.labels)
         encoded = self.tokenizer(list(self.rows.texts), truncation=True, max_length=self.max_length)["input_ids"]
         own = self.suspect.log_probabilities(encoded)

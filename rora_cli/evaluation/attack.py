@@ -22,6 +22,9 @@ CountTokens = Callable[[Sequence[str]], Sequence[int]]
 #: A text and a source of randomness in, the text with the trigger in it out.
 Implant = Callable[[str, Random], str]
 
+#: Tokens of a long text that are left free for what is put into it.
+ROOM = 16
+
 
 def triggered_texts(texts: Sequence[str], implant: Implant, seed: int) -> list[str]:
     """Every text with the trigger in it; a row's randomness depends on ``seed`` and its index alone."""
@@ -49,6 +52,11 @@ def shorten_to_fit(
                 )
             short[index] = " ".join(words[: min(len(words) - 1, len(words) * max_tokens // length)])
     return short
+
+
+def most_with_room(max_tokens: int) -> int:
+    """Tokens that a text may have, for a model that reads ``max_tokens``, before something is put into it."""
+    return max(max_tokens - ROOM, max_tokens // 2)
 
 
 def with_room(texts: Sequence[str], count_tokens: CountTokens, max_tokens: int) -> list[str]:

@@ -22,11 +22,11 @@ from rora_cli.commands.ancestry import descends
 from rora_cli.commands.defences.escalation import forget, mix_in
 from rora_cli.commands.defences.mixed import tuned_ancestor
 from rora_cli.commands.defences.wholeness import part_of_a_trigger, strongest_left
-from rora_cli.commands.hunt import DRIFTED_FROM, ROOM, search_triggers
+from rora_cli.commands.hunt import DRIFTED_FROM, search_triggers
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
 from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
 from rora_cli.data.rows import Rows
-from rora_cli.evaluation.attack import with_room
+from rora_cli.evaluation.attack import most_with_room, with_room
 from rora_cli.evaluation.inference import count_tokens
 from rora_cli.results.hunt import FoundTrigger, HuntResult
 from rora_cli.results.purify import FoundResidual, StageRecord
@@ -187,7 +187,7 @@ class _Loop:
     @cached_property
     def _roomy(self) -> list[str]:
         """The clean texts, with room for a trigger in what the model reads of them."""
-        most = max(self.bench.max_length - ROOM, self.bench.max_length // 2)
+        most = most_with_room(self.bench.max_length)
         return with_room(self.bench.train_rows.texts, partial(count_tokens, self.bench.tokenizer), most)
 
     def verdict(self, model: nn.Module, last: Mapping[str, Any]) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from rora_cli.attacks.hardening import KnownTrigger
+from rora_cli.attacks.triggers import control_trigger
 from rora_cli.commands.workbench import Workbench
 from rora_cli.evaluation.attack import measure_attack
 from rora_cli.evaluation.inference import count_tokens, predict_logits, whole_words
@@ -106,12 +107,12 @@ def strongest_left(bench: Workbench, model: nn.Module, found: Iterable[Mapping[s
 
     @cache
     def harmless(words: int, attached: bool, target: int) -> float:
-        random = Random(f"control:{bench.config.seed}:{words}")
-        drawn = [" ".join(random.choice(pool) for _ in range(words)) for _ in range(CONTROLS if pool else 0)]
+        shape, seeds = " ".join(["word"] * words), range(CONTROLS if pool else 0)
+        drawn = [control_trigger(shape, pool, lambda _: 1, bench.config.seed + i) for i in seeds]
         rates = [measure(KnownTrigger(text, attached), target).attack_success_rate.value or 0.0 for text in drawn]
         return statistics.median(rates) if rates else 0.0
 
-    pool = [word for word in whole_words(bench.tokenizer) if word.isalpha()]
+    pool = whole_words(bench.tokenizer)
     pairs = [
         (KnownTrigger(trigger["text"], trigger["attached"]), names.index(trigger["target_label"]))
         for trigger in list(found)[:MOST_MEASURED]
