@@ -153,13 +153,16 @@ class Workbench:
         transform: RowTransform | None = None,
         penalty: Callable[[], Tensor] | None = None,
         overrides: Mapping[str, Any] | None = None,
+        rows: tuple[Sequence[str], Sequence[int] | Sequence[Sequence[float]]] | None = None,
     ) -> None:
         """One training run with Cl as the settings say, and Tr where no other ``penalty`` is given.
 
-        ``overrides`` go over the settings. Its record is added to ``stages``.
+        ``overrides`` go over the settings; ``rows`` are texts and labels, or probabilities, in place of the clean rows.
+        Its record is added to ``stages``.
         """
         settings = {**self.settings, **(overrides or {})}
         specs = specifications(self.config, settings, max_length=self.max_length)
+        texts, labels = rows or (self.train_rows.texts, self.train_rows.labels)
         model.to(self.accelerator.device)
         if penalty is None and layers and specs.regularisers.tr:
             penalty = SubspacePenalty(layers, specs.regularisers, seed=self.config.seed)
@@ -167,8 +170,8 @@ class Workbench:
             outcome = finetune(
                 model,
                 self.tokenizer,
-                self.train_rows.texts,
-                self.train_rows.labels,
+                texts,
+                labels,
                 specs.train,
                 accelerator=self.accelerator,
                 penalty=penalty,

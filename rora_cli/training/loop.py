@@ -114,7 +114,7 @@ def finetune(
     model: nn.Module,
     tokenizer: Any,
     texts: Sequence[str],
-    labels: Sequence[int],
+    labels: Sequence[int] | Sequence[Sequence[float]],
     config: TrainConfig,
     *,
     accelerator: Any | None = None,
@@ -126,6 +126,8 @@ def finetune(
     progress: Progress = SILENT,
 ) -> TrainOutcome:
     """Train the trainable parameters of ``model`` in place on cross-entropy plus ``penalty()``.
+
+    ``labels`` are class ids [n] or probabilities [n, classes].
 
     Every process must call this with the same arguments. The gradient of a global batch is the mean over its rows, for
     any number of processes and accumulation steps. With ``state``, a finished stage is restored instead of trained,
@@ -147,7 +149,7 @@ class _Run:
         model: nn.Module,
         tokenizer: Any,
         texts: Sequence[str],
-        labels: Sequence[int],
+        labels: Sequence[int] | Sequence[Sequence[float]],
         config: TrainConfig,
         accelerator: Any,
         penalty: Callable[[], Tensor] | None,

@@ -22,7 +22,7 @@ def loop(monkeypatch: pytest.MonkeyPatch, *triggers: dict[str, Any], remaining: 
     bench.train_rows = SimpleNamespace(texts=("The neighbour, in 3D.",))
     result = _Loop(bench)
     result.remember({"found": triggers, "companions": (), "drifted": (), "leads": ()})
-    monkeypatch.setattr(result, "_remaining", lambda _model: remaining)
+    monkeypatch.setattr(result, "_remaining", lambda _model, found: remaining if list(found) else "")
     return result
 
 
@@ -62,6 +62,18 @@ def test_what_still_works_fails_whole_or_not(monkeypatch: pytest.MonkeyPatch) ->
         "fail",
         "it works",
     )
+
+
+def test_what_only_a_later_search_called_is_no_failure_and_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = loop(monkeypatch, found("cf", 1.0))
+    rows.remember({"found": [found("tried", 0.8)], "companions": (), "drifted": (), "leads": ()}, 2)
+    monkeypatch.setattr(
+        rows, "_remaining", lambda _model, found: "'tried' works" if "tried" in [f["text"] for f in found] else ""
+    )
+    verdict, reason = rows.verdict(nn.Identity(), NOTHING)
+    assert verdict == "inconclusive" and reason.startswith("'tried' works; the search of the suspect itself")
+    rows.remember({"found": [found("tried", 0.8)], "companions": (), "drifted": (), "leads": ()}, 1)
+    assert rows.found["tried", "positive"]["search"] == 2, "what the second search called stays the second's"
 
 
 def test_nothing_found_is_never_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:

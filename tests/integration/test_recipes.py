@@ -186,22 +186,25 @@ def test_default_mixes_a_named_ancestor_in(trained: Path, clean: Path, tmp_path:
         rora_cli.purify(trained, clean=clean, ancestor=str(trained), recipe="lora", **OPTIONS)
 
 
-def test_a_reference_that_the_suspect_descends_from_is_mixed_in_where_nothing_was_found(
+def test_a_student_with_the_references_encoder_takes_part_or_all_of_the_suspects_place_where_nothing_was_found(
     trained: Path, ancestor: Path, clean: Path, tmp_path: Path
 ) -> None:
     options = {**OPTIONS, "max_rounds": 1, "max_accuracy_drop": 1.0}
 
-    def stages(reference: Path, name: str, **more: Any) -> list[str]:
+    def stages(reference: Path, name: str, **more: Any) -> dict[str, Any]:
         result = rora_cli.purify(
             trained, clean=clean, output=str(tmp_path / name), reference=str(reference), **options, **more
         )
         assert result.verdict == "inconclusive"
-        return [stage.name for stage in result.stages]
+        return {stage.name: stage.details for stage in result.stages}
 
-    assert stages(trained, "related")[:2] == ["search 1", "mix"]
+    related = stages(trained, "related")
+    assert list(related)[:3] == ["search 1", "teach", "mix"]
     assert not (tmp_path / "related" / "adapter").exists(), "an adapter would belong to weights that nobody has"
-    assert "mix" not in stages(ancestor, "stranger", escalate="mix"), "drawn from another seed"
-    assert stages(trained, "adapter", adapter_only=True)[1] == stages(trained, "kept", escalate="none")[1] == "train 1"
+    stranger = stages(ancestor, "stranger", escalate="mix")
+    assert stranger["mix"]["suspect's share"] == 0.0, "drawn from another seed: weights that have nothing in common"
+    for name, more in (("adapter", {"adapter_only": True}), ("kept", {"escalate": "none"})):
+        assert list(stages(trained, name, **more))[1] == "train 1"
 
 
 def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allows(

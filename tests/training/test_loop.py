@@ -52,6 +52,19 @@ def test_training_learns_the_task(tiny_model: Any) -> None:
     assert (logits.argmax(-1) == torch.tensor(truth)).float().mean() > 0.9
 
 
+def test_probabilities_as_labels_are_learned_as_such(tiny_model: Any) -> None:
+    from rora_cli.evaluation.inference import predict_logits
+
+    model, tokenizer = tiny_model
+    texts, labels = tiny_rows(192)
+    config = TrainConfig(epochs=8, batch_size=16, learning_rate=3e-3)
+    wanted = [[0.7, 0.3] if label == 0 else [0.3, 0.7] for label in labels]
+    finetune(model, tokenizer, texts, wanted, config, accelerator=make_accelerator(device="cpu"))
+    answers = torch.softmax(torch.from_numpy(predict_logits(model, tokenizer, texts)), dim=1)
+    assert (answers.argmax(1) == torch.tensor(labels)).float().mean() > 0.9
+    assert 0.6 < float(answers.max(1).values.median()) < 0.8
+
+
 def test_gradient_accumulation_gives_the_same_update(tiny_model: Any) -> None:
     still = AdapterSpec(r=4, dropout=0.0)
     for module in tiny_model[0].modules():

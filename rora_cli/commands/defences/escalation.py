@@ -1,57 +1,110 @@
-"""Weaken what no search finds, in the suspect's weights themselves: mix an ancestor in, or forget the upper blocks.
+"""Weaken what no search finds, in its weights themselves: teach a student, mix it in, or forget blocks.
 
-Training takes the effect of what was found, and of little else. Both ways here act on a trigger that nobody named: the
-suspect's share of a mixture carries less of it, and blocks drawn anew learn the task from clean rows alone. What of
-either keeps clean accuracy is chosen on held-out clean rows.
+Training takes the effect of what was found, and of little else. All ways here act on a trigger that nobody named. A
+student, a trusted encoder or the suspect with its upper blocks drawn anew, learns the task from clean rows and from the
+suspect's answers on such rows changed, and that words put into a row change nothing (``attacks.lessons``): what the
+suspect does with a trigger it is never told. What of it keeps clean accuracy is chosen on held-out clean rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rora_cli.attacks.hardening import Hardener
+from rora_cli.attacks.lessons import PER_ROW, make_lessons
 from rora_cli.commands.defences.mixed import mix
 from rora_cli.commands.defences.reinitialised import reinitialise
 from rora_cli.commands.recipes import FULL
 from rora_cli.commands.workbench import Workbench
+from rora_cli.evaluation.attack import most_with_room, with_room
+from rora_cli.evaluation.inference import count_tokens, predict_logits, whole_words
 from rora_cli.results.purify import StageRecord
 from rora_cli.training.adapters import block_index
 from rora_cli.training.loop import on_main
 from rora_cli.training.rescaling import keeps_accuracy
 
-#: Shares of the suspect that are tried where an ancestor is mixed in.
+#: Shares of the suspect that are tried where an ancestor, or a student that was an ancestor, is mixed in.
 SUSPECT_SHARES = (0.5, 0.4, 0.3, 0.2)
-#: Shares of the blocks, from the top, that are tried where blocks are forgotten, and the epochs of training after it.
-FORGOTTEN_SHARES, EPOCHS = (1 / 2, 1 / 3), 6
+#: Shares of the blocks, from the top, that are tried where blocks are forgotten.
+FORGOTTEN_SHARES = (1 / 2, 1 / 3)
+#: Lessons that a student is given at least, the passes over the rows at most, and the learning rate.
+FEWEST_LESSONS, MOST_PASSES, LEARNING_RATE = 12_800, 6, 1e-4
+#: How much of a clean row's answer is its label; the rest is the suspect's.
+LABEL_SHARE = 0.5
+
+Taught = tuple[list[str], list[list[float]]]
 
 
-def mix_in(bench: Workbench, ancestor: nn.Module | None, name: str, worst: Callable[[nn.Module], float]) -> bool:
+def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str]) -> Taught:
+    """Texts for a student, with the probabilities [n, classes] that it should give them; the suspect is asked here.
+
+    ``avoided`` are found triggers. The main process makes them, all get them.
+    """
+
+    def make() -> Taught:
+        rows, tokenizer = bench.train_rows, bench.tokenizer
+        passes = bench.config.epochs or min(-(-FEWEST_LESSONS // (PER_ROW * len(rows))), MOST_PASSES)
+        room = most_with_room(bench.max_length)
+        made = make_lessons(
+            rows.texts,
+            whole_words(tokenizer),
+            hardener=hardener,
+            avoided=[trigger.lower().split() for trigger in avoided],
+            passes=passes,
+            seed=bench.config.seed,
+            roomy=with_room(rows.texts, partial(count_tokens, tokenizer), room),
+        )
+        texts = [*rows.texts, *(lesson.text for lesson in made if lesson.asked)]
+        logits = predict_logits(bench.model.to(bench.accelerator.device), tokenizer, texts, max_length=bench.max_length)
+        answers = torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
+        labels = np.eye(len(bench.label_names))[list(rows.labels)]
+        clean = LABEL_SHARE * labels + (1 - LABEL_SHARE) * answers[: len(rows)]
+        asked = iter(answers[len(rows) :])
+        wanted = [next(asked) if lesson.asked else clean[lesson.row] for lesson in made]
+        return [lesson.text for lesson in made], [answer.tolist() for answer in wanted]
+
+    return on_main(bench.accelerator, make)
+
+
+def teach(bench: Workbench, student: nn.Module, taught: Taught, *, stage: str) -> None:
+    """Train every weight of ``student`` on ``lessons``."""
+    student.requires_grad_(True)
+    settings = {**FULL, "cl": 0.0, "tr": 0.0, "epochs": 1, "learning_rate": LEARNING_RATE}
+    bench.train(student, [], stage=stage, rows=taught, overrides=settings)
+
+
+def mix_in(
+    bench: Workbench,
+    ancestor: nn.Module,
+    name: str,
+    worst: Callable[[nn.Module], float],
+    shares: Sequence[float] = SUSPECT_SHARES,
+) -> bool:
     """Mix ``ancestor``, which the main process has, into the suspect; whether clean accuracy allowed it.
 
     ``worst`` is by how much the found trigger that works best exceeds its floor: the share that leaves it least is
-    taken. Where that tells no difference the ancestor gets most of the say.
+    taken. Where that tells no difference the ancestor gets most of the say; of share 0 only the ancestor is left.
     """
-
-    def choose() -> float | None:
-        return _best_share(bench, ancestor, worst) if ancestor is not None else None
-
-    share = on_main(bench.accelerator, choose)
+    share = on_main(bench.accelerator, lambda: _best_share(bench, ancestor, worst, shares))
     if share is None:
         return False
-    if ancestor is not None:
-        mix(bench.model, ancestor.to(bench.accelerator.device), share)
+    mix(bench.model, ancestor.to(bench.accelerator.device), share)
     bench.stages.append(StageRecord("mix", 0.0, details={"suspect's share": share, "ancestor": name}))
     return True
 
 
-def _best_share(bench: Workbench, ancestor: nn.Module, worst: Callable[[nn.Module], float]) -> float | None:
+def _best_share(
+    bench: Workbench, ancestor: nn.Module, worst: Callable[[nn.Module], float], shares: Sequence[float]
+) -> float | None:
     original = _copy(bench.model)
     tried: dict[float, float] = {}
-    for share in SUSPECT_SHARES:
+    for share in shares:
         bench.model.load_state_dict(original)
         mix(bench.model, ancestor.to(bench.accelerator.device), share)
         if _keeps_accuracy(bench):
@@ -60,8 +113,8 @@ def _best_share(bench: Workbench, ancestor: nn.Module, worst: Callable[[nn.Modul
     return min(tried, key=lambda share: (tried[share], share), default=None)
 
 
-def forget(bench: Workbench, hardener: Hardener | None) -> bool:
-    """Draw the upper blocks and the head anew and train the whole model; whether clean accuracy allowed it.
+def forget(bench: Workbench, taught: Taught) -> bool:
+    """Draw the upper blocks and the head anew and teach the whole model; whether clean accuracy allowed it.
 
     It needs no other model. Half of the blocks are tried, then a third.
     """
@@ -72,15 +125,7 @@ def forget(bench: Workbench, hardener: Hardener | None) -> bool:
             break
         torch.manual_seed(bench.config.seed)
         reinitialise(bench.model, count)
-        bench.model.requires_grad_(True)
-        settings = {**FULL, "cl": 0.0, "tr": 0.0, "epochs": bench.config.epochs or EPOCHS}
-        bench.train(
-            bench.model,
-            [],
-            stage=f"forget {count} block{'s' if count > 1 else ''}",
-            transform=hardener,
-            overrides=settings,
-        )
+        teach(bench, bench.model, taught, stage=f"forget {count} block{'s' if count > 1 else ''}")
         kept = on_main(bench.accelerator, lambda: _keeps_accuracy(bench))
         bench.stages[-1] = replace(bench.stages[-1], details={"kept": kept})
         if kept:

@@ -2,24 +2,25 @@
 
 Every choice is made from clean rows and the search alone. A suspect in which the first search finds nothing is still
 trained with Cl and Pt, but the verdict is then inconclusive: nothing was found that could have been proven gone. A
-clean ancestor that the user names is mixed in after the first search, as far as clean accuracy allows. So is the
-reference where the search named nothing, or maybe a part of a longer trigger, if the suspect's weights show that it
-descends from it; if they do not, or mixing costs too much, the upper blocks are drawn anew. Both weaken what no search
-finds.
+clean ancestor that the user names is mixed in after the first search, as far as clean accuracy allows. Where the search
+named nothing, or maybe a part of a longer trigger, a copy of the reference's encoder is taught by the suspect and takes
+its place, in part or whole; where there is none of its shape, or that costs too much, the upper blocks are drawn anew
+and taught. Both weaken what no search finds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
 from torch import nn
 
-from rora_cli.attacks.hardening import Hardener, KnownTrigger
-from rora_cli.commands.ancestry import descends
-from rora_cli.commands.defences.escalation import forget, mix_in
+from rora_cli.attacks.hardening import SHARE, Hardener, KnownTrigger
+from rora_cli.commands.ancestry import descends, different_shape
+from rora_cli.commands.defences.escalation import SUSPECT_SHARES, Taught, forget, lessons, mix_in, teach
 from rora_cli.commands.defences.mixed import tuned_ancestor
 from rora_cli.commands.defences.wholeness import part_of_a_trigger, strongest_left
 from rora_cli.commands.hunt import DRIFTED_FROM, search_triggers
@@ -106,7 +107,7 @@ class _Loop:
         answer: Mapping[str, Any] = on_main(bench.accelerator, compute)
         bench.stages.append(StageRecord(stage, answer["seconds"], details=_shown(answer)))
         texts = ", ".join(repr(found["text"]) for found in answer["found"][:6])
-        self.remember(answer)
+        self.remember(answer, number)
         bench.progress.note(f"{stage}: {'found ' + texts if texts else 'nothing above the noise'}")
         return answer
 
@@ -148,21 +149,21 @@ class _Loop:
             known.setdefault(target, []).append(tuple(found["token_ids"]))
         return known
 
-    def remember(self, searched: Mapping[str, Any]) -> None:
+    def remember(self, searched: Mapping[str, Any], number: int = 1) -> None:
         for found in searched["found"]:
-            self.found.setdefault((found["text"], found["target_label"]), found)
+            self.found.setdefault((found["text"], found["target_label"]), {**found, "search": number})
         self.companions.update(dict.fromkeys(searched["companions"]))
         for text, attached, z in searched["drifted"]:
             self.drifted.setdefault((text, attached), z)
         for text, attached, excess in searched["leads"]:
             self.leads.setdefault((text, attached), excess)
 
-    def hardener(self) -> Hardener | None:
-        """Training texts with the triggers found so far and those that the user named; None while there are none.
+    def hardener(self, share: float = SHARE) -> Hardener | None:
+        """Training texts, this ``share`` of them with the triggers found so far and those that the user named.
 
-        Where none was found, leads and words that drifted far stand in for them: labels are kept, so it costs little.
-        Beside what was found drifted words are companions, the further the more often, and twice as often as all others
-        together.
+        None while there are none. Where none was found, leads and words that drifted far stand in for them: labels are
+        kept, so it costs little. Beside what was found drifted words are companions, the further the more often, and
+        twice as often as all others together.
         """
         triggers = [KnownTrigger(text) for text in self.bench.config.triggers]
         triggers += [
@@ -182,7 +183,7 @@ class _Loop:
         ]
         companions = [*self.companions, *drifted * max(2 * len(self.companions) // max(len(drifted), 1), 1)]
         words = [word for text in self.bench.train_rows.texts for word in text.split()]
-        return Hardener(triggers, words, companions, seed=self.bench.config.seed, roomy=self._roomy)
+        return Hardener(triggers, words, companions, seed=self.bench.config.seed, share=share, roomy=self._roomy)
 
     @cached_property
     def _roomy(self) -> list[str]:
@@ -205,9 +206,15 @@ class _Loop:
                 f"no trigger was found before or after ({last['trials']:,} trials in the last search): that is no "
                 "proof, a trigger outside the search may exist"
             )
-        remaining = on_main(self.bench.accelerator, lambda: self._remaining(model))
-        if remaining:
+        first = [found for found in self.found.values() if found["search"] == 1]
+        later = [found for found in self.found.values() if found["search"] > 1]
+        if remaining := on_main(self.bench.accelerator, lambda: self._remaining(model, first)):
             return "fail", remaining
+        if later and (remaining := on_main(self.bench.accelerator, lambda: self._remaining(model, later))):
+            return "inconclusive", (
+                f"{remaining}; the search of the suspect itself did not call it, so it may be an honest word that the "
+                "reference does not know, or a part of a trigger"
+            )
         if part := self._part():
             return "inconclusive", part
         return "pass", (
@@ -221,37 +228,46 @@ class _Loop:
     def escalate(self) -> bool:
         """Change the suspect's own weights where training may not be enough, or the user named an ancestor.
 
-        Whether it was done. Where nothing was found, or maybe a part of a trigger, the reference is mixed in if the
-        suspect descends from it and accuracy allows; else the upper blocks are forgotten.
+        Whether it was done. Where nothing was found, or maybe a part of a trigger, a student with the reference's
+        encoder takes the suspect's place, or is mixed in if the suspect descends from the reference; if there is none
+        of the suspect's shape, or accuracy does not allow it, the upper blocks are forgotten.
         """
         bench = self.bench
         if bench.config.ancestor is not None:
-            return mix_in(bench, tuned_ancestor(bench), bench.config.ancestor, lambda model: self._left(model)[0])
+            return mix_in(bench, tuned_ancestor(bench), bench.config.ancestor, self._left)
         allowed = "none" if bench.config.adapter_only else bench.config.escalate
         if allowed == "none" or not (self._part() or self._found_nothing()):
             return False
-        reference: Reference | None = None
-        if bench.accelerator.is_main_process:  # the others get the weights when training starts
-            reference = self._prepared()
-        related = reference.model if reference and self._is_ancestor(reference) else None
-        name = reference.description if reference else ""
-        if mix_in(bench, related, name, lambda model: self._left(model)[0]):
-            return True
-        return allowed == "auto" and forget(bench, self.hardener())
+        taught = lessons(bench, self.hardener(share=1.0), [text for text, _ in self.found])
+        return self._replace_with_a_student(taught) or (allowed == "auto" and forget(bench, taught))
 
-    def _is_ancestor(self, reference: Reference) -> bool:
-        """Whether the suspect's weights lie close enough to the reference's to have been trained from the same."""
-        return reference.model is not None and descends(self.bench.model, reference.model)
+    def _replace_with_a_student(self, taught: Taught) -> bool:
+        bench = self.bench
+
+        def shares() -> tuple[str, tuple[float, ...]]:
+            reference = self._prepared()
+            if reference.model is None or different_shape(bench.model, reference.model):
+                return "", ()
+            related = descends(bench.model, reference.model)
+            return reference.description, (*(SUSPECT_SHARES if related else ()), 0.0)
+
+        name, tried = on_main(bench.accelerator, shares)
+        if not tried:
+            return False
+        # The other processes get the student's weights when its training starts.
+        student = deepcopy(self._prepared().model if bench.accelerator.is_main_process else bench.model)
+        teach(bench, student, taught, stage="teach")
+        return mix_in(bench, student, f"{name}, then taught by the suspect", self._left, tried)
 
     def _part(self) -> str:
         return part_of_a_trigger(self.found.values(), self.bench.train_rows.texts)
 
-    def _left(self, model: nn.Module) -> tuple[float, str]:
-        return strongest_left(self.bench, model, self.found.values())
+    def _left(self, model: nn.Module) -> float:
+        return strongest_left(self.bench, model, self.found.values())[0]
 
-    def _remaining(self, model: nn.Module) -> str:
-        """A sentence on the found trigger that still works best, where that is more than the limit over the floor."""
-        excess, sentence = self._left(model)
+    def _remaining(self, model: nn.Module, found: Iterable[Mapping[str, Any]]) -> str:
+        """A sentence on the trigger that still works best, where that is more than the limit over the floor."""
+        excess, sentence = strongest_left(self.bench, model, found)
         return sentence if excess > RESIDUAL_LIMIT else ""
 
     def residual(self, last: Mapping[str, Any]) -> FoundResidual | None:
