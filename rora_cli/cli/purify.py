@@ -159,8 +159,9 @@ def command(
     escalate: Annotated[
         str,
         typer.Option(
-            help="What may be done to the model's own weights where no whole trigger is found. mix: mix the reference "
-            "in, if the model was trained from it; auto: that, or else train the upper blocks from scratch; none.",
+            help="What may be done to the model's own weights where no whole trigger is found. mix: teach the "
+            "reference's encoder the task and mix it in, or let it take the model's place; auto: that, or else draw the "
+            "upper blocks anew and teach those; none.",
             rich_help_panel=_SEARCH,
         ),
     ] = "auto",
