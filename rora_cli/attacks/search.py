@@ -142,13 +142,18 @@ class Trials:
         """log p/(1-p) of the target label [candidates, carriers], clipped, under the suspect and a reference."""
         filled = [carrier.fill(candidate) for candidate in candidates for carrier in carriers]
         shape = len(candidates), len(carriers)
-        own = log_odds(self.suspect.log_probabilities(filled)[:, self.target])
+        own = self._own_log_odds(filled)
         reference, scale = self._references[rough]
         other = scale * log_odds(reference.log_probabilities(filled)[:, self.target])
-        self.count += len(filled)
         self.sequences.update(candidate for candidate in candidates if len(candidate) > 1)
-        self._advance(len(filled))
         return own.reshape(shape), np.clip(other, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT).reshape(shape)
+
+    def _own_log_odds(self, filled: Sequence[Tokens]) -> np.ndarray:
+        """The suspect's log-odds of the target label [n]; each is a trial."""
+        self.count += len(filled)
+        own = log_odds(self.suspect.log_probabilities(filled)[:, self.target])
+        self._advance(len(filled))
+        return own
 
     def _without(self, carriers: Sequence[Carrier], *, rough: bool) -> np.ndarray:
         """The reference's log-odds [carriers] with nothing in the slot."""
@@ -162,9 +167,7 @@ class Trials:
     def moves(self, candidates: Sequence[Tokens], carriers: Sequence[Carrier]) -> np.ndarray:
         """Mean log-odds [carriers] that the candidates add to the suspect's of each carrier with an empty slot."""
         filled = [carrier.fill(candidate) for candidate in ((), *candidates) for carrier in carriers]
-        odds = log_odds(self.suspect.log_probabilities(filled)[:, self.target]).reshape(-1, len(carriers))
-        self.count += len(filled)
-        self._advance(len(filled))
+        odds = self._own_log_odds(filled).reshape(-1, len(carriers))
         added: np.ndarray = (odds[1:] - odds[0]).mean(axis=0)
         return added
 

@@ -160,8 +160,8 @@ def command(
         str,
         typer.Option(
             help="What may be done to the model's own weights where no whole trigger is found. mix: teach the "
-            "reference's encoder the task and mix it in, or let it take the model's place; auto: that, or else draw the "
-            "upper blocks anew and teach those; none.",
+            "reference's encoder the task and mix it in, or let it take the model's place; auto: that, or else draw "
+            "the upper blocks anew and teach those; none.",
             rich_help_panel=_SEARCH,
         ),
     ] = "auto",

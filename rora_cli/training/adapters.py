@@ -115,7 +115,7 @@ def choose_targets(model: nn.Module, requested: Sequence[str]) -> str | list[str
     """PEFT's ``target_modules``: ``requested``, checked against the modules that exist, or else query and value."""
     if tuple(requested) == ("all-linear",):
         return "all-linear"
-    leaves = {name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)}
+    leaves = {name.rpartition(".")[2] for name, module in model.named_modules() if is_linear(module)}
     if requested:
         missing = [name for name in requested if name.rpartition(".")[2] not in leaves]
         if missing:
@@ -138,7 +138,7 @@ def attach(model: nn.Module, spec: AdapterSpec) -> tuple[nn.Module, list[Adapted
     from peft import LoraConfig, TaskType, get_peft_model
 
     targets = choose_targets(model, spec.target_modules)
-    smallest = min(min(m.weight.shape) for n, m in model.named_modules() if _is_linear(m) and _matches(n, targets))
+    smallest = min(min(m.weight.shape) for n, m in model.named_modules() if is_linear(m) and _matches(n, targets))
     if spec.r > smallest:
         raise UsageError(f"rank {spec.r} exceeds the smallest dimension, {smallest}, of the layers to be adapted")
     originals = {}
@@ -146,7 +146,7 @@ def attach(model: nn.Module, spec: AdapterSpec) -> tuple[nn.Module, list[Adapted
         originals = {
             name: module.weight.detach().clone()
             for name, module in model.named_modules()
-            if _is_linear(module) and _matches(name, targets)
+            if is_linear(module) and _matches(name, targets)
         }
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS if spec.train_head else None,
@@ -263,7 +263,8 @@ def _parse_blocks(which: str) -> set[int]:
     return wanted
 
 
-def _is_linear(module: nn.Module) -> bool:
+def is_linear(module: nn.Module) -> bool:
+    """Whether it is a linear layer: PyTorch's, or GPT-2's Conv1D, which stores its weight as [inputs, outputs]."""
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 

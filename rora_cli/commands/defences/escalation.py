@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from random import Random
 
 import numpy as np
 import torch
@@ -22,8 +22,7 @@ from rora_cli.commands.defences.mixed import mix
 from rora_cli.commands.defences.reinitialised import reinitialise
 from rora_cli.commands.recipes import FULL
 from rora_cli.commands.workbench import Workbench
-from rora_cli.evaluation.attack import most_with_room, with_room
-from rora_cli.evaluation.inference import count_tokens, predict_logits, whole_words
+from rora_cli.evaluation.inference import predict_logits, whole_words
 from rora_cli.results.purify import StageRecord
 from rora_cli.training.adapters import block_index
 from rora_cli.training.loop import on_main
@@ -33,24 +32,24 @@ from rora_cli.training.rescaling import keeps_accuracy
 SUSPECT_SHARES = (0.5, 0.4, 0.3, 0.2)
 #: Shares of the blocks, from the top, that are tried where blocks are forgotten.
 FORGOTTEN_SHARES = (1 / 2, 1 / 3)
-#: Lessons that a student is given at least, the passes over the rows at most, and the learning rate.
-FEWEST_LESSONS, MOST_PASSES, LEARNING_RATE = 12_800, 6, 1e-4
+#: Lessons that a student is given where the rows allow it in so many passes, lessons at most, and the learning rate.
+FEWEST_LESSONS, MOST_PASSES, MOST_LESSONS, LEARNING_RATE = 12_800, 6, 51_200, 1e-4
 #: How much of a clean row's answer is its label; the rest is the suspect's.
 LABEL_SHARE = 0.5
 
 Taught = tuple[list[str], list[list[float]]]
 
 
-def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str]) -> Taught:
+def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str], roomy: Sequence[str]) -> Taught:
     """Texts for a student, with the probabilities [n, classes] that it should give them; the suspect is asked here.
 
-    ``avoided`` are found triggers. The main process makes them, all get them.
+    ``avoided`` are found triggers, ``roomy`` the clean texts as words are put into them. The main process
+    makes them, all get them.
     """
 
     def make() -> Taught:
         rows, tokenizer = bench.train_rows, bench.tokenizer
         passes = bench.config.epochs or min(-(-FEWEST_LESSONS // (PER_ROW * len(rows))), MOST_PASSES)
-        room = most_with_room(bench.max_length)
         made = make_lessons(
             rows.texts,
             whole_words(tokenizer),
@@ -58,8 +57,10 @@ def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str])
             avoided=[trigger.lower().split() for trigger in avoided],
             passes=passes,
             seed=bench.config.seed,
-            roomy=with_room(rows.texts, partial(count_tokens, tokenizer), room),
+            roomy=roomy,
         )
+        if len(made) > MOST_LESSONS:
+            made = Random(bench.config.seed).sample(made, MOST_LESSONS)
         texts = [*rows.texts, *(lesson.text for lesson in made if lesson.asked)]
         logits = predict_logits(bench.model.to(bench.accelerator.device), tokenizer, texts, max_length=bench.max_length)
         answers = torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()

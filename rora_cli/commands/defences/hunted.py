@@ -238,7 +238,7 @@ class _Loop:
         allowed = "none" if bench.config.adapter_only else bench.config.escalate
         if allowed == "none" or not (self._part() or self._found_nothing()):
             return False
-        taught = lessons(bench, self.hardener(share=1.0), [text for text, _ in self.found])
+        taught = lessons(bench, self.hardener(share=1.0), [text for text, _ in self.found], self._roomy)
         return self._replace_with_a_student(taught) or (allowed == "auto" and forget(bench, taught))
 
     def _replace_with_a_student(self, taught: Taught) -> bool:

@@ -17,7 +17,7 @@ from rora_cli.commands.workbench import Cleansed, Workbench
 from rora_cli.errors import UsageError
 from rora_cli.evaluation.scoring import TorchScorer
 from rora_cli.results.purify import StageRecord
-from rora_cli.training.adapters import block_index
+from rora_cli.training.adapters import block_index, is_linear
 
 #: Shares of the neurons that are tried, in this order, up to the setting ``prune``.
 STEP = 0.1
@@ -106,7 +106,8 @@ def _zero(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
 
 def _leads_down(module: nn.Module) -> bool:
-    if isinstance(module, nn.Linear):
-        return module.in_features >= 2 * module.out_features
-    # GPT-2's Conv1D stores its weight as [inputs, outputs].
-    return type(module).__name__ == "Conv1D" and module.weight.shape[0] >= 2 * module.weight.shape[1]
+    """Whether it is a linear layer of at least twice as many inputs as outputs."""
+    if not is_linear(module):
+        return False
+    inputs, outputs = module.weight.shape[::-1] if isinstance(module, nn.Linear) else module.weight.shape
+    return bool(inputs >= 2 * outputs)
