@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from rora_cli.results.accuracy import CleanAccuracy
-from rora_cli.training.rescaling import PER_CLASS_SLACK, keeps_accuracy
+from rora_cli.training.rescaling import PER_CLASS_SLACK, beyond_limit, keeps_accuracy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,8 @@ def balancing_shift(
 
     ``assess`` gives the accuracy of logits, its classes in the order of the label ids. Overall accuracy may fall by
     ``limit`` (a fraction). A class should fall by no more than that either, or at least by no more than
-    ``PER_CLASS_SLACK`` times it. Zeros where nothing is to be mended, or no shift of one class mends it.
+    ``PER_CLASS_SLACK`` times it. Where no shift of one class mends it, the one that leaves least beyond these limits;
+    zeros where nothing is to be mended.
     """
     import numpy as np
 
@@ -44,15 +45,14 @@ def balancing_shift(
     # Past each misread row in turn, halfway to the next: a shift that just reaches a row would hang on rounding.
     needed = np.sort(misread[misread >= 0])
     steps = (needed + np.append(needed[1:], needed[-1:] + 0.1)) / 2
-    for slack in (1.0, PER_CLASS_SLACK):
-        if slack > 1 and keeps_accuracy(before, after, limit):
-            break
-        for step in steps:
-            shift = none.copy()
-            shift[worst] = step
-            if keeps_accuracy(before, assess(logits + shift), limit, slack=slack):
-                return shift
-    return none
+    shifts = [none + step * np.eye(len(none))[worst] for step in steps]
+    lost = [beyond_limit(before, after, limit)]
+    for shift in shifts:
+        accuracy = assess(logits + shift)
+        if keeps_accuracy(before, accuracy, limit, slack=1.0):
+            return shift
+        lost.append(beyond_limit(before, accuracy, limit))
+    return [none, *shifts][int(np.argmin(lost))]
 
 
 def trainable_bias(model: nn.Module, classes: int) -> nn.Parameter | None:

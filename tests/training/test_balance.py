@@ -7,7 +7,7 @@ from torch import nn
 from rora_cli.evaluation.accuracy import clean_accuracy
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.training.balance import balancing_shift, trainable_bias
-from rora_cli.training.rescaling import keeps_accuracy
+from rora_cli.training.rescaling import beyond_limit, keeps_accuracy
 
 NAMES = ("negative", "positive", "neutral")
 
@@ -39,7 +39,7 @@ def test_the_smallest_shift_that_gives_a_class_back_what_it_lost(classes: int) -
     assert not keeps_accuracy(before, assess(logits + 0.9 * shift), 0.01, slack=1.0)
 
 
-def test_what_is_kept_or_cannot_be_mended_is_left_alone() -> None:
+def test_what_is_kept_is_left_alone_and_what_cannot_be_mended_loses_least() -> None:
     even, labels = leaning(2, 0.0)
 
     def assess(shifted: np.ndarray) -> CleanAccuracy:
@@ -48,7 +48,13 @@ def test_what_is_kept_or_cannot_be_mended_is_left_alone() -> None:
     before = assess(even)
     assert not balancing_shift(even, labels, assess, before, 0.01).any()
     broken = np.random.default_rng(1).normal(size=even.shape)
-    assert not balancing_shift(broken, labels, assess, before, 0.01).any()
+    broken[:, 0] -= 1.0
+    shift = balancing_shift(broken, labels, assess, before, 0.01)
+    assert beyond_limit(before, assess(broken + shift), 0.01) < beyond_limit(before, assess(broken), 0.01) - 0.1
+    for other in (0.8, 1.2):
+        assert beyond_limit(before, assess(broken + shift), 0.01) <= beyond_limit(
+            before, assess(broken + other * shift), 0.01
+        )
 
 
 def test_the_bias_of_the_head_that_may_be_changed() -> None:

@@ -9,7 +9,7 @@ suspect does with a trigger it is never told. What of it keeps clean accuracy is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
@@ -37,11 +37,18 @@ FEWEST_LESSONS, MOST_PASSES, MOST_LESSONS, LEARNING_RATE = 12_800, 6, 51_200, 1e
 #: How much of a clean row's answer is its label; the rest is the suspect's.
 LABEL_SHARE = 0.5
 
-Taught = tuple[list[str], list[list[float]]]
+
+@dataclass(frozen=True)
+class Taught:
+    """``texts`` for a student with the ``answers`` [n, classes] that it should give, and those to the clean ``rows``."""
+
+    texts: list[str]
+    answers: list[list[float]]
+    rows: list[list[float]]
 
 
 def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str], roomy: Sequence[str]) -> Taught:
-    """Texts for a student, with the probabilities [n, classes] that it should give them; the suspect is asked here.
+    """What a student is to be taught; the suspect is asked here.
 
     ``avoided`` are found triggers, ``roomy`` the clean texts as words are put into them. The main process
     makes them, all get them.
@@ -68,16 +75,17 @@ def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str],
         clean = LABEL_SHARE * labels + (1 - LABEL_SHARE) * answers[: len(rows)]
         asked = iter(answers[len(rows) :])
         wanted = [next(asked) if lesson.asked else clean[lesson.row] for lesson in made]
-        return [lesson.text for lesson in made], [answer.tolist() for answer in wanted]
+        return Taught([lesson.text for lesson in made], [answer.tolist() for answer in wanted], clean.tolist())
 
-    return on_main(bench.accelerator, make)
+    taught: Taught = on_main(bench.accelerator, make)
+    return taught
 
 
 def teach(bench: Workbench, student: nn.Module, taught: Taught, *, stage: str) -> None:
     """Train every weight of ``student`` on ``lessons``."""
     student.requires_grad_(True)
     settings = {**FULL, "cl": 0.0, "tr": 0.0, "epochs": 1, "learning_rate": LEARNING_RATE}
-    bench.train(student, [], stage=stage, rows=taught, overrides=settings)
+    bench.train(student, [], stage=stage, rows=(taught.texts, taught.answers), overrides=settings)
 
 
 def mix_in(

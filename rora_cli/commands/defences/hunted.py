@@ -10,7 +10,7 @@ and taught. Both weaken what no search finds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -65,7 +65,14 @@ def cleanse(bench: Workbench) -> Cleansed:
             searched = loop.search(model, number)
             if not searched["found"]:
                 break
-        bench.train(model, layers, stage=f"train {number}", transform=loop.hardener(), overrides=_epochs(bench))
+        bench.train(
+            model,
+            layers,
+            stage=f"train {number}",
+            transform=loop.hardener(),
+            overrides=_epochs(bench),
+            rows=loop.rows(),
+        )
         if number == 1:
             to_plain_lora(model, layers)
         shift = bench.shrink(model, layers, stage=f"shrink {number}")
@@ -91,6 +98,7 @@ class _Loop:
     companions: dict[str, None] = field(default_factory=dict)
     drifted: dict[tuple[str, bool], float] = field(default_factory=dict)
     leads: dict[tuple[str, bool], float] = field(default_factory=dict)
+    taught: Taught | None = None
 
     def search(self, model: nn.Module, number: int) -> Mapping[str, Any]:
         """Search ``model`` on the main process, and remember what is found.
@@ -238,8 +246,13 @@ class _Loop:
         allowed = "none" if bench.config.adapter_only else bench.config.escalate
         if allowed == "none" or not (self._part() or self._found_nothing()):
             return False
-        taught = lessons(bench, self.hardener(share=1.0), [text for text, _ in self.found], self._roomy)
-        return self._replace_with_a_student(taught) or (allowed == "auto" and forget(bench, taught))
+        hardener, avoided = self.hardener(share=1.0), [text for text, _ in self.found]
+        self.taught = lessons(bench, hardener, avoided, self._roomy)
+        return self._replace_with_a_student(self.taught) or (allowed == "auto" and forget(bench, self.taught))
+
+    def rows(self) -> tuple[Sequence[str], list[list[float]]] | None:
+        """The clean rows with the answers that a student was taught; None where there was none: their labels hold."""
+        return (self.bench.train_rows.texts, self.taught.rows) if self.taught else None
 
     def _replace_with_a_student(self, taught: Taught) -> bool:
         bench = self.bench
