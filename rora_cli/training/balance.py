@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from rora_cli.results.accuracy import CleanAccuracy
-from rora_cli.training.rescaling import PER_CLASS_SLACK, beyond_limit, keeps_accuracy
+from rora_cli.training.rescaling import beyond_limit, keeps_accuracy
 
 if TYPE_CHECKING:
     import numpy as np

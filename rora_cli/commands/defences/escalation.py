@@ -40,7 +40,7 @@ LABEL_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Taught:
-    """``texts`` for a student with the ``answers`` [n, classes] that it should give, and those to the clean ``rows``."""
+    """``texts`` for a student, and the ``answers`` [n, classes] that it should give to these and to clean ``rows``."""
 
     texts: list[str]
     answers: list[list[float]]
