@@ -26,7 +26,7 @@ from rora_cli.evaluation.inference import predict_logits, whole_words
 from rora_cli.results.purify import StageRecord
 from rora_cli.training.adapters import block_index
 from rora_cli.training.loop import on_main
-from rora_cli.training.rescaling import keeps_accuracy
+from rora_cli.training.rescaling import beyond_limit
 
 #: Shares of the suspect that are tried where an ancestor, or a student that was an ancestor, is mixed in.
 SUSPECT_SHARES = (0.5, 0.4, 0.3, 0.2)
@@ -34,6 +34,8 @@ SUSPECT_SHARES = (0.5, 0.4, 0.3, 0.2)
 FORGOTTEN_SHARES = (1 / 2, 1 / 3)
 #: Lessons that a student is given where the rows allow it in so many passes, lessons at most, and the learning rate.
 FEWEST_LESSONS, MOST_PASSES, MOST_LESSONS, LEARNING_RATE = 12_800, 6, 51_200, 1e-4
+#: Accuracy (a fraction) beyond the user's limit that a student may lack: it is taught once more, with an adapter.
+TAUGHT_LATER = 0.01
 #: How much of a clean row's answer is its label; the rest is the suspect's.
 LABEL_SHARE = 0.5
 
@@ -47,14 +49,16 @@ class Taught:
     rows: list[list[float]]
 
 
-def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str], roomy: Sequence[str]) -> Taught:
-    """What a student is to be taught; the suspect is asked here.
+def lessons(
+    bench: Workbench, hardener: Hardener | None, avoided: Sequence[str], roomy: Sequence[str]
+) -> tuple[Taught, Taught]:
+    """Two courses of lessons, of the same rows and not the same texts; the suspect is asked here.
 
     ``avoided`` are found triggers, ``roomy`` the clean texts as words are put into them. The main process
     makes them, all get them.
     """
 
-    def make() -> Taught:
+    def make() -> tuple[Taught, Taught]:
         rows, tokenizer = bench.train_rows, bench.tokenizer
         passes = bench.config.epochs or min(-(-FEWEST_LESSONS // (PER_ROW * len(rows))), MOST_PASSES)
         made = make_lessons(
@@ -62,23 +66,28 @@ def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str],
             whole_words(tokenizer),
             hardener=hardener,
             avoided=[trigger.lower().split() for trigger in avoided],
-            passes=passes,
+            passes=2 * passes,
             seed=bench.config.seed,
             roomy=roomy,
         )
-        if len(made) > MOST_LESSONS:
-            made = Random(bench.config.seed).sample(made, MOST_LESSONS)
+        if len(made) > 2 * MOST_LESSONS:
+            made = Random(bench.config.seed).sample(made, 2 * MOST_LESSONS)
         texts = [*rows.texts, *(lesson.text for lesson in made if lesson.asked)]
         logits = predict_logits(bench.model.to(bench.accelerator.device), tokenizer, texts, max_length=bench.max_length)
         answers = torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
         labels = np.eye(len(bench.label_names))[list(rows.labels)]
         clean = LABEL_SHARE * labels + (1 - LABEL_SHARE) * answers[: len(rows)]
         asked = iter(answers[len(rows) :])
-        wanted = [next(asked) if lesson.asked else clean[lesson.row] for lesson in made]
-        return Taught([lesson.text for lesson in made], [answer.tolist() for answer in wanted], clean.tolist())
+        wanted = [(next(asked) if lesson.asked else clean[lesson.row]).tolist() for lesson in made]
+        half = len(made) // 2
+        first, second = (
+            Taught([lesson.text for lesson in made[part]], wanted[part], clean.tolist())
+            for part in (slice(half), slice(half, None))
+        )
+        return first, second
 
-    taught: Taught = on_main(bench.accelerator, make)
-    return taught
+    courses: tuple[Taught, Taught] = on_main(bench.accelerator, make)
+    return courses
 
 
 def teach(bench: Workbench, student: nn.Module, taught: Taught, *, stage: str) -> None:
@@ -94,13 +103,15 @@ def mix_in(
     name: str,
     worst: Callable[[nn.Module], float],
     shares: Sequence[float] = SUSPECT_SHARES,
+    lacking: float = 0.0,
 ) -> bool:
     """Mix ``ancestor``, which the main process has, into the suspect; whether clean accuracy allowed it.
 
     ``worst`` is by how much the found trigger that works best exceeds its floor: the share that leaves it least is
     taken. Where that tells no difference the ancestor gets most of the say; of share 0 only the ancestor is left.
+    ``lacking`` is the accuracy (a fraction) that may be missing beyond the limit.
     """
-    share = on_main(bench.accelerator, lambda: _best_share(bench, ancestor, worst, shares))
+    share = on_main(bench.accelerator, lambda: _best_share(bench, ancestor, worst, shares, lacking))
     if share is None:
         return False
     mix(bench.model, ancestor.to(bench.accelerator.device), share)
@@ -109,14 +120,18 @@ def mix_in(
 
 
 def _best_share(
-    bench: Workbench, ancestor: nn.Module, worst: Callable[[nn.Module], float], shares: Sequence[float]
+    bench: Workbench,
+    ancestor: nn.Module,
+    worst: Callable[[nn.Module], float],
+    shares: Sequence[float],
+    lacking: float,
 ) -> float | None:
     original = _copy(bench.model)
     tried: dict[float, float] = {}
     for share in shares:
         bench.model.load_state_dict(original)
         mix(bench.model, ancestor.to(bench.accelerator.device), share)
-        if _keeps_accuracy(bench):
+        if _keeps_accuracy(bench, lacking):
             tried[share] = worst(bench.model)
     bench.model.load_state_dict(original)
     return min(tried, key=lambda share: (tried[share], share), default=None)
@@ -135,7 +150,7 @@ def forget(bench: Workbench, taught: Taught) -> bool:
         torch.manual_seed(bench.config.seed)
         reinitialise(bench.model, count)
         teach(bench, bench.model, taught, stage=f"forget {count} block{'s' if count > 1 else ''}")
-        kept = on_main(bench.accelerator, lambda: _keeps_accuracy(bench))
+        kept = on_main(bench.accelerator, lambda: _keeps_accuracy(bench, TAUGHT_LATER))
         bench.stages[-1] = replace(bench.stages[-1], details={"kept": kept})
         if kept:
             return True
@@ -147,7 +162,8 @@ def _copy(model: nn.Module) -> dict[str, Tensor]:
     return {name: weight.clone() for name, weight in model.state_dict().items()}
 
 
-def _keeps_accuracy(bench: Workbench) -> bool:
-    """Whether the suspect's accuracy is kept, once balanced: training is followed by that."""
+def _keeps_accuracy(bench: Workbench, lacking: float = 0.0) -> bool:
+    """Whether the suspect's accuracy is kept but for what may be ``lacking``, once balanced: that follows training."""
     before = bench.before or bench.measure_here()
-    return keeps_accuracy(before, bench.balancing_shift(bench.model)[1], bench.config.max_accuracy_drop)
+    _, after = bench.balancing_shift(bench.model)
+    return beyond_limit(before, after, bench.config.max_accuracy_drop) <= lacking

@@ -20,7 +20,7 @@ from torch import nn
 
 from rora_cli.attacks.hardening import SHARE, Hardener, KnownTrigger
 from rora_cli.commands.ancestry import descends, different_shape
-from rora_cli.commands.defences.escalation import SUSPECT_SHARES, Taught, forget, lessons, mix_in, teach
+from rora_cli.commands.defences.escalation import SUSPECT_SHARES, TAUGHT_LATER, Taught, forget, lessons, mix_in, teach
 from rora_cli.commands.defences.mixed import tuned_ancestor
 from rora_cli.commands.defences.wholeness import part_of_a_trigger, strongest_left
 from rora_cli.commands.hunt import DRIFTED_FROM, search_triggers
@@ -32,7 +32,7 @@ from rora_cli.evaluation.inference import count_tokens
 from rora_cli.results.hunt import FoundTrigger, HuntResult
 from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
-from rora_cli.training.adapters import to_plain_lora
+from rora_cli.training.adapters import AdaptedLayer, to_plain_lora
 from rora_cli.training.batches import steps_per_epoch
 from rora_cli.training.loop import on_main
 
@@ -57,7 +57,7 @@ RESIDUAL_LIMIT = 0.1
 def cleanse(bench: Workbench) -> Cleansed:
     loop = _Loop(bench)
     searched = loop.search(bench.model, 1)
-    changed = loop.escalate()
+    loop.escalate()
     model, layers = bench.attach()
     before: tuple[ModuleSpectrum, ...] = ()
     for number in range(1, int(bench.settings["max_rounds"]) + 1):
@@ -65,14 +65,7 @@ def cleanse(bench: Workbench) -> Cleansed:
             searched = loop.search(model, number)
             if not searched["found"]:
                 break
-        bench.train(
-            model,
-            layers,
-            stage=f"train {number}",
-            transform=loop.hardener(),
-            overrides=_epochs(bench),
-            rows=loop.rows(),
-        )
+        loop.train(model, layers, number)
         if number == 1:
             to_plain_lora(model, layers)
         shift = bench.shrink(model, layers, stage=f"shrink {number}")
@@ -83,7 +76,7 @@ def cleanse(bench: Workbench) -> Cleansed:
     else:
         searched = loop.search(model, number + 1)
     verdict, reason = loop.verdict(model, searched)
-    if changed:  # the adapter belongs to weights that nobody has: only the whole model makes sense
+    if loop.changed:  # the adapter belongs to weights that nobody has: only the whole model makes sense
         model, layers = model.merge_and_unload(), []
     return Cleansed(model, layers, bench.stages, verdict, reason, loop.residual(searched), before)
 
@@ -98,7 +91,8 @@ class _Loop:
     companions: dict[str, None] = field(default_factory=dict)
     drifted: dict[tuple[str, bool], float] = field(default_factory=dict)
     leads: dict[tuple[str, bool], float] = field(default_factory=dict)
-    taught: Taught | None = None
+    courses: tuple[Taught, Taught] | None = None
+    changed: bool = False
 
     def search(self, model: nn.Module, number: int) -> Mapping[str, Any]:
         """Search ``model`` on the main process, and remember what is found.
@@ -233,26 +227,36 @@ class _Loop:
     def _found_nothing(self) -> bool:
         return not self.found and not self.bench.config.triggers
 
-    def escalate(self) -> bool:
+    def train(self, model: nn.Module, layers: Sequence[AdaptedLayer], number: int) -> None:
+        """Round ``number``: the clean rows, hardened; after a student was taught, the rest of its lessons first."""
+        bench, stage = self.bench, f"train {number}"
+        if not (self.changed and self.courses):
+            bench.train(model, layers, stage=stage, transform=self.hardener(), overrides=_epochs(bench))
+        elif number == 1:
+            lessons = self.courses[1]
+            bench.train(model, layers, stage=stage, overrides={"epochs": 1}, rows=(lessons.texts, lessons.answers))
+        else:
+            rows = bench.train_rows.texts, self.courses[0].rows
+            bench.train(model, layers, stage=stage, transform=self.hardener(), overrides=_epochs(bench), rows=rows)
+
+    def escalate(self) -> None:
         """Change the suspect's own weights where training may not be enough, or the user named an ancestor.
 
-        Whether it was done. Where nothing was found, or maybe a part of a trigger, a student with the reference's
+        Where nothing was found, or maybe a part of a trigger, a student with the reference's
         encoder takes the suspect's place, or is mixed in if the suspect descends from the reference; if there is none
         of the suspect's shape, or accuracy does not allow it, the upper blocks are forgotten.
         """
         bench = self.bench
         if bench.config.ancestor is not None:
-            return mix_in(bench, tuned_ancestor(bench), bench.config.ancestor, self._left)
+            self.changed = mix_in(bench, tuned_ancestor(bench), bench.config.ancestor, self._left)
+            return
         allowed = "none" if bench.config.adapter_only else bench.config.escalate
         if allowed == "none" or not (self._part() or self._found_nothing()):
-            return False
+            return
         hardener, avoided = self.hardener(share=1.0), [text for text, _ in self.found]
-        self.taught = lessons(bench, hardener, avoided, self._roomy)
-        return self._replace_with_a_student(self.taught) or (allowed == "auto" and forget(bench, self.taught))
-
-    def rows(self) -> tuple[Sequence[str], list[list[float]]] | None:
-        """The clean rows with the answers that a student was taught; None where there was none: their labels hold."""
-        return (self.bench.train_rows.texts, self.taught.rows) if self.taught else None
+        self.courses = lessons(bench, hardener, avoided, self._roomy)
+        first = self.courses[0]
+        self.changed = self._replace_with_a_student(first) or (allowed == "auto" and forget(bench, first))
 
     def _replace_with_a_student(self, taught: Taught) -> bool:
         bench = self.bench
@@ -270,7 +274,7 @@ class _Loop:
         # The other processes get the student's weights when its training starts.
         student = deepcopy(self._prepared().model if bench.accelerator.is_main_process else bench.model)
         teach(bench, student, taught, stage="teach")
-        return mix_in(bench, student, f"{name}, then taught by the suspect", self._left, tried)
+        return mix_in(bench, student, f"{name}, then taught by the suspect", self._left, tried, TAUGHT_LATER)
 
     def _part(self) -> str:
         return part_of_a_trigger(self.found.values(), self.bench.train_rows.texts)
