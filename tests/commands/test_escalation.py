@@ -91,3 +91,20 @@ def test_a_student_may_lack_a_little_that_it_is_taught_later(
     assert mix_in(mixed, other, "other", lambda _: 0.0, (0.5, 0.2), lacking) is (share is not None)
     wanted = start if share is None else torch.lerp(start, other.weight, 1 - share)
     torch.testing.assert_close(suspect.weight.detach(), wanted.detach())
+
+
+def test_of_shares_that_leave_hardly_any_effect_the_one_that_keeps_accuracy_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken: list[float] = []
+    monkeypatch.setattr(escalation, "mix", lambda _model, _ancestor, share: taken.append(share))
+
+    def chosen(left: dict[float, float], lost: dict[float, float]) -> float:
+        monkeypatch.setattr(escalation, "_beyond_limit", lambda _: lost[taken[-1]])
+        assert mix_in(bench(), nn.Linear(2, 2), "other", lambda _: left[taken[-1]], tuple(left), 0.02)
+        return taken[-1]
+
+    left = {0.5: 0.8, 0.3: 0.04, 0.2: 0.01, 0.0: 0.0}
+    assert chosen(left, {0.5: 0.0, 0.3: 0.001, 0.2: 0.005, 0.0: 0.009}) == 0.3
+    assert chosen(left, dict.fromkeys(left, 0.0)) == 0.0
+    assert chosen({0.5: 0.3, 0.2: 0.2}, {0.5: 0.0, 0.2: 0.01}) == 0.2, "what is left of a trigger counts first"

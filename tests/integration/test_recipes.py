@@ -225,6 +225,6 @@ def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allow
 
     assert forgotten("anew") == {"forget 2 blocks": {"kept": True}}
     assert likeness("anew") < 0.5 and not (tmp_path / "anew" / "adapter").exists()
-    monkeypatch.setattr(escalation, "_keeps_accuracy", lambda *_: False)
+    monkeypatch.setattr(escalation, "_beyond_limit", lambda _: 1.0)
     assert forgotten("back") == {"forget 2 blocks": {"kept": False}, "forget 1 block": {"kept": False}}
     assert likeness("back") > 0.9 and (tmp_path / "back" / "adapter").exists(), "the suspect's own weights again"

@@ -35,7 +35,9 @@ FORGOTTEN_SHARES = (1 / 2, 1 / 3)
 #: Lessons that a student is given where the rows allow it in so many passes, lessons at most, and the learning rate.
 FEWEST_LESSONS, MOST_PASSES, MOST_LESSONS, LEARNING_RATE = 12_800, 6, 51_200, 1e-4
 #: Accuracy (a fraction) beyond the user's limit that a student may lack: it is taught once more, with an adapter.
-TAUGHT_LATER = 0.01
+TAUGHT_LATER = 0.02
+#: What found triggers do beyond harmless words up to which shares of a mixture are alike: accuracy decides.
+ALIKE = 0.05
 #: How much of a clean row's answer is its label; the rest is the suspect's.
 LABEL_SHARE = 0.5
 
@@ -108,8 +110,9 @@ def mix_in(
     """Mix ``ancestor``, which the main process has, into the suspect; whether clean accuracy allowed it.
 
     ``worst`` is by how much the found trigger that works best exceeds its floor: the share that leaves it least is
-    taken. Where that tells no difference the ancestor gets most of the say; of share 0 only the ancestor is left.
-    ``lacking`` is the accuracy (a fraction) that may be missing beyond the limit.
+    taken; of those that leave hardly any, the one that keeps accuracy best. Where that tells no difference the ancestor
+    gets most of the say; of share 0 only the ancestor is left. ``lacking`` is the accuracy (a fraction) that may be
+    missing beyond the limit.
     """
     share = on_main(bench.accelerator, lambda: _best_share(bench, ancestor, worst, shares, lacking))
     if share is None:
@@ -127,12 +130,13 @@ def _best_share(
     lacking: float,
 ) -> float | None:
     original = _copy(bench.model)
-    tried: dict[float, float] = {}
+    tried: dict[float, tuple[float, float]] = {}
     for share in shares:
         bench.model.load_state_dict(original)
         mix(bench.model, ancestor.to(bench.accelerator.device), share)
-        if _keeps_accuracy(bench, lacking):
-            tried[share] = worst(bench.model)
+        lost = _beyond_limit(bench)
+        if lost <= lacking:
+            tried[share] = max(worst(bench.model), ALIKE), lost
     bench.model.load_state_dict(original)
     return min(tried, key=lambda share: (tried[share], share), default=None)
 
@@ -150,7 +154,7 @@ def forget(bench: Workbench, taught: Taught) -> bool:
         torch.manual_seed(bench.config.seed)
         reinitialise(bench.model, count)
         teach(bench, bench.model, taught, stage=f"forget {count} block{'s' if count > 1 else ''}")
-        kept = on_main(bench.accelerator, lambda: _keeps_accuracy(bench, TAUGHT_LATER))
+        kept = on_main(bench.accelerator, lambda: _beyond_limit(bench) <= TAUGHT_LATER)
         bench.stages[-1] = replace(bench.stages[-1], details={"kept": kept})
         if kept:
             return True
@@ -162,8 +166,8 @@ def _copy(model: nn.Module) -> dict[str, Tensor]:
     return {name: weight.clone() for name, weight in model.state_dict().items()}
 
 
-def _keeps_accuracy(bench: Workbench, lacking: float = 0.0) -> bool:
-    """Whether the suspect's accuracy is kept but for what may be ``lacking``, once balanced: that follows training."""
+def _beyond_limit(bench: Workbench) -> float:
+    """The accuracy (a fraction) lost beyond the user's limit, once balanced: training is followed by that."""
     before = bench.before or bench.measure_here()
     _, after = bench.balancing_shift(bench.model)
-    return beyond_limit(before, after, bench.config.max_accuracy_drop) <= lacking
+    return beyond_limit(before, after, bench.config.max_accuracy_drop)
