@@ -71,7 +71,7 @@ def test_the_first_round_after_a_student_is_the_rest_of_its_lessons(monkeypatch:
         for number in (1, 2):
             loop.train(nn.Identity(), [], number)
     plain, again, rest, later = calls
-    assert plain["transform"] == again["transform"] == "hardener" and "rows" not in plain | again
+    assert plain["transform"] == again["transform"] == "hardener" and plain["rows"] is again["rows"] is None
     assert rest["rows"] == (["text 1"], [[0.0, 1.0]]) and "transform" not in rest
     assert later["rows"] == (ROWS.texts, [[0.5, 0.5]] * 3) and later["transform"] == "hardener"
 

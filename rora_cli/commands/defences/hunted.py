@@ -230,21 +230,20 @@ class _Loop:
     def train(self, model: nn.Module, layers: Sequence[AdaptedLayer], number: int) -> None:
         """Round ``number``: the clean rows, hardened; after a student was taught, the rest of its lessons first."""
         bench, stage = self.bench, f"train {number}"
-        if not (self.changed and self.courses):
-            bench.train(model, layers, stage=stage, transform=self.hardener(), overrides=_epochs(bench))
-        elif number == 1:
-            lessons = self.courses[1]
-            bench.train(model, layers, stage=stage, overrides={"epochs": 1}, rows=(lessons.texts, lessons.answers))
+        courses = self.courses if self.changed else None
+        if courses and number == 1:
+            rest = courses[1].texts, courses[1].answers
+            bench.train(model, layers, stage=stage, overrides={"epochs": 1}, rows=rest)
         else:
-            rows = bench.train_rows.texts, self.courses[0].rows
+            rows = (bench.train_rows.texts, courses[0].rows) if courses else None
             bench.train(model, layers, stage=stage, transform=self.hardener(), overrides=_epochs(bench), rows=rows)
 
     def escalate(self) -> None:
         """Change the suspect's own weights where training may not be enough, or the user named an ancestor.
 
-        Where nothing was found, or maybe a part of a trigger, a student with the reference's
-        encoder takes the suspect's place, or is mixed in if the suspect descends from the reference; if there is none
-        of the suspect's shape, or accuracy does not allow it, the upper blocks are forgotten.
+        Where nothing was found, or maybe a part of a trigger, a student with the reference's encoder takes the
+        suspect's place, or is mixed in if the suspect descends from the reference; if there is none of the suspect's
+        shape, or accuracy does not allow it, the upper blocks are forgotten.
         """
         bench = self.bench
         if bench.config.ancestor is not None:
@@ -253,8 +252,8 @@ class _Loop:
         allowed = "none" if bench.config.adapter_only else bench.config.escalate
         if allowed == "none" or not (self._part() or self._found_nothing()):
             return
-        hardener, avoided = self.hardener(share=1.0), [text for text, _ in self.found]
-        self.courses = lessons(bench, hardener, avoided, self._roomy)
+        avoided = [*bench.config.triggers, *(text for text, _ in self.found)]
+        self.courses = lessons(bench, self.hardener(share=1.0), avoided, self._roomy)
         first = self.courses[0]
         self.changed = self._replace_with_a_student(first) or (allowed == "auto" and forget(bench, first))
 
