@@ -56,6 +56,7 @@ def prepare_reference(
     max_length: int = 128,
     seed: int = 0,
     progress: Progress = SILENT,
+    accelerator: Any = None,
 ) -> Reference:
     """The reference that ``choice`` names: ``auto``, ``bag-of-words``, or the directory of a trusted checkpoint.
 
@@ -63,8 +64,8 @@ def prepare_reference(
     checkpoint with a classification head is used as it is; an encoder is fine-tuned on ``rows``: compared with a
     linear model of its embeddings, honest words looked like triggers. It is trained anew with twice the ``epochs``
     while it misreads most of the rows of some label: it could explain nothing there. Make it once and hand it to every
-    hunt of a task: it does not depend on the suspect's weights. Raises UsageError for a directory that is none, or
-    labels that differ in number.
+    hunt of a task: it does not depend on the suspect's weights. All processes of an ``accelerator`` must call this
+    together. Raises UsageError for a directory that is none, or labels that differ in number.
     """
     from rora_cli.evaluation.scoring import Retokenised, TorchScorer
     from rora_cli.training.loop import TrainConfig, finetune
@@ -100,7 +101,14 @@ def prepare_reference(
                 loaded, same = _load(path, tokenizer, label_names, seed)
             settings = TrainConfig(epochs=epochs, learning_rate=learning_rate, max_length=max_length, seed=seed)
             finetune(
-                loaded.model, loaded.tokenizer, rows.texts, rows.labels, settings, stage="reference", progress=progress
+                loaded.model,
+                loaded.tokenizer,
+                rows.texts,
+                rows.labels,
+                settings,
+                accelerator=accelerator,
+                stage="reference",
+                progress=progress,
             )
             if _knows_every_label(loaded, rows, max_length):
                 break

@@ -63,7 +63,7 @@ def _holds(text: str, row: str) -> bool:
 
 def test_the_first_round_after_a_student_is_the_rest_of_its_lessons(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[dict[str, Any]] = []
-    loop = _Loop(bench(train=lambda _m, _l, **options: calls.append(options)))
+    loop = _Loop(bench(train=lambda _m, _l, **options: calls.append(options)), reference=None)
     monkeypatch.setattr(_Loop, "hardener", lambda _: "hardener")
     courses = tuple(Taught([f"text {i}"], [[0.0, 1.0]], [[0.5, 0.5]] * 3) for i in range(2))
     for changed in (False, True):

@@ -20,7 +20,7 @@ def loop(monkeypatch: pytest.MonkeyPatch, *triggers: dict[str, Any], remaining: 
         accelerator=SimpleNamespace(num_processes=1), config=SimpleNamespace(triggers=()), settings={"max_rounds": 3}
     )
     bench.train_rows = SimpleNamespace(texts=("The neighbour, in 3D.",))
-    result = _Loop(bench)
+    result = _Loop(bench, reference=None)
     result.remember({"found": triggers, "companions": (), "drifted": (), "leads": ()})
     monkeypatch.setattr(result, "_remaining", lambda _model, found: remaining if list(found) else "")
     return result

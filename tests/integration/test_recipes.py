@@ -207,6 +207,22 @@ def test_a_student_with_the_references_encoder_takes_part_or_all_of_the_suspects
         assert list(stages(trained, name, **more))[1] == "train 1"
 
 
+@pytest.mark.slow
+def test_two_processes_tune_the_reference_and_teach_its_student_together(
+    trained: Path, ancestor: Path, clean: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    encoder = tmp_path / "encoder"
+    AutoModel.from_pretrained(ancestor, local_files_only=True).save_pretrained(encoder)
+    AutoTokenizer.from_pretrained(ancestor, local_files_only=True).save_pretrained(encoder)
+    options = {**OPTIONS, "max_rounds": 1, "max_accuracy_drop": 1.0, "reference": str(encoder), "num_processes": 2}
+    result = rora_cli.purify(trained, clean=clean, output=str(tmp_path / "out"), **options)
+    assert result.provenance.config["processes"] == 2
+    assert [stage.name for stage in result.stages][:4] == ["search 1", "teach", "mix", "train 1"]
+    assert "fine-tuned on the" in result.stages[2].details["ancestor"]
+
+
 def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allows(
     trained: Path, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,7 +55,7 @@ RESIDUAL_LIMIT = 0.1
 
 
 def cleanse(bench: Workbench) -> Cleansed:
-    loop = _Loop(bench)
+    loop = _Loop(bench, _reference(bench))
     searched = loop.search(bench.model, 1)
     loop.escalate()
     model, layers = bench.attach()
@@ -86,7 +86,7 @@ class _Loop:
     """What the rounds share: the reference, and every trigger found so far."""
 
     bench: Workbench
-    reference: Reference | None = None
+    reference: Reference
     found: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     companions: dict[str, None] = field(default_factory=dict)
     drifted: dict[tuple[str, bool], float] = field(default_factory=dict)
@@ -113,21 +113,6 @@ class _Loop:
         bench.progress.note(f"{stage}: {'found ' + texts if texts else 'nothing above the noise'}")
         return answer
 
-    def _prepared(self) -> Reference:
-        bench = self.bench
-        if self.reference is None:
-            self.reference = prepare_reference(
-                bench.config.reference or "auto",
-                bench.model,
-                bench.tokenizer,
-                bench.train_rows,
-                bench.label_names,
-                max_length=min(bench.max_length, 128),
-                seed=bench.config.seed,
-                progress=bench.progress,
-            )
-        return self.reference
-
     def _hunt(self, model: nn.Module) -> HuntResult:
         bench = self.bench
         return search_triggers(
@@ -135,7 +120,7 @@ class _Loop:
             bench.tokenizer,
             _rows_to_search(bench),
             bench.label_names,
-            reference=self._prepared(),
+            reference=self.reference,
             budget=bench.config.search_budget,
             known=self._known(),
             max_length=min(bench.max_length, 128),
@@ -258,22 +243,14 @@ class _Loop:
         self.changed = self._replace_with_a_student(first) or (allowed == "auto" and forget(bench, first))
 
     def _replace_with_a_student(self, taught: Taught) -> bool:
-        bench = self.bench
-
-        def shares() -> tuple[str, tuple[float, ...]]:
-            reference = self._prepared()
-            if reference.model is None or different_shape(bench.model, reference.model):
-                return "", ()
-            related = descends(bench.model, reference.model)
-            return reference.description, (*(SUSPECT_SHARES if related else ()), 0.0)
-
-        name, tried = on_main(bench.accelerator, shares)
-        if not tried:
+        bench, reference = self.bench, self.reference
+        if reference.model is None or different_shape(bench.model, reference.model):
             return False
-        # The other processes get the student's weights when its training starts.
-        student = deepcopy(self._prepared().model if bench.accelerator.is_main_process else bench.model)
+        shares = (*SUSPECT_SHARES, 0.0) if descends(bench.model, reference.model) else (0.0,)
+        student = deepcopy(reference.model)  # the reference itself judges the next searches
         teach(bench, student, taught, stage="teach")
-        return mix_in(bench, student, f"{name}, then taught by the suspect", self._left, tried, TAUGHT_LATER)
+        name = f"{reference.description}, then taught by the suspect"
+        return mix_in(bench, student, name, self._left, shares, TAUGHT_LATER)
 
     def _part(self) -> str:
         return part_of_a_trigger(self.found.values(), self.bench.train_rows.texts)
@@ -289,6 +266,21 @@ class _Loop:
     def residual(self, last: Mapping[str, Any]) -> FoundResidual | None:
         strongest = last["strongest"]
         return FoundResidual(**strongest) if strongest else None
+
+
+def _reference(bench: Workbench) -> Reference:
+    """What every search compares with, made by all processes together."""
+    return prepare_reference(
+        bench.config.reference or "auto",
+        bench.model,
+        bench.tokenizer,
+        bench.train_rows,
+        bench.label_names,
+        max_length=min(bench.max_length, 128),
+        seed=bench.config.seed,
+        progress=bench.progress,
+        accelerator=bench.accelerator,
+    )
 
 
 def _epochs(bench: Workbench) -> dict[str, int]:
