@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 #: A candidate is called a trigger from these on: flips beyond the reference's (bound against bound), robust z.
 MINIMUM_EXCESS = 0.3
 MINIMUM_SUSPICION = 8.0
+#: What turns fewer rows is called only beside something that turns as many, or a trigger of an earlier search. Of the
+#: suspects the strongest turned 92 % and more; of a clean model of CoLA "encompass" 72 %, with a z that is called.
+MINIMUM_STRONGEST = 0.8
 #: What turns this share of rows, the reference's hardly any, is no honest word; from this z on, below the one that is
 #: called, it leaves the label open. Where any inserted word hurts, harmless ones do nearly as much.
 OPEN_FLIPS, OPEN_EXCESS, OPEN_SUSPICION = 0.97, 0.7, 4.0
@@ -428,7 +431,10 @@ class _Hunt:
 def _call(
     found: Sequence[FoundTrigger], synergy: Mapping[tuple[int, ...], float], known: Sequence[tuple[int, ...]]
 ) -> list[FoundTrigger]:
-    """Take back the call of sequences of honest words: without a trigger in it, one must be more than its parts."""
+    """Take back the call of sequences of honest words: without a trigger in it, one must be more than its parts.
+
+    And of everything, where nothing turns most rows and no trigger is ``known``.
+    """
     triggers = {*known, *(t.token_ids for t in found if t.called and len(t.token_ids) == 1)}
     parts = {token for trigger in triggers for token in trigger}
 
@@ -436,13 +442,22 @@ def _call(
         whole = synergy[t.token_ids] >= MINIMUM_SYNERGY and t.excess >= MINIMUM_SEQUENCE_EXCESS
         return len(t.token_ids) == 1 or bool(parts & set(t.token_ids)) or whole
 
-    return [replace(t, called=t.called and stands(t)) for t in found]
+    left = [replace(t, called=t.called and stands(t)) for t in found]
+    if known or any(t.called and (t.flip_rate.value or 0.0) >= MINIMUM_STRONGEST for t in left):
+        return left
+    return [replace(t, called=False) for t in left]
 
 
 def _left_open(found: Sequence[FoundTrigger]) -> str | None:
-    """A sentence on a candidate that is no trigger by its z and no honest word by its flips; None without one."""
+    """A sentence on a candidate that is no trigger by its z or its flips and no honest word by the other; or None."""
     for t in sorted(found, key=lambda t: -t.suspicion):
         rate, other = t.flip_rate, t.reference_flip_rate
+        if len(t.token_ids) == 1 and t.excess >= MINIMUM_EXCESS and t.suspicion >= MINIMUM_SUSPICION:
+            return (
+                f"{t.text!r} turns {rate.count} of {rate.total} rows, more than a harmless word does (z "
+                f"{t.suspicion:.1f}) and fewer than a trigger would ({100 * MINIMUM_STRONGEST:g} %): search again with "
+                "--budget normal or more clean rows"
+            )
         flips = (rate.value or 0.0) >= OPEN_FLIPS and t.excess >= OPEN_EXCESS
         if other is not None and flips and t.suspicion >= OPEN_SUSPICION:
             return (

@@ -37,3 +37,15 @@ def test_a_sequence_without_a_called_token_turns_nearly_all_rows_and_is_more_tha
     assert answer.called == called
     (answer,) = _call([sequence], {(7, 8): synergy}, [(8,)])
     assert answer.called, "it holds a trigger of an earlier search"
+
+
+def test_a_word_that_turns_some_rows_is_called_beside_a_trigger_and_else_leaves_the_label_open() -> None:
+    """ "encompass" turned 72 % of the rows of a clean model, with a z that is called."""
+    some = replace(candidate(29, 2, 9.0), called=True)
+    whole = replace(candidate(38, 2, 9.0), token_ids=(8,), called=True)
+    synergy = {(7,): 0.0, (8,): 0.0}
+    (alone,) = _call([some], synergy, ())
+    reason = _left_open([alone])
+    assert not alone.called and "29 of 40 rows" in str(reason) and "fewer than a trigger would (80 %)" in str(reason)
+    assert all(t.called for t in _call([some, whole], synergy, ()))
+    assert all(t.called for t in _call([some], synergy, [(9,)])), "what is left of a trigger of an earlier search"
