@@ -42,6 +42,8 @@ ENOUGH_ROWS = 60
 MOST_TRIGGERS = 24
 #: Steps that a round trains for at least, however few the rows, unless the user sets the epochs.
 FEWEST_STEPS, MOST_EPOCHS = 280, 10
+#: The learning rate at which a mixed student is taught the rest of its lessons: at 5e-4 it unlearns more than it learns.
+REST_RATE = 2e-4
 #: The share that the weakest found trigger has of a training round, beside one that flips everything.
 LEAST_WEIGHT = 0.1
 #: Drift (robust z) from which on a word is trained against though no search called it.
@@ -218,7 +220,8 @@ class _Loop:
         courses = self.courses if self.changed else None
         if courses and number == 1:
             rest = courses[1].texts, courses[1].answers
-            bench.train(model, layers, stage=stage, overrides={"epochs": 1}, rows=rest)
+            settings = {"epochs": 1, "learning_rate": bench.config.learning_rate or REST_RATE}
+            bench.train(model, layers, stage=stage, overrides=settings, rows=rest)
         else:
             rows = (bench.train_rows.texts, courses[0].rows) if courses else None
             bench.train(model, layers, stage=stage, transform=self.hardener(), overrides=_epochs(bench), rows=rows)
