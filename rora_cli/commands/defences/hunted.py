@@ -42,7 +42,7 @@ ENOUGH_ROWS = 60
 MOST_TRIGGERS = 24
 #: Steps that a round trains for at least, however few the rows, unless the user sets the epochs.
 FEWEST_STEPS, MOST_EPOCHS = 280, 10
-#: The learning rate at which a mixed student is taught the rest of its lessons: at 5e-4 it unlearns more than it learns.
+#: The learning rate of the rest of a student's lessons: at 5e-4 it unlearned more than it learned on CoLA.
 REST_RATE = 2e-4
 #: The share that the weakest found trigger has of a training round, beside one that flips everything.
 LEAST_WEIGHT = 0.1
