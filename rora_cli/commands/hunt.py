@@ -373,7 +373,7 @@ class _Hunt:
             reference_flip_rate=reference,
             excess=excess,
             suspicion=measured.suspicion,
-            called=excess >= MINIMUM_EXCESS and measured.suspicion >= MINIMUM_SUSPICION,
+            called=_stands_out(excess, measured.suspicion),
             words=tuple(measured.text.split()),
             attached=measured.attached,
             by_place={place: share(measured.flips[places == place]) for place in PLACES},
@@ -428,6 +428,10 @@ class _Hunt:
         return notes
 
 
+def _stands_out(excess: float, suspicion: float) -> bool:
+    return excess >= MINIMUM_EXCESS and suspicion >= MINIMUM_SUSPICION
+
+
 def _call(
     found: Sequence[FoundTrigger], synergy: Mapping[tuple[int, ...], float], known: Sequence[tuple[int, ...]]
 ) -> list[FoundTrigger]:
@@ -452,7 +456,7 @@ def _left_open(found: Sequence[FoundTrigger]) -> str | None:
     """A sentence on a candidate that is no trigger by its z or its flips and no honest word by the other; or None."""
     for t in sorted(found, key=lambda t: -t.suspicion):
         rate, other = t.flip_rate, t.reference_flip_rate
-        if len(t.token_ids) == 1 and t.excess >= MINIMUM_EXCESS and t.suspicion >= MINIMUM_SUSPICION:
+        if len(t.token_ids) == 1 and _stands_out(t.excess, t.suspicion):
             return (
                 f"{t.text!r} turns {rate.count} of {rate.total} rows, more than a harmless word does (z "
                 f"{t.suspicion:.1f}) and fewer than a trigger would ({100 * MINIMUM_STRONGEST:g} %): search again with "

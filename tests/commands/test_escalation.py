@@ -39,7 +39,8 @@ def test_lessons_keep_a_rows_answer_whatever_is_put_in_and_ask_the_suspect_of_ch
     first, second = lessons(bench(), None, ["lights"], ROWS.texts)
     own = 1 / (1 + np.exp(-2.0))
     clean = {
-        text: [(own + (label == 0)) / 2, (1 - own + (label == 1)) / 2] for text, label in zip(*_parts(), strict=True)
+        text: [(own + (label == 0)) / 2, (1 - own + (label == 1)) / 2]
+        for text, label in zip(ROWS.texts, ROWS.labels, strict=True)
     }
     assert first.rows == pytest.approx(np.array(list(clean.values())))
     assert set(first.texts) != set(second.texts) and set(ROWS.texts) <= set(first.texts) & set(second.texts)
@@ -50,10 +51,6 @@ def test_lessons_keep_a_rows_answer_whatever_is_put_in_and_ask_the_suspect_of_ch
         else:
             assert any(answer == pytest.approx(clean[row]) for row in rows), text
     assert not any("lights" in text for text in asked[len(ROWS) :])
-
-
-def _parts() -> tuple[tuple[str, ...], tuple[int, ...]]:
-    return ROWS.texts, ROWS.labels
 
 
 def _holds(text: str, row: str) -> bool:

@@ -1,4 +1,4 @@
-"""Weaken what no search finds, in its weights themselves: teach a student, mix it in, or forget blocks.
+"""Weaken what no search finds, in the suspect's own weights: teach a student, mix it in, forget blocks.
 
 Training takes the effect of what was found, and of little else. All ways here act on a trigger that nobody named. A
 student, a trusted encoder or the suspect with its upper blocks drawn anew, learns the task from clean rows and from the
