@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rora_cli.cli import diagnose_formats, options
+from rora_cli.cli import formats, options
 
 
 def command(
@@ -23,14 +23,7 @@ def command(
     role: Annotated[
         str, typer.Option("--role", help="What the paths are: auto (by their files), model or adapter.")
     ] = "auto",
-    format: Annotated[
-        list[str],
-        typer.Option(
-            "--format",
-            metavar="NAME[=FILE]",
-            help="text, json, sarif, junit, markdown or html, several times for several; =FILE writes that one there.",
-        ),
-    ] = ["text"],  # noqa: B006 - typer reads it, nobody changes it
+    format: options.FORMATS = ["text"],  # noqa: B006 - typer reads it, nobody changes it
     output: options.REPORT_FILE = None,
     quiet: options.QUIET = False,
 ) -> None:
@@ -44,12 +37,12 @@ def command(
     from rora_cli.checkpoints.strict_json import collector_paused
 
     with collector_paused():  # the million objects of a vocabulary would be looked through again and again
-        code = _check(paths, base, fail_on, role, diagnose_formats.parse(format, output), quiet)
+        code = _check(paths, base, fail_on, role, formats.parse(format, output), quiet)
     raise typer.Exit(code)
 
 
 def _check(
-    paths: list[str], base: str | None, fail_on: str, role: str, wanted: list[diagnose_formats.Wanted], quiet: bool
+    paths: list[str], base: str | None, fail_on: str, role: str, wanted: list[formats.Wanted], quiet: bool
 ) -> int:
     from rora_cli.cli.console import make_progress
     from rora_cli.commands import check
@@ -61,5 +54,5 @@ def _check(
     def text(to_terminal: bool) -> str:
         return report.render(result, **(options.terminal() if to_terminal else {}))
 
-    diagnose_formats.write(result, wanted, text)
+    formats.write(result, wanted, text)
     return check.exit_code(result, fail_on)

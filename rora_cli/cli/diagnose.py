@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rora_cli.cli import diagnose_formats, options
+from rora_cli.cli import formats, options
 
 _MARGINS = "Margins on data (runs the model)"
 
@@ -81,14 +81,7 @@ def command(
         str, typer.Option("--fail-on", help="Lowest severity that gives exit code 1: none, low, medium or high.")
     ] = "medium",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Adapters read at once, for many paths.")] = 1,
-    format: Annotated[
-        list[str],
-        typer.Option(
-            "--format",
-            metavar="NAME[=FILE]",
-            help="text, json, sarif, junit, markdown or html, several times for several; =FILE writes that one there.",
-        ),
-    ] = ["text"],  # noqa: B006 - typer reads it, nobody changes it
+    format: options.FORMATS = ["text"],  # noqa: B006 - typer reads it, nobody changes it
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report here instead of stdout.")
     ] = None,
@@ -122,7 +115,7 @@ def command(
     from rora_cli.commands.diagnose.cache import default_cache
     from rora_cli.reports.terminal import diagnose as report
 
-    wanted = diagnose_formats.parse(format, output)
+    wanted = formats.parse(format, output)
     resolved = diagnose.DiagnoseConfig(
         paths=tuple(paths),
         base=base,
@@ -149,5 +142,5 @@ def command(
     def text(to_terminal: bool) -> str:
         return report.render(result, detail=detail, **(options.terminal() if to_terminal else {}))
 
-    diagnose_formats.write(result, wanted, text)
+    formats.write(result, wanted, text)
     raise typer.Exit(diagnose.exit_code(result, fail_on))

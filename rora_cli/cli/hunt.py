@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from rora_cli.cli import delivery, options
+from rora_cli.cli import formats, options
 
 SEARCH, REPORT = "Search", "Report"
+#: The page is made for what ``diagnose`` and ``check`` report.
+_FORMATS = [name for name in formats.FORMATS if name != "html"]
 
 
 def command(
@@ -70,7 +72,15 @@ def command(
         str,
         typer.Option("--fail-on", help="What gives exit code 1: trigger, or none.", rich_help_panel=REPORT),
     ] = "trigger",
-    format: options.FORMAT = "text",
+    format: Annotated[
+        list[str],
+        typer.Option(
+            "--format",
+            metavar="NAME[=FILE]",
+            help="text, json, sarif, junit or markdown, several times for several; =FILE writes that one there.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = ["text"],  # noqa: B006 - typer reads it, nobody changes it
     output: options.REPORT_FILE = None,
     revision: options.REVISION = None,
     offline: options.OFFLINE = False,
@@ -90,7 +100,7 @@ def command(
     from rora_cli.commands import hunt
     from rora_cli.reports.terminal import hunt as report
 
-    delivery.require_format(format)
+    wanted = formats.parse(format, output, _FORMATS)
     settings = hunt.HuntConfig(
         model=model,
         clean=clean,
@@ -110,5 +120,9 @@ def command(
         fail_on=fail_on,
     )
     result = hunt.run(settings, make_progress(quiet))
-    delivery.deliver(result, format=format, text=lambda: report.render(result, **options.terminal()), output=output)
+
+    def text(to_terminal: bool) -> str:
+        return report.render(result, **(options.terminal() if to_terminal else {}))
+
+    formats.write(result, wanted, text)
     raise typer.Exit(hunt.exit_code(result, fail_on))

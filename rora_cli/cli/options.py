@@ -19,6 +19,14 @@ FORCE = Annotated[
     bool, typer.Option("--force", help="Replace the output, whole, if it exists.", rich_help_panel=OUTPUT)
 ]
 FORMAT = Annotated[str, typer.Option("--format", help="text or json.", rich_help_panel=OUTPUT)]
+FORMATS = Annotated[
+    list[str],
+    typer.Option(
+        "--format",
+        metavar="NAME[=FILE]",
+        help="text, json, sarif, junit, markdown or html, several times for several; =FILE writes that one there.",
+    ),
+]
 REPORT_FILE = Annotated[
     Path | None,
     typer.Option(

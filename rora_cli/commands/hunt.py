@@ -503,7 +503,12 @@ def describe(labels: Sequence[LabelHunt], drifted: Sequence[DriftedToken] = ()) 
     for label in labels:
         if label.verdict == "inconclusive":
             findings.append(
-                Finding("hunt/inconclusive", Severity.MEDIUM, f"{label.target_label} is inconclusive: {label.reason}")
+                Finding(
+                    "hunt/inconclusive",
+                    Severity.MEDIUM,
+                    f"{label.target_label} is inconclusive: {label.reason}",
+                    location=label.target_label,
+                )
             )
         for trigger in label.called[:1]:
             rate = trigger.flip_rate

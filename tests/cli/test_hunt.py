@@ -144,6 +144,26 @@ def _app() -> Typer:
     return app
 
 
+def test_one_search_gives_several_reports(poisoned: Path, data: Path, tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("sarif", "junit", "markdown")}
+    wanted = [part for name, file in files.items() for part in ("--format", f"{name}={file}")]
+    shown = hunt(poisoned, "--clean", data, "--label", "positive", "--format", "text", *wanted)
+    assert shown.exit_code == 1 and "positive" in shown.stdout
+    (run,) = json.loads(files["sarif"].read_text(encoding="utf-8"))["runs"]
+    trigger = next(r for r in run["results"] if r["ruleId"] == "hunt/trigger")
+    place = trigger["locations"][0]
+    assert trigger["level"] == "error" and "'mn" in trigger["message"]["text"]
+    assert place["physicalLocation"]["artifactLocation"]["uri"] == f"file://{poisoned.as_posix()}"
+    assert place["logicalLocations"][0]["fullyQualifiedName"] == "positive"
+    assert '<testcase classname="' in files["junit"].read_text(encoding="utf-8")
+    assert "`hunt/trigger`" in files["markdown"].read_text(encoding="utf-8")
+
+
+def test_a_format_that_hunt_has_not_is_refused_before_the_search(data: Path) -> None:
+    with pytest.raises(UsageError, match="use one of text, json, sarif, junit, markdown"):
+        hunt("nowhere", "--clean", data, "--format", "html")
+
+
 def test_a_trusted_checkpoint_with_a_head_is_used_as_it_is(poisoned: Path, clean: Path, data: Path) -> None:
     report = reported(poisoned, "--clean", data, "--reference", clean)
     assert "as it stands" in report["reference"]

@@ -204,3 +204,28 @@ def test_a_batch_is_a_line_each_and_a_count() -> None:
     lines = terminal.render(result(), width=80).splitlines()
     assert lines[1].startswith("adapters/one") and "not read" in lines[2]
     assert "2 adapters, by the worst finding: 1 not read, 1 high" in lines
+
+
+def test_a_label_that_stays_open_is_not_analysed_and_what_was_found_fails_its_case() -> None:
+    from rora_cli.results.hunt import Coverage as Searched
+    from rora_cli.results.hunt import HuntResult, LabelHunt
+
+    nothing = Searched(0, 0, 0, 0, 0, (), 0, 0, 0, 0, 0)
+    labels = (
+        LabelHunt("positive", "trigger", (), (), nothing),
+        LabelHunt("negative", "inconclusive", (), (), nothing, reason="too few rows"),
+    )
+    findings = (
+        Finding("hunt/trigger", Severity.HIGH, "'mn' inserted turns all", "positive"),
+        Finding("hunt/inconclusive", Severity.MEDIUM, "negative is inconclusive", "negative"),
+    )
+    provenance = Provenance("hunt", {"rora": "0.1.0"}, {}, 0, {})
+    hunted = HuntResult("models/one", "fast", "a reference", labels, 1, 1.0, provenance, findings)
+    (suite,) = ElementTree.fromstring(junit.render(hunted))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "1")
+    (run,) = json.loads(sarif.render(hunted))["runs"]
+    assert [r["ruleId"] for r in run["results"]] == ["hunt/trigger"]
+    assert run["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "models/one"
+    assert not run["invocations"][0]["executionSuccessful"]
+    assert "too few rows" in run["invocations"][0]["toolExecutionNotifications"][0]["message"]["text"]
+    assert "the result is inconclusive" in markdown.render(hunted)

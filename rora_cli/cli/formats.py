@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,17 @@ class Wanted:
     file: Path | None
 
 
-def parse(specs: Sequence[str], output: Path | None) -> list[Wanted]:
-    """The reports that ``specs`` ask for; the one without a file of its own goes to ``output``.
+def parse(specs: Sequence[str], output: Path | None, available: Collection[str] = FORMATS) -> list[Wanted]:
+    """The reports that ``specs`` ask for, of text and ``available``; the one without a file of its own goes to
+    ``output``.
 
     Raises UsageError for an unknown format, a second report for the same place, or an output that nothing goes to.
     """
     wanted = []
     for spec in specs:
         name, equals, file = spec.partition("=")
-        if name != "text" and name not in FORMATS:
-            raise UsageError(f"--format is {name!r}; use one of text, {', '.join(FORMATS)}")
+        if name != "text" and name not in available:
+            raise UsageError(f"--format is {name!r}; use one of text, {', '.join(available)}")
         if equals and not file:
             raise UsageError(f"--format {spec!r} names no file after the =")
         wanted.append(Wanted(name, Path(file) if equals else output))
