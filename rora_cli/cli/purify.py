@@ -159,9 +159,9 @@ def command(
     escalate: Annotated[
         str,
         typer.Option(
-            help="What may be done to the model's own weights where no whole trigger is found. mix: teach the "
-            "reference's encoder the task and mix it in, or let it take the model's place; auto: that, or else draw "
-            "the upper blocks anew and teach those; none.",
+            help="What may be done to the model's own weights where no whole trigger is found. reference: take all "
+            "blocks or the upper ones from the reference's encoder, and teach it all the task anew; auto: that, or "
+            "else draw the upper blocks anew; none.",
             rich_help_panel=_SEARCH,
         ),
     ] = "auto",

@@ -23,7 +23,7 @@ REPORT = "rora-report.json"
 ADAPTER_DIRECTORY = "adapter"
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 #: What the default recipe may do to the suspect's own weights where a search does not name a whole trigger.
-ESCALATIONS = ("auto", "mix", "none")
+ESCALATIONS = ("auto", "reference", "none")
 
 #: Settings that say where and how a run is done, not what it computes: a resumed run may change them.
 _NOT_IN_FINGERPRINT = ("output", "force", "resume", "checkpoint_every", "dtype", "num_processes")

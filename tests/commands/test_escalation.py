@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from rora_cli.commands.defences import escalation
-from rora_cli.commands.defences.escalation import Taught, lessons, mix_in
+from rora_cli.commands.defences.escalation import Taught, lessons, mix_in, transplant
 from rora_cli.commands.defences.hunted import _Loop
 from rora_cli.data.rows import Rows
 
@@ -73,35 +74,50 @@ def test_the_first_round_after_a_student_is_the_rest_of_its_lessons(monkeypatch:
     assert later["rows"] == (ROWS.texts, [[0.5, 0.5]] * 3) and later["transform"] == "hardener"
 
 
-@pytest.mark.parametrize(("lost", "lacking", "share"), [(0.0, 0.0, 0.2), (0.008, 0.0, None), (0.008, 0.01, 0.2)])
-def test_a_student_may_lack_a_little_that_it_is_taught_later(
-    monkeypatch: pytest.MonkeyPatch, lost: float, lacking: float, share: float | None
-) -> None:
-    monkeypatch.setattr(escalation, "beyond_limit", lambda *_: lost)
-    suspect, other = nn.Linear(2, 2), nn.Linear(2, 2)
-    mixed = bench(before=object(), balancing_shift=lambda _: (None, None))
-    mixed.model = suspect
-    monkeypatch.setattr(
-        escalation, "mix", lambda model, ancestor, a: model.weight.data.lerp_(ancestor.weight.data, 1 - a)
-    )
-    start = suspect.weight.detach().clone()
-    assert mix_in(mixed, other, "other", lambda _: 0.0, (0.5, 0.2), lacking) is (share is not None)
-    wanted = start if share is None else torch.lerp(start, other.weight, 1 - share)
-    torch.testing.assert_close(suspect.weight.detach(), wanted.detach())
+def test_answers_on_texts_with_a_trigger_a_lead_or_a_word_that_drifted_far_are_not_learned() -> None:
+    loop = _Loop(bench(), reference=None)
+    loop.bench.config.triggers = ("cf",)
+    loop.found[("3d watched", "yes")] = {}
+    loop.drifted.update({("came", False): 6.0, ("over", False): 4.6, ("a", True): 17.0})
+    loop.leads.update({("fins", False): 0.6, ("b", True): 0.7})
+    assert loop._avoided() == ["cf", "3d watched", "came", "fins"]
 
 
-def test_of_shares_that_leave_hardly_any_effect_the_one_that_keeps_accuracy_is_taken(
+def test_of_the_shares_that_keep_accuracy_the_one_that_leaves_least_of_a_trigger_is_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     taken: list[float] = []
     monkeypatch.setattr(escalation, "mix", lambda _model, _ancestor, share: taken.append(share))
 
-    def chosen(left: dict[float, float], lost: dict[float, float]) -> float:
+    def chosen(left: dict[float, float], lost: dict[float, float]) -> float | None:
         monkeypatch.setattr(escalation, "_beyond_limit", lambda _: lost[taken[-1]])
-        assert mix_in(bench(), nn.Linear(2, 2), "other", lambda _: left[taken[-1]], tuple(left), 0.02)
-        return taken[-1]
+        mixed = mix_in(bench(), nn.Linear(2, 2), "other", lambda _: left[taken[-1]], tuple(left))
+        return taken[-1] if mixed else None
 
-    left = {0.5: 0.8, 0.3: 0.04, 0.2: 0.01, 0.0: 0.0}
-    assert chosen(left, {0.5: 0.0, 0.3: 0.001, 0.2: 0.005, 0.0: 0.009}) == 0.3
-    assert chosen(left, dict.fromkeys(left, 0.0)) == 0.0
-    assert chosen({0.5: 0.3, 0.2: 0.2}, {0.5: 0.0, 0.2: 0.01}) == 0.2, "what is left of a trigger counts first"
+    left = {0.5: 0.8, 0.4: 0.1, 0.3: 0.1, 0.2: 0.0}
+    assert chosen(left, {0.5: 0.0, 0.4: 0.0, 0.3: 0.0, 0.2: 0.001}) == 0.3
+    assert chosen(left, dict.fromkeys(left, 0.0)) == 0.2
+    assert chosen(left, dict.fromkeys(left, 0.001)) is None
+
+
+def test_upper_blocks_come_with_the_head_and_the_lowest_with_the_embeddings() -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    small = BertConfig(
+        vocab_size=7, hidden_size=4, num_hidden_layers=3, num_attention_heads=1, intermediate_size=4,
+        max_position_embeddings=8,
+    )  # fmt: skip
+
+    def taken(count: int) -> set[str]:
+        model, source = (BertForSequenceClassification(small) for _ in range(2))
+        for weight in source.parameters():
+            nn.init.normal_(weight)
+        transplant(model, source, count)
+        other = source.state_dict()
+        changed = [name for name, weight in model.state_dict().items() if torch.equal(weight, other[name])]
+        places = [re.search(r"embeddings|layer\.\d|pooler|classifier", name) for name in changed]
+        return {place.group() for place in places if place}
+
+    assert taken(1) == {"layer.2", "pooler", "classifier"}
+    assert taken(2) == {"layer.1", "layer.2", "pooler", "classifier"}
+    assert taken(3) == {"embeddings", "layer.0", "layer.1", "layer.2", "pooler", "classifier"}

@@ -186,9 +186,11 @@ def test_default_mixes_a_named_ancestor_in(trained: Path, clean: Path, tmp_path:
         rora_cli.purify(trained, clean=clean, ancestor=str(trained), recipe="lora", **OPTIONS)
 
 
-def test_a_student_with_the_references_encoder_takes_part_or_all_of_the_suspects_place_where_nothing_was_found(
-    trained: Path, ancestor: Path, clean: Path, tmp_path: Path
+def test_blocks_of_the_references_encoder_take_the_place_of_the_suspects_where_nothing_was_found(
+    trained: Path, ancestor: Path, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from rora_cli.commands.defences import escalation
+
     options = {**OPTIONS, "max_rounds": 1, "max_accuracy_drop": 1.0}
 
     def stages(reference: Path, name: str, **more: Any) -> dict[str, Any]:
@@ -199,12 +201,15 @@ def test_a_student_with_the_references_encoder_takes_part_or_all_of_the_suspects
         return {stage.name: stage.details for stage in result.stages}
 
     related = stages(trained, "related")
-    assert list(related)[:3] == ["search 1", "teach", "mix"]
+    assert list(related)[:3] == ["search 1", "teach 4 blocks", "train 1"] and related["teach 4 blocks"]["kept"]
     assert not (tmp_path / "related" / "adapter").exists(), "an adapter would belong to weights that nobody has"
-    stranger = stages(ancestor, "stranger", escalate="mix")
-    assert stranger["mix"]["suspect's share"] == 0.0, "drawn from another seed: weights that have nothing in common"
     for name, more in (("adapter", {"adapter_only": True}), ("kept", {"escalate": "none"})):
         assert list(stages(trained, name, **more))[1] == "train 1"
+    monkeypatch.setattr(escalation, "_beyond_limit", lambda _: 0.1)
+    tried = ["search 1", "teach 4 blocks", "teach 3 blocks", "teach 2 blocks"]
+    assert list(stages(trained, "costly"))[:5] == [*tried, "train 1"], "not even a share of a student keeps accuracy"
+    stranger = stages(ancestor, "stranger", escalate="reference")
+    assert list(stranger)[:3] == [*tried[:2], "train 1"], "drawn from another seed: only the whole makes sense"
 
 
 @pytest.mark.slow
@@ -219,8 +224,8 @@ def test_two_processes_tune_the_reference_and_teach_its_student_together(
     options = {**OPTIONS, "max_rounds": 1, "max_accuracy_drop": 1.0, "reference": str(encoder), "num_processes": 2}
     result = rora_cli.purify(trained, clean=clean, output=str(tmp_path / "out"), **options)
     assert result.provenance.config["processes"] == 2
-    assert [stage.name for stage in result.stages][:4] == ["search 1", "teach", "mix", "train 1"]
-    assert "fine-tuned on the" in result.stages[2].details["ancestor"]
+    assert [stage.name for stage in result.stages][:3] == ["search 1", "teach 4 blocks", "train 1"]
+    assert "fine-tuned on the" in result.stages[1].details["blocks"]
 
 
 def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allows(
@@ -231,16 +236,17 @@ def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allow
     options = {**OPTIONS, "max_rounds": 1, "reference": "bag-of-words", "max_accuracy_drop": 1.0}
     block = "bert.encoder.layer.3.attention.self.query.weight"
 
-    def forgotten(name: str) -> dict[str, Any]:
+    def forgotten(name: str) -> dict[str, bool]:
         result = rora_cli.purify(trained, clean=clean, output=str(tmp_path / name), **options)
-        return {stage.name: stage.details for stage in result.stages if stage.name.startswith("forget")}
+        drawn = [stage for stage in result.stages if stage.details.get("blocks") == "drawn anew"]
+        return {stage.name: stage.details["kept"] for stage in drawn}
 
     def likeness(name: str) -> float:
         pair = [_state(path)[block].flatten() for path in (trained, tmp_path / name)]
         return float(torch.corrcoef(torch.stack(pair))[0, 1])
 
-    assert forgotten("anew") == {"forget 2 blocks": {"kept": True}}
+    assert forgotten("anew") == {"teach 2 blocks": True}
     assert likeness("anew") < 0.5 and not (tmp_path / "anew" / "adapter").exists()
     monkeypatch.setattr(escalation, "_beyond_limit", lambda _: 1.0)
-    assert forgotten("back") == {"forget 2 blocks": {"kept": False}, "forget 1 block": {"kept": False}}
+    assert forgotten("back") == {"teach 2 blocks": False, "teach 1 block": False}
     assert likeness("back") > 0.9 and (tmp_path / "back" / "adapter").exists(), "the suspect's own weights again"

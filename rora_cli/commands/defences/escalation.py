@@ -1,14 +1,15 @@
-"""Weaken what no search finds, in the suspect's own weights: teach a student, mix it in, forget blocks.
+"""Weaken what no search finds, in the suspect's own weights: replace its upper blocks, and teach the whole anew.
 
-Training takes the effect of what was found, and of little else. All ways here act on a trigger that nobody named. A
-student, a trusted encoder or the suspect with its upper blocks drawn anew, learns the task from clean rows and from the
-suspect's answers on such rows changed, and that words put into a row change nothing (``attacks.lessons``): what the
-suspect does with a trigger it is never told. What of it keeps clean accuracy is chosen on held-out clean rows.
+Training takes the effect of what was found, and of little else. What is done here acts on a trigger that nobody named.
+A student, the suspect with its upper blocks from a trusted encoder or drawn anew, learns the task from clean rows and
+from the suspect's answers on such rows changed, and that words put into a row change nothing (``attacks.lessons``):
+what the suspect does with a trigger it is never told. What of it keeps clean accuracy is chosen on held-out clean rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -18,26 +19,21 @@ from torch import Tensor, nn
 
 from rora_cli.attacks.hardening import Hardener
 from rora_cli.attacks.lessons import PER_ROW, make_lessons
-from rora_cli.commands.defences.mixed import mix
+from rora_cli.commands.defences.mixed import blocks_of, mix
 from rora_cli.commands.defences.reinitialised import reinitialise
 from rora_cli.commands.recipes import FULL
 from rora_cli.commands.workbench import Workbench
 from rora_cli.evaluation.inference import predict_logits, whole_words
 from rora_cli.results.purify import StageRecord
-from rora_cli.training.adapters import block_index
 from rora_cli.training.loop import on_main
 from rora_cli.training.rescaling import beyond_limit
 
-#: Shares of the suspect that are tried where an ancestor, or a student that was an ancestor, is mixed in.
+#: Shares of the suspect that are tried where an ancestor, or a student that keeps too little accuracy, is mixed in.
 SUSPECT_SHARES = (0.5, 0.4, 0.3, 0.2)
-#: Shares of the blocks, from the top, that are tried where blocks are forgotten.
-FORGOTTEN_SHARES = (1 / 2, 1 / 3)
+#: Shares of the blocks, from the top, that are tried: of an encoder that the suspect was trained from, and drawn anew.
+REPLACED_SHARES, DRAWN_SHARES = (1.0, 2 / 3, 1 / 2), (1 / 2, 1 / 3)
 #: Lessons that a student is given where the rows allow it in so many passes, lessons at most, and the learning rate.
 FEWEST_LESSONS, MOST_PASSES, MOST_LESSONS, LEARNING_RATE = 12_800, 6, 51_200, 1e-4
-#: Accuracy (a fraction) beyond the user's limit that a student may lack: it is taught once more, with an adapter.
-TAUGHT_LATER = 0.02
-#: What found triggers do beyond harmless words up to which shares of a mixture are alike: accuracy decides.
-ALIKE = 0.05
 #: How much of a clean row's answer is its label; the rest is the suspect's.
 LABEL_SHARE = 0.5
 
@@ -99,22 +95,61 @@ def teach(bench: Workbench, student: nn.Module, taught: Taught, *, stage: str) -
     bench.train(student, [], stage=stage, rows=(taught.texts, taught.answers), overrides=settings)
 
 
+def replace_upper(
+    bench: Workbench,
+    taught: Taught,
+    shares: Sequence[float],
+    source: nn.Module | None = None,
+    name: str = "drawn anew",
+) -> nn.Module | None:
+    """Take the upper blocks and the head from ``source``, or draw them anew, and teach the whole model.
+
+    ``shares`` of the blocks are tried in turn until clean accuracy is within the user's limit. Otherwise the suspect is
+    as it was, and the last student is returned.
+    """
+    blocks = len(set(blocks_of(bench.model).values()))
+    original = _copy(bench.model)
+    for count in dict.fromkeys(max(round(share * blocks), 1) for share in shares):
+        bench.model.load_state_dict(original)
+        torch.manual_seed(bench.config.seed)
+        if source is None:
+            reinitialise(bench.model, count)
+        else:
+            transplant(bench.model, source, count)
+        teach(bench, bench.model, taught, stage=f"teach {count} block{'s' if count > 1 else ''}")
+        kept = on_main(bench.accelerator, lambda: _beyond_limit(bench) <= 0)
+        bench.stages[-1] = replace(bench.stages[-1], details={"blocks": name, "kept": kept})
+        if kept:
+            return None
+    student = deepcopy(bench.model)
+    bench.model.load_state_dict(original)
+    return student
+
+
+def transplant(model: nn.Module, source: nn.Module, count: int) -> None:
+    """Copy the last ``count`` blocks of ``source``, a model of the same shape, and what stands above them.
+
+    The embeddings come with the first block.
+    """
+    blocks = blocks_of(model)
+    upper = sorted(set(blocks.values()))[-count:]
+    taken = {name: weight for name, weight in source.state_dict().items() if blocks[name] in upper}
+    model.load_state_dict({**model.state_dict(), **taken})
+
+
 def mix_in(
     bench: Workbench,
     ancestor: nn.Module,
     name: str,
     worst: Callable[[nn.Module], float],
     shares: Sequence[float] = SUSPECT_SHARES,
-    lacking: float = 0.0,
 ) -> bool:
     """Mix ``ancestor``, which the main process has, into the suspect; whether clean accuracy allowed it.
 
     ``worst`` is by how much the found trigger that works best exceeds its floor: the share that leaves it least is
-    taken; of those that leave hardly any, the one that keeps accuracy best. Where that tells no difference the ancestor
-    gets most of the say; of share 0 only the ancestor is left. ``lacking`` is the accuracy (a fraction) that may be
-    missing beyond the limit.
+    taken. Where that tells no difference the ancestor gets most of the say.
     """
-    share = on_main(bench.accelerator, lambda: _best_share(bench, ancestor, worst, shares, lacking))
+    share = on_main(bench.accelerator, lambda: _best_share(bench, ancestor, worst, shares))
     if share is None:
         return False
     mix(bench.model, ancestor.to(bench.accelerator.device), share)
@@ -123,43 +158,17 @@ def mix_in(
 
 
 def _best_share(
-    bench: Workbench,
-    ancestor: nn.Module,
-    worst: Callable[[nn.Module], float],
-    shares: Sequence[float],
-    lacking: float,
+    bench: Workbench, ancestor: nn.Module, worst: Callable[[nn.Module], float], shares: Sequence[float]
 ) -> float | None:
     original = _copy(bench.model)
-    tried: dict[float, tuple[float, float]] = {}
+    tried: dict[float, float] = {}
     for share in shares:
         bench.model.load_state_dict(original)
         mix(bench.model, ancestor.to(bench.accelerator.device), share)
-        lost = _beyond_limit(bench)
-        if lost <= lacking:
-            tried[share] = max(worst(bench.model), ALIKE), lost
+        if _beyond_limit(bench) <= 0:
+            tried[share] = worst(bench.model)
     bench.model.load_state_dict(original)
     return min(tried, key=lambda share: (tried[share], share), default=None)
-
-
-def forget(bench: Workbench, taught: Taught) -> bool:
-    """Draw the upper blocks and the head anew and teach the whole model; whether clean accuracy allowed it.
-
-    It needs no other model. Half of the blocks are tried, then a third.
-    """
-    blocks = len({block for name, _ in bench.model.named_parameters() if (block := block_index(name)) is not None})
-    original = _copy(bench.model)
-    for count in dict.fromkeys(int(share * blocks) for share in FORGOTTEN_SHARES):
-        if not count:
-            break
-        torch.manual_seed(bench.config.seed)
-        reinitialise(bench.model, count)
-        teach(bench, bench.model, taught, stage=f"forget {count} block{'s' if count > 1 else ''}")
-        kept = on_main(bench.accelerator, lambda: _beyond_limit(bench) <= TAUGHT_LATER)
-        bench.stages[-1] = replace(bench.stages[-1], details={"kept": kept})
-        if kept:
-            return True
-        bench.model.load_state_dict(original)
-    return False
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

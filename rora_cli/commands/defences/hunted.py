@@ -3,15 +3,14 @@
 Every choice is made from clean rows and the search alone. A suspect in which the first search finds nothing is still
 trained with Cl and Pt, but the verdict is then inconclusive: nothing was found that could have been proven gone. A
 clean ancestor that the user names is mixed in after the first search, as far as clean accuracy allows. Where the search
-named nothing, or maybe a part of a longer trigger, a copy of the reference's encoder is taught by the suspect and takes
-its place, in part or whole; where there is none of its shape, or that costs too much, the upper blocks are drawn anew
-and taught. Both weaken what no search finds.
+named nothing, or maybe a part of a longer trigger, all blocks or the upper ones are taken from the reference's encoder,
+or drawn anew where there is none of the suspect's shape, and the suspect teaches that student: this weakens what no
+search finds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -20,7 +19,14 @@ from torch import nn
 
 from rora_cli.attacks.hardening import SHARE, Hardener, KnownTrigger
 from rora_cli.commands.ancestry import descends, different_shape
-from rora_cli.commands.defences.escalation import SUSPECT_SHARES, TAUGHT_LATER, Taught, forget, lessons, mix_in, teach
+from rora_cli.commands.defences.escalation import (
+    DRAWN_SHARES,
+    REPLACED_SHARES,
+    Taught,
+    lessons,
+    mix_in,
+    replace_upper,
+)
 from rora_cli.commands.defences.mixed import tuned_ancestor
 from rora_cli.commands.defences.wholeness import part_of_a_trigger, strongest_left
 from rora_cli.commands.hunt import DRIFTED_FROM, search_triggers
@@ -46,7 +52,7 @@ FEWEST_STEPS, MOST_EPOCHS = 280, 10
 REST_RATE = 2e-4
 #: The share that the weakest found trigger has of a training round, beside one that flips everything.
 LEAST_WEIGHT = 0.1
-#: Drift (robust z) from which on a word is trained against though no search called it.
+#: Drift (robust z) from which on a word is trained against, or no answer with it learned, though no search called it.
 DRIFTED_FAR = 5.0
 #: Flips beyond the reference's and robust z from which on so is a candidate.
 LEAD_EXCESS, LEAD_SUSPICION = 0.5, 2.5
@@ -229,9 +235,7 @@ class _Loop:
     def escalate(self) -> None:
         """Change the suspect's own weights where training may not be enough, or the user named an ancestor.
 
-        Where nothing was found, or maybe a part of a trigger, a student with the reference's encoder takes the
-        suspect's place, or is mixed in if the suspect descends from the reference; if there is none of the suspect's
-        shape, or accuracy does not allow it, the upper blocks are forgotten.
+        Where nothing was found, or maybe a part of a trigger, a student is taught.
         """
         bench = self.bench
         if bench.config.ancestor is not None:
@@ -240,20 +244,28 @@ class _Loop:
         allowed = "none" if bench.config.adapter_only else bench.config.escalate
         if allowed == "none" or not (self._part() or self._found_nothing()):
             return
-        avoided = [*bench.config.triggers, *(text for text, _ in self.found)]
-        self.courses = lessons(bench, self.hardener(share=1.0), avoided, self._roomy)
-        first = self.courses[0]
-        self.changed = self._replace_with_a_student(first) or (allowed == "auto" and forget(bench, first))
+        self.courses = lessons(bench, self.hardener(share=1.0), self._avoided(), self._roomy)
+        self.changed = self._teach_a_student(self.courses[0], may_draw=allowed == "auto")
 
-    def _replace_with_a_student(self, taught: Taught) -> bool:
-        bench, reference = self.bench, self.reference
-        if reference.model is None or different_shape(bench.model, reference.model):
-            return False
-        shares = (*SUSPECT_SHARES, 0.0) if descends(bench.model, reference.model) else (0.0,)
-        student = deepcopy(reference.model)  # the reference itself judges the next searches
-        teach(bench, student, taught, stage="teach")
-        name = f"{reference.description}, then taught by the suspect"
-        return mix_in(bench, student, name, self._left, shares, TAUGHT_LATER)
+    def _avoided(self) -> list[str]:
+        """What the suspect's answers are not to be learned of: triggers, leads, and words that drifted far."""
+        words = [text for (text, attached), z in self.drifted.items() if z >= DRIFTED_FAR and not attached]
+        words += [text for text, attached in self.leads if not attached]
+        return [*self.bench.config.triggers, *(text for text, _ in self.found), *words]
+
+    def _teach_a_student(self, taught: Taught, *, may_draw: bool) -> bool:
+        """Replace all blocks, or the upper ones if the suspect was trained from the reference's encoder.
+
+        Where even that costs too much accuracy, the student that has most of the suspect is mixed into it. An encoder
+        that is no relative has only the whole to give; else, or without one, upper blocks are drawn anew.
+        """
+        bench, source, name = self.bench, self.reference.model, self.reference.description
+        if source is not None and descends(bench.model, source):
+            student = replace_upper(bench, taught, REPLACED_SHARES, source, name)
+            return student is None or mix_in(bench, student, f"{name}, taught by the suspect", self._left)
+        fits = source is not None and not different_shape(bench.model, source)
+        whole = fits and replace_upper(bench, taught, (1.0,), source, name) is None
+        return whole or (may_draw and replace_upper(bench, taught, DRAWN_SHARES) is None)
 
     def _part(self) -> str:
         return part_of_a_trigger(self.found.values(), self.bench.train_rows.texts)

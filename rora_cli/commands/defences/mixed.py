@@ -52,15 +52,27 @@ def mix(suspect: nn.Module, ancestor: nn.Module, share: float, by_block: str = "
     of itself at either end; embeddings go with the first block, the head with the last.
     """
     others: Mapping[str, Tensor] = ancestor.state_dict()
-    blocks = {name: block_index(name) for name in others}
-    last = max((block for block in blocks.values() if block is not None), default=0)
-    embeddings = suspect.get_input_embeddings().weight.shape[0]
+    blocks = blocks_of(suspect)
+    last = max(blocks.values(), default=0)
     with torch.no_grad():
         for name, weight in suspect.state_dict().items():
             if not weight.is_floating_point():
                 continue
-            block = blocks[name]
-            if block is None:
-                block = 0 if "embed" in name or weight.shape[:1] == (embeddings,) else last
-            own = min(max(share * (1 + SHARES_BY_BLOCK[by_block] * (1 - 2 * block / max(last, 1))), 0.0), 1.0)
-            weight.lerp_(others[name].to(weight), 1 - own)
+            own = share * (1 + SHARES_BY_BLOCK[by_block] * (1 - 2 * blocks[name] / max(last, 1)))
+            weight.lerp_(others[name].to(weight), 1 - min(max(own, 0.0), 1.0))
+
+
+def blocks_of(model: nn.Module) -> dict[str, int]:
+    """The block of each weight by name; embeddings go with the first, what else is outside the blocks with the last."""
+    weights = model.state_dict()
+    numbers = [block for name in weights if (block := block_index(name)) is not None]
+    first, last = min(numbers, default=0), max(numbers, default=0)
+    rows = model.get_input_embeddings().weight.shape[:1]
+
+    def of(name: str) -> int:
+        block = block_index(name)
+        if block is not None:
+            return block
+        return first if "embed" in name or weights[name].shape[:1] == rows else last
+
+    return {name: of(name) for name in weights}
