@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rora_cli.commands.defences import escalation
-from rora_cli.commands.defences.escalation import Taught, lessons, mix_in, transplant
+from rora_cli.commands.defences.escalation import Course, Courses, lessons, mix_in, transplant
 from rora_cli.commands.defences.hunted import _Loop
 from rora_cli.data.rows import Rows
 
@@ -37,13 +37,14 @@ def test_lessons_keep_a_rows_answer_whatever_is_put_in_and_ask_the_suspect_of_ch
 
     monkeypatch.setattr(escalation, "predict_logits", predict)
     monkeypatch.setattr(escalation, "whole_words", lambda _: ["seven"])
-    first, second = lessons(bench(), None, ["lights"], ROWS.texts)
+    courses = lessons(bench(), None, ["lights"], ROWS.texts)
+    first, second = courses.first, courses.rest
     own = 1 / (1 + np.exp(-2.0))
     clean = {
         text: [(own + (label == 0)) / 2, (1 - own + (label == 1)) / 2]
         for text, label in zip(ROWS.texts, ROWS.labels, strict=True)
     }
-    assert first.rows == pytest.approx(np.array(list(clean.values())))
+    assert courses.rows == pytest.approx(np.array(list(clean.values())))
     assert set(first.texts) != set(second.texts) and set(ROWS.texts) <= set(first.texts) & set(second.texts)
     for text, answer in zip(first.texts, first.answers, strict=True):
         rows = [row for row in clean if _holds(text, row)]
@@ -63,9 +64,8 @@ def test_the_first_round_after_a_student_is_the_rest_of_its_lessons(monkeypatch:
     calls: list[dict[str, Any]] = []
     loop = _Loop(bench(train=lambda _m, _l, **options: calls.append(options)), reference=None)
     monkeypatch.setattr(_Loop, "hardener", lambda _: "hardener")
-    courses = tuple(Taught([f"text {i}"], [[0.0, 1.0]], [[0.5, 0.5]] * 3) for i in range(2))
-    for changed in (False, True):
-        loop.courses, loop.changed = courses, changed  # type: ignore[assignment]
+    courses = Courses(*(Course([f"text {i}"], [[0.0, 1.0]]) for i in range(2)), [[0.5, 0.5]] * 3)
+    for loop.courses in (None, courses):
         for number in (1, 2):
             loop.train(nn.Identity(), [], number)
     plain, again, rest, later = calls

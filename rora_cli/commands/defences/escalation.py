@@ -39,24 +39,30 @@ LABEL_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Taught:
-    """``texts`` for a student, and the ``answers`` [n, classes] that it should give to these and to clean ``rows``."""
+class Course:
+    """``texts`` for a student, and the ``answers`` [n, classes] that it should give."""
 
     texts: list[str]
     answers: list[list[float]]
+
+
+@dataclass(frozen=True)
+class Courses:
+    """What a student is taught ``first``, the ``rest`` (same rows, other texts), and the answers to clean ``rows``."""
+
+    first: Course
+    rest: Course
     rows: list[list[float]]
 
 
-def lessons(
-    bench: Workbench, hardener: Hardener | None, avoided: Sequence[str], roomy: Sequence[str]
-) -> tuple[Taught, Taught]:
-    """Two courses of lessons, of the same rows and not the same texts; the suspect is asked here.
+def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str], roomy: Sequence[str]) -> Courses:
+    """Two courses of lessons; the suspect is asked here.
 
     ``avoided`` are found triggers, ``roomy`` the clean texts as words are put into them. The main process
     makes them, all get them.
     """
 
-    def make() -> tuple[Taught, Taught]:
+    def make() -> Courses:
         rows, tokenizer = bench.train_rows, bench.tokenizer
         passes = bench.config.epochs or min(-(-FEWEST_LESSONS // (PER_ROW * len(rows))), MOST_PASSES)
         made = make_lessons(
@@ -78,26 +84,25 @@ def lessons(
         asked = iter(answers[len(rows) :])
         wanted = [(next(asked) if lesson.asked else clean[lesson.row]).tolist() for lesson in made]
         half = len(made) // 2
-        first, second = (
-            Taught([lesson.text for lesson in made[part]], wanted[part], clean.tolist())
-            for part in (slice(half), slice(half, None))
+        first, rest = (
+            Course([lesson.text for lesson in made[part]], wanted[part]) for part in (slice(half), slice(half, None))
         )
-        return first, second
+        return Courses(first, rest, clean.tolist())
 
-    courses: tuple[Taught, Taught] = on_main(bench.accelerator, make)
+    courses: Courses = on_main(bench.accelerator, make)
     return courses
 
 
-def teach(bench: Workbench, student: nn.Module, taught: Taught, *, stage: str) -> None:
-    """Train every weight of ``student`` on ``lessons``."""
+def teach(bench: Workbench, student: nn.Module, course: Course, *, stage: str) -> None:
+    """Train every weight of ``student`` on ``course``."""
     student.requires_grad_(True)
     settings = {**FULL, "cl": 0.0, "tr": 0.0, "epochs": 1, "learning_rate": LEARNING_RATE}
-    bench.train(student, [], stage=stage, rows=(taught.texts, taught.answers), overrides=settings)
+    bench.train(student, [], stage=stage, rows=(course.texts, course.answers), overrides=settings)
 
 
 def replace_upper(
     bench: Workbench,
-    taught: Taught,
+    course: Course,
     shares: Sequence[float],
     source: nn.Module | None = None,
     name: str = "drawn anew",
@@ -116,7 +121,7 @@ def replace_upper(
             reinitialise(bench.model, count)
         else:
             transplant(bench.model, source, count)
-        teach(bench, bench.model, taught, stage=f"teach {count} block{'s' if count > 1 else ''}")
+        teach(bench, bench.model, course, stage=f"teach {count} block{'s' if count > 1 else ''}")
         kept = on_main(bench.accelerator, lambda: _beyond_limit(bench) <= 0)
         bench.stages[-1] = replace(bench.stages[-1], details={"blocks": name, "kept": kept})
         if kept:

@@ -22,7 +22,8 @@ from rora_cli.commands.ancestry import descends, different_shape
 from rora_cli.commands.defences.escalation import (
     DRAWN_SHARES,
     REPLACED_SHARES,
-    Taught,
+    Course,
+    Courses,
     lessons,
     mix_in,
     replace_upper,
@@ -91,7 +92,10 @@ def cleanse(bench: Workbench) -> Cleansed:
 
 @dataclass
 class _Loop:
-    """What the rounds share: the reference, and every trigger found so far."""
+    """What the rounds share: the reference, every trigger found so far, and what was done to the suspect's own weights.
+
+    ``changed`` says whether anything was, ``courses`` what a student was taught.
+    """
 
     bench: Workbench
     reference: Reference
@@ -99,7 +103,7 @@ class _Loop:
     companions: dict[str, None] = field(default_factory=dict)
     drifted: dict[tuple[str, bool], float] = field(default_factory=dict)
     leads: dict[tuple[str, bool], float] = field(default_factory=dict)
-    courses: tuple[Taught, Taught] | None = None
+    courses: Courses | None = None
     changed: bool = False
 
     def search(self, model: nn.Module, number: int) -> Mapping[str, Any]:
@@ -223,13 +227,12 @@ class _Loop:
     def train(self, model: nn.Module, layers: Sequence[AdaptedLayer], number: int) -> None:
         """Round ``number``: the clean rows, hardened; after a student was taught, the rest of its lessons first."""
         bench, stage = self.bench, f"train {number}"
-        courses = self.courses if self.changed else None
+        courses = self.courses
         if courses and number == 1:
-            rest = courses[1].texts, courses[1].answers
             settings = {"epochs": 1, "learning_rate": bench.config.learning_rate or REST_RATE}
-            bench.train(model, layers, stage=stage, overrides=settings, rows=rest)
+            bench.train(model, layers, stage=stage, overrides=settings, rows=(courses.rest.texts, courses.rest.answers))
         else:
-            rows = (bench.train_rows.texts, courses[0].rows) if courses else None
+            rows = (bench.train_rows.texts, courses.rows) if courses else None
             bench.train(model, layers, stage=stage, transform=self.hardener(), overrides=_epochs(bench), rows=rows)
 
     def escalate(self) -> None:
@@ -244,8 +247,9 @@ class _Loop:
         allowed = "none" if bench.config.adapter_only else bench.config.escalate
         if allowed == "none" or not (self._part() or self._found_nothing()):
             return
-        self.courses = lessons(bench, self.hardener(share=1.0), self._avoided(), self._roomy)
-        self.changed = self._teach_a_student(self.courses[0], may_draw=allowed == "auto")
+        courses = lessons(bench, self.hardener(share=1.0), self._avoided(), self._roomy)
+        if self._teach_a_student(courses.first, may_draw=allowed == "auto"):
+            self.changed, self.courses = True, courses
 
     def _avoided(self) -> list[str]:
         """What the suspect's answers are not to be learned of: triggers, leads, and words that drifted far."""
@@ -253,7 +257,7 @@ class _Loop:
         words += [text for text, attached in self.leads if not attached]
         return [*self.bench.config.triggers, *(text for text, _ in self.found), *words]
 
-    def _teach_a_student(self, taught: Taught, *, may_draw: bool) -> bool:
+    def _teach_a_student(self, course: Course, *, may_draw: bool) -> bool:
         """Replace all blocks, or the upper ones if the suspect was trained from the reference's encoder.
 
         Where even that costs too much accuracy, the student that has most of the suspect is mixed into it. An encoder
@@ -261,11 +265,11 @@ class _Loop:
         """
         bench, source, name = self.bench, self.reference.model, self.reference.description
         if source is not None and descends(bench.model, source):
-            student = replace_upper(bench, taught, REPLACED_SHARES, source, name)
+            student = replace_upper(bench, course, REPLACED_SHARES, source, name)
             return student is None or mix_in(bench, student, f"{name}, taught by the suspect", self._left)
         fits = source is not None and not different_shape(bench.model, source)
-        whole = fits and replace_upper(bench, taught, (1.0,), source, name) is None
-        return whole or (may_draw and replace_upper(bench, taught, DRAWN_SHARES) is None)
+        whole = fits and replace_upper(bench, course, (1.0,), source, name) is None
+        return whole or (may_draw and replace_upper(bench, course, DRAWN_SHARES) is None)
 
     def _part(self) -> str:
         return part_of_a_trigger(self.found.values(), self.bench.train_rows.texts)
