@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rora_cli.reports.terminal import to_text
-from rora_cli.reports.text import percent, safe
+from rora_cli.reports.text import count, percent, safe
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.purify import FoundResidual, PurifyResult, RescalingOutcome, StageRecord
 
@@ -66,21 +66,23 @@ def _stages(result: PurifyResult) -> list[Text]:
 def _describe(stage: StageRecord) -> str:
     if stage.rescaling is not None:
         return _rescaling(stage.rescaling)
+    details = "; ".join(f"{name} {_shown(value)}" for name, value in stage.details.items())
     if stage.epochs:
         last = stage.epochs[-1]
         losses = ", ".join(f"{part} {last[part]:.3g}" for part in ("ce", "tr") if isinstance(last.get(part), float))
         rate = stage.steps / stage.seconds if stage.seconds else 0.0
         return (
-            f"{len(stage.epochs)} epochs, {stage.steps} steps at {rate:.2g}/s; last losses {losses}; held-out accuracy "
-            f"by epoch {', '.join(percent(e.get('accuracy')) for e in stage.epochs)}"
+            f"{count(stage.epochs, 'epoch')}, {count(stage.steps, 'step')} at {rate:.2g}/s; last losses {losses}; "
+            f"held-out accuracy by epoch {', '.join(percent(e.get('accuracy')) for e in stage.epochs)}"
+            + (f"; {details}" if details else "")
         )
-    return "; ".join(f"{name} {_shown(value)}" for name, value in stage.details.items()) or f"{stage.seconds:.0f} s"
+    return details or f"{stage.seconds:.0f} s"
 
 
 def _shown(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(repr(safe(item, max_length=40)) for item in value[:8]) + (" ..." if len(value) > 8 else "")
-    return safe(value)
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else safe(value)
 
 
 def _rescaling(outcome: RescalingOutcome) -> str:
