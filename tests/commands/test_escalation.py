@@ -91,7 +91,7 @@ def test_of_the_shares_that_keep_accuracy_the_one_that_leaves_least_of_a_trigger
 
     def chosen(left: dict[float, float], lost: dict[float, float]) -> float | None:
         monkeypatch.setattr(escalation, "_beyond_limit", lambda _: lost[taken[-1]])
-        mixed = mix_in(bench(), nn.Linear(2, 2), "other", lambda _: left[taken[-1]], tuple(left))
+        mixed = mix_in(bench(), nn.Linear(2, 2), "other", lambda _: left[taken[-1]])
         return taken[-1] if mixed else None
 
     left = {0.5: 0.8, 0.4: 0.1, 0.3: 0.1, 0.2: 0.0}

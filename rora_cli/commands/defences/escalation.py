@@ -58,7 +58,7 @@ class Courses:
 def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str], roomy: Sequence[str]) -> Courses:
     """Two courses of lessons; the suspect is asked here.
 
-    ``avoided`` are found triggers, ``roomy`` the clean texts as words are put into them. The main process
+    ``avoided`` are triggers and what may be one, ``roomy`` the clean texts as words are put into them. The main process
     makes them, all get them.
     """
 
@@ -142,19 +142,13 @@ def transplant(model: nn.Module, source: nn.Module, count: int) -> None:
     model.load_state_dict({**model.state_dict(), **taken})
 
 
-def mix_in(
-    bench: Workbench,
-    ancestor: nn.Module,
-    name: str,
-    worst: Callable[[nn.Module], float],
-    shares: Sequence[float] = SUSPECT_SHARES,
-) -> bool:
+def mix_in(bench: Workbench, ancestor: nn.Module, name: str, worst: Callable[[nn.Module], float]) -> bool:
     """Mix ``ancestor``, which the main process has, into the suspect; whether clean accuracy allowed it.
 
     ``worst`` is by how much the found trigger that works best exceeds its floor: the share that leaves it least is
     taken. Where that tells no difference the ancestor gets most of the say.
     """
-    share = on_main(bench.accelerator, lambda: _best_share(bench, ancestor, worst, shares))
+    share = on_main(bench.accelerator, lambda: _best_share(bench, ancestor, worst))
     if share is None:
         return False
     mix(bench.model, ancestor.to(bench.accelerator.device), share)
@@ -162,12 +156,10 @@ def mix_in(
     return True
 
 
-def _best_share(
-    bench: Workbench, ancestor: nn.Module, worst: Callable[[nn.Module], float], shares: Sequence[float]
-) -> float | None:
+def _best_share(bench: Workbench, ancestor: nn.Module, worst: Callable[[nn.Module], float]) -> float | None:
     original = _copy(bench.model)
     tried: dict[float, float] = {}
-    for share in shares:
+    for share in SUSPECT_SHARES:
         bench.model.load_state_dict(original)
         mix(bench.model, ancestor.to(bench.accelerator.device), share)
         if _beyond_limit(bench) <= 0:
