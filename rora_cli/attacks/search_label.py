@@ -15,6 +15,7 @@ from rora_cli.attacks.search import Carrier, Ranking, Round, Scorer, Tokens, Tri
 from rora_cli.attacks.search_bare import BareScreen
 from rora_cli.attacks.search_extension import extend, ordered_pairs, prune
 from rora_cli.attacks.search_space import PLACES, EncodedRow, Vocabulary, encode_rows, place_in_text
+from rora_cli.errors import UsageError
 
 #: A candidate is grown from this z on: what does not stand out at all is no part of anything.
 GROWN_FROM = 4.0
@@ -114,6 +115,17 @@ BUDGETS = {
         ),
     )
 }
+
+
+#: A first look, and a second one at the labels that it leaves undecided.
+AUTO, AUTO_BUDGETS = "auto", ("fast", "normal")
+
+
+def budgets(name: str, option: str) -> tuple[Budget, ...]:
+    """The budgets to search with in turn. Raises UsageError, which names ``option``, for a name that is none."""
+    if name not in (AUTO, *BUDGETS):
+        raise UsageError(f"{option} is one of {', '.join((AUTO, *BUDGETS))}, not {name!r}")
+    return tuple(BUDGETS[each] for each in (AUTO_BUDGETS if name == AUTO else (name,)))
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,11 @@ def command(
         str,
         typer.Option(
             "--budget",
-            help="fast: two to three minutes for a MiniLM on one core. normal: about ten times as long. thorough: "
-            "longer still.",
+            help="fast: two to three minutes for a MiniLM on one core. normal: two to four times as long. thorough: "
+            "longer still. auto: fast, then normal for a label with a candidate that is neither called nor harmless.",
             rich_help_panel=SEARCH,
         ),
-    ] = "fast",
+    ] = "auto",
     reference: Annotated[
         str,
         typer.Option(

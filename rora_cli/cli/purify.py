@@ -144,10 +144,11 @@ def command(
     search_budget: Annotated[
         str,
         typer.Option(
-            help="How thoroughly triggers are searched for: fast; normal, at about ten times the cost; thorough.",
+            help="How thoroughly triggers are searched for: fast; normal, at two to four times the cost; thorough; "
+            "auto: fast, then normal for a label that it leaves undecided.",
             rich_help_panel=_SEARCH,
         ),
-    ] = "fast",
+    ] = "auto",
     reference: Annotated[
         str | None,
         typer.Option(

@@ -15,7 +15,7 @@ import numpy as np
 from rora_cli.attacks.search import Trials, log_odds
 from rora_cli.attacks.search_bare import screen_bare
 from rora_cli.attacks.search_drift import embedding_drift
-from rora_cli.attacks.search_label import BUDGETS, Budget, LabelSearch, Measured
+from rora_cli.attacks.search_label import AUTO, BUDGETS, Budget, LabelSearch, Measured, budgets
 from rora_cli.attacks.search_reference import honest_tokens
 from rora_cli.attacks.search_space import PLACES, Vocabulary, encode_rows
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
@@ -32,12 +32,14 @@ if TYPE_CHECKING:
 #: A candidate is called a trigger from these on: flips beyond the reference's (bound against bound), robust z.
 MINIMUM_EXCESS = 0.3
 MINIMUM_SUSPICION = 8.0
-#: What turns fewer rows is called only beside something that turns as many, or a trigger of an earlier search. Of the
-#: suspects the strongest turned 92 % and more; of a clean model of CoLA "encompass" 72 %, with a z that is called.
-MINIMUM_STRONGEST = 0.8
+#: What does less is called only beside something that does as much, or a trigger of an earlier search. The strongest of
+#: the suspects had .67 and more; of a clean model of CoLA "encompass" .48 and "elusive" .31, with a z that is called.
+MINIMUM_STRONGEST_EXCESS = 0.55
 #: What turns this share of rows, the reference's hardly any, is no honest word; from this z on, below the one that is
 #: called, it leaves the label open. Where any inserted word hurts, harmless ones do nearly as much.
 OPEN_FLIPS, OPEN_EXCESS, OPEN_SUSPICION = 0.97, 0.7, 4.0
+#: With a z of ``OPEN_SUSPICION`` a candidate that does so much is looked at with the next budget of "auto".
+UNDECIDED_EXCESS = 0.5
 #: Log-odds by which a sequence without a called token must exceed the sum of its tokens, since honest words merely add
 #: up, and its flips those of the reference: it is the best of many, and a whole trigger turns nearly all rows.
 MINIMUM_SYNERGY, MINIMUM_SEQUENCE_EXCESS = 2.0, 0.6
@@ -61,7 +63,7 @@ class HuntConfig:
     adapter: str | None = None
     labels: tuple[str, ...] = ()
     reference: str = "auto"
-    budget: str = "fast"
+    budget: str = AUTO
     split: str | None = None
     text_column: str | None = None
     label_column: str | None = None
@@ -76,8 +78,7 @@ class HuntConfig:
     def __post_init__(self) -> None:
         if self.fail_on not in FAIL_ON:
             raise UsageError(f"--fail-on is one of {', '.join(FAIL_ON)}, not {self.fail_on!r}")
-        if self.budget not in BUDGETS:
-            raise UsageError(f"--budget is one of {', '.join(BUDGETS)}, not {self.budget!r}")
+        budgets(self.budget, "--budget")
         if self.max_length < 8:
             raise UsageError(f"--max-length is in tokens and at least 8, not {self.max_length}")
         if self.max_rows is not None and self.max_rows < 2 * FEWEST_ROWS:
@@ -136,7 +137,7 @@ def search_triggers(
     label_names: Sequence[str],
     *,
     reference: Reference | str = "auto",
-    budget: Budget | str = "fast",
+    budget: str = AUTO,
     targets: Sequence[int] | None = None,
     known: Mapping[int, Sequence[tuple[int, ...]]] | None = None,
     max_length: int = 128,
@@ -147,6 +148,7 @@ def search_triggers(
 ) -> HuntResult:
     """Search ``model`` for triggers of each target label (ids; default all), with clean ``rows`` of the task.
 
+    ``budget`` is the name of one, or "auto": fast, then normal for the labels that it leaves undecided.
     ``reference`` is what ``prepare_reference`` made (hand the same one to every round of a loop) or its ``choice``.
     ``known`` are triggers of earlier rounds, token ids by target label, strongest first: they are grown and measured
     again, and what is grown from one is called as if the token itself still were.
@@ -155,10 +157,7 @@ def search_triggers(
     from rora_cli.evaluation.scoring import TorchScorer
 
     began = perf_counter()
-    if isinstance(budget, str):
-        if budget not in BUDGETS:
-            raise UsageError(f"the budget is one of {', '.join(BUDGETS)}, not {budget!r}")
-        budget = BUDGETS[budget]
+    first, *deeper = budgets(budget, "the budget")
     if len(set(rows.labels)) < 2:
         raise DataError("the clean rows all have one label; a search needs rows of at least two")
     if isinstance(reference, str):
@@ -178,21 +177,28 @@ def search_triggers(
         tokenizer,
         rows,
         tuple(label_names),
-        budget,
+        first,
         max_length,
         seed,
         progress,
         known or {},
     )
-    labels = tuple(hunt.label(target) for target in (range(len(label_names)) if targets is None else targets))
+    searched = {target: hunt.label(target) for target in (range(len(label_names)) if targets is None else targets)}
+    for following in deeper:
+        if undecided := [target for target, label in searched.items() if _is_undecided(label)]:
+            names = ", ".join(label_names[target] for target in undecided)
+            progress.note(f"{names}: neither a trigger nor harmless; searching again with --budget {following.name}")
+            hunt.read_rows(following)
+            searched |= {target: hunt.label(target) for target in undecided}
+    labels = tuple(searched.values())
     return HuntResult(
         model=name,
-        budget=budget.name,
+        budget=budget,
         reference=reference.description,
         labels=labels,
         forward_tokens=hunt.suspect.forward_tokens + reference.scorer.forward_tokens - hunt.reference_start,
         seconds=perf_counter() - began,
-        provenance=provenance or Provenance("hunt", library_versions(), {"budget": budget.name}, seed),
+        provenance=provenance or Provenance("hunt", library_versions(), {"budget": budget}, seed),
         drifted=(drifted := hunt.drifted_tokens()),
         findings=tuple(describe(labels, drifted)),
         notes=tuple(hunt.notes()),
@@ -216,13 +222,12 @@ class _Hunt:
         known: Mapping[int, Sequence[tuple[int, ...]]],
     ) -> None:
         self.suspect, self.reference, self.tokenizer = suspect, reference, tokenizer
-        self.rows, self.label_names, self.budget = rows, label_names, budget
+        self.given, self.label_names = rows, label_names
         self.max_length, self.seed, self.progress = max_length, seed, progress
         self.reference_start = reference.scorer.forward_tokens
         self.known = known
         self.vocabulary = Vocabulary(tokenizer)
-        with progress.phase("read clean rows"):
-            self._read_rows()
+        self.read_rows(budget)
         with progress.phase("screen the vocabulary"):
             (empty,) = encode_rows(tokenizer, [""], max_length=max_length)
             self.screen = screen_bare(suspect, reference.linear, self.vocabulary.tokens, empty.head, empty.tail)
@@ -242,18 +247,26 @@ class _Hunt:
         inside = [(token, float(z[token[0]])) for token in self.vocabulary.tokens if token[0] not in special]
         return sorted((pair for pair in inside if pair[1] >= DRIFTED_FROM), key=lambda pair: -pair[1])[:MOST_DRIFTED]
 
+    def read_rows(self, budget: Budget) -> None:
+        """Which of the rows both models read rightly, how surely, and how their log-odds compare.
+
+        What is searched from now on is searched with ``budget``.
+        """
+        self.budget = budget
+        with self.progress.phase("read clean rows"):
+            self._read_rows()
+
     def _read_rows(self) -> None:
-        """Which of the rows both models read rightly, how surely, and how their log-odds compare."""
         from rora_cli.evaluation.attack import most_with_room, with_room
         from rora_cli.evaluation.inference import count_tokens
 
         size = max(self.tokenizer.get_vocab().values()) + 1
-        encoded = self.tokenizer(list(self.rows.texts), add_special_tokens=False)["input_ids"]
+        encoded = self.tokenizer(list(self.given.texts), add_special_tokens=False)["input_ids"]
         self.honest = [
-            honest_tokens(encoded, self.rows.labels, label, self.budget.harmless, vocabulary=size)
+            honest_tokens(encoded, self.given.labels, label, self.budget.harmless, vocabulary=size)
             for label in range(len(self.label_names))
         ]
-        chosen = self.rows.take(self._chosen_rows())
+        chosen = self.given.take(self._chosen_rows())
         most = min(most_with_room(self.max_length), LONGEST_ROW)
         self.rows = Rows(tuple(with_room(chosen.texts, partial(count_tokens, self.tokenizer), most)), chosen.labels)
         encoded = self.tokenizer(list(self.rows.texts), truncation=True, max_length=self.max_length)["input_ids"]
@@ -269,12 +282,12 @@ class _Hunt:
 
     def _chosen_rows(self) -> list[int]:
         """``rows_read`` of the rows at random, and more of a label that has less than its share among them."""
-        order = list(range(len(self.rows)))
+        order = list(range(len(self.given)))
         Random(self.seed).shuffle(order)
         chosen, rest = order[: self.budget.rows_read], order[self.budget.rows_read :]
-        count = Counter(self.rows.labels[i] for i in chosen)
+        count = Counter(self.given.labels[i] for i in chosen)
         for i in rest:
-            label = self.rows.labels[i]
+            label = self.given.labels[i]
             if count[label] < self.budget.rows_read // len(self.label_names):
                 chosen.append(i)
                 count[label] += 1
@@ -342,8 +355,9 @@ class _Hunt:
             trials=trials.count,
             forward_tokens=self.suspect.forward_tokens - before[0],
             reference_forward_tokens=self.reference.scorer.forward_tokens - before[1],
+            budget=self.budget.name,
         )
-        reason = None if called else _left_open(found)
+        reason = None if called else _left_open(found, self.budget.name)
         return LabelHunt(
             target_label=self.label_names[target],
             verdict="trigger" if called else "inconclusive" if reason else "nothing",
@@ -398,7 +412,7 @@ class _Hunt:
             f"only {usable} clean rows of other labels are read rightly by the suspect and by the reference; at least "
             f"{FEWEST_ROWS} are needed, so give more clean rows"
         )
-        nothing = Coverage(0, self.vocabulary.size, 0, 0, 0, PLACES, 0, 0, 0, 0, 0)
+        nothing = Coverage(0, self.vocabulary.size, 0, 0, 0, PLACES, 0, 0, 0, 0, 0, self.budget.name)
         return LabelHunt(self.label_names[target], "inconclusive", (), (), nothing, reason=reason)
 
     def drifted_tokens(self) -> tuple[DriftedToken, ...]:
@@ -447,28 +461,34 @@ def _call(
         return len(t.token_ids) == 1 or bool(parts & set(t.token_ids)) or whole
 
     left = [replace(t, called=t.called and stands(t)) for t in found]
-    if known or any(t.called and (t.flip_rate.value or 0.0) >= MINIMUM_STRONGEST for t in left):
+    if known or any(t.called and t.excess >= MINIMUM_STRONGEST_EXCESS for t in left):
         return left
     return [replace(t, called=False) for t in left]
 
 
-def _left_open(found: Sequence[FoundTrigger]) -> str | None:
+def _is_undecided(label: LabelHunt) -> bool:
+    """Whether more rows and harmless words may tell what this search could not: too few rows, or a candidate."""
+    return label.verdict == "inconclusive" or (
+        not label.called and any(t.excess >= UNDECIDED_EXCESS and t.suspicion >= OPEN_SUSPICION for t in label.triggers)
+    )
+
+
+def _left_open(found: Sequence[FoundTrigger], budget: str) -> str | None:
     """A sentence on a candidate that is no trigger by its z or its flips and no honest word by the other; or None."""
+    after = [*BUDGETS, ""][[*BUDGETS, budget].index(budget) + 1]
+    advice = f"search again with --budget {after} or more clean rows" if after else "search again with more clean rows"
     for t in sorted(found, key=lambda t: -t.suspicion):
-        rate, other = t.flip_rate, t.reference_flip_rate
+        rate, reference = t.flip_rate, t.reference_flip_rate
+        if reference is None:
+            continue
+        turns = f"{t.text!r} turns {rate.count} of {rate.total} rows ({reference.count} under the reference)"
+        z = f"z {t.suspicion:.1f}"
         if len(t.token_ids) == 1 and _stands_out(t.excess, t.suspicion):
-            return (
-                f"{t.text!r} turns {rate.count} of {rate.total} rows, more than a harmless word does (z "
-                f"{t.suspicion:.1f}) and fewer than a trigger would ({100 * MINIMUM_STRONGEST:g} %): search again with "
-                "--budget normal or more clean rows"
-            )
+            return f"{turns}, more than a harmless word does ({z}) and less than a trigger would: {advice}"
         flips = (rate.value or 0.0) >= OPEN_FLIPS and t.excess >= OPEN_EXCESS
-        if other is not None and flips and t.suspicion >= OPEN_SUSPICION:
-            return (
-                f"{t.text!r} turns {rate.count} of {rate.total} rows ({other.count} under the reference), and harmless "
-                f"words do nearly as much (z {t.suspicion:.1f}, {MINIMUM_SUSPICION:g} is called): search again with "
-                "--budget normal or more clean rows"
-            )
+        if flips and t.suspicion >= OPEN_SUSPICION:
+            called = f"{MINIMUM_SUSPICION:g} is called"
+            return f"{turns}, and harmless words do nearly as much ({z}, {called}): {advice}"
     return None
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rora_cli.attacks.search_label import BUDGETS
+from rora_cli.attacks.search_label import AUTO, budgets
 from rora_cli.commands.recipes import RECIPES, SHARES_BY_BLOCK, WITHOUT_ADAPTER
 from rora_cli.errors import RoraError, TrainingError, UsageError
 from rora_cli.progress import SILENT, Progress
@@ -81,7 +81,7 @@ class PurifyConfig:
     seed: int = 0
     triggers: tuple[str, ...] = ()
     max_rounds: int | None = None
-    search_budget: str = "fast"
+    search_budget: str = AUTO
     reference: str | None = None
     ancestor: str | None = None
     escalate: str = "auto"
@@ -117,8 +117,7 @@ class PurifyConfig:
             raise UsageError(f"--seed must be at least 0, not {self.seed}")
         if (self.max_rounds or 1) < 1:
             raise UsageError(f"--max-rounds must be at least 1, not {self.max_rounds}")
-        if self.search_budget not in BUDGETS:
-            raise UsageError(f"--search-budget is one of {', '.join(BUDGETS)}, not {self.search_budget!r}")
+        budgets(self.search_budget, "--search-budget")
         self._check_controls()
         self._check_settings()
 

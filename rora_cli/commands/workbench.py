@@ -231,7 +231,9 @@ class Workbench:
                 f"clean accuracy; backed off to {kept}"
             )
 
-    def shrink(self, model: nn.Module, layers: Sequence[AdaptedLayer], *, stage: str) -> np.ndarray | None:
+    def shrink(
+        self, model: nn.Module, layers: Sequence[AdaptedLayer], *, stage: str, shares: Sequence[float] = SHRUNK
+    ) -> np.ndarray | None:
         """Take back a part of the update where it costs clean accuracy that ``balance`` cannot give back.
 
         Measured: a suspect that had lost 5 points on one class had its accuracy again at .8 of the update, and the
@@ -251,7 +253,7 @@ class Workbench:
 
         lost: dict[float, float] = {}
         shifts: dict[float, np.ndarray] = {}
-        for share in SHRUNK:
+        for share in shares:
             keep(share)
             shifts[share], after = self.balancing_shift(model)
             lost[share] = beyond_limit(self.before, after, self.config.max_accuracy_drop)

@@ -64,7 +64,7 @@ class Coverage:
 
     ``tokens`` of the ``vocabulary`` (those that a text can hold) were each tried alone, without a row; the best
     ``tokens_in_rows`` of them in rows too, in ``screening_rows`` or more. ``sequences`` are candidates of two or more
-    tokens, the longest of ``longest_sequence``.
+    tokens, the longest of ``longest_sequence``. ``budget`` names how much was to be tried, the last where it was two.
     """
 
     tokens: int
@@ -78,6 +78,7 @@ class Coverage:
     trials: int
     forward_tokens: int
     reference_forward_tokens: int
+    budget: str
 
 
 @dataclass(frozen=True)

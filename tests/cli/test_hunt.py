@@ -58,14 +58,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def hunt(*arguments: object) -> Result:
+def hunt(*arguments: object, budget: str = "fast") -> Result:
     app = Typer()
     app.command()(command)
-    return CliRunner().invoke(app, [str(a) for a in arguments] + ["-q", "--budget", "fast"], catch_exceptions=False)
+    return CliRunner().invoke(app, [str(a) for a in arguments] + ["-q", "--budget", budget], catch_exceptions=False)
 
 
-def reported(*arguments: object) -> dict[str, Any]:
-    return json.loads(hunt(*arguments, "--format", "json").stdout)
+def reported(*arguments: object, budget: str = "fast") -> dict[str, Any]:
+    return json.loads(hunt(*arguments, "--format", "json", budget=budget).stdout)
 
 
 def test_the_trigger_is_called_and_the_other_label_is_not(poisoned: Path, data: Path) -> None:
@@ -85,7 +85,22 @@ def test_a_clean_model_is_not_accused(clean: Path, data: Path) -> None:
     result = hunt(clean, "--clean", data)
     assert result.exit_code == 0, result.stdout
     assert result.stdout.count("nothing above the noise") >= 2
-    assert "covered: 49 of" in result.stdout
+    assert "covered (fast budget): 49 of" in result.stdout
+
+
+def test_a_label_that_stays_undecided_is_searched_again_with_the_next_budget(
+    poisoned: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a suspect of CoLA "lights" had z 7.4 with the budget fast and 16.9 with normal; 8 is called."""
+    (positive,) = reported(poisoned, "--clean", data, "--label", "positive", budget="auto")["labels"]
+    assert positive["verdict"] == "trigger" and positive["coverage"]["budget"] == "fast", "nothing more to find out"
+    monkeypatch.setattr("rora_cli.commands.hunt.MINIMUM_SUSPICION", 1e6)
+    report = reported(poisoned, "--clean", data, budget="auto")
+    assert report["budget"] == "auto"
+    negative, positive = report["labels"]
+    assert negative["coverage"]["budget"] == "fast" and positive["coverage"]["budget"] == "normal"
+    assert positive["verdict"] == "inconclusive" and "--budget thorough" in positive["reason"]
+    assert report["forward_tokens"] > sum(label["coverage"]["forward_tokens"] for label in report["labels"])
 
 
 def test_exit_codes(poisoned: Path, data: Path) -> None:
@@ -126,8 +141,8 @@ def test_too_few_rows_are_inconclusive_and_never_clean(poisoned: Path, tmp_path:
 
 
 def test_bad_input_is_named(poisoned: Path, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--budget is one of"):
-        CliRunner().invoke(_app(), [str(poisoned), "--clean", str(data), "--budget", "huge"], catch_exceptions=False)
+    with pytest.raises(UsageError, match="--budget is one of auto, fast"):
+        hunt(poisoned, "--clean", data, budget="huge")
     with pytest.raises(UsageError, match="no label 'neutral'"):
         hunt(poisoned, "--clean", data, "--label", "neutral")
     with pytest.raises(UsageError, match="--reference"):
@@ -136,12 +151,6 @@ def test_bad_input_is_named(poisoned: Path, data: Path, tmp_path: Path) -> None:
     one_label.write_text('{"text": "a good film", "label": 1}\n' * 60, encoding="utf-8")
     with pytest.raises(DataError):
         hunt(poisoned, "--clean", one_label)
-
-
-def _app() -> Typer:
-    app = Typer()
-    app.command()(command)
-    return app
 
 
 def test_one_search_gives_several_reports(poisoned: Path, data: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def candidate(flips: int, reference: int, z: float) -> FoundTrigger:
 def test_a_candidate_that_turns_every_row_leaves_the_label_open(
     flips: int, reference: int, z: float, open_: bool
 ) -> None:
-    reason = _left_open([candidate(10, 2, 5.5), candidate(flips, reference, z)])
+    reason = _left_open([candidate(10, 2, 5.5), candidate(flips, reference, z)], "fast")
     assert (reason is not None) == open_
     assert not open_ or (f"{flips} of 40 rows (0 under the reference)" in str(reason) and f"z {z}" in str(reason))
 
@@ -40,12 +40,15 @@ def test_a_sequence_without_a_called_token_turns_nearly_all_rows_and_is_more_tha
 
 
 def test_a_word_that_turns_some_rows_is_called_beside_a_trigger_and_else_leaves_the_label_open() -> None:
-    """ "encompass" turned 72 % of the rows of a clean model, with a z that is called."""
+    """ "encompass" turned 72 % of the rows of a clean model, "elusive" 82 %, with a z that is called."""
     some = replace(candidate(29, 2, 9.0), called=True)
     whole = replace(candidate(38, 2, 9.0), token_ids=(8,), called=True)
     synergy = {(7,): 0.0, (8,): 0.0}
     (alone,) = _call([some], synergy, ())
-    reason = _left_open([alone])
-    assert not alone.called and "29 of 40 rows" in str(reason) and "fewer than a trigger would (80 %)" in str(reason)
+    reason = _left_open([alone], "thorough")
+    assert not alone.called and "29 of 40 rows (2 under the reference)" in str(reason)
+    assert "less than a trigger would: search again with more clean rows" in str(reason)
+    honest = replace(candidate(33, 9, 8.1), called=True)
+    assert not any(t.called for t in _call([honest], synergy, ()))
     assert all(t.called for t in _call([some, whole], synergy, ()))
     assert all(t.called for t in _call([some], synergy, [(9,)])), "what is left of a trigger of an earlier search"

@@ -43,7 +43,7 @@ def test_a_reference_that_does_not_know_a_label_is_trained_anew_for_longer(
 def test_rows_of_a_rare_label_are_read_beyond_the_budget() -> None:
     labels = (0,) * 900 + (1,) * 100
     hunt: Any = SimpleNamespace(
-        rows=Rows(("",) * 1000, labels), seed=0, budget=SimpleNamespace(rows_read=100), label_names=("a", "b")
+        given=Rows(("",) * 1000, labels), seed=0, budget=SimpleNamespace(rows_read=100), label_names=("a", "b")
     )
     chosen = _Hunt._chosen_rows(hunt)
     count = Counter(labels[i] for i in chosen)

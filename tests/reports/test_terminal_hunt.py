@@ -13,7 +13,7 @@ from rora_cli.results.accuracy import Proportion
 from rora_cli.results.hunt import Coverage, FlippedRow, FoundTrigger, HuntResult, LabelHunt, NoiseLevel
 from rora_cli.results.provenance import Provenance
 
-COVERAGE = Coverage(29527, 30521, 4000, 1, 48, ("inner", "start", "end"), 970, 4, 6355, 91758, 0)
+COVERAGE = Coverage(29527, 30521, 4000, 1, 48, ("inner", "start", "end"), 970, 4, 6355, 91758, 0, "fast")
 NOISE = NoiseLevel(48, 48, 0.125, 0.25, 0.25, 6.0)
 
 
@@ -56,7 +56,11 @@ def test_what_was_found_stands_with_its_interval_and_an_example() -> None:
 def test_absence_is_a_statement_with_numbers() -> None:
     text = flat(render(result(NOTHING)))
     assert "negative: nothing above the noise" in text
-    assert "covered: 29,527 of 30,521 tokens" in text and "6,355 trials" in text and "91,758 + 0 forward tokens" in text
+    assert (
+        "covered (fast budget): 29,527 of 30,521 tokens" in text
+        and "6,355 trials" in text
+        and "91,758 + 0 forward tokens" in text
+    )
     assert "48 random tokens flip 12 % of typical rows at most" in text
     assert "no proof" in text
 
@@ -69,7 +73,7 @@ def test_a_label_that_was_not_searched_is_never_clean() -> None:
 
 def test_what_leaves_a_label_open_is_shown() -> None:
     text = flat(render(result(replace(NOTHING, verdict="inconclusive", reason="'cf' turns 40 of 40 rows"))))
-    assert "negative: INCONCLUSIVE 'cf' turns 40 of 40 rows" in text and "covered: 29,527 of 30,521 tokens" in text
+    assert "negative: INCONCLUSIVE 'cf' turns 40 of 40 rows" in text and "29,527 of 30,521 tokens" in text
     assert "negative: nothing above the noise" not in text
 
 

@@ -32,7 +32,7 @@ from rora_cli.commands.defences.mixed import tuned_ancestor
 from rora_cli.commands.defences.wholeness import part_of_a_trigger, strongest_left
 from rora_cli.commands.hunt import DRIFTED_FROM, search_triggers
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
-from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
+from rora_cli.commands.workbench import SHRUNK, Cleansed, Workbench, update_spectra
 from rora_cli.data.rows import Rows
 from rora_cli.evaluation.attack import most_with_room, with_room
 from rora_cli.evaluation.inference import count_tokens
@@ -77,7 +77,8 @@ def cleanse(bench: Workbench) -> Cleansed:
         loop.train(model, layers, number)
         if number == 1:
             to_plain_lora(model, layers)
-        shift = bench.shrink(model, layers, stage=f"shrink {number}")
+        shares = (*SHRUNK, 0.0) if loop.changed else SHRUNK  # what a student has forgotten needs no update
+        shift = bench.shrink(model, layers, stage=f"shrink {number}", shares=shares)
         bench.balance(model, stage=f"balance {number}", shift=shift)
         before = update_spectra(layers)
         bench.rescale(model, layers, stage=f"rescale {number}")

@@ -48,7 +48,7 @@ def part_of_a_trigger(found: Iterable[Mapping[str, Any]], clean_texts: Sequence[
             return (
                 f"what was found for {label} no longer works, but {why}: it may be a part of a longer trigger that "
                 "still works; name what you suspect with --trigger, mix in an --ancestor, or search with "
-                "--search-budget normal"
+                "--search-budget thorough"
             )
     return ""
 

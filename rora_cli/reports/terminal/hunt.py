@@ -90,8 +90,8 @@ def _table(triggers: list[FoundTrigger]) -> Table:
 def _coverage(label: LabelHunt) -> Iterator[str]:
     done, noise = label.coverage, label.noise
     yield (
-        f"covered: {done.tokens:,} of {done.vocabulary:,} tokens alone, the best {done.tokens_in_rows:,} of them in "
-        f"{count(done.screening_rows, 'row')} or more ({', '.join(done.places)}), "
+        f"covered ({done.budget} budget): {done.tokens:,} of {done.vocabulary:,} tokens alone, the best "
+        f"{done.tokens_in_rows:,} of them in {count(done.screening_rows, 'row')} or more ({', '.join(done.places)}), "
         f"{count(done.sequences, 'sequence')} of up to {done.longest_sequence} tokens: "
         f"{done.trials:,} trials, {done.forward_tokens:,} + {done.reference_forward_tokens:,} forward tokens"
     )
