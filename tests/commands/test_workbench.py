@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from rora_cli.commands.workbench import Workbench
+from rora_cli.commands.workbench import SHRUNK, Workbench
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
 
 
@@ -16,9 +16,19 @@ def accuracy(right: int) -> CleanAccuracy:
     return CleanAccuracy(share, {"negative": share})
 
 
-@pytest.mark.parametrize(("kept_up_to", "expected"), [(1.0, 1.0), (0.85, 0.8), (0.5, 0.5), (0.2, 1.0)])
+@pytest.mark.parametrize(
+    ("kept_up_to", "expected", "shares"),
+    [
+        (1.0, 1.0, SHRUNK),
+        (0.85, 0.8, SHRUNK),
+        (0.5, 0.5, SHRUNK),
+        (0.2, 1.0, SHRUNK),
+        (0.2, 0.0, (*SHRUNK, 0.0)),
+        (-1.0, 1.0, (*SHRUNK, 0.0)),
+    ],
+)
 def test_as_much_of_the_update_is_kept_as_accuracy_allows(
-    monkeypatch: pytest.MonkeyPatch, kept_up_to: float, expected: float
+    kept_up_to: float, expected: float, shares: tuple[float, ...]
 ) -> None:
     """And all of it where no share of it helps at all: the verdict then says what was lost."""
     layer: Any = SimpleNamespace(lora_B=nn.Parameter(torch.ones(2, 2)))
@@ -29,6 +39,6 @@ def test_as_much_of_the_update_is_kept_as_accuracy_allows(
         stages=[],
         balancing_shift=lambda _: (None, accuracy(90 if layer.lora_B[0, 0].item() <= kept_up_to else 80)),
     )
-    Workbench.shrink(bench, nn.Identity(), [layer], stage="shrink 1")
+    Workbench.shrink(bench, nn.Identity(), [layer], stage="shrink 1", shares=shares)
     torch.testing.assert_close(layer.lora_B.detach(), torch.full((2, 2), expected))
     assert [stage.details["share of the update"] for stage in bench.stages] == ([expected] if expected < 1 else [])

@@ -245,8 +245,8 @@ def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allow
         pair = [_state(path)[block].flatten() for path in (trained, tmp_path / name)]
         return float(torch.corrcoef(torch.stack(pair))[0, 1])
 
-    assert forgotten("anew") == {"teach 2 blocks": True}
+    assert forgotten("anew") == {"teach 2 blocks, drawn anew": True}
     assert likeness("anew") < 0.5 and not (tmp_path / "anew" / "adapter").exists()
     monkeypatch.setattr(escalation, "_beyond_limit", lambda _: 1.0)
-    assert forgotten("back") == {"teach 2 blocks": False, "teach 1 block": False}
+    assert forgotten("back") == {"teach 2 blocks, drawn anew": False, "teach 1 block, drawn anew": False}
     assert likeness("back") > 0.9 and (tmp_path / "back" / "adapter").exists(), "the suspect's own weights again"

@@ -121,7 +121,8 @@ def replace_upper(
             reinitialise(bench.model, count)
         else:
             transplant(bench.model, source, count)
-        teach(bench, bench.model, course, stage=f"teach {count} block{'s' if count > 1 else ''}")
+        stage = f"teach {count} block{'s' if count > 1 else ''}{'' if source else ', drawn anew'}"
+        teach(bench, bench.model, course, stage=stage)
         kept = on_main(bench.accelerator, lambda: _beyond_limit(bench) <= 0)
         bench.stages[-1] = replace(bench.stages[-1], details={"blocks": name, "kept": kept})
         if kept:
