@@ -77,7 +77,7 @@ def cleanse(bench: Workbench) -> Cleansed:
         loop.train(model, layers, number)
         if number == 1:
             to_plain_lora(model, layers)
-        shares = (*SHRUNK, 0.0) if loop.changed else SHRUNK  # what a student has forgotten needs no update
+        shares = (*SHRUNK, 0.0) if loop.forgot else SHRUNK
         shift = bench.shrink(model, layers, stage=f"shrink {number}", shares=shares)
         bench.balance(model, stage=f"balance {number}", shift=shift)
         before = update_spectra(layers)
@@ -95,7 +95,8 @@ def cleanse(bench: Workbench) -> Cleansed:
 class _Loop:
     """What the rounds share: the reference, every trigger found so far, and what was done to the suspect's own weights.
 
-    ``changed`` says whether anything was, ``courses`` what a student was taught.
+    ``changed`` says whether anything was, ``courses`` what a student was taught, and ``forgot`` whether it stands there
+    without a share of the suspect: then a round that costs accuracy can be done without.
     """
 
     bench: Workbench
@@ -106,6 +107,7 @@ class _Loop:
     leads: dict[tuple[str, bool], float] = field(default_factory=dict)
     courses: Courses | None = None
     changed: bool = False
+    forgot: bool = False
 
     def search(self, model: nn.Module, number: int) -> Mapping[str, Any]:
         """Search ``model`` on the main process, and remember what is found.
@@ -267,10 +269,12 @@ class _Loop:
         bench, source, name = self.bench, self.reference.model, self.reference.description
         if source is not None and descends(bench.model, source):
             student = replace_upper(bench, course, REPLACED_SHARES, source, name)
-            return student is None or mix_in(bench, student, f"{name}, taught by the suspect", self._left)
+            self.forgot = student is None
+            return self.forgot or mix_in(bench, student, f"{name}, taught by the suspect", self._left)
         fits = source is not None and not different_shape(bench.model, source)
         whole = fits and replace_upper(bench, course, (1.0,), source, name) is None
-        return whole or (may_draw and replace_upper(bench, course, DRAWN_SHARES) is None)
+        self.forgot = whole or (may_draw and replace_upper(bench, course, DRAWN_SHARES) is None)
+        return self.forgot
 
     def _part(self) -> str:
         return part_of_a_trigger(self.found.values(), self.bench.train_rows.texts)
