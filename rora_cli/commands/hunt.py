@@ -52,6 +52,13 @@ LONGEST_ROW = 48
 FEWEST_ROWS = 24
 EXAMPLES = 3
 FAIL_ON = ("trigger", "none")
+#: What the findings mean, by rule.
+RULES = {
+    "hunt/trigger": "a text that, put into clean rows of other labels, turns them into its label far more often than "
+    "under the reference, and than harmless words do",
+    "hunt/inconclusive": "a label that could not be searched, or has a candidate that is neither trigger nor harmless",
+    "hunt/drift": "tokens whose embeddings moved further from the reference's encoder than the clean rows explain",
+}
 
 
 @dataclass(frozen=True)
@@ -200,7 +207,8 @@ def search_triggers(
         seconds=perf_counter() - began,
         provenance=provenance or Provenance("hunt", library_versions(), {"budget": budget}, seed),
         drifted=(drifted := hunt.drifted_tokens()),
-        findings=tuple(describe(labels, drifted)),
+        findings=(findings := tuple(describe(labels, drifted))),
+        rules={finding.rule_id: RULES[finding.rule_id] for finding in findings},
         notes=tuple(hunt.notes()),
     )
 

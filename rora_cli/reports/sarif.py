@@ -58,13 +58,15 @@ def _result(subject: Subject, finding: Finding, index: Mapping[str, int]) -> dic
     }
     if finding.location:
         location["logicalLocations"] = [{"fullyQualifiedName": safe(finding.location), "kind": "module"}]
-    advice = f" What to do: {safe(finding.advice, max_length=500)}." if finding.advice else ""
+    message = safe(finding.message, max_length=2000)
+    if finding.advice:
+        message = f"{message.rstrip('.')}. What to do: {safe(finding.advice, max_length=500)}."
     identity = f"{finding.rule_id}\0{finding.location or ''}"
     return {
         "ruleId": finding.rule_id,
         "ruleIndex": index[finding.rule_id],
         "level": _LEVELS[finding.severity],
-        "message": {"text": safe(finding.message, max_length=2000) + advice},
+        "message": {"text": message},
         "locations": [location],
         "partialFingerprints": {"ruleAndModule/v1": hashlib.sha256(identity.encode(errors="replace")).hexdigest()},
         "properties": {"severity": finding.severity.label, "evidence": plain(finding.evidence)},

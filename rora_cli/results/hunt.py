@@ -127,7 +127,7 @@ class HuntResult:
     """``reference`` says which model the suspect was compared with; ``notes`` what the search could not see.
 
     ``drifted`` tokens, furthest first, were searched among the first; there are none where the suspect was not trained
-    from the reference's encoder.
+    from the reference's encoder. ``rules`` gives the one-line meaning of every rule that a finding names.
     """
 
     model: str
@@ -140,6 +140,7 @@ class HuntResult:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     drifted: tuple[DriftedToken, ...] = ()
+    rules: Mapping[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     @property

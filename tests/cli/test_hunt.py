@@ -160,8 +160,11 @@ def test_one_search_gives_several_reports(poisoned: Path, data: Path, tmp_path: 
     assert shown.exit_code == 1 and "positive" in shown.stdout
     (run,) = json.loads(files["sarif"].read_text(encoding="utf-8"))["runs"]
     trigger = next(r for r in run["results"] if r["ruleId"] == "hunt/trigger")
+    (rule,) = run["tool"]["driver"]["rules"]
+    assert rule["shortDescription"]["text"].startswith("a text that, put into clean rows")
     place = trigger["locations"][0]
-    assert trigger["level"] == "error" and "'mn" in trigger["message"]["text"]
+    assert trigger["level"] == "error" and trigger["message"]["text"].startswith("'mn")
+    assert "to positive. What to do:" in trigger["message"]["text"]
     assert place["physicalLocation"]["artifactLocation"]["uri"] == f"file://{poisoned.as_posix()}"
     assert place["logicalLocations"][0]["fullyQualifiedName"] == "positive"
     assert '<testcase classname="' in files["junit"].read_text(encoding="utf-8")

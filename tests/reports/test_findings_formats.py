@@ -210,7 +210,7 @@ def test_a_label_that_stays_open_is_not_analysed_and_what_was_found_fails_its_ca
     from rora_cli.results.hunt import Coverage as Searched
     from rora_cli.results.hunt import HuntResult, LabelHunt
 
-    nothing = Searched(0, 0, 0, 0, 0, (), 0, 0, 0, 0, 0)
+    nothing = Searched(0, 0, 0, 0, 0, (), 0, 0, 0, 0, 0, "fast")
     labels = (
         LabelHunt("positive", "trigger", (), (), nothing),
         LabelHunt("negative", "inconclusive", (), (), nothing, reason="too few rows"),

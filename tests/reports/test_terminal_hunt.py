@@ -49,7 +49,7 @@ def flat(text: str) -> str:
 def test_what_was_found_stands_with_its_interval_and_an_example() -> None:
     text = flat(render(result(FOUND)))
     assert "positive: 1 TRIGGER FOUND" in text
-    assert "! mn 97.9 % (47/48, 89.0-99.6) 0 % 21" in text
+    assert "! mn 97.9 % (47/48, 89.0-99.6) 0 % 21.4" in text
     assert "negative: a dull mn film [p(positive) 0.02 -> 0.99]" in text
 
 

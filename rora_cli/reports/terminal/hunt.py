@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rora_cli.reports.terminal import to_text
-from rora_cli.reports.text import count, number, percent, proportion, safe
+from rora_cli.reports.text import count, percent, proportion, safe
 from rora_cli.results.hunt import FoundTrigger, HuntResult, LabelHunt
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _table(triggers: list[FoundTrigger]) -> Table:
             Text(text, style=style),
             proportion(trigger.flip_rate),
             reference,
-            number(trigger.suspicion, 2),
+            f"{trigger.suspicion:.1f}",
         )
     return table
 
