@@ -337,8 +337,7 @@ class _Hunt:
                 known=self.known.get(target, ()),
                 drifted=[token for token, _ in self.drifted],
             )
-            measured = runner.run()
-        return self._report(target, trials, runner, measured, before)
+            return self._report(target, trials, runner, runner.run(), before)
 
     def _report(
         self, target: int, trials: Trials, search: LabelSearch, measured: list[Measured], before: tuple[int, int]
