@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from rora_cli.commands.defences import escalation
-from rora_cli.commands.defences.escalation import Course, Courses, lessons, mix_in, transplant
+from rora_cli.commands.defences.escalation import Course, Courses, lessons, mix_in, replace_upper, transplant
 from rora_cli.commands.defences.hunted import _Loop
 from rora_cli.data.rows import Rows
+from rora_cli.results.purify import StageRecord
 
 ROWS = Rows(("a fine film", "a dull film with lights", "quiet and plain"), (1, 0, 1))
 
@@ -81,6 +82,27 @@ def test_answers_on_texts_with_a_trigger_a_lead_or_a_word_that_drifted_far_are_n
     loop.drifted.update({("came", False): 6.0, ("over", False): 4.6, ("a", True): 17.0})
     loop.leads.update({("fins", False): 0.6, ("b", True): 0.7})
     assert loop._avoided() == ["cf", "3d watched", "came", "fins"]
+
+
+@pytest.mark.parametrize(
+    ("missed", "kept"),
+    [([0.0], [True]), ([0.004, 0.0], [False, True]), ([0.004, 0.004], [False, True]), ([0.02, 0.006], [False, False])],
+)
+def test_the_last_student_may_nearly_keep_accuracy(
+    monkeypatch: pytest.MonkeyPatch, missed: list[float], kept: list[bool]
+) -> None:
+    """CoLA, a sentence: a student mixed with a fifth of the suspect for a few rows' sake kept half of the backdoor."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    place = bench()
+    place.model = model
+    monkeypatch.setattr(escalation, "blocks_of", lambda _: {"0.weight": 0, "1.weight": 1})
+    monkeypatch.setattr(escalation, "reinitialise", lambda m, _: nn.init.zeros_(m[0].weight))
+    monkeypatch.setattr(escalation, "teach", lambda b, *_, stage: b.stages.append(StageRecord(stage, 1.0)))
+    costs = iter(missed)
+    monkeypatch.setattr(escalation, "_beyond_limit", lambda _: next(costs))
+    student = replace_upper(place, Course([], []), (1.0, 0.5))
+    assert [stage.details["kept"] for stage in place.stages] == kept
+    assert (student is None) == kept[-1] == (not model[0].weight.any()), "else the suspect is as it was"
 
 
 def test_of_the_shares_that_keep_accuracy_the_one_that_leaves_least_of_a_trigger_is_taken(

@@ -32,6 +32,9 @@ from rora_cli.training.rescaling import beyond_limit
 SUSPECT_SHARES = (0.5, 0.4, 0.3, 0.2)
 #: Shares of the blocks, from the top, that are tried: of an encoder that the suspect was trained from, and drawn anew.
 REPLACED_SHARES, DRAWN_SHARES = (1.0, 2 / 3, 1 / 2), (1 / 2, 1 / 3)
+#: Accuracy (a fraction) by which the last student may miss the user's limit. The round after it moves accuracy by as
+#: much, and to mix the suspect in instead brings the trigger back.
+NEARLY = 0.005
 #: Lessons that a student is given where the rows allow it in so many passes, lessons at most, and the learning rate.
 FEWEST_LESSONS, MOST_PASSES, MOST_LESSONS, LEARNING_RATE = 12_800, 6, 51_200, 1e-4
 #: How much of a clean row's answer is its label; the rest is the suspect's.
@@ -109,12 +112,13 @@ def replace_upper(
 ) -> nn.Module | None:
     """Take the upper blocks and the head from ``source``, or draw them anew, and teach the whole model.
 
-    ``shares`` of the blocks are tried in turn until clean accuracy is within the user's limit. Otherwise the suspect is
-    as it was, and the last student is returned.
+    ``shares`` of the blocks are tried in turn until clean accuracy is within the user's limit, for the last of them
+    ``NEARLY``. Otherwise the suspect is as it was, and the last student is returned.
     """
     blocks = len(set(blocks_of(bench.model).values()))
     original = _copy(bench.model)
-    for count in dict.fromkeys(max(round(share * blocks), 1) for share in shares):
+    counts = list(dict.fromkeys(max(round(share * blocks), 1) for share in shares))
+    for count in counts:
         bench.model.load_state_dict(original)
         torch.manual_seed(bench.config.seed)
         if source is None:
@@ -123,7 +127,8 @@ def replace_upper(
             transplant(bench.model, source, count)
         stage = f"teach {count} block{'s' if count > 1 else ''}{'' if source else ', drawn anew'}"
         teach(bench, bench.model, course, stage=stage)
-        kept = on_main(bench.accelerator, lambda: _beyond_limit(bench) <= 0)
+        missed: float = on_main(bench.accelerator, lambda: _beyond_limit(bench))
+        kept = missed <= (NEARLY if count == counts[-1] else 0.0)
         bench.stages[-1] = replace(bench.stages[-1], details={"blocks": name, "kept": kept})
         if kept:
             return None
