@@ -458,7 +458,7 @@ def _call(
 ) -> list[FoundTrigger]:
     """Take back the call of sequences of honest words: without a trigger in it, one must be more than its parts.
 
-    And of everything, where nothing turns most rows and no trigger is ``known``.
+    And of everything, where nothing does most of a trigger beyond the reference, and none is ``known``.
     """
     triggers = {*known, *(t.token_ids for t in found if t.called and len(t.token_ids) == 1)}
     parts = {token for trigger in triggers for token in trigger}
@@ -482,8 +482,9 @@ def _is_undecided(label: LabelHunt) -> bool:
 
 def _left_open(found: Sequence[FoundTrigger], budget: str) -> str | None:
     """A sentence on a candidate that is no trigger by its z or its flips and no honest word by the other; or None."""
-    after = [*BUDGETS, ""][[*BUDGETS, budget].index(budget) + 1]
-    advice = f"search again with --budget {after} or more clean rows" if after else "search again with more clean rows"
+    names = list(BUDGETS)
+    deeper = "".join(f"--budget {name} or " for name in names[names.index(budget) + 1 :][:1])
+    advice = f"search again with {deeper}more clean rows"
     for t in sorted(found, key=lambda t: -t.suspicion):
         rate, reference = t.flip_rate, t.reference_flip_rate
         if reference is None:

@@ -237,8 +237,8 @@ class Workbench:
         """Take back a part of the update where it costs clean accuracy that ``balance`` cannot give back.
 
         Measured: a suspect that had lost 5 points on one class had its accuracy again at .8 of the update, and the
-        trigger worked no better (docs/measurements.md). Where no share keeps it, the one that loses least is kept. On
-        the main process, as with Pt; what ``balance`` would now add is handed back there.
+        trigger worked no better (docs/measurements.md). ``shares`` are tried in turn; where none keeps it, the one that
+        loses least is kept. On the main process, as with Pt; what ``balance`` would now add is handed back there.
         """
         if self.before is None or not self.accelerator.is_main_process:
             return None

@@ -125,7 +125,7 @@ def replace_upper(
             reinitialise(bench.model, count)
         else:
             transplant(bench.model, source, count)
-        stage = f"teach {count} block{'s' if count > 1 else ''}{'' if source else ', drawn anew'}"
+        stage = f"teach {count} block{'s' if count > 1 else ''}{', drawn anew' if source is None else ''}"
         teach(bench, bench.model, course, stage=stage)
         missed: float = on_main(bench.accelerator, lambda: _beyond_limit(bench))
         kept = missed <= (NEARLY if count == counts[-1] else 0.0)
