@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 #: Directions of W that the report's alignment looks at.
 ALIGNMENT_K = 32
-#: Shares of the update that ``shrink`` tries in turn.
+#: Shares of a training that ``shrink`` tries in turn, and those where it can be done without.
 SHRUNK = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)
+SHRUNK_AWAY = (*SHRUNK, 0.0)
 
 
 @dataclass
@@ -232,18 +233,23 @@ class Workbench:
             )
 
     def shrink(
-        self, model: nn.Module, layers: Sequence[AdaptedLayer], *, stage: str, shares: Sequence[float] = SHRUNK
+        self,
+        model: nn.Module,
+        moved: Sequence[tuple[Tensor, Tensor]],
+        *,
+        stage: str,
+        shares: Sequence[float] = SHRUNK,
     ) -> np.ndarray | None:
-        """Take back a part of the update where it costs clean accuracy that ``balance`` cannot give back.
+        """Take back a part of a training where it costs clean accuracy that ``balance`` cannot give back.
 
-        Measured: a suspect that had lost 5 points on one class had its accuracy again at .8 of the update, and the
-        trigger worked no better (docs/measurements.md). ``shares`` are tried in turn; where none keeps it, the one that
-        loses least is kept. On the main process, as with Pt; what ``balance`` would now add is handed back there.
+        ``moved`` has each trained weight with what it was. Measured: a suspect that had lost 5 points on one class had
+        its accuracy again at .8 of the update, and the trigger worked no better (docs/measurements.md). ``shares`` are
+        tried in turn; where none keeps it, the one that loses least is kept. On the main process, as with Pt; what
+        ``balance`` would now add is handed back there.
         """
         if self.before is None or not self.accelerator.is_main_process:
             return None
         began = perf_counter()
-        moved = [(layer.lora_B, torch.zeros_like(layer.lora_B)) for layer in layers] + trained_heads(model)
         trained = [weight.detach().clone() for weight, _ in moved]
 
         def keep(share: float) -> None:
@@ -293,6 +299,11 @@ class Workbench:
                 bias += torch.from_numpy(shift).to(bias)
             moved = {name: round(float(s), 4) for name, s in zip(self.label_names, shift, strict=True) if s}
             self.stages.append(StageRecord(stage, perf_counter() - began, details={"added to the bias": moved}))
+
+
+def adapter_moved(model: nn.Module, layers: Sequence[AdaptedLayer]) -> list[tuple[Tensor, Tensor]]:
+    """Each weight that takes the update back when it goes to its start (lora_B and the head's), and that start."""
+    return [(layer.lora_B, torch.zeros_like(layer.lora_B)) for layer in layers] + trained_heads(model)
 
 
 def update_spectra(layers: Sequence[AdaptedLayer]) -> tuple[ModuleSpectrum, ...]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,10 +10,21 @@ import pytest
 import torch
 from torch import nn
 
-from rora_cli.commands.defences import escalation
-from rora_cli.commands.defences.escalation import Course, Courses, lessons, mix_in, replace_upper, transplant
-from rora_cli.commands.defences.hunted import _Loop
+from rora_cli.commands.defences import escalation, hunted
+from rora_cli.commands.defences.escalation import (
+    Course,
+    Courses,
+    Replaced,
+    lessons,
+    mix_in,
+    replace_upper,
+    teach_on,
+    transplant,
+)
+from rora_cli.commands.defences.hunted import STUDENT_RATE, _Loop
+from rora_cli.commands.workbench import Workbench
 from rora_cli.data.rows import Rows
+from rora_cli.results.accuracy import CleanAccuracy, Proportion
 from rora_cli.results.purify import StageRecord
 
 ROWS = Rows(("a fine film", "a dull film with lights", "quiet and plain"), (1, 0, 1))
@@ -45,6 +57,8 @@ def test_lessons_keep_a_rows_answer_whatever_is_put_in_and_ask_the_suspect_of_ch
         text: [(own + (label == 0)) / 2, (1 - own + (label == 1)) / 2]
         for text, label in zip(ROWS.texts, ROWS.labels, strict=True)
     }
+    assert courses.more.texts[: len(second.texts)] == second.texts and len(courses.more.texts) > len(second.texts)
+    assert len(courses.more.answers) == len(courses.more.texts)
     assert courses.rows == pytest.approx(np.array(list(clean.values())))
     assert set(first.texts) != set(second.texts) and set(ROWS.texts) <= set(first.texts) & set(second.texts)
     for text, answer in zip(first.texts, first.answers, strict=True):
@@ -61,18 +75,54 @@ def _holds(text: str, row: str) -> bool:
     return all(word in words for word in row.split())
 
 
-def test_the_first_round_after_a_student_is_the_rest_of_its_lessons(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("taught", "number", "overrides"),
+    [
+        (False, 1, {"epochs": 4}),
+        (True, 1, {"learning_rate": STUDENT_RATE, "epochs": 1}),
+        (True, 2, {"learning_rate": STUDENT_RATE, "epochs": 4}),
+    ],
+)
+def test_a_round_after_a_student_trains_on_what_it_was_taught_and_more_slowly(
+    monkeypatch: pytest.MonkeyPatch, taught: bool, number: int, overrides: dict[str, Any]
+) -> None:
     calls: list[dict[str, Any]] = []
     loop = _Loop(bench(train=lambda _m, _l, **options: calls.append(options)), reference=None)
     monkeypatch.setattr(_Loop, "hardener", lambda _: "hardener")
-    courses = Courses(*(Course([f"text {i}"], [[0.0, 1.0]]) for i in range(2)), [[0.5, 0.5]] * 3)
-    for loop.courses in (None, courses):
-        for number in (1, 2):
-            loop.train(nn.Identity(), [], number)
-    plain, again, rest, later = calls
-    assert plain["transform"] == again["transform"] == "hardener" and plain["rows"] is again["rows"] is None
-    assert rest["rows"] == (["text 1"], [[0.0, 1.0]]) and "transform" not in rest
-    assert later["rows"] == (ROWS.texts, [[0.5, 0.5]] * 3) and later["transform"] == "hardener"
+    loop.bench.config.epochs, loop.bench.settings = None, {"epochs": 4, "batch_size": 1}
+    monkeypatch.setattr(hunted, "FEWEST_STEPS", 1)
+    loop.answers = [[0.5, 0.5]] * 3 if taught else None
+    loop.train(nn.Identity(), [], number)
+    (call,) = calls
+    assert call["transform"] == "hardener"
+    assert call["rows"] == ((ROWS.texts, [[0.5, 0.5]] * 3) if taught else None)
+    assert call["overrides"] == overrides
+
+
+@pytest.mark.parametrize(("allowed", "expected"), [(1.0, 1.0), (0.75, 0.7), (0.1, 0.0)])
+def test_of_the_rest_of_its_lessons_a_student_keeps_what_accuracy_allows(
+    monkeypatch: pytest.MonkeyPatch, allowed: float, expected: float
+) -> None:
+    """The first half it was kept for, with every weight: taking all of the rest back leads there."""
+    model = nn.Linear(2, 2)
+    start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+    def taught(_bench: Any, student: nn.Module, _course: Course, **_: Any) -> None:
+        with torch.no_grad():
+            for weight in student.parameters():
+                weight += 1.0
+
+    def accuracy(subject: nn.Module) -> tuple[None, CleanAccuracy]:
+        gone = (subject.bias - start["bias"]).mean().item()
+        share = Proportion(90 if gone <= allowed else 80, 100, 0.0, 1.0)
+        return None, CleanAccuracy(share, {"no": share})
+
+    place = bench(before=accuracy(model)[1], balancing_shift=accuracy)
+    place.model, place.shrink = model, partial(Workbench.shrink, place)
+    monkeypatch.setattr(escalation, "teach", taught)
+    teach_on(place, Course([], []))
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(weight.detach(), start[name] + expected)
 
 
 def test_answers_on_texts_with_a_trigger_a_lead_or_a_word_that_drifted_far_are_not_learned() -> None:
@@ -99,10 +149,60 @@ def test_the_last_student_may_nearly_keep_accuracy(
     monkeypatch.setattr(escalation, "reinitialise", lambda m, _: nn.init.zeros_(m[0].weight))
     monkeypatch.setattr(escalation, "teach", lambda b, *_, stage: b.stages.append(StageRecord(stage, 1.0)))
     costs = iter(missed)
-    monkeypatch.setattr(escalation, "_beyond_limit", lambda _: next(costs))
-    student = replace_upper(place, Course([], []), (1.0, 0.5))
+    monkeypatch.setattr(escalation, "_beyond_limit_here", lambda *_: next(costs))
+    done = replace_upper(place, Course([], []), (1.0, 0.5))
     assert [stage.details["kept"] for stage in place.stages] == kept
-    assert (student is None) == kept[-1] == (not model[0].weight.any()), "else the suspect is as it was"
+    assert bool(done.blocks) == kept[-1] == (not model[0].weight.any()), "else the suspect is as it was"
+    assert (done.student is model) == kept[-1] and not next(done.student.parameters()).any()
+
+
+@pytest.mark.parametrize(
+    ("missed", "replaced", "mixed", "shares", "taught", "forgot"),
+    [
+        (0.01, 4, False, (1.0, 2 / 3, 1 / 2), "rest", True),
+        (0.01, 2, False, (1.0, 2 / 3, 1 / 2), "more", True),
+        (0.02, 2, False, (2 / 3, 1 / 2), "more", True),
+        (0.02, 0, True, (2 / 3, 1 / 2), "more", False),
+        (0.02, 0, False, (2 / 3, 1 / 2), None, False),
+    ],
+)
+def test_a_student_with_blocks_of_the_suspect_is_taught_longer(
+    monkeypatch: pytest.MonkeyPatch,
+    missed: float,
+    replaced: int,
+    mixed: bool,
+    shares: tuple[float, ...],
+    taught: str | None,
+    forgot: bool,
+) -> None:
+    """And all blocks are not tried where the encoder itself is far behind."""
+    seen: dict[str, Any] = {}
+    reference: Any = SimpleNamespace(model=nn.Identity(), description="the encoder")
+    loop = _Loop(bench(), reference)
+    loop.bench.config.adapter_only, loop.bench.config.ancestor, loop.bench.config.escalate = False, None, "auto"
+    courses = Courses(*(Course([name], []) for name in ("first", "rest", "more")), [[0.5, 0.5]] * 3)
+
+    def replace(_bench: Any, course: Course, tried: tuple[float, ...], *_: Any) -> Replaced:
+        seen.update(first=course.texts, shares=tried)
+        return Replaced(replaced, nn.Identity())
+
+    replacements = {
+        "lessons": lambda *_: courses,
+        "descends": lambda *_: True,
+        "beyond_limit": lambda *_: missed,
+        "replace_upper": replace,
+        "mix_in": lambda *_: mixed,
+        "count_blocks": lambda _: 4,
+        "teach_on": lambda _, course: seen.update(taught=course.texts[0]),
+    }
+    for name, function in replacements.items():
+        monkeypatch.setattr(hunted, name, function)
+    monkeypatch.setattr(_Loop, "hardener", lambda *_, **__: None)
+    monkeypatch.setattr(_Loop, "_roomy", [])
+    loop.escalate()
+    assert seen == {"first": ["first"], "shares": shares, **({"taught": taught} if taught else {})}
+    assert (loop.changed, loop.forgot) == (taught is not None, forgot)
+    assert loop.answers == (courses.rows if taught else None)
 
 
 def test_of_the_shares_that_keep_accuracy_the_one_that_leaves_least_of_a_trigger_is_taken(
@@ -112,7 +212,7 @@ def test_of_the_shares_that_keep_accuracy_the_one_that_leaves_least_of_a_trigger
     monkeypatch.setattr(escalation, "mix", lambda _model, _ancestor, share: taken.append(share))
 
     def chosen(left: dict[float, float], lost: dict[float, float]) -> float | None:
-        monkeypatch.setattr(escalation, "_beyond_limit", lambda _: lost[taken[-1]])
+        monkeypatch.setattr(escalation, "_beyond_limit_here", lambda *_: lost[taken[-1]])
         mixed = mix_in(bench(), nn.Linear(2, 2), "other", lambda _: left[taken[-1]])
         return taken[-1] if mixed else None
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from rora_cli.commands.workbench import SHRUNK, Workbench
+from rora_cli.commands.workbench import SHRUNK, SHRUNK_AWAY, Workbench
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
 
 
@@ -23,8 +23,8 @@ def accuracy(right: int) -> CleanAccuracy:
         (0.85, 0.8, SHRUNK),
         (0.5, 0.5, SHRUNK),
         (0.2, 1.0, SHRUNK),
-        (0.2, 0.0, (*SHRUNK, 0.0)),
-        (-1.0, 1.0, (*SHRUNK, 0.0)),
+        (0.2, 0.0, SHRUNK_AWAY),
+        (-1.0, 1.0, SHRUNK_AWAY),
     ],
 )
 def test_as_much_of_the_update_is_kept_as_accuracy_allows(
@@ -39,6 +39,6 @@ def test_as_much_of_the_update_is_kept_as_accuracy_allows(
         stages=[],
         balancing_shift=lambda _: (None, accuracy(90 if layer.lora_B[0, 0].item() <= kept_up_to else 80)),
     )
-    Workbench.shrink(bench, nn.Identity(), [layer], stage="shrink 1", shares=shares)
+    Workbench.shrink(bench, nn.Identity(), [(layer.lora_B, torch.zeros(2, 2))], stage="shrink 1", shares=shares)
     torch.testing.assert_close(layer.lora_B.detach(), torch.full((2, 2), expected))
     assert [stage.details["share of the update"] for stage in bench.stages] == ([expected] if expected < 1 else [])

@@ -201,15 +201,18 @@ def test_blocks_of_the_references_encoder_take_the_place_of_the_suspects_where_n
         return {stage.name: stage.details for stage in result.stages}
 
     related = stages(trained, "related")
-    assert list(related)[:3] == ["search 1", "teach 4 blocks", "train 1"] and related["teach 4 blocks"]["kept"]
+    assert (
+        list(related)[:4] == ["search 1", "teach 4 blocks", "teach on", "train 1"] and related["teach 4 blocks"]["kept"]
+    )
     assert not (tmp_path / "related" / "adapter").exists(), "an adapter would belong to weights that nobody has"
     for name, more in (("adapter", {"adapter_only": True}), ("kept", {"escalate": "none"})):
         assert list(stages(trained, name, **more))[1] == "train 1"
-    monkeypatch.setattr(escalation, "_beyond_limit", lambda _: 0.1)
-    tried = ["search 1", "teach 4 blocks", "teach 3 blocks", "teach 2 blocks"]
-    assert list(stages(trained, "costly"))[:5] == [*tried, "train 1"], "not even a share of a student keeps accuracy"
+    monkeypatch.setattr(escalation, "_beyond_limit_here", lambda *_: 0.1)
+    tried = ["search 1", "teach 3 blocks", "teach 2 blocks", "train 1"]
+    assert list(stages(trained, "costly"))[:4] == tried, "the encoder is far behind; no share of a student will do"
     stranger = stages(ancestor, "stranger", escalate="reference")
-    assert list(stranger)[:3] == [*tried[:2], "train 1"], "drawn from another seed: only the whole makes sense"
+    tried = ["search 1", "teach 4 blocks", "train 1"]
+    assert list(stranger)[:3] == tried, "drawn from another seed: only the whole makes sense"
 
 
 @pytest.mark.slow
@@ -224,7 +227,7 @@ def test_two_processes_tune_the_reference_and_teach_its_student_together(
     options = {**OPTIONS, "max_rounds": 1, "max_accuracy_drop": 1.0, "reference": str(encoder), "num_processes": 2}
     result = rora_cli.purify(trained, clean=clean, output=str(tmp_path / "out"), **options)
     assert result.provenance.config["processes"] == 2
-    assert [stage.name for stage in result.stages][:3] == ["search 1", "teach 4 blocks", "train 1"]
+    assert [stage.name for stage in result.stages][:4] == ["search 1", "teach 4 blocks", "teach on", "train 1"]
     assert "fine-tuned on the" in result.stages[1].details["blocks"]
 
 
@@ -247,6 +250,6 @@ def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allow
 
     assert forgotten("anew") == {"teach 2 blocks, drawn anew": True}
     assert likeness("anew") < 0.5 and not (tmp_path / "anew" / "adapter").exists()
-    monkeypatch.setattr(escalation, "_beyond_limit", lambda _: 1.0)
+    monkeypatch.setattr(escalation, "_beyond_limit_here", lambda *_: 1.0)
     assert forgotten("back") == {"teach 2 blocks, drawn anew": False, "teach 1 block, drawn anew": False}
     assert likeness("back") > 0.9 and (tmp_path / "back" / "adapter").exists(), "the suspect's own weights again"

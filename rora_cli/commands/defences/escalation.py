@@ -22,11 +22,11 @@ from rora_cli.attacks.lessons import PER_ROW, make_lessons
 from rora_cli.commands.defences.mixed import blocks_of, mix
 from rora_cli.commands.defences.reinitialised import reinitialise
 from rora_cli.commands.recipes import FULL
-from rora_cli.commands.workbench import Workbench
+from rora_cli.commands.workbench import SHRUNK_AWAY, Workbench
 from rora_cli.evaluation.inference import predict_logits, whole_words
 from rora_cli.results.purify import StageRecord
+from rora_cli.training import rescaling
 from rora_cli.training.loop import on_main
-from rora_cli.training.rescaling import beyond_limit
 
 #: Shares of the suspect that are tried where an ancestor, or a student that keeps too little accuracy, is mixed in.
 SUSPECT_SHARES = (0.5, 0.4, 0.3, 0.2)
@@ -37,6 +37,13 @@ REPLACED_SHARES, DRAWN_SHARES = (1.0, 2 / 3, 1 / 2), (1 / 2, 1 / 3)
 NEARLY = 0.005
 #: Lessons that a student is given where the rows allow it in so many passes, lessons at most, and the learning rate.
 FEWEST_LESSONS, MOST_PASSES, MOST_LESSONS, LEARNING_RATE = 12_800, 6, 51_200, 1e-4
+#: Courses: one to choose a student by, one for the chosen one, one more where it has blocks of the suspect.
+COURSES = 3
+#: The stage of the rest of a student's lessons.
+TAUGHT_ON = "teach on"
+#: An encoder that misses the user's limit by more (a fraction), tuned on the clean rows, cannot give all blocks.
+#: Measured: 0 to .010 on SST-2 and CR, where students of all blocks met the limit, .016 to .049 on CoLA: none did.
+FAR_BEHIND = 0.015
 #: How much of a clean row's answer is its label; the rest is the suspect's.
 LABEL_SHARE = 0.5
 
@@ -51,15 +58,27 @@ class Course:
 
 @dataclass(frozen=True)
 class Courses:
-    """What a student is taught ``first``, the ``rest`` (same rows, other texts), and the answers to clean ``rows``."""
+    """What a student is taught ``first`` and then (same rows, other texts), and the answers to clean ``rows``.
+
+    ``rest`` is for a student without blocks of the suspect, ``more`` (it begins with ``rest``) for one with some.
+    """
 
     first: Course
     rest: Course
+    more: Course
     rows: list[list[float]]
 
 
+@dataclass(frozen=True)
+class Replaced:
+    """How many upper ``blocks`` the ``student`` replaced; where it was not kept, 0."""
+
+    blocks: int
+    student: nn.Module
+
+
 def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str], roomy: Sequence[str]) -> Courses:
-    """Two courses of lessons; the suspect is asked here.
+    """Three courses of lessons, the last two once more as one; the suspect is asked here.
 
     ``avoided`` are triggers and what may be one, ``roomy`` the clean texts as words are put into them. The main process
     makes them, all get them.
@@ -73,12 +92,12 @@ def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str],
             whole_words(tokenizer),
             hardener=hardener,
             avoided=[trigger.lower().split() for trigger in avoided],
-            passes=2 * passes,
+            passes=COURSES * passes,
             seed=bench.config.seed,
             roomy=roomy,
         )
-        if len(made) > 2 * MOST_LESSONS:
-            made = Random(bench.config.seed).sample(made, 2 * MOST_LESSONS)
+        if len(made) > COURSES * MOST_LESSONS:
+            made = Random(bench.config.seed).sample(made, COURSES * MOST_LESSONS)
         texts = [*rows.texts, *(lesson.text for lesson in made if lesson.asked)]
         logits = predict_logits(bench.model.to(bench.accelerator.device), tokenizer, texts, max_length=bench.max_length)
         answers = torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
@@ -86,14 +105,24 @@ def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str],
         clean = LABEL_SHARE * labels + (1 - LABEL_SHARE) * answers[: len(rows)]
         asked = iter(answers[len(rows) :])
         wanted = [(next(asked) if lesson.asked else clean[lesson.row]).tolist() for lesson in made]
-        half = len(made) // 2
-        first, rest = (
-            Course([lesson.text for lesson in made[part]], wanted[part]) for part in (slice(half), slice(half, None))
+        a_course = len(made) // COURSES
+        first, rest, more = (
+            Course([lesson.text for lesson in made[part]], wanted[part])
+            for part in (slice(a_course), slice(a_course, 2 * a_course), slice(a_course, None))
         )
-        return Courses(first, rest, clean.tolist())
+        return Courses(first, rest, more, clean.tolist())
 
     courses: Courses = on_main(bench.accelerator, make)
     return courses
+
+
+def beyond_limit(bench: Workbench, model: nn.Module) -> float:
+    """The accuracy (a fraction) that ``model`` loses beyond the user's limit, once balanced as after a training.
+
+    Measured by the main process, which must have the model, and known to all.
+    """
+    missed: float = on_main(bench.accelerator, lambda: _beyond_limit_here(bench, model))
+    return missed
 
 
 def teach(bench: Workbench, student: nn.Module, course: Course, *, stage: str) -> None:
@@ -103,19 +132,27 @@ def teach(bench: Workbench, student: nn.Module, course: Course, *, stage: str) -
     bench.train(student, [], stage=stage, rows=(course.texts, course.answers), overrides=settings)
 
 
+def teach_on(bench: Workbench, course: Course) -> None:
+    """Teach a student that was kept the rest of its lessons, as far as clean accuracy allows."""
+    start = _copy(bench.model)
+    teach(bench, bench.model, course, stage=TAUGHT_ON)
+    moved = [(weight, start[name]) for name, weight in bench.model.named_parameters()]
+    bench.shrink(bench.model, moved, stage=f"shrink, {TAUGHT_ON}", shares=SHRUNK_AWAY)
+
+
 def replace_upper(
     bench: Workbench,
     course: Course,
     shares: Sequence[float],
     source: nn.Module | None = None,
     name: str = "drawn anew",
-) -> nn.Module | None:
+) -> Replaced:
     """Take the upper blocks and the head from ``source``, or draw them anew, and teach the whole model.
 
     ``shares`` of the blocks are tried in turn until clean accuracy is within the user's limit, for the last of them
-    ``NEARLY``. Otherwise the suspect is as it was, and the last student is returned.
+    ``NEARLY``. Otherwise the suspect is as it was.
     """
-    blocks = len(set(blocks_of(bench.model).values()))
+    blocks = count_blocks(bench.model)
     original = _copy(bench.model)
     counts = list(dict.fromkeys(max(round(share * blocks), 1) for share in shares))
     for count in counts:
@@ -127,14 +164,18 @@ def replace_upper(
             transplant(bench.model, source, count)
         stage = f"teach {count} block{'s' if count > 1 else ''}{', drawn anew' if source is None else ''}"
         teach(bench, bench.model, course, stage=stage)
-        missed: float = on_main(bench.accelerator, lambda: _beyond_limit(bench))
+        missed = beyond_limit(bench, bench.model)
         kept = missed <= (NEARLY if count == counts[-1] else 0.0)
         bench.stages[-1] = replace(bench.stages[-1], details={"blocks": name, "kept": kept})
         if kept:
-            return None
+            return Replaced(count, bench.model)
     student = deepcopy(bench.model)
     bench.model.load_state_dict(original)
-    return student
+    return Replaced(0, student)
+
+
+def count_blocks(model: nn.Module) -> int:
+    return len(set(blocks_of(model).values()))
 
 
 def transplant(model: nn.Module, source: nn.Module, count: int) -> None:
@@ -168,7 +209,7 @@ def _best_share(bench: Workbench, ancestor: nn.Module, worst: Callable[[nn.Modul
     for share in SUSPECT_SHARES:
         bench.model.load_state_dict(original)
         mix(bench.model, ancestor.to(bench.accelerator.device), share)
-        if _beyond_limit(bench) <= 0:
+        if _beyond_limit_here(bench, bench.model) <= 0:
             tried[share] = worst(bench.model)
     bench.model.load_state_dict(original)
     return min(tried, key=lambda share: (tried[share], share), default=None)
@@ -178,8 +219,7 @@ def _copy(model: nn.Module) -> dict[str, Tensor]:
     return {name: weight.clone() for name, weight in model.state_dict().items()}
 
 
-def _beyond_limit(bench: Workbench) -> float:
-    """The accuracy (a fraction) lost beyond the user's limit, once balanced: training is followed by that."""
+def _beyond_limit_here(bench: Workbench, model: nn.Module) -> float:
     before = bench.before or bench.measure_here()
-    _, after = bench.balancing_shift(bench.model)
-    return beyond_limit(before, after, bench.config.max_accuracy_drop)
+    _, after = bench.balancing_shift(model)
+    return rescaling.beyond_limit(before, after, bench.config.max_accuracy_drop)

@@ -21,18 +21,21 @@ from rora_cli.attacks.hardening import SHARE, Hardener, KnownTrigger
 from rora_cli.commands.ancestry import descends, different_shape
 from rora_cli.commands.defences.escalation import (
     DRAWN_SHARES,
+    FAR_BEHIND,
     REPLACED_SHARES,
     Course,
-    Courses,
+    beyond_limit,
+    count_blocks,
     lessons,
     mix_in,
     replace_upper,
+    teach_on,
 )
 from rora_cli.commands.defences.mixed import tuned_ancestor
 from rora_cli.commands.defences.wholeness import part_of_a_trigger, strongest_left
 from rora_cli.commands.hunt import DRIFTED_FROM, search_triggers
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
-from rora_cli.commands.workbench import SHRUNK, Cleansed, Workbench, update_spectra
+from rora_cli.commands.workbench import SHRUNK, SHRUNK_AWAY, Cleansed, Workbench, adapter_moved, update_spectra
 from rora_cli.data.rows import Rows
 from rora_cli.evaluation.attack import most_with_room, with_room
 from rora_cli.evaluation.inference import count_tokens
@@ -49,8 +52,8 @@ ENOUGH_ROWS = 60
 MOST_TRIGGERS = 24
 #: Steps that a round trains for at least, however few the rows, unless the user sets the epochs.
 FEWEST_STEPS, MOST_EPOCHS = 280, 10
-#: The learning rate of the rest of a student's lessons: at 5e-4 it unlearned more than it learned on CoLA.
-REST_RATE = 2e-4
+#: The learning rate of a round after a student: at 5e-4 it unlearned more than it learned on CoLA.
+STUDENT_RATE = 2e-4
 #: The share that the weakest found trigger has of a training round, beside one that flips everything.
 LEAST_WEIGHT = 0.1
 #: Drift (robust z) from which on a word is trained against, or no answer with it learned, though no search called it.
@@ -77,8 +80,8 @@ def cleanse(bench: Workbench) -> Cleansed:
         loop.train(model, layers, number)
         if number == 1:
             to_plain_lora(model, layers)
-        shares = (*SHRUNK, 0.0) if loop.forgot else SHRUNK
-        shift = bench.shrink(model, layers, stage=f"shrink {number}", shares=shares)
+        shares = SHRUNK_AWAY if loop.forgot else SHRUNK
+        shift = bench.shrink(model, adapter_moved(model, layers), stage=f"shrink {number}", shares=shares)
         bench.balance(model, stage=f"balance {number}", shift=shift)
         before = update_spectra(layers)
         bench.rescale(model, layers, stage=f"rescale {number}")
@@ -95,8 +98,9 @@ def cleanse(bench: Workbench) -> Cleansed:
 class _Loop:
     """What the rounds share: the reference, every trigger found so far, and what was done to the suspect's own weights.
 
-    ``changed`` says whether anything was, ``courses`` what a student was taught, and ``forgot`` whether it stands there
-    without a share of the suspect: then a round that costs accuracy can be done without.
+    ``changed`` says whether anything was, ``answers`` [rows, classes] what a student was taught of the clean rows, and
+    ``forgot`` whether it stands there without a share of the suspect: then a round that costs accuracy can be done
+    without.
     """
 
     bench: Workbench
@@ -105,7 +109,7 @@ class _Loop:
     companions: dict[str, None] = field(default_factory=dict)
     drifted: dict[tuple[str, bool], float] = field(default_factory=dict)
     leads: dict[tuple[str, bool], float] = field(default_factory=dict)
-    courses: Courses | None = None
+    answers: list[list[float]] | None = None
     changed: bool = False
     forgot: bool = False
 
@@ -228,20 +232,24 @@ class _Loop:
         return not self.found and not self.bench.config.triggers
 
     def train(self, model: nn.Module, layers: Sequence[AdaptedLayer], number: int) -> None:
-        """Round ``number``: the clean rows, hardened; after a student was taught, the rest of its lessons first."""
-        bench, stage = self.bench, f"train {number}"
-        courses = self.courses
-        if courses and number == 1:
-            settings = {"epochs": 1, "learning_rate": bench.config.learning_rate or REST_RATE}
-            bench.train(model, layers, stage=stage, overrides=settings, rows=(courses.rest.texts, courses.rest.answers))
-        else:
-            rows = (bench.train_rows.texts, courses.rows) if courses else None
-            bench.train(model, layers, stage=stage, transform=self.hardener(), overrides=_epochs(bench), rows=rows)
+        """Round ``number``: the clean rows, hardened; a student's with the answers that it was taught.
+
+        Its lessons had in them what the first search found: so its first round is short.
+        """
+        bench = self.bench
+        settings: dict[str, Any] = _epochs(bench)
+        if self.answers:
+            settings["learning_rate"] = bench.config.learning_rate or STUDENT_RATE
+            if number == 1:
+                settings["epochs"] = bench.config.epochs or 1
+        rows = (bench.train_rows.texts, self.answers) if self.answers else None
+        bench.train(model, layers, stage=f"train {number}", transform=self.hardener(), overrides=settings, rows=rows)
 
     def escalate(self) -> None:
         """Change the suspect's own weights where training may not be enough, or the user named an ancestor.
 
-        Where nothing was found, or maybe a part of a trigger, a student is taught.
+        Where nothing was found, or maybe a part of a trigger, a student is taught: longer where it has the suspect's
+        blocks, in which a part of the backdoor may stay.
         """
         bench = self.bench
         if bench.config.ancestor is not None:
@@ -251,8 +259,11 @@ class _Loop:
         if allowed == "none" or not (self._part() or self._found_nothing()):
             return
         courses = lessons(bench, self.hardener(share=1.0), self._avoided(), self._roomy)
-        if self._teach_a_student(courses.first, may_draw=allowed == "auto"):
-            self.changed, self.courses = True, courses
+        blocks = self._replace(courses.first, may_draw=allowed == "auto")
+        if blocks is None:
+            return
+        teach_on(bench, courses.rest if blocks == count_blocks(bench.model) else courses.more)
+        self.changed, self.forgot, self.answers = True, blocks > 0, courses.rows
 
     def _avoided(self) -> list[str]:
         """What the suspect's answers are not to be learned of: triggers, leads, and words that drifted far."""
@@ -260,21 +271,26 @@ class _Loop:
         words += [text for text, attached in self.leads if not attached]
         return [*self.bench.config.triggers, *(text for text, _ in self.found), *words]
 
-    def _teach_a_student(self, course: Course, *, may_draw: bool) -> bool:
-        """Replace all blocks, or the upper ones if the suspect was trained from the reference's encoder.
+    def _replace(self, course: Course, *, may_draw: bool) -> int | None:
+        """Replace all blocks, or the upper ones if the suspect was trained from the reference's encoder, and teach.
 
         Where even that costs too much accuracy, the student that has most of the suspect is mixed into it. An encoder
-        that is no relative has only the whole to give; else, or without one, upper blocks are drawn anew.
+        that is no relative has only the whole to give; else, or without one, upper blocks are drawn anew. Returns the
+        number of blocks replaced, 0 where the student is mixed in, None where nothing could be done.
         """
         bench, source, name = self.bench, self.reference.model, self.reference.description
         if source is not None and descends(bench.model, source):
-            student = replace_upper(bench, course, REPLACED_SHARES, source, name)
-            self.forgot = student is None
-            return self.forgot or mix_in(bench, student, f"{name}, taught by the suspect", self._left)
-        fits = source is not None and not different_shape(bench.model, source)
-        whole = fits and replace_upper(bench, course, (1.0,), source, name) is None
-        self.forgot = whole or (may_draw and replace_upper(bench, course, DRAWN_SHARES) is None)
-        return self.forgot
+            far = beyond_limit(bench, source) > FAR_BEHIND
+            done = replace_upper(bench, course, REPLACED_SHARES[1:] if far else REPLACED_SHARES, source, name)
+            if not done.blocks and not mix_in(bench, done.student, f"{name}, taught by the suspect", self._left):
+                return None
+            return done.blocks
+        blocks = 0
+        if source is not None and not different_shape(bench.model, source):
+            blocks = replace_upper(bench, course, (1.0,), source, name).blocks
+        if not blocks and may_draw:
+            blocks = replace_upper(bench, course, DRAWN_SHARES).blocks
+        return blocks or None
 
     def _part(self) -> str:
         return part_of_a_trigger(self.found.values(), self.bench.train_rows.texts)
