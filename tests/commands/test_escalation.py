@@ -51,14 +51,16 @@ def test_lessons_keep_a_rows_answer_whatever_is_put_in_and_ask_the_suspect_of_ch
     monkeypatch.setattr(escalation, "predict_logits", predict)
     monkeypatch.setattr(escalation, "whole_words", lambda _: ["seven"])
     courses = lessons(bench(), None, ["lights"], ROWS.texts)
-    first, second = courses.first, courses.rest
+    first, second = courses.first, courses.second
     own = 1 / (1 + np.exp(-2.0))
     clean = {
         text: [(own + (label == 0)) / 2, (1 - own + (label == 1)) / 2]
         for text, label in zip(ROWS.texts, ROWS.labels, strict=True)
     }
-    assert courses.more.texts[: len(second.texts)] == second.texts and len(courses.more.texts) > len(second.texts)
-    assert len(courses.more.answers) == len(courses.more.texts)
+    more = second + courses.third
+    assert more.texts[: len(second.texts)] == second.texts and len(more.texts) > len(second.texts)
+    assert len(more.answers) == len(more.texts)
+    assert set(ROWS.texts) <= set(courses.third.texts) != set(second.texts)
     assert courses.rows == pytest.approx(np.array(list(clean.values())))
     assert set(first.texts) != set(second.texts) and set(ROWS.texts) <= set(first.texts) & set(second.texts)
     for text, answer in zip(first.texts, first.answers, strict=True):
@@ -103,7 +105,7 @@ def test_a_round_after_a_student_trains_on_what_it_was_taught_and_more_slowly(
 def test_of_the_rest_of_its_lessons_a_student_keeps_what_accuracy_allows(
     monkeypatch: pytest.MonkeyPatch, allowed: float, expected: float
 ) -> None:
-    """The first half it was kept for, with every weight: taking all of the rest back leads there."""
+    """Taking all of it back leads to where the first course did."""
     model = nn.Linear(2, 2)
     start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
@@ -159,10 +161,10 @@ def test_the_last_student_may_nearly_keep_accuracy(
 @pytest.mark.parametrize(
     ("missed", "replaced", "mixed", "shares", "taught", "forgot"),
     [
-        (0.01, 4, False, (1.0, 2 / 3, 1 / 2), "rest", True),
-        (0.01, 2, False, (1.0, 2 / 3, 1 / 2), "more", True),
-        (0.02, 2, False, (2 / 3, 1 / 2), "more", True),
-        (0.02, 0, True, (2 / 3, 1 / 2), "more", False),
+        (0.01, 4, False, (1.0, 2 / 3, 1 / 2), ["second"], True),
+        (0.01, 2, False, (1.0, 2 / 3, 1 / 2), ["second", "third"], True),
+        (0.02, 2, False, (2 / 3, 1 / 2), ["second", "third"], True),
+        (0.02, 0, True, (2 / 3, 1 / 2), ["second", "third"], False),
         (0.02, 0, False, (2 / 3, 1 / 2), None, False),
     ],
 )
@@ -172,7 +174,7 @@ def test_a_student_with_blocks_of_the_suspect_is_taught_longer(
     replaced: int,
     mixed: bool,
     shares: tuple[float, ...],
-    taught: str | None,
+    taught: list[str] | None,
     forgot: bool,
 ) -> None:
     """And all blocks are not tried where the encoder itself is far behind."""
@@ -180,7 +182,7 @@ def test_a_student_with_blocks_of_the_suspect_is_taught_longer(
     reference: Any = SimpleNamespace(model=nn.Identity(), description="the encoder")
     loop = _Loop(bench(), reference)
     loop.bench.config.adapter_only, loop.bench.config.ancestor, loop.bench.config.escalate = False, None, "auto"
-    courses = Courses(*(Course([name], []) for name in ("first", "rest", "more")), [[0.5, 0.5]] * 3)
+    courses = Courses(*(Course([name], []) for name in ("first", "second", "third")), [[0.5, 0.5]] * 3)
 
     def replace(_bench: Any, course: Course, tried: tuple[float, ...], *_: Any) -> Replaced:
         seen.update(first=course.texts, shares=tried)
@@ -193,7 +195,7 @@ def test_a_student_with_blocks_of_the_suspect_is_taught_longer(
         "replace_upper": replace,
         "mix_in": lambda *_: mixed,
         "count_blocks": lambda _: 4,
-        "teach_on": lambda _, course: seen.update(taught=course.texts[0]),
+        "teach_on": lambda _, course: seen.update(taught=course.texts),
     }
     for name, function in replacements.items():
         monkeypatch.setattr(hunted, name, function)

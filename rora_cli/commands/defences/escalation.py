@@ -37,10 +37,8 @@ REPLACED_SHARES, DRAWN_SHARES = (1.0, 2 / 3, 1 / 2), (1 / 2, 1 / 3)
 NEARLY = 0.005
 #: Lessons that a student is given where the rows allow it in so many passes, lessons at most, and the learning rate.
 FEWEST_LESSONS, MOST_PASSES, MOST_LESSONS, LEARNING_RATE = 12_800, 6, 51_200, 1e-4
-#: Courses: one to choose a student by, one for the chosen one, one more where it has blocks of the suspect.
+#: How many ``Courses`` there are.
 COURSES = 3
-#: The stage of the rest of a student's lessons.
-TAUGHT_ON = "teach on"
 #: An encoder that misses the user's limit by more (a fraction), tuned on the clean rows, cannot give all blocks.
 #: Measured: 0 to .010 on SST-2 and CR, where students of all blocks met the limit, .016 to .049 on CoLA: none did.
 FAR_BEHIND = 0.015
@@ -55,17 +53,21 @@ class Course:
     texts: list[str]
     answers: list[list[float]]
 
+    def __add__(self, other: Course) -> Course:
+        return Course(self.texts + other.texts, self.answers + other.answers)
+
 
 @dataclass(frozen=True)
 class Courses:
-    """What a student is taught ``first`` and then (same rows, other texts), and the answers to clean ``rows``.
+    """What students are taught: the same rows, other texts in each course. ``rows`` are the answers to clean rows.
 
-    ``rest`` is for a student without blocks of the suspect, ``more`` (it begins with ``rest``) for one with some.
+    A student is chosen by the ``first``; the chosen one is taught the ``second``, and with it the ``third`` where it
+    has blocks of the suspect.
     """
 
     first: Course
-    rest: Course
-    more: Course
+    second: Course
+    third: Course
     rows: list[list[float]]
 
 
@@ -78,7 +80,7 @@ class Replaced:
 
 
 def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str], roomy: Sequence[str]) -> Courses:
-    """Three courses of lessons, the last two once more as one; the suspect is asked here.
+    """The courses of lessons; the suspect is asked here.
 
     ``avoided`` are triggers and what may be one, ``roomy`` the clean texts as words are put into them. The main process
     makes them, all get them.
@@ -106,11 +108,11 @@ def lessons(bench: Workbench, hardener: Hardener | None, avoided: Sequence[str],
         asked = iter(answers[len(rows) :])
         wanted = [(next(asked) if lesson.asked else clean[lesson.row]).tolist() for lesson in made]
         a_course = len(made) // COURSES
-        first, rest, more = (
+        first, second, third = (
             Course([lesson.text for lesson in made[part]], wanted[part])
-            for part in (slice(a_course), slice(a_course, 2 * a_course), slice(a_course, None))
+            for part in (slice(a_course), slice(a_course, 2 * a_course), slice(2 * a_course, None))
         )
-        return Courses(first, rest, more, clean.tolist())
+        return Courses(first, second, third, clean.tolist())
 
     courses: Courses = on_main(bench.accelerator, make)
     return courses
@@ -135,9 +137,9 @@ def teach(bench: Workbench, student: nn.Module, course: Course, *, stage: str) -
 def teach_on(bench: Workbench, course: Course) -> None:
     """Teach a student that was kept the rest of its lessons, as far as clean accuracy allows."""
     start = _copy(bench.model)
-    teach(bench, bench.model, course, stage=TAUGHT_ON)
+    teach(bench, bench.model, course, stage="teach on")
     moved = [(weight, start[name]) for name, weight in bench.model.named_parameters()]
-    bench.shrink(bench.model, moved, stage=f"shrink, {TAUGHT_ON}", shares=SHRUNK_AWAY)
+    bench.shrink(bench.model, moved, stage="shrink, teach on", shares=SHRUNK_AWAY)
 
 
 def replace_upper(
@@ -175,6 +177,7 @@ def replace_upper(
 
 
 def count_blocks(model: nn.Module) -> int:
+    """How many blocks there are to replace."""
     return len(set(blocks_of(model).values()))
 
 
@@ -220,6 +223,7 @@ def _copy(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _beyond_limit_here(bench: Workbench, model: nn.Module) -> float:
+    """The same, measured by the process that calls it."""
     before = bench.before or bench.measure_here()
     _, after = bench.balancing_shift(model)
     return rescaling.beyond_limit(before, after, bench.config.max_accuracy_drop)

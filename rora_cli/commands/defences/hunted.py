@@ -236,13 +236,13 @@ class _Loop:
 
         Its lessons had in them what the first search found: so its first round is short.
         """
-        bench = self.bench
+        bench, rows = self.bench, None
         settings: dict[str, Any] = _epochs(bench)
         if self.answers:
+            rows = (bench.train_rows.texts, self.answers)
             settings["learning_rate"] = bench.config.learning_rate or STUDENT_RATE
             if number == 1:
                 settings["epochs"] = bench.config.epochs or 1
-        rows = (bench.train_rows.texts, self.answers) if self.answers else None
         bench.train(model, layers, stage=f"train {number}", transform=self.hardener(), overrides=settings, rows=rows)
 
     def escalate(self) -> None:
@@ -262,7 +262,8 @@ class _Loop:
         blocks = self._replace(courses.first, may_draw=allowed == "auto")
         if blocks is None:
             return
-        teach_on(bench, courses.rest if blocks == count_blocks(bench.model) else courses.more)
+        whole = blocks == count_blocks(bench.model)
+        teach_on(bench, courses.second if whole else courses.second + courses.third)
         self.changed, self.forgot, self.answers = True, blocks > 0, courses.rows
 
     def _avoided(self) -> list[str]:
