@@ -6,6 +6,7 @@ Every message is one sentence that says what is wrong, where, and what to do abo
 from __future__ import annotations
 
 from enum import IntEnum
+from errno import ENOMEM
 
 
 class ExitCode(IntEnum):
@@ -47,7 +48,39 @@ class TrainingError(RoraError):
     """Training cannot go on: the loss is not finite, or a saved state does not fit this run."""
 
 
+class ProcessDied(TrainingError):
+    """A process of several ended without an answer; ``by_signal`` is the signal that ended it, where one did."""
+
+    def __init__(self, message: str, by_signal: int | None = None) -> None:
+        super().__init__(message)
+        self.by_signal = by_signal
+
+
+class NoMemoryError(RoraError):
+    """Memory ran out, of the machine or of its GPU."""
+
+
 class InconclusiveError(RoraError):
     """The question cannot be answered from what was given: never to be read as "clean"."""
 
     exit_code = ExitCode.INCONCLUSIVE
+
+
+#: What says so in errors that have no class of their own: torch's allocators, cuBLAS, and the system by number or name.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "not enough memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, whoever says so: Python, numpy, pyarrow, torch for any device, or the system."""
+    if isinstance(error, MemoryError | NoMemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == ENOMEM:
+        return True
+    return isinstance(error, OSError | RuntimeError) and any(word in str(error) for word in _OUT_OF_MEMORY)

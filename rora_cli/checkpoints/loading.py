@@ -13,7 +13,7 @@ from rora_cli.checkpoints import merging, sanitise
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.preflight import Inspection, inspect, require_loadable
 from rora_cli.checkpoints.reader import TensorReader
-from rora_cli.errors import CheckpointError, UsageError
+from rora_cli.errors import CheckpointError, UsageError, is_out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -115,6 +115,8 @@ def _build(
                 output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True, trust_remote_code=False,
             )  # fmt: skip
     except Exception as error:  # a config of absurd values can make a constructor raise anything
+        if is_out_of_memory(error):
+            raise  # that says nothing about the checkpoint
         raise CheckpointError(
             f"{inspection.path} does not fit its own config.json: {sanitise._first_line(error)}"
         ) from error

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from rora_cli.cli.commands_table import COMMANDS, LazyGroup, show_help
+from rora_cli.cli.commands_table import COMMANDS, IN_SEVERAL_PROCESSES, LazyGroup, show_help, switch_debug_on
 from rora_cli.errors import ExitCode, RoraError
+from rora_cli.ranks import is_main, leave_group, rank, world_size
 from rora_cli.version import __version__
 
 _HELP = (
@@ -39,15 +40,27 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def _root(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", envvar="RORA_DEBUG", help="Show a traceback with every error.")
+        bool, typer.Option("--debug", envvar="RORA_DEBUG", help="Show every error's traceback.")
     ] = False,
 ) -> None:
-    if debug:
-        os.environ["RORA_DEBUG"] = "1"
+    switch_debug_on(debug)
+    if ctx.invoked_subcommand not in IN_SEVERAL_PROCESSES:
+        _go_alone(ctx.invoked_subcommand)
+
+
+def _go_alone(command: str | None) -> None:
+    """Under a launcher, the first process does the work of a command that knows only one."""
+    if (others := world_size() - 1) < 1:
+        return
+    if not is_main():
+        raise typer.Exit
+    leave_group()
+    print(f"rora {command} works in one process: {others} of the {others + 1} started are not used", file=sys.stderr)
 
 
 def run() -> None:
@@ -61,6 +74,8 @@ def run() -> None:
             show_help(sys.argv[1])
             return
         app()
+    except SystemExit as end:
+        _end(end.code)
     except RoraError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -71,23 +86,52 @@ def run() -> None:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of a library in Rust
             raise
-        _fail(
-            f"unexpected {type(error).__name__}: {error} (this is a fault of rora's; run with --debug for the "
-            "traceback and report it)",
-            ExitCode.BAD_INPUT,
-        )
+        _fail_unexpectedly(error)
 
 
-def _fail(message: str, code: int) -> None:
-    from rora_cli.cli.console import is_main_process, stderr_console
+def _end(code: Any) -> NoReturn:
+    """End with a command's exit code; with 0 on other ranks than the first, whose code is everybody's.
+
+    A launcher that sees one process fail ends the others at once, the first among them while it speaks.
+    """
+    sys.exit(code if is_main() else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    from rora_cli.cli.console import stderr_console
+    from rora_cli.reports.text import safe
 
     if os.environ.get("RORA_DEBUG") == "1":
-        import traceback
-
-        traceback.print_exc()
-    if is_main_process():
-        from rora_cli.reports.text import safe
-
-        message = safe(message, max_length=2000)
+        _print_traceback()
+    if is_main():
+        message = safe(" ".join(message.split()), max_length=2000)
         stderr_console().print(f"rora: {message}", style="red", markup=False, soft_wrap=True)
-    sys.exit(int(code))
+    _end(int(code))
+
+
+def _fail_unexpectedly(error: BaseException) -> NoReturn:
+    """Say that something is wrong with rora itself; on every rank, as only that one may know."""
+    from rora_cli.cli.console import stderr_console
+    from rora_cli.reports.text import safe
+
+    first = next((line for line in str(error).splitlines() if line.strip()), "no message")
+    where = f" in process {rank()} of {world_size()} (counted from 0)" if world_size() > 1 else ""
+    what_to_do = "run with --debug for the traceback and report it"
+    if os.environ.get("RORA_DEBUG") == "1":
+        _print_traceback()
+        what_to_do = "report it with the traceback above"
+    message = f"unexpected {type(error).__name__}{where}: {safe(first.strip(), max_length=1500)}"
+    message += f" (this is a fault of rora's; {what_to_do})"
+    stderr_console().print(f"rora: {message}", style="red", markup=False, soft_wrap=True)
+    sys.exit(int(ExitCode.BAD_INPUT))
+
+
+def _print_traceback() -> None:
+    """The traceback line by line: it quotes names and texts of the suspect, which a terminal must not obey."""
+    import traceback
+
+    from rora_cli.reports.text import safe
+
+    for line in traceback.format_exc().splitlines():
+        print(safe(line, max_length=2000), file=sys.stderr)
+    sys.stderr.flush()

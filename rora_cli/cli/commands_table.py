@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from typing import Any
+import os
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -23,6 +24,9 @@ COMMANDS = {
     "poison": ("poison", "Build a backdoored classifier on purpose, to test defences on."),
     "demo": ("demo", "See the whole loop in a few minutes, on a backdoored MiniLM."),
 }
+
+#: Those that share their work with other processes, where a launcher has started several.
+IN_SEVERAL_PROCESSES = ("purify",)
 
 
 class LazyGroup(TyperGroup):
@@ -56,7 +60,37 @@ def build(name: str, module: str) -> Any:
         rich_markup_mode="rich", add_completion=False, context_settings={"help_option_names": ["-h", "--help"]}
     )
     alone.command(name, cls=ConfigurableCommand, help=_flowing(inspect.getdoc(function) or ""))(function)
-    return typer.main.get_command(alone)
+    command = typer.main.get_command(alone)
+    command.params.append(_debug_option())
+    return command
+
+
+def switch_debug_on(value: bool) -> None:
+    """Called with ``--debug``, which stands before the command or anywhere behind it."""
+    if value:
+        os.environ["RORA_DEBUG"] = "1"
+
+
+DEBUG = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        is_eager=True,
+        expose_value=False,
+        callback=switch_debug_on,
+        help="Show a traceback with every error.",
+    ),
+]
+
+
+def _with_debug(debug: DEBUG = False) -> None:
+    """A command for the sake of its one option, which every command is given."""
+
+
+def _debug_option() -> Any:
+    alone = typer.Typer(add_completion=False)
+    alone.command()(_with_debug)
+    return typer.main.get_command(alone).params[0]
 
 
 def show_help(name: str) -> None:

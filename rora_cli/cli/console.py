@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from rora_cli.ranks import is_main
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,14 +24,9 @@ def stderr_console() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=False)
 
 
-def is_main_process() -> bool:
-    """Whether this process speaks: rank 0 of a multi-process launch, or the only one."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
-
-
 def print_result(text: str) -> None:
     """Write a rendered result to stdout, whole."""
-    if is_main_process():
+    if is_main():
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         sys.stdout.flush()
 
@@ -38,7 +35,7 @@ def make_progress(quiet: bool) -> Progress:
     """Bars on a terminal, dated lines in a log file, nothing under ``--quiet`` or on other ranks than 0."""
     from rora_cli.progress import SILENT
 
-    if quiet or not is_main_process():
+    if quiet or not is_main():
         # huggingface_hub reads this when it is imported, which no command has done yet.
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
         return SILENT

@@ -19,7 +19,8 @@ def require_format(name: str) -> None:
 
 def deliver(result: Any, *, format: str, text: Callable[[], str], output: Path | None) -> None:
     """Print ``result``, or write it whole to ``output``."""
-    from rora_cli.cli.console import is_main_process, print_result
+    from rora_cli.cli.console import print_result
+    from rora_cli.ranks import is_main
 
     if format == "text":
         rendered = text()
@@ -29,7 +30,7 @@ def deliver(result: Any, *, format: str, text: Callable[[], str], output: Path |
         rendered = json_report.render(result) + "\n"
     if output is None:
         print_result(rendered)
-    elif is_main_process():
+    elif is_main():
         from rora_cli.files import publish_file
 
         publish_file(output, rendered)

@@ -43,13 +43,14 @@ def parse(specs: Sequence[str], output: Path | None, available: Collection[str] 
 
 def write(result: Any, wanted: Sequence[Wanted], text: Callable[[bool], str]) -> None:
     """Render and deliver each; ``text(to_terminal)`` is the command's own report."""
-    from rora_cli.cli.console import is_main_process, print_result
+    from rora_cli.cli.console import print_result
     from rora_cli.files import publish_file
+    from rora_cli.ranks import is_main
 
     for report in wanted:
         rendered = text(report.file is None) if report.format == "text" else renderer(report.format)(result)
         rendered = rendered if rendered.endswith("\n") else rendered + "\n"
         if report.file is None:
             print_result(rendered)
-        elif is_main_process():
+        elif is_main():
             publish_file(report.file, rendered)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rora_cli.cli import delivery, options
 from rora_cli.errors import ExitCode
+
+if TYPE_CHECKING:
+    from rora_cli.progress import Progress
 
 _TRAIN, _RORA, _ADAPTER, _SEARCH = "Training", "RoRA (arXiv:2601.06305)", "Adapter", "Search and verdict"
 _CONTROLS = "Controls (other ways that the field cleanses weights)"
@@ -287,7 +291,9 @@ def command(
     accelerate_config: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Run under accelerate's launcher with this config file.", rich_help_panel=options.RUN
+            metavar="FILE",
+            help="Take processes, precision and devices from a config of accelerate's; options given here win.",
+            rich_help_panel=options.RUN,
         ),
     ] = None,
     offline: options.OFFLINE = False,
@@ -324,11 +330,6 @@ def command(
     [bold]rora purify[/] suspect-model --clean sst2
     """
     delivery.require_format(format)
-    if accelerate_config is not None:
-        from rora_cli.cli.launching import under_accelerate
-
-        if under_accelerate(accelerate_config):
-            return
     from rora_cli.cli.console import make_progress
     from rora_cli.commands.purify import PurifyConfig, run
     from rora_cli.reports.terminal import purify as report
@@ -343,6 +344,36 @@ def command(
         "target_modules": tuple(name.strip() for name in (target_modules or "").split(",") if name.strip()),
         "max_accuracy_drop": max_accuracy_drop / 100,
     }
-    result = run(PurifyConfig(**given), make_progress(quiet))
+    progress = make_progress(quiet)
+    given |= _launch_settings(ctx, accelerate_config, progress)
+    result = run(PurifyConfig(**given), progress)
     delivery.deliver(result, format=format, text=lambda: report.render(result, **options.terminal()), output=None)
     raise typer.Exit(VERDICT_CODES[result.verdict])
+
+
+def _launch_settings(ctx: typer.Context, file: Path | None, progress: Progress) -> dict[str, Any]:
+    """Processes, precision and device as accelerate's config or launcher asks for, where no option says otherwise."""
+    from rora_cli.cli import launching
+    from rora_cli.ranks import world_size
+
+    launch = launching.read_launch(file) if file is not None else launching.Launch()
+    asked = {
+        "num_processes": launch.processes if world_size() == 1 else None,
+        "precision": launch.precision or launching.launcher_precision(),
+        "device": launch.device,
+    }
+    if launch.gpu_ids is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = launch.gpu_ids
+    if launch.unused:
+        progress.warn(f"{file}: not used: {', '.join(launch.unused)}")
+    if file is None and launching.starts_one_for_several() and ctx.params["num_processes"] == 1:
+        progress.warn(
+            "accelerate's launcher has started one process, though it was told of several: on CPUs it needs MPI; use "
+            "--num-processes, --accelerate-config or torchrun"
+        )
+    given = {name for name in asked if getattr(ctx.get_parameter_source(name), "name", "") != "DEFAULT"}
+    for name in sorted(given):
+        if asked[name] is not None and ctx.params[name] not in (asked[name], "auto"):
+            option = f"--{name.replace('_', '-')} {ctx.params[name]}"
+            progress.note(f"{option} is used, where accelerate's settings ask for {asked[name]}")
+    return {name: value for name, value in asked.items() if value is not None and name not in given}

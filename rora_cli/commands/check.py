@@ -9,6 +9,7 @@ from typing import Literal
 
 from rora_cli.checkpoints.preflight import Inspection, compare_tokenizers, inspect
 from rora_cli.checkpoints.rules import RULES
+from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import ExitCode, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.check import CheckedCheckpoint, CheckResult
@@ -40,6 +41,7 @@ class CheckConfig:
             raise UsageError(f"--role is {self.role!r}; use auto, model or adapter")
 
 
+@says_what_fits
 def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
     """Inspect every path.
 

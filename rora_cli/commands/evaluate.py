@@ -12,6 +12,7 @@ from rora_cli.attacks.base import Attack
 from rora_cli.attacks.insertion import Insertion
 from rora_cli.attacks.registry import make_attack
 from rora_cli.attacks.triggers import POSITIONS
+from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.accuracy import AttackOutcome, CleanAccuracy
@@ -98,6 +99,7 @@ def find_label(value: str, label_names: Sequence[str]) -> int:
     raise UsageError(f"the model has no label {value!r}; its labels are {', '.join(label_names)}")
 
 
+@says_what_fits
 def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult:
     """Load the model (after the preflight), measure, and judge.
 

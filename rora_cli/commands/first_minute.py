@@ -11,6 +11,7 @@ from typing import Any
 from rora_cli.commands import demo, evaluate, purify
 from rora_cli.commands.diagnose import DiagnoseConfig
 from rora_cli.commands.diagnose import run as diagnose
+from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.demo import DemoResult
@@ -33,6 +34,7 @@ class DemoConfig:
             raise UsageError(f"--seed must be at least 0, not {self.seed}")
 
 
+@says_what_fits
 def run(config: DemoConfig, progress: Progress = SILENT, show: Callable[[str, Any], None] | None = None) -> DemoResult:
     """Build, diagnose, attack, purify, attack again; ``show`` is called with each step's name and result.
 

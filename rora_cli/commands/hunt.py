@@ -19,6 +19,7 @@ from rora_cli.attacks.search_label import AUTO, BUDGETS, Budget, LabelSearch, Me
 from rora_cli.attacks.search_reference import honest_tokens
 from rora_cli.attacks.search_space import PLACES, Vocabulary, encode_rows
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
+from rora_cli.commands.memory import says_what_fits
 from rora_cli.data.rows import Rows
 from rora_cli.errors import DataError, ExitCode, UsageError
 from rora_cli.progress import SILENT, Progress
@@ -92,6 +93,7 @@ class HuntConfig:
             raise UsageError(f"--max-rows is at least {2 * FEWEST_ROWS}, not {self.max_rows}")
 
 
+@says_what_fits
 def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     """Load the model (after the preflight), make the reference, search every label.
 

@@ -14,6 +14,7 @@ from rora_cli.attacks.poisoning import LABEL_MODES, PoisonedRows, poison_rows
 from rora_cli.attacks.registry import make_attack
 from rora_cli.attacks.triggers import POSITIONS
 from rora_cli.commands.evaluate import Bench, find_label, input_hashes
+from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import CheckpointError, OutputError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.findings import Finding, Severity
@@ -106,6 +107,7 @@ class PoisonConfig:
         return attack
 
 
+@says_what_fits
 def run(config: PoisonConfig, progress: Progress = SILENT) -> PoisonResult:
     """Build the suspect, write it whole or not at all, and prove it where asked.
 

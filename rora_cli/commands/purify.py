@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -11,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.attacks.search_label import AUTO, budgets
+from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.recipes import RECIPES, SHARES_BY_BLOCK, WITHOUT_ADAPTER
-from rora_cli.errors import RoraError, TrainingError, UsageError
+from rora_cli.errors import TrainingError, UsageError
 from rora_cli.progress import SILENT, Progress
+from rora_cli.ranks import is_main, world_size
 from rora_cli.results.purify import PurifyResult
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ DTYPES = ("float32", "bfloat16", "float16", "auto")
 ESCALATIONS = ("auto", "reference", "none")
 
 #: Settings that say where and how a run is done, not what it computes: a resumed run may change them.
-_NOT_IN_FINGERPRINT = ("output", "force", "resume", "checkpoint_every", "dtype", "num_processes")
+#: The last two save memory and change sums by rounding only: what a run that ran out of it goes on with.
+_NOT_IN_FINGERPRINT = (
+    *("output", "force", "resume", "checkpoint_every", "dtype", "num_processes"),
+    *("micro_batch_size", "gradient_checkpointing"),
+)
 
 
 @dataclass(frozen=True)
@@ -159,29 +164,47 @@ class PurifyConfig:
         return Path(self.output or f"{Path(self.model).name or 'model'}-rora")
 
 
+@says_what_fits
 def run(config: PurifyConfig, progress: Progress = SILENT) -> PurifyResult:
     """Cleanse ``config.model`` and write the result; every file appears at once or not at all.
 
-    Raises RoraError with one sentence for bad input, and leaves an existing output as it was.
+    Under torchrun or another launcher every rank calls this, and rank 0 writes. Raises RoraError with one sentence for
+    bad input, and leaves an existing output as it was.
     """
-    if config.num_processes > 1 and "WORLD_SIZE" not in os.environ:
-        from rora_cli.training.launch import launch
+    from rora_cli.training.launch import launch, refuse_other_parallelism
 
-        return launch(run, (config, progress), config.num_processes)
+    refuse_other_parallelism()
+    started_by_others = world_size()
+    if started_by_others > 1 and config.num_processes not in (1, started_by_others):
+        raise UsageError(
+            f"--num-processes is {config.num_processes}, but a launcher has started {started_by_others} processes "
+            "already; leave the option out, or start rora without the launcher"
+        )
+    with _state_kept(config, progress):
+        if config.num_processes > 1 and started_by_others == 1:
+            return launch(work, config, config.num_processes, progress)
+        return work(config, progress)
+
+
+@says_what_fits
+def work(config: PurifyConfig, progress: Progress) -> PurifyResult:
+    """The run itself, in each of its processes; all of them return when rank 0 has written."""
     from rora_cli.commands.purify_output import write
     from rora_cli.commands.purify_steps import prepare
+    from rora_cli.training.launch import answering_to_peers, wait_for_peers
 
-    with _held_output(config) as staging:
-        bench, source = prepare(config, progress)
-        with _state_kept(bench, progress):
+    with answering_to_peers():
+        with _held_output(config) as staging:
+            bench, source = prepare(config, progress)
             before = bench.before = bench.measure(name="clean accuracy before")
             cleansed = _defence(config)(bench)
             result = _assess(bench, source, cleansed, before)
             if staging is not None:
                 with progress.phase("write and load again"):
                     result = write(staging, bench, source, cleansed, result)
-    if staging is not None:
-        bench.state.discard()
+        if staging is not None:
+            bench.state.discard()
+        wait_for_peers()
     return result
 
 
@@ -190,7 +213,7 @@ def _held_output(config: PurifyConfig) -> Iterator[Path | None]:
     """The output's staging directory on the main process, held against other runs while this one works; else None."""
     from rora_cli.files import publish_directory
 
-    if os.environ.get("RANK", "0") != "0":
+    if not is_main():
         yield None
         return
     with publish_directory(config.output_directory, force=config.force) as staging:
@@ -203,14 +226,34 @@ def _defence(config: PurifyConfig) -> Any:
 
 
 @contextmanager
-def _state_kept(bench: Workbench, progress: Progress) -> Iterator[None]:
-    """Say how to go on when a run is interrupted after it has saved something."""
+def _state_kept(config: PurifyConfig, progress: Progress) -> Iterator[None]:
+    """Say how to go on when a run ends early after it has saved something; by whoever the user started."""
+    state = state_directory(config)
+    before = _written_at(state)
     try:
         yield
-    except (KeyboardInterrupt, RoraError) as error:
-        if bench.accelerator.is_main_process and not isinstance(error, TrainingError) and not bench.state.is_empty:
-            progress.note(f"the state so far is in {bench.state.directory}: add --resume to the same command to go on")
+    except BaseException as error:
+        saved = _written_at(state)
+        if is_main() and type(error) is not TrainingError and saved and (config.resume or saved != before):
+            progress.note(
+                f"the state so far is in {state}: add --resume to the same command to go on; a smaller "
+                "--micro-batch-size or --gradient-checkpointing may be added as well"
+            )
         raise
+
+
+def state_directory(config: PurifyConfig) -> Path:
+    """Where an unfinished run leaves its state: beside the output."""
+    out = config.output_directory
+    return out.with_name(f"{out.name}.rora-state")
+
+
+def _written_at(path: Path) -> int | None:
+    """When something was last put into a directory, in nanoseconds; None where there is none."""
+    try:
+        return path.lstat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> PurifyResult:
@@ -249,4 +292,4 @@ def resolved_config(config: PurifyConfig) -> dict[str, Any]:
 def fingerprint(config: PurifyConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What must be equal for a run to be the continuation of another."""
     settings = {k: v for k, v in resolved_config(config).items() if k not in _NOT_IN_FINGERPRINT}
-    return {**settings, "world": int(os.environ.get("WORLD_SIZE", "1")), **facts}
+    return {**settings, "world": world_size(), **facts}

@@ -14,7 +14,7 @@ from rora_cli.checkpoints.loading import LoadedClassifier, load_classifier
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.commands.ancestry import named_ancestor, suggestion
-from rora_cli.commands.purify import PurifyConfig, fingerprint, resolved_config
+from rora_cli.commands.purify import PurifyConfig, fingerprint, resolved_config, state_directory
 from rora_cli.commands.workbench import Cleansed, Workbench
 from rora_cli.data.rows import Splits
 from rora_cli.data.sources import load_splits
@@ -130,8 +130,7 @@ def _hashes(loaded: LoadedClassifier) -> dict[str, str]:
 
 
 def _run_state(config: PurifyConfig, source: Source, progress: Progress, is_main: bool) -> RunState:
-    out = config.output_directory
-    directory = out.with_name(f"{out.name}.rora-state")
+    directory = state_directory(config)
     splits = source.splits
     facts = {
         "inputs": dict(source.inputs),

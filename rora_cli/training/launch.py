@@ -1,76 +1,453 @@
-"""Several processes on one machine for a function of ours: each is a rank that accelerate finds by its environment."""
+"""Several processes on one machine for a function of ours: each is a rank that accelerate finds by its environment.
+
+The children are fresh interpreters that import the function by name and never see the caller's ``__main__``, so a
+script without a guard, ``python -c``, standard input and a notebook can all start them. A child answers over a pipe of
+its own. What rank 0 reports of its progress goes the same way and is shown by the caller, who has the terminal.
+"""
 
 from __future__ import annotations
 
 import os
+import pickle
+import signal
 import socket
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, fields, is_dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 
-from rora_cli.errors import RoraError, TrainingError
+from rora_cli.errors import ProcessDied, RoraError, TrainingError, UsageError
+from rora_cli.progress import SILENT, Progress, Task
+from rora_cli.ranks import is_main, rank, world_size
+
+#: Seconds that a child has to end by itself: after another has failed, and after it was interrupted.
+_AFTER_FAILURE, _AFTER_INTERRUPT = 5.0, 15.0
+_INTERRUPTED = 130
+
+# The caller's sys.path comes first of all: an interpreter started with -c would look for rora in the working directory.
+_CHILD = "import sys; sys.path[:] = sys.argv[2:]; from rora_cli.training.launch import serve; serve(int(sys.argv[1]))"
 
 
-def launch(function: Callable[..., Any], arguments: Sequence[Any], processes: int) -> Any:
-    """Run ``function(*arguments)`` in ``processes`` fresh processes; returns rank 0's result.
+class PeerLost(TrainingError):
+    """Another process of this run has ended, and what this one got to see is a broken connection."""
 
-    A RoraError of any rank is raised here as it was there. Raises TrainingError when a process dies.
+
+class ChildTraceback(Exception):
+    """Where a child's error was raised: the cause of the error that is raised here."""
+
+
+def launch(function: Callable[[Any, Progress], Any], config: Any, processes: int, progress: Progress = SILENT) -> Any:
+    """Run ``function(config, progress)`` in ``processes`` fresh processes; returns rank 0's result.
+
+    ``function`` is a module's, ``config`` a dataclass of plain values. An error of a rank is raised here as it was
+    there. Raises ProcessDied when a process dies, and UsageError where ``config`` holds what no process can be handed.
     """
-    import torch
-
-    context = torch.multiprocessing.get_context("spawn")
-    answers = context.SimpleQueue()
-    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
-    environment |= {"LOCAL_WORLD_SIZE": str(processes)}
-    if "OMP_NUM_THREADS" not in os.environ:
-        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
-    running = torch.multiprocessing.start_processes(
-        _work, (function, tuple(arguments), environment, answers), nprocs=processes, join=False, start_method="spawn"
-    )
-    collected: list[Any] = []
+    _require_plain(config)
+    if not sys.executable:
+        raise UsageError("num_processes above 1 needs a Python interpreter to start; this program has none of its own")
+    group = _Group(processes)
     try:
-        # A large answer fills the pipe and would keep its sender from ending: read while waiting.
-        while not running.join(timeout=0.2):
-            _collect(answers, collected)
-    except torch.multiprocessing.ProcessExitedException as error:
-        raise TrainingError(
-            f"process {error.error_index} of {processes} died ({error}); see its messages above"
-        ) from None
-    except torch.multiprocessing.ProcessRaisedException:
-        _collect(answers, collected)
-        refusals = [answer for answer in collected if isinstance(answer, RoraError)]
-        if not refusals:
-            raise
-        raise refusals[0] from None
-    _collect(answers, collected)
-    return collected[0]
-
-
-def _collect(answers: Any, collected: list[Any]) -> None:
-    while not answers.empty():
-        collected.append(answers.get())
-
-
-def _work(rank: int, function: Callable[..., Any], arguments: tuple[Any, ...], environment: dict, answers: Any) -> None:
-    os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
-    try:
-        result = function(*arguments)
-    except RoraError as error:
-        answers.put(error)
-        raise
+        with ExitStack() as phases:
+            replay = _Replay(progress, phases)
+            group.start(function, config)
+            return group.attend(replay)
     finally:
-        _leave()
-    if rank == 0:
-        answers.put(result)
+        group.end()
 
 
-def _leave() -> None:
-    import torch.distributed
+def _require_plain(config: Any) -> None:
+    for each in fields(config):
+        if not _is_plain(value := getattr(config, each.name)):
+            raise UsageError(
+                f"{each.name} is a {type(value).__name__} in this program's memory, which cannot be handed to several "
+                "processes; write it to a file and name that, or use num_processes=1"
+            )
 
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value)) and all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_plain, value))
+    if is_dataclass(value):
+        return all(_is_plain(getattr(value, each.name)) for each in fields(value))
+    return value is None or isinstance(value, str | bytes | int | float | os.PathLike)
+
+
+@dataclass
+class _Group:
+    """The children of one launch. ``codes`` has the exit status of those that ended, ``stopped`` those ended by us."""
+
+    processes: int
+    running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    connections: list[Connection] = field(default_factory=list)
+    events: SimpleQueue[tuple[int, str, Any]] = field(default_factory=SimpleQueue)
+    codes: dict[int, int] = field(default_factory=dict)
+    stopped: set[int] = field(default_factory=set)
+    errors: dict[int, BaseException] = field(default_factory=dict)
+
+    def start(self, function: Any, config: Any) -> None:
+        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+        environment |= {"WORLD_SIZE": str(self.processes), "LOCAL_WORLD_SIZE": str(self.processes)}
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.processes)))
+        # Categories of other libraries' own cannot be told by name to a process that has not imported them.
+        filters = [f for f in warnings.filters if getattr(f[2], "__module__", "") == "builtins"]
+        work = pickle.dumps((function, config, filters))
+        for number in range(self.processes):
+            ours, theirs = Pipe()
+            self.connections.append(ours)
+            self.running[number] = subprocess.Popen(  # noqa: S603 - our own interpreter and code
+                [sys.executable, "-c", _CHILD, str(theirs.fileno()), *sys.path],
+                env={**environment, "RANK": str(number), "LOCAL_RANK": str(number)},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # only results belong on stdout
+                start_new_session=True,  # Ctrl-C reaches the caller alone, who ends the children in order
+            )
+            theirs.close()
+            Thread(target=self._read, args=(number, ours, self.running[number]), daemon=True).start()
+            with suppress(OSError):  # a child that is dead already is found by its exit status
+                ours.send_bytes(work)
+
+    def _read(self, number: int, connection: Connection, process: subprocess.Popen[bytes]) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                kind, content = connection.recv()
+                self.events.put((number, kind, content))
+        self.events.put((number, "ended", process.wait()))
+
+    def attend(self, replay: _Replay) -> Any:
+        """Show progress and wait until all have ended; returns rank 0's result or raises what went wrong."""
+        results: list[Any] = []
+        interrupted = False
+        deadlines = _Deadlines()
+        while self.running:
+            try:
+                number, kind, content = self.events.get(timeout=deadlines.left())
+                if kind == "progress":
+                    replay(content)
+                elif kind == "result":
+                    results.append(content)
+                elif kind == "error":
+                    self.errors[number], trace = content
+                    self.errors[number].__cause__ = ChildTraceback(trace)
+                else:
+                    self.codes[number] = content
+                    del self.running[number]
+                if (number == 0 and kind in ("error", "ended")) or (kind == "ended" and content):
+                    self._after(number, deadlines)
+            except Empty:
+                self._press(deadlines)
+            except KeyboardInterrupt:
+                self._signal(signal.SIGKILL if interrupted else signal.SIGINT)
+                interrupted = True
+                deadlines.set(_AFTER_INTERRUPT, last=True)
+        if interrupted:
+            raise KeyboardInterrupt
+        if results:
+            return results[0]
+        raise self._failure()
+
+    def _after(self, number: int, deadlines: _Deadlines) -> None:
+        """Rank 0 has failed or ended, or another has failed: the rest end by themselves soon, or are ended.
+
+        Only rank 0 has anything to put away. Those that it leaves behind wait for it in vain.
+        """
+        if number == 0 and 0 in self.errors and not isinstance(self.errors[0], PeerLost):
+            self._signal(signal.SIGKILL, but=0)
+        deadlines.set(_AFTER_FAILURE)
+
+    def _press(self, deadlines: _Deadlines) -> None:
+        """A deadline is over: rank 0 is interrupted first, so that it can put away what it holds."""
+        if deadlines.last or 0 not in self.running:
+            self._signal(signal.SIGKILL)
+        else:
+            self._signal(signal.SIGINT)
+        deadlines.set(_AFTER_INTERRUPT, last=True)
+
+    def _signal(self, number: int, but: int | None = None) -> None:
+        for child, process in self.running.items():
+            if child != but and process.poll() is None:
+                self.stopped.add(child)
+                process.send_signal(number)
+
+    def _failure(self) -> BaseException:
+        """The first cause: a process that died by itself, then an error that is not only the echo of another's."""
+        for number, code in sorted(self.codes.items()):
+            if number not in self.stopped and number not in self.errors and code:
+                return _died(number, self.processes, code)
+        for _, error in sorted(self.errors.items(), key=lambda pair: (isinstance(pair[1], PeerLost), pair[0])):
+            return error
+        return ProcessDied(f"none of the {self.processes} processes gave an answer; see their messages above")
+
+    def end(self) -> None:
+        """End whatever still runs, whatever happened here."""
+        self._signal(signal.SIGKILL)
+        for process in self.running.values():
+            process.wait()
+        for connection in self.connections:
+            connection.close()
+
+
+@dataclass
+class _Deadlines:
+    """When to stop waiting; ``last`` where nothing but SIGKILL is left after it."""
+
+    at: float | None = None
+    last: bool = False
+
+    def set(self, seconds: float, *, last: bool = False) -> None:
+        if self.at is None or last:
+            self.at, self.last = monotonic() + seconds, last
+
+    def left(self) -> float | None:
+        return None if self.at is None else max(0.0, self.at - monotonic())
+
+
+def _died(number: int, processes: int, code: int) -> ProcessDied:
+    who = f"process {number} of {processes} (counted from 0)"
+    if code > 0:
+        return ProcessDied(f"{who} ended with exit code {code} and no answer; see its messages above")
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "an unknown one"
+    return ProcessDied(f"{who} was ended by signal {-code} ({name})", by_signal=-code)
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+# ---- progress, from rank 0 to the caller ----
+
+
+class _Relay:
+    """Rank 0's listener: tells the caller what to show."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._phases = connection, 0
+
+    def _send(self, *call: Any) -> None:
+        with suppress(OSError):  # the caller has gone: the thread that watches for that ends this process
+            self._connection.send(("progress", call))
+
+    @contextmanager
+    def phase(self, name: str, total: int | None = None) -> Iterator[Task]:
+        self._phases += 1
+        number = self._phases
+        self._send("begin", number, name, total)
+        yield _RelayedTask(self._send, number)
+        self._send("end", number)
+
+    def note(self, message: str) -> None:
+        self._send("note", message)
+
+    def warn(self, message: str) -> None:
+        self._send("warn", message)
+
+
+@dataclass(frozen=True)
+class _RelayedTask:
+    send: Callable[..., None]
+    number: int
+
+    def advance(self, steps: int = 1, **parts: float | str) -> None:
+        self.send("advance", self.number, steps, parts)
+
+
+class _Replay:
+    """The caller's side: a phase that its child leaves by an error is left by ``unfinished``, with that error."""
+
+    def __init__(self, progress: Progress, unfinished: ExitStack) -> None:
+        self._progress, self._unfinished = progress, unfinished
+        self._open: dict[int, tuple[ExitStack, Task]] = {}
+
+    def __call__(self, call: tuple[Any, ...]) -> None:
+        what, *arguments = call
+        if what == "begin":
+            number, name, total = arguments
+            stack = self._unfinished.enter_context(ExitStack())
+            self._open[number] = (stack, stack.enter_context(self._progress.phase(name, total)))
+        elif what == "advance":
+            number, steps, parts = arguments
+            self._open[number][1].advance(steps, **parts)
+        elif what == "end":
+            self._open.pop(arguments[0])[0].close()
+        else:
+            getattr(self._progress, what)(*arguments)
+
+
+# ---- in a child ----
+
+
+def serve(descriptor: int) -> None:
+    """A child's whole life: take the work, do it, answer."""
+    try:
+        # A caller that a shell started in its background ignores this signal, and its children would as well.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        connection = Connection(descriptor)
+        function, config, filters = pickle.loads(connection.recv_bytes())  # noqa: S301 - our own caller's
+        warnings.filters[:] = filters  # type: ignore[index]
+        Thread(target=_watch_caller, args=(connection,), daemon=True).start()
+        code = _answer(connection, function, config)
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    sys.stderr.flush()
+    # Not by sys.exit: a backend's threads may still wait for processes that have ended.
+    os._exit(code)
+
+
+def _answer(connection: Connection, function: Callable[[Any, Progress], Any], config: Any) -> int:
+    try:
+        result = function(config, _Relay(connection) if is_main() else SILENT)
+        if is_main():
+            connection.send(("result", result))
+        leave()
+        return 0
+    except Exception as error:
+        import traceback
+
+        # The caller has not imported every library, and could not read an error of theirs.
+        sent = error if isinstance(error, RoraError) else RuntimeError(f"{type(error).__name__}: {error}")
+        connection.send(("error", (sent, f"in process {rank()} of {world_size()}:\n{traceback.format_exc()}")))
+        return 1
+
+
+def _watch_caller(connection: Connection) -> None:
+    """The caller sends nothing more, so that what can be read here is its end."""
+    with suppress(EOFError, OSError):
+        connection.recv_bytes()
+    os.kill(os.getpid(), signal.SIGINT)
+    sleep(_AFTER_INTERRUPT)
+    os._exit(_INTERRUPTED)
+
+
+def wait_for_peers() -> None:
+    """Let all ranks end together: a launcher takes the first end for a failure's and would end the others with it."""
+    if not _in_group():
+        return
+    import torch.distributed
+
+    try:
+        torch.distributed.barrier()
+    except RuntimeError as error:
+        # All is written; one that ended in the meantime only waited for that.
+        if not is_lost_peer(error):
+            raise
+
+
+def leave() -> None:
+    """Leave the process group in good order, where there is one and nothing has gone wrong."""
+    if _in_group():
+        import torch.distributed
+
+        torch.distributed.destroy_process_group()
+
+
+def _in_group() -> bool:
+    if "torch" not in sys.modules:
+        return False
+    import torch.distributed
+
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+# ---- among ranks, whoever started them ----
+
+_TOLD = "rora/told/{}"
+
+
+@contextmanager
+def answering_to_peers() -> Iterator[None]:
+    """Tell the other ranks why this one cannot go on, and say theirs in place of a broken connection.
+
+    Raises TrainingError with the other's sentence, or PeerLost where it left none.
+    """
+    try:
+        yield
+    except RoraError as error:
+        _tell(str(error))
+        raise
+    except RuntimeError as error:
+        if not is_lost_peer(error):
+            raise
+        told = _told()
+        if told is None:
+            raise PeerLost("another process of this run ended before its work was done; see its messages above") from (
+                error
+            )
+        raise TrainingError(told) from error
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether a collective failed because of the other side: the words are those of gloo and of NCCL's watchdog."""
+    text = str(error)
+    kinds = {each.__name__ for each in type(error).__mro__}
+    return world_size() > 1 and (
+        "DistBackendError" in kinds
+        or "DistNetworkError" in kinds
+        or ("gloo" in text and any(word in text for word in ("Connection closed", "Connection reset", "Broken pipe")))
+    )
+
+
+def _store() -> Any:
+    """What all ranks can write to and read from; None without a process group."""
+    if world_size() == 1 or not _in_group():
+        return None
+    import torch.distributed
+
+    return torch.distributed.distributed_c10d._get_default_store()
+
+
+def _tell(sentence: str) -> None:
+    with suppress(RuntimeError):  # the process that held the store has gone, and the others with it
+        if (store := _store()) is not None:
+            store.set(_TOLD.format(rank()), sentence)
+
+
+def _told() -> str | None:
+    """The first other rank's sentence. A rank tells before it ends, so that there is nothing to wait for."""
+    with suppress(RuntimeError):
+        store = _store()
+        for other in range(world_size()):
+            if store is not None and other != rank() and store.check([_TOLD.format(other)]):
+                sentence = store.get(_TOLD.format(other)).decode("utf-8", "replace")
+                return f"process {other} of {world_size()} (counted from 0): {sentence}"
+    return None
+
+
+# ---- what accelerate can do and this does not ----
+
+#: What `accelerate launch` sets in the environment for each.
+_OTHER_PARALLELISM = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DEEPSPEED",
+    "ACCELERATE_USE_MEGATRON_LM": "MEGATRON_LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "parallelism_config",
+}
+
+
+def refuse_other_parallelism() -> None:
+    """Before anything is loaded: accelerate would go its own way on a GPU, and ignore it on a CPU."""
+    for variable, name in _OTHER_PARALLELISM.items():
+        if os.environ.get(variable, "").lower() in ("1", "true", "yes", "y", "t", "on"):
+            raise UsageError(only_data_parallel("accelerate's launcher", name))
+
+
+def only_data_parallel(who: str, name: str) -> str:
+    """The sentence for a way to train that is not supported."""
+    return (
+        f"{who} asks for {name}, and rora trains by plain data parallelism only; use distributed_type MULTI_GPU or "
+        "MULTI_CPU, or --num-processes"
+    )

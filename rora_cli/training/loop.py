@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from torch.nn import functional
 from rora_cli.errors import TrainingError, UsageError
 from rora_cli.progress import SILENT, Progress, Task
 from rora_cli.training.batches import epoch_batches, micro_batches, rank_share, steps_per_epoch
+from rora_cli.training.launch import only_data_parallel
 from rora_cli.training.state import RunState, restore, take_snapshot
 
 SCHEDULES = ("linear", "cosine", "constant")
@@ -85,6 +87,12 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Any:
         raise UsageError("--device cuda was asked for, but torch sees no CUDA device; use --device cpu")
     if on_cpu and precision == "fp16":
         raise UsageError("fp16 training needs a GPU; use --precision bf16 or fp32 on a CPU")
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if not on_cpu and torch.cuda.is_available() and local >= torch.cuda.device_count():
+        raise UsageError(
+            f"process {local} of this machine (counted from 0) needs a GPU of its own, and torch sees "
+            f"{torch.cuda.device_count()}; start as many processes as there are GPUs, or use --device cpu"
+        )
     if not torch.distributed.is_initialized():
         # accelerate keeps one state a process, and refuses a second run of another precision or device.
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -94,10 +102,7 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Any:
     accelerator = Accelerator(mixed_precision=mixed, cpu=on_cpu, kwargs_handlers=[patience])
     known = {DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU}
     if accelerator.distributed_type not in known:
-        raise UsageError(
-            f"training under accelerate's {accelerator.distributed_type.value} is not supported; use plain data "
-            "parallelism (distributed_type MULTI_GPU, or --num-processes)"
-        )
+        raise UsageError(only_data_parallel("accelerate", accelerator.distributed_type.value))
     return accelerator
 
 

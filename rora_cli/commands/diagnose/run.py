@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rora_cli.commands.diagnose.config import FAIL_ON, DiagnoseConfig
 from rora_cli.commands.diagnose.rules import RULES
+from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import CheckpointError, ExitCode, RoraError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
@@ -28,6 +29,7 @@ _One = TypeVar("_One")
 _Other = TypeVar("_Other")
 
 
+@says_what_fits
 def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:
     """Diagnose every path; with several, one that cannot be read is reported and does not stop the others.
 

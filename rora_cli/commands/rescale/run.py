@@ -13,6 +13,7 @@ from rora_cli.checkpoints.adapters import Adapter, AdapterModule, read_adapter
 from rora_cli.checkpoints.hub import fetch_model
 from rora_cli.checkpoints.preflight import Inspection, inspect, require_loadable
 from rora_cli.checkpoints.reader import TensorReader
+from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.rescale.config import RescaleConfig
 from rora_cli.commands.rescale.fold import Folded, fold_modules, patterned, rounding
 from rora_cli.errors import CheckpointError, UsageError
@@ -38,6 +39,7 @@ REFUSED: Mapping[str, str] = {
 }
 
 
+@says_what_fits
 def run(config: RescaleConfig, progress: Progress = SILENT) -> RescaleResult:
     """Rescale the adapter and publish the result as a directory that ``PeftModel.from_pretrained`` loads.
 
