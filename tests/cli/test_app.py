@@ -104,6 +104,73 @@ def test_a_panic_of_a_library_in_rust_is_a_sentence(
     assert stop.value.code == 2 and "index out of bounds" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("where", [0, 1, 2, 3])
+def test_debug_stands_anywhere(where: int) -> None:
+    arguments = ["check", "nowhere-at-all", "--quiet"]
+    arguments.insert(where, "--debug")
+    done = _run(*arguments)
+    assert done.returncode == 2 and "Traceback (most recent call last):\n  File" in done.stderr, done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("rora: there is nothing at")
+
+
+def test_the_value_of_an_option_is_not_taken_for_debug() -> None:
+    done = _run("check", "nowhere-at-all", "--base", "--debug")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def _stopped(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, list[str]]:
+    """The exit code and the lines on stderr of an application that raises ``error``."""
+    from rora_cli.cli import app
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(app, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["rora"])
+    with pytest.raises(SystemExit) as stop:
+        app.run()
+    return int(stop.value.code or 0), capsys.readouterr().err.splitlines()
+
+
+def test_an_unexpected_error_is_one_line_and_its_traceback_many(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("RORA_DEBUG", raising=False)
+    error = RuntimeError("\nfirst \x1b[31mline\nC++ frames\nmore of them")
+    code, lines = _stopped(error, monkeypatch, capsys)
+    assert code == 2 and len(lines) == 1 and "x0a" not in lines[0]
+    assert lines[0].startswith("rora: unexpected RuntimeError: first \\x1b[31mline (this is a fault")
+    monkeypatch.setenv("RORA_DEBUG", "1")
+    _, lines = _stopped(error, monkeypatch, capsys)
+    assert lines[0].startswith("Traceback") and "more of them" in lines and "report it" in lines[-1]
+    assert not any("\x1b" in line for line in lines), "a terminal would obey it"
+
+
+def test_other_ranks_end_with_0_and_leave_the_word_to_the_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A launcher that sees one fail ends the first while it writes."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, codes in (("0", [2, 3, 130]), ("1", [0, 0, 0])):
+        monkeypatch.setenv("RANK", rank)
+        errors: list[BaseException] = [UsageError("wrong"), SystemExit(3), KeyboardInterrupt()]
+        for error, expected in zip(errors, codes, strict=True):
+            code, lines = _stopped(error, monkeypatch, capsys)
+            assert code == expected and bool(lines) == (rank == "0" and not isinstance(error, SystemExit))
+    code, lines = _stopped(ZeroDivisionError("x"), monkeypatch, capsys)
+    assert code == 2 and "in process 1 of 2" in lines[0], "nobody else knows of it"
+
+
+def test_a_command_that_knows_one_process_takes_the_first(tmp_path: Path) -> None:
+    for rank in "01":
+        done = _run("check", "nowhere-at-all", RANK=rank, WORLD_SIZE="2", LOCAL_RANK=rank)
+        assert done.returncode == (2 if rank == "0" else 0)
+        assert ("1 of the 2 started are not used" in done.stderr) == (rank == "0") and done.stdout == ""
+
+
 def test_config_files_are_checked(tmp_path: Path) -> None:
     for name, text, word in (
         ("a.yaml", "- 1\n", "mapping"),
