@@ -106,7 +106,7 @@ class _Group:
             self.connections.append(ours)
             self.running[number] = subprocess.Popen(  # noqa: S603 - our own interpreter and code
                 [sys.executable, "-c", _CHILD, str(theirs.fileno()), *sys.path],
-                env={**environment, "RANK": str(number), "LOCAL_RANK": str(number)},
+                env=environment | _of_rank(number),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # only results belong on stdout
@@ -210,6 +210,11 @@ class _Deadlines:
 
     def left(self) -> float | None:
         return None if self.at is None else max(0.0, self.at - monotonic())
+
+
+def _of_rank(number: int) -> dict[str, str]:
+    silent = {"HF_HUB_DISABLE_PROGRESS_BARS": "1"} if number else {}
+    return {"RANK": str(number), "LOCAL_RANK": str(number), **silent}
 
 
 def _died(number: int, processes: int, code: int) -> ProcessDied:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rora_cli.errors import TrainingError, UsageError
+from rora_cli.errors import RoraError, TrainingError, UsageError
 from rora_cli.progress import SILENT, Progress, Task
 from rora_cli.training.batches import epoch_batches, micro_batches, rank_share, steps_per_epoch
 from rora_cli.training.launch import only_data_parallel
@@ -107,12 +107,19 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Any:
 
 
 def on_main(accelerator: Any, compute: Callable[[], Any]) -> Any:
-    """``compute()`` on the main process, its result on every process."""
+    """``compute()`` on the main process, its result, or the RoraError that it raises, on every process."""
     if accelerator.num_processes == 1:
         return compute()
-    result = [compute() if accelerator.is_main_process else None]
-    torch.distributed.broadcast_object_list(result, src=0)
-    return result[0]
+    outcome: list[Any] = [None, None]
+    if accelerator.is_main_process:
+        try:
+            outcome[0] = compute()
+        except RoraError as error:
+            outcome[1] = error
+    torch.distributed.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
 
 
 def finetune(
