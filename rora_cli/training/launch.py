@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic, sleep
+from traceback import format_exc
 from typing import Any
 
 from rora_cli.errors import ProcessDied, RoraError, TrainingError, UsageError
@@ -37,7 +38,10 @@ _CHILD = "import sys; sys.path[:] = sys.argv[2:]; from rora_cli.training.launch 
 
 
 class PeerLost(TrainingError):
-    """Another process of this run has ended, and what this one got to see is a broken connection."""
+    """Another process of this run has ended, and what this one got to see is a broken connection.
+
+    The message is the other's own where it left one.
+    """
 
 
 class ChildTraceback(Exception):
@@ -118,10 +122,15 @@ class _Group:
                 ours.send_bytes(work)
 
     def _read(self, number: int, connection: Connection, process: subprocess.Popen[bytes]) -> None:
-        with suppress(EOFError, OSError):
+        try:
             while True:
                 kind, content = connection.recv()
                 self.events.put((number, kind, content))
+        except (EOFError, OSError):
+            pass
+        except Exception as error:  # a result that cannot be made again from what was sent
+            unread = RuntimeError(f"the answer of process {number} cannot be read: {type(error).__name__}: {error}")
+            self.events.put((number, "error", (unread, "")))
         self.events.put((number, "ended", process.wait()))
 
     def attend(self, replay: _Replay) -> Any:
@@ -141,7 +150,7 @@ class _Group:
                     self.errors[number].__cause__ = ChildTraceback(trace)
                 else:
                     self.codes[number] = content
-                    del self.running[number]
+                    self.running.pop(number, None)
                 if (number == 0 and kind in ("error", "ended")) or (kind == "ended" and content):
                     self._after(number, deadlines)
             except Empty:
@@ -169,6 +178,8 @@ class _Group:
         """A deadline is over: rank 0 is interrupted first, so that it can put away what it holds."""
         if deadlines.last or 0 not in self.running:
             self._signal(signal.SIGKILL)
+            # An interruption may have come between the word of an end and its being noted.
+            self.running = {child: process for child, process in self.running.items() if process.poll() is None}
         else:
             self._signal(signal.SIGINT)
         deadlines.set(_AFTER_INTERRUPT, last=True)
@@ -184,8 +195,8 @@ class _Group:
         for number, code in sorted(self.codes.items()):
             if number not in self.stopped and number not in self.errors and code:
                 return _died(number, self.processes, code)
-        for _, error in sorted(self.errors.items(), key=lambda pair: (isinstance(pair[1], PeerLost), pair[0])):
-            return error
+        if self.errors:
+            return min(sorted(self.errors.items()), key=lambda pair: _precedence(pair[1]))[1]
         return ProcessDied(f"none of the {self.processes} processes gave an answer; see their messages above")
 
     def end(self) -> None:
@@ -195,6 +206,11 @@ class _Group:
             process.wait()
         for connection in self.connections:
             connection.close()
+
+
+def _precedence(error: BaseException) -> int:
+    """A sentence for the user first, then a fault of ours, and last the echo of another's end."""
+    return 2 if isinstance(error, PeerLost) else 0 if isinstance(error, RoraError) else 1
 
 
 @dataclass
@@ -321,12 +337,21 @@ def _answer(connection: Connection, function: Callable[[Any, Progress], Any], co
         leave()
         return 0
     except Exception as error:
-        import traceback
-
-        # The caller has not imported every library, and could not read an error of theirs.
-        sent = error if isinstance(error, RoraError) else RuntimeError(f"{type(error).__name__}: {error}")
-        connection.send(("error", (sent, f"in process {rank()} of {world_size()}:\n{traceback.format_exc()}")))
+        connection.send(("error", (_portable(error), f"in process {rank()} of {world_size()}:\n{format_exc()}")))
         return 1
+
+
+def _portable(error: Exception) -> Exception:
+    """``error`` for the caller, who has not imported every library and could not read an error of theirs."""
+    if not isinstance(error, RoraError):
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - made in this line
+        return error
+    except Exception:  # a class that takes something else than its message
+        plain = RoraError(str(error))
+        plain.exit_code = error.exit_code
+        return plain
 
 
 def _watch_caller(connection: Connection) -> None:
@@ -371,13 +396,14 @@ def _in_group() -> bool:
 # ---- among ranks, whoever started them ----
 
 _TOLD = "rora/told/{}"
+_LOST = ("Connection closed", "Connection reset", "Broken pipe", "ncclRemoteError", "remote process", "aborted")
 
 
 @contextmanager
 def answering_to_peers() -> Iterator[None]:
     """Tell the other ranks why this one cannot go on, and say theirs in place of a broken connection.
 
-    Raises TrainingError with the other's sentence, or PeerLost where it left none.
+    Raises PeerLost for the latter.
     """
     try:
         yield
@@ -387,23 +413,15 @@ def answering_to_peers() -> Iterator[None]:
     except RuntimeError as error:
         if not is_lost_peer(error):
             raise
-        told = _told()
-        if told is None:
-            raise PeerLost("another process of this run ended before its work was done; see its messages above") from (
-                error
-            )
-        raise TrainingError(told) from error
+        untold = "another process of this run ended before its work was done; see its messages above"
+        raise PeerLost(_told() or untold) from error
 
 
 def is_lost_peer(error: BaseException) -> bool:
     """Whether a collective failed because of the other side: the words are those of gloo and of NCCL's watchdog."""
     text = str(error)
-    kinds = {each.__name__ for each in type(error).__mro__}
-    return world_size() > 1 and (
-        "DistBackendError" in kinds
-        or "DistNetworkError" in kinds
-        or ("gloo" in text and any(word in text for word in ("Connection closed", "Connection reset", "Broken pipe")))
-    )
+    collective = "gloo" in text or type(error).__name__ in ("DistBackendError", "DistNetworkError")
+    return world_size() > 1 and collective and any(word in text for word in _LOST)
 
 
 def _store() -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from rora_cli.errors import DataError, ProcessDied, UsageError
+from rora_cli.errors import DataError, ProcessDied, RoraError, UsageError
 from rora_cli.training import launch as launching
 from rora_cli.training.launch import ChildTraceback, answering_to_peers, launch
 
@@ -25,7 +25,7 @@ WORK = """
 import os, signal, sys, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
-from rora_cli.errors import DataError
+from rora_cli.errors import DataError, InconclusiveError
 from rora_cli.training.launch import PeerLost
 
 @dataclass(frozen=True)
@@ -60,6 +60,16 @@ def refuse_elsewhere(config, progress):
 
 def fail(config, progress):
     raise ZeroDivisionError("by nothing")
+
+class Odd(InconclusiveError):
+    def __init__(self, one, two):
+        super().__init__(one + two)
+
+def odd(config, progress):
+    raise Odd("not made", " again")
+
+def odd_answer(config, progress):
+    return Odd("not made", " again")
 
 def die(config, progress):
     if rank() == 1:
@@ -138,6 +148,11 @@ def test_an_error_is_raised_here_and_ends_the_others(work: Any) -> None:
     assert isinstance(caught.value.__cause__, ChildTraceback) and "in refuse" in str(caught.value.__cause__)
     with pytest.raises(DataError, match="no rows here"):
         launch(work.refuse_elsewhere, work.Config(), 2)
+    with pytest.raises(RoraError, match="not made again") as odd:
+        launch(work.odd, work.Config(), 2)
+    assert odd.value.exit_code == 3
+    with pytest.raises(RuntimeError, match="answer of process 0 cannot be read"):
+        launch(work.odd_answer, work.Config(), 2)
     with pytest.raises(RuntimeError, match="ZeroDivisionError: by nothing") as unexpected:
         launch(work.fail, work.Config(), 2)
     assert "in fail" in str(unexpected.value.__cause__)
@@ -273,7 +288,7 @@ except RoraError as error:
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
-        ("told", "TrainingError: process 1 of 2 (counted from 0): the loss is no number"),
+        ("told", "PeerLost: process 1 of 2 (counted from 0): the loss is no number"),
         ("silent", "PeerLost: another process"),
     ],
 )
