@@ -169,12 +169,13 @@ def run(config: PurifyConfig, progress: Progress = SILENT) -> PurifyResult:
 
         return launch(run, (config, progress), config.num_processes)
     from rora_cli.commands.purify_output import write
-    from rora_cli.commands.purify_steps import prepare
+    from rora_cli.commands.purify_steps import prepare, require_fitting_labels
 
     with _held_output(config) as staging:
         bench, source = prepare(config, progress)
         with _state_kept(bench, progress):
             before = bench.before = bench.measure(name="clean accuracy before")
+            require_fitting_labels(bench, before)
             cleansed = _defence(config)(bench)
             result = _assess(bench, source, cleansed, before)
             if staging is not None:
@@ -200,6 +201,12 @@ def _held_output(config: PurifyConfig) -> Iterator[Path | None]:
 def _defence(config: PurifyConfig) -> Any:
     module, _, function = RECIPES[config.recipe].defence.partition(":")
     return getattr(importlib.import_module(f"rora_cli.commands.{module}"), function)
+
+
+def check_recipe(bench: Workbench) -> None:
+    """Raise RoraError where the recipe cannot work on this suspect."""
+    module = RECIPES[bench.config.recipe].defence.partition(":")[0]
+    importlib.import_module(f"rora_cli.commands.{module}").check(bench)
 
 
 @contextmanager
@@ -233,10 +240,13 @@ def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> P
         residual=cleansed.residual,
         update_before=cleansed.update_before,
         update_after=update_spectra(cleansed.layers),
+        adapted=bench.adapted,
+        trained_head=bench.head,
         findings=(
             *findings,
             *(f for inspection in source.inspections for f in inspection.findings),
             *purify_steps.hints(bench.config, source),
+            *purify_steps.left_out(bench),
         ),
     )
 
