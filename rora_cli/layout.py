@@ -47,7 +47,7 @@ QUERY_VALUE = (
 )
 
 _ROUTERS = frozenset({"router", "gate", "shared_expert_gate"})
-_ATTENTION = re.compile(r"att(?:n|ention)$", re.IGNORECASE)
+_ATTENTION = re.compile(r"att(?:n|ention)s?$", re.IGNORECASE)
 _FEED_FORWARD_DOWN = frozenset({
     "down_proj", "fc2", "lin2", "wo", "Wo", "w2", "c_proj", "dense_4h_to_h", "ffn_output", "layer_2", "fc_out",
     "linear_2", "dense2",
