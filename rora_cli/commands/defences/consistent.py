@@ -24,7 +24,8 @@ def check(bench: Workbench) -> None:
     """Raise UsageError where no adapter fits, or the hidden states cannot be compared from layer to layer."""
     bench.check_adapter()
     model = bench.model.to(bench.accelerator.device)
-    row = bench.tokenizer(bench.train_rows.texts[0], truncation=True, max_length=bench.max_length, return_tensors="pt")
+    ids = bench.tokenizer(bench.train_rows.texts[0], truncation=True, max_length=bench.max_length)["input_ids"]
+    row = bench.tokenizer.pad({"input_ids": [ids]}, return_tensors="pt")
     with consistency(model, 0.0, 0.0) as penalty, torch.no_grad():
         penalty.look_at({name: value.to(bench.accelerator.device) for name, value in row.items()})
 

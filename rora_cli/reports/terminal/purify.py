@@ -86,6 +86,13 @@ def _describe(stage: StageRecord) -> str:
     return details or f"{stage.seconds:.0f} s"
 
 
+def _accuracy_by_epoch(stage: StageRecord) -> str:
+    """Of every epoch where each was measured, else of the last one."""
+    if all("accuracy" in epoch for epoch in stage.epochs):
+        return f"by epoch {', '.join(percent(epoch['accuracy']) for epoch in stage.epochs)}"
+    return f"at the end {percent(stage.epochs[-1].get('accuracy'))}"
+
+
 def _shown(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(repr(safe(item, max_length=40)) for item in value[:8]) + (" ..." if len(value) > 8 else "")
