@@ -25,7 +25,7 @@ from rora_cli.progress import Progress
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance, library_versions
-from rora_cli.training.adapters import fused_experts, head_modules
+from rora_cli.training.adapters import fused_experts, head_modules, resolve_targets
 from rora_cli.training.loop import make_accelerator
 from rora_cli.training.rescaling import PER_CLASS_SLACK
 from rora_cli.training.state import RunState
@@ -125,21 +125,41 @@ def no_adapter_for_base(bench: Workbench, source: Source) -> str:
 
 
 def left_out(bench: Workbench) -> tuple[Finding, ...]:
-    """What an adapter cannot reach in this model: fused experts."""
-    if bench.config.recipe in WITHOUT_ADAPTER or not (experts := fused_experts(bench.model)):
+    """What an adapter cannot reach in this model: fused experts, and layers that have no room for the rank."""
+    if bench.config.recipe in WITHOUT_ADAPTER:
         return ()
+    findings = []
     weights = dict(bench.model.named_parameters())
-    share = sum(weights[name].numel() for name in experts) / sum(w.numel() for w in weights.values())
-    return (
-        Finding(
-            "purify/experts-not-adapted",
-            Severity.LOW,
+    if experts := fused_experts(bench.model):
+        share = sum(weights[name].numel() for name in experts) / sum(w.numel() for w in weights.values())
+        message = (
             f"the experts ({experts[0]} and {len(experts) - 1} more, {100 * share:.0f} % of all weights) are fused and "
-            "are not adapted: what is hidden in them stays as it is",
-            evidence={"weights": list(experts), "share": share},
-            advice="the recipes full and reinit train them too",
-        ),
-    )
+            "are not adapted: what is hidden in them stays as it is"
+        )
+        findings.append(
+            Finding(
+                "purify/experts-not-adapted",
+                Severity.LOW,
+                message,
+                evidence={"weights": list(experts), "share": share},
+                advice="the recipes full and reinit train them too",
+            )
+        )
+    targets, rank = tuple(bench.settings["target_modules"]), int(bench.settings["rank"])
+    if targets == ("all-linear",):
+        small = sorted(set(resolve_targets(bench.model, targets)) - set(resolve_targets(bench.model, targets, rank)))
+        if small:
+            message = f"{small[0]} and {len(small) - 1} more have a dimension below the rank {rank} and are not adapted"
+            findings.append(
+                Finding(
+                    "purify/layers-below-rank",
+                    Severity.INFO,
+                    message,
+                    evidence={"layers": small},
+                    advice="a lower --rank reaches them",
+                )
+            )
+    return tuple(findings)
 
 
 def require_fitting_labels(bench: Workbench, before: CleanAccuracy) -> None:

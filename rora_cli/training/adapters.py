@@ -100,12 +100,13 @@ class AdaptedLayer:
         return magnitude / merged.norm(dim=1)
 
 
-def resolve_targets(model: nn.Module, requested: Sequence[str]) -> tuple[str, ...]:
+def resolve_targets(model: nn.Module, requested: Sequence[str], r: int = 1) -> tuple[str, ...]:
     """The full names of the layers that ``requested`` adapts, in model order.
 
     ``requested`` is ``("all-linear",)``, the ends of names as PEFT's ``target_modules`` has them, or nothing for query
     and value. Only plain linear layers are adapted: never the head, which is trained whole, a router, whose choice a
-    low-rank update moves in jumps, or a layer whose weight is another one's too.
+    low-rank update moves in jumps, or a layer whose weight is another one's too. Of all linear layers those that have
+    no room for the rank ``r`` are left out; one that was asked for must have it.
 
     Raises UsageError, naming what could be chosen instead, where that leaves no layer.
     """
@@ -118,20 +119,32 @@ def resolve_targets(model: nn.Module, requested: Sequence[str]) -> tuple[str, ..
             "or reinit"
         )
     if tuple(requested) == ("all-linear",):
-        return linear
+        return _with_room(model, linear, r) or _all_with_room(model, linear, r)
     if requested:
         if missing := [target for target in requested if not any(_ends_in(name, target) for name in linear)]:
             raise UsageError(
                 f"--target-modules names {', '.join(missing)}, but the linear layers of a {family} outside of its head "
                 f"and its routers are {leaves}"
             )
-        return tuple(name for name in linear if any(_ends_in(name, target) for target in requested))
+        chosen = tuple(name for name in linear if any(_ends_in(name, target) for target in requested))
+        return _all_with_room(model, chosen, r)
     if attended := {name for stack in {stack_of(name) for name in linear} for name in _query_and_value(linear, stack)}:
-        return tuple(name for name in linear if name in attended)
+        return _all_with_room(model, tuple(name for name in linear if name in attended), r)
     raise UsageError(
         f"no query and value layers were recognised in a {family}; name some of {leaves} with --target-modules, or "
         "all-linear"
     )
+
+
+def _with_room(model: nn.Module, names: tuple[str, ...], r: int) -> tuple[str, ...]:
+    return tuple(name for name in names if min(model.get_submodule(name).weight.shape) >= r)
+
+
+def _all_with_room(model: nn.Module, names: tuple[str, ...], r: int) -> tuple[str, ...]:
+    smallest = min(min(model.get_submodule(name).weight.shape) for name in names)
+    if r > smallest:
+        raise UsageError(f"rank {r} exceeds the smallest dimension, {smallest}, of the layers to be adapted")
+    return names
 
 
 def _query_and_value(linear: Sequence[str], stack: str | None) -> list[str]:
@@ -191,12 +204,8 @@ def check_adapter(model: nn.Module, spec: AdapterSpec) -> list[AdaptedLayer]:
 
     The model itself stays as it is.
     """
-    targets = resolve_targets(model, spec.target_modules)
-    modules = [model.get_submodule(name) for name in targets]
-    smallest = min(min(module.weight.shape) for module in modules)
-    if spec.r > smallest:
-        raise UsageError(f"rank {spec.r} exceeds the smallest dimension, {smallest}, of the layers to be adapted")
-    if spec.variant == "olora" and any(map(is_conv1d, modules)):
+    targets = resolve_targets(model, spec.target_modules, spec.r)
+    if spec.variant == "olora" and any(is_conv1d(model.get_submodule(name)) for name in targets):
         raise UsageError(
             "the adapter variant olora splits a weight along its rows, which are the inputs in the Conv1D layers of a "
             f"{type(model).__name__}; use lora, rslora, dora or pissa"
@@ -221,7 +230,7 @@ def attach(model: nn.Module, spec: AdapterSpec) -> tuple[nn.Module, list[Adapted
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
-    targets = resolve_targets(model, spec.target_modules)
+    targets = resolve_targets(model, spec.target_modules, spec.r)
     heads = head_modules(model) if spec.train_head else ()
     blocks = block_numbers(name for name, _ in model.named_modules())
     originals = {}

@@ -189,6 +189,17 @@ def test_what_cannot_be_adapted_is_refused_with_a_sentence(family: str, spec: Ad
         check_adapter(build(family, device="meta"), spec)
 
 
+def test_a_layer_without_room_for_the_rank_is_left_out_of_all_linear_only() -> None:
+    model = build("opt", device="meta")  # project_in and project_out have a dimension of 12
+    every = resolve_targets(model, ("all-linear",))
+    assert set(every) - set(resolve_targets(model, ("all-linear",), 16)) == {
+        "model.decoder.project_in",
+        "model.decoder.project_out",
+    }
+    with pytest.raises(UsageError, match="rank 16 exceeds the smallest dimension, 12"):
+        resolve_targets(model, ("project_in",), 16)
+
+
 def test_a_requested_name_means_the_layers_that_end_in_it() -> None:
     model = build("roberta", device="meta")
     dense = resolve_targets(model, ("dense",))
