@@ -159,9 +159,12 @@ def _require_fitting_size(inspection: Inspection, config: PreTrainedConfig, mode
         with torch.device("meta"), sanitise.quiet():
             asked = sum(p.numel() for p in model_class(config).parameters())
     except Exception as error:
-        raise CheckpointError(
-            f"{inspection.path} does not fit its own config.json: {sanitise._first_line(error)}"
-        ) from error
+        pad, size = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", None)
+        outside = type(pad) is int and type(size) is int and pad >= size
+        reason = (
+            f"pad_token_id {pad} is outside of its vocabulary of {size}" if outside else sanitise._first_line(error)
+        )
+        raise CheckpointError(f"{inspection.path} does not fit its own config.json: {reason}") from error
     if asked > 2 * held + _SPARE_ELEMENTS or held > 3 * asked + _SPARE_ELEMENTS:
         raise CheckpointError(
             f"{inspection.path} holds {held:,} numbers, where its config.json asks for {asked:,}; get a complete copy"
