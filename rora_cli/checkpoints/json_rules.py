@@ -93,14 +93,25 @@ def _labels(document: Mapping[str, Any], file: str) -> Iterator[Finding]:
         if not whole or sorted(names) != sorted(str(i) for i in range(len(names))):
             yield finding("config/labels", f"{file} has an id2label that does not number its labels from 0", file)
             return
-        if not all(isinstance(n, str) and 0 < len(n) <= 200 and n.isprintable() for n in names.values()):
+        # Labels that are numbers are the names "0" and "1", as transformers takes them.
+        if not all(isinstance(n, str | int | float) and _is_label(str(n)) for n in names.values()):
             yield finding(
                 "config/labels", f"{file} has a label that is not printable text of 1 to 200 characters", file
             )
-        elif len(set(names.values())) != len(names):
+        elif len(set(map(str, names.values()))) != len(names):
             yield finding("config/labels", f"{file} has two labels of one name", file)
     count = document.get("num_labels")
     if count is not None and not (type(count) is int and 0 < count <= _MAX_LABELS):
         yield finding("config/labels", f"{file} has an impossible num_labels", file)
-    if ids is not None and not (isinstance(ids, dict) and all(type(i) is int for i in ids.values())):
-        yield finding("config/labels", f"{file} has a label2id that does not map names to whole numbers", file)
+    if ids is not None and not (isinstance(ids, dict) and all(map(_is_whole, ids.values()))):
+        message = f"{file} has a label2id that does not map names to whole numbers"
+        yield finding("config/labels", message, file, advice="correct label2id in config.json, or remove it")
+
+
+def _is_label(name: str) -> bool:
+    return 0 < len(name) <= 200 and name.isprintable()
+
+
+def _is_whole(value: Any) -> bool:
+    """A whole number, or one in quotes, as some exporters write it."""
+    return type(value) is int or (isinstance(value, str) and re.fullmatch(r"\d{1,9}", value, re.ASCII) is not None)

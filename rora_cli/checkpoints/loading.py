@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rora_cli.checkpoints import merging, sanitise
+from rora_cli.checkpoints import kinds, merging, sanitise
 from rora_cli.checkpoints.header import quoted
+from rora_cli.checkpoints.padding import agree_on_padding
 from rora_cli.checkpoints.preflight import Inspection, inspect, require_loadable
 from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.errors import CheckpointError, UsageError, is_out_of_memory
@@ -65,7 +66,8 @@ def load_classifier(
             without a word. A head for as many labels that is there is kept, under these names.
 
     Raises:
-        CheckpointError: a blocking finding; an unknown architecture; no classification head, or one of another number
+        CheckpointError: a blocking finding; an unknown architecture; a model that answers with several labels or a
+            number (``kinds.why_not_judged``); no classification head, or one of another number
             of labels than the config names; missing, NaN or infinite weights; an adapter for another base.
     """
     import torch
@@ -77,9 +79,11 @@ def load_classifier(
     adapter_inspection = inspect(adapter, role="adapter") if adapter is not None else None
     if adapter_inspection is not None:
         require_loadable(adapter_inspection)
+    labels = _new_labels(adapter_inspection, new_head)
+    _require_judged(model_inspection, labels, new_head)
     load_type = torch.float32 if adapter_inspection is not None else getattr(torch, dtype)
     with sanitise.isolated(), tempfile.TemporaryDirectory(prefix="rora-") as scratch:
-        config, model_class = sanitise.model_config(model_inspection, _new_labels(adapter_inspection, new_head))
+        config, model_class = sanitise.model_config(model_inspection, labels)
         tokenizer = sanitise.tokenizer(model_inspection, config, Path(scratch))
         _require_fitting_vocabulary(tokenizer, model_inspection)
         model, missing, unused = _build(model_inspection, config, model_class, load_type)
@@ -89,7 +93,7 @@ def load_classifier(
     missing -= replaced
     head = set(filter(is_head, missing)) if new_head is not None else set()
     _require_complete(missing - head, model_inspection, config)
-    _set_padding(model, tokenizer)
+    agree_on_padding(model, tokenizer)
     model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
     inspections = (model_inspection,) if adapter_inspection is None else (model_inspection, adapter_inspection)
     return LoadedClassifier(
@@ -107,6 +111,18 @@ def _new_labels(adapter: Inspection | None, new_head: Sequence[str] | None) -> t
     if new_head is not None:
         return tuple(new_head)
     return merging.head_labels(adapter) if adapter is not None else None
+
+
+def _require_judged(inspection: Inspection, labels: tuple[str, ...] | int | None, new_head: object) -> None:
+    """Refuse by its name what answers no question for one label. A head that will be replaced is not asked."""
+    config = inspection.config or {}
+    own = kinds.head_outputs(config, inspection.tensors)
+    outputs = len(labels) if isinstance(labels, tuple) else labels
+    has_head = any(map(is_head, inspection.tensors))
+    if new_head is not None and (outputs != own or not has_head):
+        return
+    if reason := kinds.why_not_judged(config, inspection.tensors, outputs):
+        raise CheckpointError(f"{inspection.path} {reason}; {kinds.STILL_WORKS}")
 
 
 def _build(
@@ -156,9 +172,12 @@ def _require_fitting_size(inspection: Inspection, config: PreTrainedConfig, mode
         with torch.device("meta"), sanitise.quiet():
             asked = sum(p.numel() for p in model_class(config).parameters())
     except Exception as error:
-        raise CheckpointError(
-            f"{inspection.path} does not fit its own config.json: {sanitise._first_line(error)}"
-        ) from error
+        pad, size = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", None)
+        outside = type(pad) is int and type(size) is int and pad >= size
+        reason = (
+            f"pad_token_id {pad} is outside of its vocabulary of {size}" if outside else sanitise._first_line(error)
+        )
+        raise CheckpointError(f"{inspection.path} does not fit its own config.json: {reason}") from error
     if asked > 2 * held + _SPARE_ELEMENTS or held > 3 * asked + _SPARE_ELEMENTS:
         raise CheckpointError(
             f"{inspection.path} holds {held:,} numbers, where its config.json asks for {asked:,}; get a complete copy"
@@ -183,15 +202,46 @@ def _require_complete(missing: set[str], inspection: Inspection, config: PreTrai
             f"config.json of {inspection.path} names {config.num_labels} labels, but {quoted(heads[0])} has the shape "
             f"{list(inspection.tensors[heads[0]].shape)}; correct id2label"
         )
+    if prefix := _prefix(missing, inspection):
+        raise CheckpointError(
+            f"the weights of {inspection.path} are named under {quoted(prefix)}, where transformers looks for none of "
+            "them; save the bare model again with save_pretrained"
+        )
     if heads:
         raise CheckpointError(
-            f"{inspection.path} has no classification head ({heads[0]} is missing), so its answers would be random; "
-            "name a fine-tuned classifier, or add the adapter that brings the head with --adapter"
+            f"{_described(inspection)} and has no classification head ({heads[0]} is missing), so its answers would be "
+            f"random; {_way_on(inspection)}"
         )
     shown = ", ".join(sorted(missing)[:3])
     raise CheckpointError(
         f"{inspection.path} lacks {len(missing)} of its model's weights ({shown}); get a complete copy"
     )
+
+
+def _described(inspection: Inspection) -> str:
+    return kinds.described(inspection.path, inspection.config or {}, inspection.files)
+
+
+def _way_on(inspection: Inspection) -> str:
+    config = inspection.config or {}
+    if kinds.says_classifier(config) and (other := kinds.head_elsewhere(config, inspection.tensors)):
+        return (
+            f"{quoted(other)} {list(inspection.tensors[other].shape)} may be a head under a name that transformers "
+            "does not know: rename it, or save the model with transformers' own class"
+        )
+    if kinds.says_classifier(config):
+        return "name a fine-tuned classifier, or add the adapter that brings the head with --adapter"
+    return (
+        "hunt, purify and eval-asr need a fine-tuned sequence classifier: name one, or add the adapter that brings the "
+        f"head with --adapter; {kinds.STILL_WORKS}"
+    )
+
+
+def _prefix(missing: set[str], inspection: Inspection) -> str | None:
+    """What stands before the names of the weights that the model lacks, where one prefix explains them all."""
+    first = min(missing)
+    found = [name.removesuffix(first) for name in inspection.tensors if name.endswith(f".{first}")]
+    return next((p for p in found if all(p + name in inspection.tensors for name in missing)), None)
 
 
 def _require_fitting_vocabulary(tokenizer: PreTrainedTokenizerBase, inspection: Inspection) -> None:
@@ -209,16 +259,3 @@ def _is_word_embedding(name: str) -> bool:
     return name.endswith(
         ("word_embeddings.weight", "embed_tokens.weight", "wte.weight", "shared.weight", "tok_embeddings.weight")
     )
-
-
-def _set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Batches need a padding token that model and tokenizer agree on; decoders are often saved without one."""
-    if tokenizer.pad_token is None:
-        own = model.config.pad_token_id
-        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(own) if isinstance(own, int) else tokenizer.eos_token
-    if tokenizer.pad_token is None:
-        raise CheckpointError(
-            "the tokenizer has neither a padding nor an end token; set pad_token in tokenizer_config.json"
-        )
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id

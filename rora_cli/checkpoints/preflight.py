@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from rora_cli.checkpoints import adapter_rules, json_rules, strict_json, tokenizer_rules
+from rora_cli.checkpoints import adapter_rules, json_rules, kinds, strict_json, tokenizer_rules
 from rora_cli.checkpoints.header import (
     DTYPE_BITS,
     MAX_HEADER_BYTES,
@@ -36,6 +36,7 @@ from rora_cli.checkpoints.walk import (
 )
 from rora_cli.errors import CheckpointError
 from rora_cli.files import sha256_file
+from rora_cli.layout import is_head
 from rora_cli.results.findings import Finding
 
 Role = Literal["model", "adapter"]
@@ -196,6 +197,7 @@ class _Inspector:
         self._check_tensors(tensors)
         if role == "model":
             self._check_model()
+            self._check_kind(tensors)
         roles = self._check_adapter(tensors) if role == "adapter" else {}
         self._check_tokenizer()
         return Inspection(
@@ -356,6 +358,24 @@ class _Inspector:
             self._add("model/adapter-inside", f"{ADAPTER_CONFIG} lies in a model's directory", ADAPTER_CONFIG)
         if "generation_config.json" in self.documents:
             self.findings += json_rules.generation_config(self.documents["generation_config.json"])
+
+    def _check_kind(self, tensors: Mapping[str, TensorInfo]) -> None:
+        """What the model is, where it is no classifier that rora judges, or is one under other names."""
+        config = self.documents.get("config.json")
+        if not isinstance(config, dict) or not tensors:
+            return
+        if wrapped := kinds.wrapper_in_names(tensors):
+            part, wrapper = wrapped
+            self._add("weights/wrapped-names", f"the names of the weights hold {part!r}, which {wrapper} leaves there")
+        elif reason := kinds.why_not_judged(config, tensors):
+            self._add("model/not-judged", f"this model {reason}", "config.json")
+        elif any(map(is_head, tensors)):
+            return
+        elif kinds.says_classifier(config) and (other := kinds.head_elsewhere(config, tensors)):
+            message = f"there is no classification head where transformers looks; {quoted(other)} may be it"
+            self._add("weights/head-name", message, other)
+        elif kind := kinds.kind_of(config, self.files):
+            self._add("model/not-judged", f"this is {kind}, without a classification head", "config.json")
 
     def _check_adapter(self, tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
         config = self.documents.get(ADAPTER_CONFIG)

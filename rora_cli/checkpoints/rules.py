@@ -59,6 +59,15 @@ RULES: Mapping[str, Rule] = {
     "weights/duplicate-tensor": Rule(_HIGH, True, "Two shards hold a tensor of one name.", _REMOVE),
     "weights/unmapped-tensor": Rule(_MEDIUM, True, "A shard holds a tensor that the index does not name.", _ASK),
     "weights/ambiguous": Rule(_MEDIUM, False, "Two sets of weights: loaders may pick different ones.", "keep one"),
+    "weights/wrapped-names": Rule(
+        _LOW, True, "A training wrapper's name stands in the names of the weights: loaders find none of them.",
+        "save it again from the bare model: model._orig_mod, model.module or accelerate's unwrap_model(model), and "
+        "then save_pretrained",
+    ),
+    "weights/head-name": Rule(
+        _LOW, False, "The classification head is not where transformers looks for it, so a random one would be made.",
+        "rename the weight, or save the model with transformers' own class",
+    ),
     "weights/unreferenced": Rule(_LOW, False, "A safetensors file that the loaders do not read.", "delete it"),
     "tensor/name": Rule(_HIGH, True, "A tensor name holds characters that no model uses.", _REMOVE),
     "tensor/dtype": Rule(_LOW, False, "A tensor has a type that rora does not compute with."),
@@ -70,6 +79,10 @@ RULES: Mapping[str, Rule] = {
     "config/weights-path": Rule(_HIGH, True, "The config names the file that weights are to be read from.", _REMOVE),
     "config/quantised": Rule(_LOW, False, "The weights are quantised, so rora cannot run or merge this model."),
     "config/labels": Rule(_MEDIUM, True, "The label names are malformed.", "correct id2label in config.json"),
+    "model/not-judged": Rule(
+        _INFO, False, "hunt, purify, poison, eval-asr and diagnose --clean judge single-label sequence classifiers.",
+        "check, diagnose, rescale and verify work on it",
+    ),
     "model/adapter-inside": Rule(
         _HIGH, False, "transformers would silently apply the adapter in this directory; rora does not.", "remove it"
     ),
@@ -132,7 +145,9 @@ RULES: Mapping[str, Rule] = {
 }  # fmt: skip
 
 
-def finding(rule_id: str, message: str, location: str | None = None, **evidence: Any) -> Finding:
-    """A finding under ``rule_id``; ``message`` is the part that is particular to this checkpoint."""
+def finding(
+    rule_id: str, message: str, location: str | None = None, *, advice: str | None = None, **evidence: Any
+) -> Finding:
+    """A finding under ``rule_id``; ``message`` is what is particular to this checkpoint, as ``advice`` may be."""
     rule = RULES[rule_id]
-    return Finding(rule_id, rule.severity, message, location, evidence, rule.advice, rule.blocking)
+    return Finding(rule_id, rule.severity, message, location, evidence, advice or rule.advice, rule.blocking)

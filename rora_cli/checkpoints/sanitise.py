@@ -11,12 +11,15 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rora_cli.checkpoints import kinds
 from rora_cli.checkpoints.header import quoted
+from rora_cli.checkpoints.plain_text import read_rows_as_text
 from rora_cli.checkpoints.preflight import TOKENIZER_FILES, Inspection, dumps
 from rora_cli.checkpoints.walk import read_unchanged
 from rora_cli.errors import CheckpointError
@@ -45,6 +48,8 @@ _TOKENIZER_FIELDS = frozenset({
     "remove_space", "sep_token", "split_special_tokens", "strip_accents", "tokenize_chinese_chars", "tokenizer_class",
     "trim_offsets", "truncation_side", "unk_token", "use_default_system_prompt", "word_tokenizer_type",
 })  # fmt: skip
+_SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
+_SENTENCEPIECE_LIBRARIES = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}
 MAX_VOCABULARY_BYTES = 64 << 20
 _SECRET_VARIABLES = (
     "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY",
@@ -76,7 +81,8 @@ def model_config(inspection: Inspection, labels: tuple[str, ...] | int | None = 
     family = document.get("model_type")
     if family not in CLASSES or family not in CONFIG_MAPPING:
         raise CheckpointError(
-            f"config.json names the model type {quoted(str(family), 60)}, which transformers has no classifier for"
+            f"{kinds.described(inspection.path, document, inspection.files)}: transformers has no sequence classifier "
+            f"of the type {quoted(str(family), 60)}, which is what rora runs; {kinds.STILL_WORKS}"
         )
     config_class = CONFIG_MAPPING[family]
     model_class = _class_from_transformers(CLASSES[family])
@@ -87,10 +93,14 @@ def model_config(inspection: Inspection, labels: tuple[str, ...] | int | None = 
         for key, value in document.items()
         if key not in _NEVER and (key in declared or (key in read and _is_plain(value)))
     }
-    if isinstance(labels, int) and labels != _label_count(kept):
+    if isinstance(labels, int) and labels != kinds.label_count(kept):
         labels = tuple(f"LABEL_{i}" for i in range(labels))
+    if labels is None and isinstance(names := kept.get("id2label"), dict):
+        labels = tuple(str(names[str(i)]) for i in range(len(names)))
     if isinstance(labels, tuple):
         kept.pop("num_labels", None)
+        if kept.get("problem_type") != "single_label_classification":  # that of a head which is replaced
+            kept.pop("problem_type", None)
         kept["id2label"] = {str(i): name for i, name in enumerate(labels)}
         kept["label2id"] = {name: i for i, name in enumerate(labels)}
     try:
@@ -114,9 +124,9 @@ def tokenizer(inspection: Inspection, config: PreTrainedConfig, scratch: Path) -
     from transformers import AutoTokenizer
 
     present = [name for name in TOKENIZER_FILES if name in inspection.files]
-    if not {"tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
-            "sentencepiece.bpe.model", "spm.model"}.intersection(present):  # fmt: skip
+    if not {"tokenizer.json", "vocab.txt", "vocab.json", *_SENTENCEPIECE}.intersection(present):
         raise CheckpointError(f"{inspection.path} has no tokenizer (tokenizer.json or a vocabulary file); add it")
+    _require_readable(inspection, present)
     settings = inspection.documents.get("tokenizer_config.json") or {}
     kept = {key: value for key, value in settings.items() if key in _TOKENIZER_FIELDS}
     _require_known_class(kept.get("tokenizer_class"))
@@ -130,9 +140,11 @@ def tokenizer(inspection: Inspection, config: PreTrainedConfig, scratch: Path) -
         else:
             (scratch / name).write_bytes(read_unchanged(inspection.files[name]))
     try:
-        return AutoTokenizer.from_pretrained(
+        loaded = AutoTokenizer.from_pretrained(
             str(scratch), config=config, trust_remote_code=False, local_files_only=True
         )
+        read_rows_as_text(loaded)
+        return loaded
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # tokenizers raises bare Exception, and where it panics something that is none
@@ -186,9 +198,24 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and value.isidentifier())
 
 
-def _label_count(fields: Mapping[str, Any]) -> int:
-    names = fields.get("id2label")
-    return len(names) if isinstance(names, dict) else int(fields.get("num_labels", 2))  # transformers' own default
+def _require_readable(inspection: Inspection, present: list[str]) -> None:
+    """A SentencePiece model alone is read by two libraries that most users do not need."""
+    only = next((name for name in present if name in _SENTENCEPIECE), None)
+    if only is None or {"tokenizer.json", "vocab.txt", "vocab.json"}.intersection(present):
+        return
+    lacking = [name for name, module in _SENTENCEPIECE_LIBRARIES.items() if not _is_installed(module)]
+    if lacking:
+        raise CheckpointError(
+            f"{inspection.path} has its tokenizer as {only} alone, without a tokenizer.json, and reading that takes "
+            f"{' and '.join(lacking)}: pip install 'rora-cli[sentencepiece]'"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that the module is in
+        return False
 
 
 def _require_known_class(name: Any) -> None:

@@ -26,6 +26,10 @@ _USUAL_SPECIAL = re.compile(
     r"^(\[(CLS|SEP|PAD|UNK|MASK|BOS|EOS|gMASK)\]|</?s>|<pad>|<unk>|<mask>|<(bos|eos|sep|cls|sop)>|<\|[\w.:-]{1,40}\|>"
     r"|<｜[\w▁]{1,40}｜>)$"
 )
+#: A regular expression that white space alone can match: its classes and escapes, grouped, repeated or anchored.
+_WHITE_SPACE = re.compile(
+    r"(?:\\[sntrfvhR]|\\p\{Z[slp]?\}|\\u\{?00[aA]0\}?|\[(?!\^)|\((?:\?:)?|[\])|+*?^$\s▁]|\{\d*,?\d*\})+"
+)
 _MAX_WORD = 4096
 _PIPELINE = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 #: What decides the ids of a text: the pipeline, the vocabulary and the words that are cut out whole.
@@ -169,7 +173,9 @@ def _harmless_replacement(value: Mapping[str, Any]) -> bool:
         return False
     if text in ("``", "''"):
         return content == '"'
-    return content in (" ", "▁", "") and not text.strip(" ▁\\s+{}2,n|\n\t\r")
+    if content not in (" ", "▁", ""):
+        return False
+    return not text.strip(" ▁\n\t\r\u00a0") or ("Regex" in value["pattern"] and bool(_WHITE_SPACE.fullmatch(text)))
 
 
 def _may_hang(pattern: str) -> bool:

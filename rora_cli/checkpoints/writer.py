@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rora_cli.checkpoints.plain_text import as_stored
 from rora_cli.checkpoints.preflight import TOKENIZER_FILES, inspect, require_loadable
 from rora_cli.checkpoints.sanitise import isolated, quiet
 
@@ -35,7 +36,8 @@ def save_classifier(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
     """Write the tokenizer's files; its settings name no path of this machine."""
     with tempfile.TemporaryDirectory(prefix="rora-") as scratch:
-        tokenizer.save_pretrained(scratch)
+        with as_stored(tokenizer):
+            tokenizer.save_pretrained(scratch)
         for source in sorted(Path(scratch).iterdir()):
             if source.name in TOKENIZER_FILES:
                 (directory / source.name).write_bytes(source.read_bytes())

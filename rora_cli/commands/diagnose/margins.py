@@ -6,6 +6,7 @@ tokens of c^T DeltaW x. One layer alone is exact; inside a net this is first ord
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -32,6 +33,9 @@ from rora_cli.spectral.decomposition import top_singular
 _TOKENS_PER_BATCH = 2048
 _SHOWN_STEPS = 200
 
+#: (input, output) of every call of a module in one forward pass, by the module's name.
+_Calls = dict[str, list[tuple[Tensor, Tensor]]]
+
 
 @dataclass
 class _Layer:
@@ -46,11 +50,12 @@ class _Layer:
     of_delta: list[Tensor] = field(default_factory=list)
     norms: list[Tensor] = field(default_factory=list)
 
-    def add(self, c: Tensor, x: Tensor) -> None:
-        """Rows of one batch: c [n, tokens, d_out] and x [n, tokens, d_in]."""
-        self.of_W.append(((x @ self.W.T) * c).sum(dim=(1, 2)).double())
-        self.of_delta.append(((x @ self.delta.T) * c).sum(dim=(1, 2)).double())
-        self.norms.append((c.norm(dim=2) * x.norm(dim=2)).sum(dim=1).double())
+    def add(self, calls: Sequence[tuple[Tensor, Tensor]], rows: int) -> None:
+        """Rows of one batch: (c [n, tokens, d_out], x [n, tokens, d_in]) of every call, which add up."""
+        zero = torch.zeros(rows, dtype=torch.float64)
+        self.of_W.append(sum((((x @ self.W.T) * c).sum(dim=(1, 2)).double() for c, x in calls), zero))
+        self.of_delta.append(sum((((x @ self.delta.T) * c).sum(dim=(1, 2)).double() for c, x in calls), zero))
+        self.norms.append(sum(((c.norm(dim=2) * x.norm(dim=2)).sum(dim=1).double() for c, x in calls), zero))
 
     def take(self) -> tuple[Tensor, Tensor, Tensor]:
         """(a_W, a_Delta, contribution of DeltaW) [n] of the rows since the last call."""
@@ -114,7 +119,7 @@ def _pass(
     loaded: LoadedClassifier, layers: Sequence[_Layer], texts: Sequence[str], labels: Sequence[int], target: int | None
 ) -> _Rows:
     """One forward and backward over all rows. Margin: the label's logit minus the target's, or the runner-up's."""
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    seen: _Calls = defaultdict(list)
     handles = [_hook(loaded.model, layer.module.name, seen) for layer in layers]
     embeddings = loaded.model.get_input_embeddings().weight
     embeddings.requires_grad_(True)  # something must, for a graph to be there
@@ -133,10 +138,14 @@ def _pass(
     return _Rows(torch.cat(margins), contribution, [(a, b) for a, b, _ in taken])
 
 
-def _hook(model: nn.Module, name: str, seen: dict[str, tuple[Tensor, Tensor]]) -> Any:
+def _hook(model: nn.Module, name: str, seen: _Calls) -> Any:
+    """Keep every call of the module: ALBERT's blocks share one, DeBERTa asks its keys for the positions as well."""
+
     def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if not output.requires_grad:
+            output.requires_grad_()
         output.retain_grad()
-        seen[name] = (inputs[0].detach(), output)
+        seen[name].append((inputs[0].detach(), output))
 
     return model.get_submodule(name).register_forward_hook(keep)
 
@@ -144,7 +153,7 @@ def _hook(model: nn.Module, name: str, seen: dict[str, tuple[Tensor, Tensor]]) -
 def _batch(
     loaded: LoadedClassifier,
     layers: Sequence[_Layer],
-    seen: dict[str, tuple[Tensor, Tensor]],
+    seen: _Calls,
     rows: tuple[list[str], list[int]],
     target: int | None,
     limit: int,
@@ -152,7 +161,11 @@ def _batch(
     texts, labels = rows
     inputs = loaded.tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
     with torch.enable_grad():
+        seen.clear()
         logits = loaded.model(**inputs).logits
+        if len(texts) > 1 and not _rows_come_first(seen, inputs["input_ids"].shape):
+            alone = [([text], [label]) for text, label in zip(texts, labels, strict=True)]
+            return torch.cat([_batch(loaded, layers, seen, row, target, limit) for row in alone])
         index = torch.arange(len(labels))
         own = logits[index, torch.tensor(labels)]
         if target is None:
@@ -163,16 +176,24 @@ def _batch(
             margin = own - logits[:, target]
         margin.sum().backward()
     for layer in layers:
-        x, output = seen[layer.module.name]
-        assert output.grad is not None
-        layer.add(_by_token(output.grad), _by_token(x))
+        calls = [(c.grad, x) for x, c in seen[layer.module.name] if c.grad is not None]
+        layer.add([(_by_token(c, len(labels)), _by_token(x, len(labels))) for c, x in calls], len(labels))
     loaded.model.zero_grad(set_to_none=True)
     return margin.detach().double()
 
 
-def _by_token(tensor: Tensor) -> Tensor:
+def _rows_come_first(seen: _Calls, shape: Sequence[int]) -> bool:
+    """Whether the first axis of every call is that of the rows [n, tokens], so that each row has its own part of it.
+
+    DeBERTa's table of relative positions, experts and XLNet have another. Where n is the number of tokens as well, the
+    shape does not tell.
+    """
+    return shape[0] != shape[1] and all(o.shape[0] == shape[0] for calls in seen.values() for _, o in calls)
+
+
+def _by_token(tensor: Tensor, rows: int) -> Tensor:
     """[n, tokens, d]: a head's input has no token axis."""
-    return tensor.float().reshape(tensor.shape[0], -1, tensor.shape[-1])
+    return tensor.float().reshape(rows, -1, tensor.shape[-1])
 
 
 def _triggered(
