@@ -9,6 +9,7 @@ from typing import Any
 
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.rules import finding
+from rora_cli.layout import EMBEDDINGS, IMPLICIT_HEADS, TASK_HEADS, is_head
 from rora_cli.results.findings import Finding
 
 MAX_RANK = 16_384
@@ -29,9 +30,6 @@ _ADAPTER_TENSOR = re.compile(
     r"|prompt_embeddings|prompt_encoder\.[A-Za-z0-9_.-]+"
     r")$"
 )
-_HEADS = frozenset({"classifier", "score", "pre_classifier", "classification_head", "qa_outputs", "lm_head"})
-_EMBEDDINGS = frozenset({"embed_tokens", "word_embeddings", "wte", "embed_in", "embed_out", "shared"})
-_IMPLICIT_HEADS = frozenset({"classifier", "score"})  # what PEFT adds for SEQ_CLS and TOKEN_CLS
 
 _KNOWN_TYPES = frozenset({
     "LORA", "ADALORA", "LOHA", "LOKR", "VERA", "IA3", "OFT", "BOFT", "PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING",
@@ -82,14 +80,15 @@ def tensor_role(name: str, config: Mapping[str, Any] | None) -> str:
     path = re.sub(r"\.modules_to_save(\.default)?\.", ".", bare).rpartition(".")[0] + "."
     declared = set(_saved_modules(config) or ())
     if config.get("task_type") in ("SEQ_CLS", "TOKEN_CLS"):
-        declared |= _IMPLICIT_HEADS
+        declared |= set(IMPLICIT_HEADS)
     # PEFT saves, and loads, whatever module's path ends in a declared name: "classifier" takes "pre_classifier" along.
     owners = [m for m in declared if f"{m}." in path]
     if owners:
-        return "head" if any(m.split(".")[-1] in _HEADS | _EMBEDDINGS for m in owners) else "module"
+        named = any(m.split(".")[-1] in TASK_HEADS | EMBEDDINGS for m in owners)
+        return "head" if named or (is_head(path) and path.partition(".")[0] in owners) else "module"
     if is_declared_bias:
         return "bias"
-    return "undeclared-head" if path.partition(".")[0] in _HEADS else "base"
+    return "undeclared-head" if path.partition(".")[0] in TASK_HEADS else "base"
 
 
 def check_tensors(names: Iterable[str], config: Mapping[str, Any] | None, file: str) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ def require_joinable(suspect: Adapter) -> None:
         if not low_rank or module.expert is not None or module.parameter != "weight":
             raise CheckpointError(
                 f"{module.label} of the suspect adapter is no plain LoRA: an adapter for the original base cannot hold "
-                "it and the purifying update; leave --adapter-only out, and use the merged model"
+                "it and the purifying update"
             )
 
 

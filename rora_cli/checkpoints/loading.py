@@ -14,6 +14,7 @@ from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.preflight import Inspection, inspect, require_loadable
 from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.errors import CheckpointError, UsageError, is_out_of_memory
+from rora_cli.layout import is_head
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,8 @@ class LoadedClassifier:
 
     ``inspections`` are the model's and, where one was merged, the adapter's. ``unused_tensors`` are in the checkpoint
     but in no place of the model (a masked-language head, say); ``new_head`` names the parameters of a head that the
-    checkpoint lacked and that therefore hold random values.
+    checkpoint lacked and that therefore hold random values. ``replaced`` names the parameters that the adapter carried
+    whole, in place of the model's own.
     """
 
     model: PreTrainedModel
@@ -40,6 +42,7 @@ class LoadedClassifier:
     inspections: tuple[Inspection, ...]
     unused_tensors: tuple[str, ...] = ()
     new_head: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
 
 def load_classifier(
@@ -80,15 +83,23 @@ def load_classifier(
         tokenizer = sanitise.tokenizer(model_inspection, config, Path(scratch))
         _require_fitting_vocabulary(tokenizer, model_inspection)
         model, missing, unused = _build(model_inspection, config, model_class, load_type)
+    replaced: set[str] = set()
     if adapter_inspection is not None:
-        missing -= merging.merge_adapter(model, adapter_inspection, model_inspection)
-    head = set(filter(merging.is_head, missing)) if new_head is not None else set()
+        replaced = merging.merge_adapter(model, adapter_inspection, model_inspection)
+    missing -= replaced
+    head = set(filter(is_head, missing)) if new_head is not None else set()
     _require_complete(missing - head, model_inspection, config)
     _set_padding(model, tokenizer)
     model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
     inspections = (model_inspection,) if adapter_inspection is None else (model_inspection, adapter_inspection)
     return LoadedClassifier(
-        model, tokenizer, sanitise.label_names(model.config), inspections, unused, tuple(sorted(head))
+        model,
+        tokenizer,
+        sanitise.label_names(model.config),
+        inspections,
+        unused,
+        tuple(sorted(head)),
+        tuple(sorted(replaced)),
     )
 
 
@@ -125,7 +136,7 @@ def _build(
         gc.collect()
     missing = set(info["missing_keys"])
     for name, found, wanted in sorted(info.get("mismatched_keys") or ()):
-        if not merging.is_head(name):
+        if not is_head(name):
             raise CheckpointError(
                 f"{quoted(name)} in {inspection.path} has the shape {list(found)}, where config.json asks for "
                 f"{list(wanted)}"
@@ -166,7 +177,7 @@ def _read_state(inspection: Inspection, dtype: torch.dtype) -> dict[str, Tensor]
 def _require_complete(missing: set[str], inspection: Inspection, config: PreTrainedConfig) -> None:
     if not missing:
         return
-    heads = sorted(filter(merging.is_head, missing))
+    heads = sorted(filter(is_head, missing))
     if heads and heads[0] in inspection.tensors:
         raise CheckpointError(
             f"config.json of {inspection.path} names {config.num_labels} labels, but {quoted(heads[0])} has the shape "

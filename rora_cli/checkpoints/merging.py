@@ -14,26 +14,10 @@ from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.errors import CheckpointError
+from rora_cli.layout import LABEL_LAYERS
 
-#: First parts of the names of what stands on top of the encoder in transformers' sequence classifiers.
-HEAD_MODULES = frozenset({
-    "classifier", "score", "pre_classifier", "classification_head", "logits_proj", "sequence_summary", "head", "dense",
-    "out_proj", "pooler",
-})  # fmt: skip
-#: The last linear layer of such a head: its first dimension is the number of labels.
-_LABEL_LAYERS = (
-    "classifier.weight",
-    "score.weight",
-    "classifier.out_proj.weight",
-    "classification_head.out_proj.weight",
-)
 #: What ``adapter_rules.tensor_role`` calls tensors that take the place of a parameter of the model.
 _REPLACING = ("head", "module", "bias", "undeclared-head")
-
-
-def is_head(parameter: str) -> bool:
-    """Whether a parameter of a sequence classifier belongs to its head."""
-    return parameter.split(".")[0] in HEAD_MODULES
 
 
 def target_name(tensor: str) -> str:
@@ -43,10 +27,8 @@ def target_name(tensor: str) -> str:
 
 def head_labels(adapter: Inspection) -> int | None:
     """How many labels the adapter's own head has, or None where it brings none."""
-    for name, info in adapter.tensors.items():
-        if adapter.roles[name] in _REPLACING and target_name(name) in _LABEL_LAYERS and len(info.shape) == 2:
-            return info.shape[0]
-    return None
+    shapes = {target_name(n): t.shape for n, t in adapter.tensors.items() if adapter.roles[n] in _REPLACING}
+    return next((shapes[name][0] for name in LABEL_LAYERS if len(shapes.get(name, ())) == 2), None)
 
 
 @torch.no_grad()

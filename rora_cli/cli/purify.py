@@ -109,7 +109,9 @@ def command(
     pt_layers: Annotated[
         str | None,
         typer.Option(
-            help="Pt: topN, all, or block numbers such as 0,2,9-11.", show_default="top3", rich_help_panel=_RORA
+            help="Pt: topN, all, or block numbers such as 0,2,9-11; a decoder's follow its encoder's.",
+            show_default="top3",
+            rich_help_panel=_RORA,
         ),
     ] = None,
     pt_cap: Annotated[

@@ -24,6 +24,7 @@ from rora_cli.results.provenance import Provenance, library_versions
 if TYPE_CHECKING:
     from rora_cli.attacks.base import Attack
     from rora_cli.data.rows import Rows
+    from rora_cli.training.adapters import AdapterSpec
 
 #: What holds the backdoor, and the learning rate that plants it there.
 CARRIERS = {"weights": 5e-5, "layers": 1e-4, "embedding": 1e-2, "adapter": 5e-4}
@@ -202,6 +203,7 @@ class Maker:
 
     def build(self, poisoner: Rows, clean: Rows, summary: Any) -> PoisonResult:
         config = self.config
+        self._check_adapters()
         poisoned = poison_rows(
             poisoner.texts,
             poisoner.labels,
@@ -268,15 +270,29 @@ class Maker:
             decay = 0.0 if carrier == "embedding" else 0.01
             self._train(model, f"poison {carrier}", texts, labels, rate, weight_decay=decay)
 
+    def _check_adapters(self) -> None:
+        """Raise UsageError where the adapters that will be needed do not fit on the model, before any training."""
+        from rora_cli.training.adapters import AdapterSpec, check_adapter
+
+        if self.config.carrier == "adapter":
+            check_adapter(self.model, self._spec())
+        if self.config.prove_persistence:
+            check_adapter(self.model, AdapterSpec())
+
+    def _spec(self) -> AdapterSpec:
+        from rora_cli.training.adapters import AdapterSpec
+
+        rank = self.config.rank
+        return AdapterSpec(r=rank, alpha=2.0 * rank, dropout=0.0, target_modules=("all-linear",))
+
     @contextmanager
     def _carrier(self) -> Iterator[Any]:
-        from rora_cli.training.adapters import AdapterSpec, attach
+        from rora_cli.training.adapters import attach
         from rora_cli.training.planting import in_blocks, only_embedding_rows, only_trainable
 
         config = self.config
         if config.carrier == "adapter":
-            spec = AdapterSpec(r=config.rank, alpha=2.0 * config.rank, dropout=0.0, target_modules=("all-linear",))
-            self.adapted, _ = attach(self.model, spec)
+            self.adapted, _ = attach(self.model, self._spec())
             yield self.adapted
         elif config.carrier == "layers":
             with only_trainable(self.model, in_blocks(self.model, config.layers)):

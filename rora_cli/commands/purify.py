@@ -190,13 +190,14 @@ def run(config: PurifyConfig, progress: Progress = SILENT) -> PurifyResult:
 def work(config: PurifyConfig, progress: Progress) -> PurifyResult:
     """The run itself, in each of its processes; all of them return when rank 0 has written."""
     from rora_cli.commands.purify_output import write
-    from rora_cli.commands.purify_steps import prepare
+    from rora_cli.commands.purify_steps import prepare, require_fitting_labels
     from rora_cli.training.launch import answering_to_peers, wait_for_peers
 
     with answering_to_peers():
         with _held_output(config) as staging:
             bench, source = prepare(config, progress)
             before = bench.before = bench.measure(name="clean accuracy before")
+            require_fitting_labels(bench, before)
             cleansed = _defence(config)(bench)
             result = _assess(bench, source, cleansed, before)
             if staging is not None:
@@ -223,6 +224,12 @@ def _held_output(config: PurifyConfig) -> Iterator[Path | None]:
 def _defence(config: PurifyConfig) -> Any:
     module, _, function = RECIPES[config.recipe].defence.partition(":")
     return getattr(importlib.import_module(f"rora_cli.commands.{module}"), function)
+
+
+def check_recipe(bench: Workbench) -> None:
+    """Raise RoraError where the recipe cannot work on this suspect."""
+    module = RECIPES[bench.config.recipe].defence.partition(":")[0]
+    importlib.import_module(f"rora_cli.commands.{module}").check(bench)
 
 
 @contextmanager
@@ -276,10 +283,13 @@ def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> P
         residual=cleansed.residual,
         update_before=cleansed.update_before,
         update_after=update_spectra(cleansed.layers),
+        adapted=bench.adapted,
+        trained_head=bench.head,
         findings=(
             *findings,
             *(f for inspection in source.inspections for f in inspection.findings),
             *purify_steps.hints(bench.config, source),
+            *purify_steps.left_out(bench),
         ),
     )
 

@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from rora_cli.checkpoints.joint import join_into, require_joinable
+from rora_cli.checkpoints.joint import join_into
 from rora_cli.checkpoints.sanitise import quiet
 from rora_cli.checkpoints.writer import save_classifier
 from rora_cli.commands.purify import ADAPTER_DIRECTORY, REPORT
-from rora_cli.commands.purify_steps import Source, load
+from rora_cli.commands.purify_steps import Source, load, no_adapter_for_base
 from rora_cli.commands.workbench import Cleansed, Workbench
-from rora_cli.errors import CheckpointError, OutputError
+from rora_cli.errors import OutputError
 from rora_cli.evaluation.inference import predict_logits
 from rora_cli.files import sha256_file
-from rora_cli.progress import Progress
 from rora_cli.reports import json_report, model_card
 from rora_cli.results.purify import PurifyResult
 from rora_cli.training.adapters import ADAPTER
@@ -37,7 +36,8 @@ def write(staging: Path, bench: Workbench, source: Source, cleansed: Cleansed, r
     texts = bench.held_out.texts[:CHECKED_ROWS]
     expected = predict_logits(cleansed.model, bench.tokenizer, texts, max_length=bench.max_length)
     differences: dict[str, float] = {}
-    if cleansed.layers and _save_adapter(cleansed.model, source, staging / ADAPTER_DIRECTORY, bench.progress):
+    if cleansed.layers and not no_adapter_for_base(bench, source):
+        _save_adapter(cleansed.model, source, staging / ADAPTER_DIRECTORY)
         differences["adapter"] = _adapter_difference(staging / ADAPTER_DIRECTORY, bench, source, texts, expected)
     if not config.adapter_only:
         merged = cleansed.model.cpu()
@@ -65,17 +65,9 @@ def write(staging: Path, bench: Workbench, source: Source, cleansed: Cleansed, r
     return result
 
 
-def _save_adapter(model: Any, source: Source, directory: Path, progress: Progress) -> bool:
-    """Write the adapter for the base that the user named; False, with a note, where no such adapter exists."""
+def _save_adapter(model: Any, source: Source, directory: Path) -> None:
+    """Write the adapter for the base that the user named."""
     suspect = source.suspect_adapter()
-    if suspect is not None:
-        try:
-            require_joinable(suspect)
-            if model.peft_config[ADAPTER].use_dora:
-                raise CheckpointError("a DoRA update cannot be joined with the suspect adapter")
-        except CheckpointError as reason:
-            progress.note(f"only the merged model is written: {reason}")
-            return False
     settings = model.peft_config[ADAPTER]
     settings.base_model_name_or_path = source.model.requested
     settings.revision = source.model.commit
@@ -85,7 +77,6 @@ def _save_adapter(model: Any, source: Source, directory: Path, progress: Progres
     model.save_pretrained(directory)
     if suspect is not None:
         join_into(directory, suspect)
-    return True
 
 
 def _adapter_difference(

@@ -14,16 +14,17 @@ from rora_cli.checkpoints.loading import LoadedClassifier, load_classifier
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.commands.ancestry import named_ancestor, suggestion
-from rora_cli.commands.purify import PurifyConfig, fingerprint, resolved_config, state_directory
+from rora_cli.commands.purify import PurifyConfig, check_recipe, fingerprint, resolved_config, state_directory
 from rora_cli.commands.workbench import Cleansed, Workbench
 from rora_cli.data.rows import Splits
 from rora_cli.data.sources import load_splits
-from rora_cli.errors import DataError
+from rora_cli.errors import CheckpointError, DataError, UsageError
 from rora_cli.evaluation.inference import input_limit
 from rora_cli.progress import Progress
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.training.adapters import fused_experts, head_modules, resolve_targets
 from rora_cli.training.loop import make_accelerator
 from rora_cli.training.rescaling import PER_CLASS_SLACK
 from rora_cli.training.state import RunState
@@ -31,13 +32,17 @@ from rora_cli.training.state import RunState
 
 @dataclass(frozen=True)
 class Source:
-    """What was read: where the model and the suspect adapter lie, their files' hashes and inspections, the data."""
+    """What was read: where the model and the suspect adapter lie, their files' hashes and inspections, the data.
+
+    ``replaced`` names the parameters of the model that the suspect adapter carried whole.
+    """
 
     model: ModelSource
     adapter: ModelSource | None
     inputs: Mapping[str, str]
     splits: Splits
     inspections: tuple[Inspection, ...]
+    replaced: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> str:
@@ -64,11 +69,9 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Workbench, Source
     with progress.phase("load"):
         loaded = load(model, adapter)
     splits = _load_data(config, loaded.label_names, progress)
-    source = Source(model, adapter, _hashes(loaded), splits, loaded.inspections)
+    source = Source(model, adapter, _hashes(loaded), splits, loaded.inspections, loaded.replaced)
     for hint in hints(config, source):
         progress.note(f"{hint.message}: {hint.advice}")
-    if config.adapter_only and (suspect := source.suspect_adapter()) is not None:
-        require_joinable(suspect)
     bench = Workbench(
         config=config,
         settings=config.settings(),
@@ -79,10 +82,101 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Workbench, Source
         held_out=splits.held_out,
         max_length=_max_length(config, loaded),
         accelerator=accelerator,
-        state=_run_state(config, source, progress, accelerator.is_main_process),
+        state=_run_state(config, source),
         progress=progress,
     )
+    check_recipe(bench)
+    _announce(bench, source)
+    if config.resume and bench.state.is_empty:
+        progress.note(f"nothing to resume in {bench.state.directory}: starting from the beginning")
+    if not config.resume and accelerator.is_main_process:
+        bench.state.discard()
     return bench, source
+
+
+def _announce(bench: Workbench, source: Source) -> None:
+    """Say what will not be adapted or written. Raises UsageError where the user wants just that."""
+    for finding in left_out(bench):
+        bench.progress.warn(f"{finding.message}: {finding.advice}")
+    if bench.config.recipe in WITHOUT_ADAPTER or not (reason := no_adapter_for_base(bench, source)):
+        return
+    if bench.config.adapter_only:
+        raise UsageError(f"--adapter-only has nothing to write: {reason}; leave it out, and use the merged model")
+    bench.progress.note(f"only the merged model will be written: {reason}")
+
+
+def no_adapter_for_base(bench: Workbench, source: Source) -> str:
+    """Why no adapter for the base that the user named can hold the result; empty where one can."""
+    suspect = source.suspect_adapter()
+    if suspect is None:
+        return ""
+    try:
+        require_joinable(suspect)
+    except CheckpointError as reason:
+        return str(reason)
+    if bench.settings["variant"] == "dora":
+        return "a DoRA update cannot be joined with the suspect adapter"
+    heads = () if bench.config.freeze_head else head_modules(bench.model)
+    if lost := [name for name in source.replaced if not any(name.startswith(f"{head}.") for head in heads)]:
+        more = f" and {len(lost) - 1} more of the base's weights" if len(lost) > 1 else ""
+        return f"the suspect adapter replaces {lost[0]}{more}, which the adapter that is trained cannot hold"
+    return ""
+
+
+def left_out(bench: Workbench) -> tuple[Finding, ...]:
+    """What an adapter cannot reach in this model: fused experts, and layers that have no room for the rank."""
+    if bench.config.recipe in WITHOUT_ADAPTER:
+        return ()
+    findings = []
+    weights = dict(bench.model.named_parameters())
+    if experts := fused_experts(bench.model):
+        share = sum(weights[name].numel() for name in experts) / sum(w.numel() for w in weights.values())
+        message = (
+            f"the experts ({experts[0]} and {len(experts) - 1} more, {100 * share:.0f} % of all weights) are fused and "
+            "are not adapted: what is hidden in them stays as it is"
+        )
+        findings.append(
+            Finding(
+                "purify/experts-not-adapted",
+                Severity.LOW,
+                message,
+                evidence={"weights": list(experts), "share": share},
+                advice="the recipes full and reinit train them too",
+            )
+        )
+    targets, rank = tuple(bench.settings["target_modules"]), int(bench.settings["rank"])
+    if targets == ("all-linear",):
+        small = sorted(set(resolve_targets(bench.model, targets)) - set(resolve_targets(bench.model, targets, rank)))
+        if small:
+            message = f"{small[0]} and {len(small) - 1} more have a dimension below the rank {rank} and are not adapted"
+            findings.append(
+                Finding(
+                    "purify/layers-below-rank",
+                    Severity.INFO,
+                    message,
+                    evidence={"layers": small},
+                    advice="a lower --rank reaches them",
+                )
+            )
+    return tuple(findings)
+
+
+def require_fitting_labels(bench: Workbench, before: CleanAccuracy) -> None:
+    """Raise DataError where the suspect is wrong so often on clean rows that their labels must mean something else.
+
+    Far below chance: the 95 % interval of overall accuracy ends below that of guessing, and the mean over the classes
+    is less than half of it. A model that gives every row one answer has a mean of just that of guessing.
+    """
+    chance = 1 / len(bench.label_names)
+    shares = [share.value for share in before.per_class.values() if share.value is not None]
+    overall = before.overall
+    if not shares or overall.high is None or overall.high >= chance or sum(shares) / len(shares) >= chance / 2:
+        return
+    raise DataError(
+        f"the model gets {100 * (overall.value or 0.0):.1f} % of {overall.total} held-out clean rows right, where "
+        f"guessing gets {100 * chance:.1f} %: the labels of {bench.config.clean} probably do not fit the model's "
+        f"({', '.join(bench.label_names)}); map them with --label-map LABEL_IN_THE_DATA=LABEL_OF_THE_MODEL"
+    )
 
 
 def load(model: ModelSource, adapter: ModelSource | None, new_head: tuple[str, ...] | None = None) -> LoadedClassifier:
@@ -131,18 +225,15 @@ def _hashes(loaded: LoadedClassifier) -> dict[str, str]:
 
 def _run_state(config: PurifyConfig, source: Source, progress: Progress, is_main: bool) -> RunState:
     directory = state_directory(config)
+def _run_state(config: PurifyConfig, source: Source) -> RunState:
+    out = config.output_directory
     splits = source.splits
     facts = {
         "inputs": dict(source.inputs),
         "rows": [splits.train.fingerprint, splits.held_out.fingerprint],
         "versions": library_versions(),
     }
-    state = RunState(directory, fingerprint(config, facts), resume=config.resume)
-    if config.resume and state.is_empty:
-        progress.note(f"nothing to resume in {directory}: starting from the beginning")
-    if not config.resume and is_main:
-        state.discard()
-    return state
+    return RunState(out.with_name(f"{out.name}.rora-state"), fingerprint(config, facts), resume=config.resume)
 
 
 def judge(

@@ -18,11 +18,17 @@ from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.spectral import alignment, decomposition, strength
-from rora_cli.training.adapters import AdaptedLayer, AdapterSpec, attach, trained_heads
+from rora_cli.training.adapters import AdaptedLayer, AdapterSpec, attach, check_adapter, trained_heads, whole_modules
 from rora_cli.training.balance import balancing_shift, trainable_bias
 from rora_cli.training.loop import RowTransform, TrainConfig, finetune, on_main
-from rora_cli.training.regularisers import RegulariserSpec, SubspacePenalty, clean_strengthened
-from rora_cli.training.rescaling import RescalingSpec, beyond_limit, rescale_trained
+from rora_cli.training.regularisers import (
+    RegulariserSpec,
+    SubspacePenalty,
+    check_truncation,
+    clean_strengthened,
+    require_penalisable,
+)
+from rora_cli.training.rescaling import RescalingSpec, beyond_limit, chosen_layers, require_rescalable, rescale_trained
 from rora_cli.training.state import RunState
 
 if TYPE_CHECKING:
@@ -62,6 +68,10 @@ class Specifications:
 
 def specifications(config: PurifyConfig, setting: Mapping[str, Any], *, max_length: int = 512) -> Specifications:
     """Build and thereby check every specification. Raises UsageError with the option that is out of range."""
+    if setting["tr"]:
+        require_penalisable(setting["variant"])
+    if setting["pt"]:
+        require_rescalable(setting["variant"])
     return Specifications(
         AdapterSpec(
             variant=setting["variant"],
@@ -107,6 +117,8 @@ class Defence(Protocol):
 class Workbench:
     """``settings`` are the recipe's, resolved; ``before`` is the suspect's clean accuracy, once measured.
 
+    ``adapted`` and ``head`` name the layers that have an adapter and the modules that are trained whole beside it.
+
     All methods are called by every process, in the same order.
     """
 
@@ -123,6 +135,8 @@ class Workbench:
     progress: Progress
     stages: list[StageRecord] = field(default_factory=list)
     before: CleanAccuracy | None = None
+    adapted: tuple[str, ...] = ()
+    head: tuple[str, ...] = ()
 
     def measure(self, model: nn.Module | None = None, *, name: str | None = None) -> CleanAccuracy:
         """Clean accuracy on the held-out rows, measured by the main process and known to all."""
@@ -140,10 +154,22 @@ class Workbench:
                 )
         return clean_accuracy(logits, self.held_out.labels, self.label_names)
 
+    def check_adapter(self) -> None:
+        """Raise UsageError where the adapter of the settings, Tr or Pt does not fit on the suspect."""
+        specs = specifications(self.config, self.settings)
+        layers = check_adapter(self.model, specs.adapter)
+        if specs.regularisers.tr:
+            for layer in layers:
+                check_truncation(layer.name, min(layer.base_weight().shape), specs.regularisers.tr_k)
+        if specs.rescaling.strength:
+            chosen_layers(layers, specs.rescaling)
+
     def attach(self) -> tuple[nn.Module, list[AdaptedLayer]]:
         """Put the adapter of the settings on the suspect, seeded."""
         torch.manual_seed(self.config.seed)
-        return attach(self.model, specifications(self.config, self.settings).adapter)
+        model, layers = attach(self.model, specifications(self.config, self.settings).adapter)
+        self.adapted, self.head = tuple(layer.name for layer in layers), whole_modules(model)
+        return model, layers
 
     def train(
         self,

@@ -48,7 +48,8 @@ class FoundResidual:
 class StageRecord:
     """One stage of the cleansing: a training run, a search, a rescaling.
 
-    ``epochs`` holds the losses and held-out accuracy of each epoch; ``details`` whatever else the stage decided.
+    ``epochs`` holds the losses of each epoch, and held-out accuracy after the last; ``details`` whatever else the stage
+    decided.
     """
 
     name: str
@@ -64,7 +65,9 @@ class PurifyResult:
     """``verdict`` is ``pass``, ``fail`` or ``inconclusive``; ``reason`` is the sentence that explains it.
 
     A recipe that does not search for triggers is always inconclusive about them: it was trained, not proven.
-    ``update_before``/``update_after`` are the spectra of the trained update before and after Pt.
+    ``update_before``/``update_after`` are the spectra of the trained update before and after Pt. ``adapted`` names the
+    layers that an adapter was trained on, ``trained_head`` the modules of the head that were trained whole beside it;
+    both are empty for a recipe that trains every weight.
     """
 
     model: str
@@ -80,6 +83,8 @@ class PurifyResult:
     residual: FoundResidual | None = None
     update_before: tuple[ModuleSpectrum, ...] = ()
     update_after: tuple[ModuleSpectrum, ...] = ()
+    adapted: tuple[str, ...] = ()
+    trained_head: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     output: str | None = None
     logit_difference: Mapping[str, float] = field(default_factory=dict)

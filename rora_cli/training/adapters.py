@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from rora_cli.errors import UsageError
+from rora_cli.layout import IMPLICIT_HEADS, QUERY_VALUE, block_numbers, is_head, is_router, stack_of
 
 VARIANTS = ("lora", "rslora", "dora", "pissa", "olora")
 
 #: PiSSA and OLoRA start from factors of W itself and take them out of the base weight.
-_SPLITTING = ("pissa", "olora")
+SPLITTING = ("pissa", "olora")
 
 ADAPTER = "default"
-
-#: Attention projections that stand for the paper's "query and value", most specific name first.
-_QUERY_VALUE = (
-    ("query", "value"),
-    ("q_proj", "v_proj"),
-    ("q_lin", "v_lin"),
-    ("query_proj", "value_proj"),
-    ("q", "v"),
-    ("Wqkv",),
-    ("qkv_proj",),
-    ("query_key_value",),
-    ("c_attn",),
-    ("in_proj",),
-)
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,7 @@ class AdapterSpec:
 
 @dataclass
 class AdaptedLayer:
-    """One adapted linear layer.
+    """One adapted linear layer, in the transformer block of that number (None outside the blocks).
 
     ``module`` is PEFT's ``lora.Linear``. For PiSSA and OLoRA ``initial`` holds (B0, A0), which PEFT took out of the
     base weight, and ``original_weight`` the suspect's own weight, in the layout in which it is stored.
@@ -67,6 +55,7 @@ class AdaptedLayer:
     name: str
     module: Any
     variant: str
+    block: int | None = None
     initial: tuple[Tensor, Tensor] | None = None
     original_weight: Tensor | None = None
 
@@ -111,63 +100,180 @@ class AdaptedLayer:
         return magnitude / merged.norm(dim=1)
 
 
-def choose_targets(model: nn.Module, requested: Sequence[str]) -> str | list[str]:
-    """PEFT's ``target_modules``: ``requested``, checked against the modules that exist, or else query and value."""
+def resolve_targets(model: nn.Module, requested: Sequence[str], r: int = 1) -> tuple[str, ...]:
+    """The full names of the layers that ``requested`` adapts, in model order.
+
+    ``requested`` is ``("all-linear",)``, the ends of names as PEFT's ``target_modules`` has them, or nothing for query
+    and value. Only plain linear layers are adapted: never the head, which is trained whole, a router, whose choice a
+    low-rank update moves in jumps, or a layer whose weight is another one's too. Of all linear layers those that have
+    no room for the rank ``r`` are left out; one that was asked for must have it.
+
+    Raises UsageError, naming what could be chosen instead, where that leaves no layer.
+    """
+    linear = _adaptable(model)
+    leaves = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+    family = type(model).__name__
+    if not block_numbers(linear):
+        raise UsageError(
+            f"a {family} has no plain linear layers in its blocks, so no adapter fits on it; use the recipe full, mix "
+            "or reinit"
+        )
     if tuple(requested) == ("all-linear",):
-        return "all-linear"
-    leaves = {name.rpartition(".")[2] for name, module in model.named_modules() if is_linear(module)}
+        return _with_room(model, linear, r) or _all_with_room(model, linear, r)
     if requested:
-        missing = [name for name in requested if name.rpartition(".")[2] not in leaves]
-        if missing:
+        if missing := [target for target in requested if not any(_ends_in(name, target) for name in linear)]:
             raise UsageError(
-                f"--target-modules names {', '.join(missing)}, but the model's linear layers are "
-                f"{', '.join(sorted(leaves))}"
+                f"--target-modules names {', '.join(missing)}, but the linear layers of a {family} outside of its head "
+                f"and its routers are {leaves}"
             )
-        return list(requested)
-    for names in _QUERY_VALUE:
-        if set(names) <= leaves:
-            return list(names)
+        chosen = tuple(name for name in linear if any(_ends_in(name, target) for target in requested))
+        return _all_with_room(model, chosen, r)
+    if attended := {name for stack in {stack_of(name) for name in linear} for name in _query_and_value(linear, stack)}:
+        return _all_with_room(model, tuple(name for name in linear if name in attended), r)
     raise UsageError(
-        f"no query and value layers were recognised in a {type(model).__name__}; name some of "
-        f"{', '.join(sorted(leaves))} with --target-modules"
+        f"no query and value layers were recognised in a {family}; name some of {leaves} with --target-modules, or "
+        "all-linear"
     )
 
 
+def _with_room(model: nn.Module, names: tuple[str, ...], r: int) -> tuple[str, ...]:
+    return tuple(name for name in names if min(model.get_submodule(name).weight.shape) >= r)
+
+
+def _all_with_room(model: nn.Module, names: tuple[str, ...], r: int) -> tuple[str, ...]:
+    smallest = min(min(model.get_submodule(name).weight.shape) for name in names)
+    if r > smallest:
+        raise UsageError(f"rank {r} exceeds the smallest dimension, {smallest}, of the layers to be adapted")
+    return names
+
+
+def _query_and_value(linear: Sequence[str], stack: str | None) -> list[str]:
+    """The query and value layers of a stack of blocks: an encoder and a decoder may name theirs differently."""
+    within = [name for name in linear if stack_of(name) == stack]
+    for pair in QUERY_VALUE:
+        if all(any(_ends_in(name, target) for name in within) for target in pair):
+            return [name for name in within if any(_ends_in(name, target) for target in pair)]
+    return []
+
+
+def _adaptable(model: nn.Module) -> tuple[str, ...]:
+    """Every layer that could be adapted, by its full name, in model order."""
+    heads = head_modules(model)
+    owners: dict[int, int] = {}
+    for module in model.modules():
+        for weight in module.parameters(recurse=False):
+            owners[id(weight)] = owners.get(id(weight), 0) + 1
+    return tuple(
+        name
+        for name, module in model.named_modules()
+        if is_linear(module)
+        and module.weight.ndim == 2
+        and not any(name == head or name.startswith(f"{head}.") for head in heads)
+        and not is_router(name)
+        and owners[id(module.weight)] == 1
+    )
+
+
+def _ends_in(name: str, target: str) -> bool:
+    return name == target or name.endswith("." + target)
+
+
+def head_modules(model: nn.Module) -> tuple[str, ...]:
+    """The modules of a classifier's head: what stands beside transformers' bare model, and has weights."""
+    bare = getattr(model, "base_model", model)
+    return tuple(
+        name
+        for name, module in model.named_children()
+        if module is not bare and (bare is not model or is_head(name)) and any(True for _ in module.parameters())
+    )
+
+
+def fused_experts(model: nn.Module) -> tuple[str, ...]:
+    """The names of weights [experts, ., .] that hold all experts of a layer, and on which no linear adapter fits."""
+    owners = dict(model.named_modules())
+    return tuple(
+        name
+        for name, weight in model.named_parameters()
+        if weight.ndim == 3
+        and ("experts" in name.split(".") or "Expert" in type(owners[name.rpartition(".")[0]]).__name__)
+    )
+
+
+def check_adapter(model: nn.Module, spec: AdapterSpec) -> list[AdaptedLayer]:
+    """The layers that ``attach`` will adapt, on a copy without numbers, or UsageError with the reason why it cannot.
+
+    The model itself stays as it is.
+    """
+    targets = resolve_targets(model, spec.target_modules, spec.r)
+    if spec.variant == "olora" and any(is_conv1d(model.get_submodule(name)) for name in targets):
+        raise UsageError(
+            "the adapter variant olora splits a weight along its rows, which are the inputs in the Conv1D layers of a "
+            f"{type(model).__name__}; use lora, rslora, dora or pissa"
+        )
+    with torch.device("meta"):
+        skeleton = type(model)(model.config)
+    plain = replace(spec, variant="dora" if spec.variant == "dora" else "lora")
+    try:
+        _, layers = attach(skeleton, plain)
+    except UsageError:
+        raise
+    except Exception as error:  # PEFT refuses some layers of some families, each with an error of its own
+        family = type(model).__name__
+        raise UsageError(f"PEFT cannot adapt a {family}: {_first_line(error)}; use the recipe full") from error
+    return layers
+
+
 def attach(model: nn.Module, spec: AdapterSpec) -> tuple[nn.Module, list[AdaptedLayer]]:
-    """Put a new adapter on ``model``, in place; returns PEFT's model and its adapted layers, in model order."""
+    """Put a new adapter on ``model``, in place; returns PEFT's model and its adapted layers, in model order.
+
+    Raises UsageError as ``resolve_targets``, or where PEFT would adapt or train other modules than were chosen.
+    """
     from peft import LoraConfig, TaskType, get_peft_model
 
-    targets = choose_targets(model, spec.target_modules)
-    smallest = min(min(m.weight.shape) for n, m in model.named_modules() if is_linear(m) and _matches(n, targets))
-    if spec.r > smallest:
-        raise UsageError(f"rank {spec.r} exceeds the smallest dimension, {smallest}, of the layers to be adapted")
+    targets = resolve_targets(model, spec.target_modules, spec.r)
+    heads = head_modules(model) if spec.train_head else ()
+    blocks = block_numbers(name for name, _ in model.named_modules())
     originals = {}
-    if spec.variant in _SPLITTING:
-        originals = {
-            name: module.weight.detach().clone()
-            for name, module in model.named_modules()
-            if is_linear(module) and _matches(name, targets)
-        }
+    if spec.variant in SPLITTING:
+        originals = {name: model.get_submodule(name).weight.detach().clone() for name in targets}
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS if spec.train_head else None,
         r=spec.r,
         lora_alpha=spec.alpha,
         lora_dropout=spec.dropout,
-        target_modules=targets,
+        target_modules=list(targets),
+        modules_to_save=[name for name in heads if name not in IMPLICIT_HEADS] or None,
         use_rslora=spec.variant == "rslora",
         use_dora=spec.variant == "dora",
-        init_lora_weights=spec.variant if spec.variant in _SPLITTING else True,
-        fan_in_fan_out=any(type(m).__name__ == "Conv1D" for m in model.modules()),
+        init_lora_weights=spec.variant if spec.variant in SPLITTING else True,
+        fan_in_fan_out=any(is_conv1d(m) for m in model.modules()),
     )
-    import warnings
-
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
         adapted = get_peft_model(model, config)
-    return adapted, _adapted_layers(adapted, spec.variant, originals)
+    layers = _adapted_layers(adapted, spec.variant, originals, blocks)
+    if tuple(layer.name for layer in layers) != targets or whole_modules(adapted) != heads:
+        raise UsageError(
+            f"PEFT reads the names of the layers of a {type(model).__name__} otherwise than they were chosen; name "
+            "some with --target-modules, or use the recipe full"
+        )
+    return adapted, layers
 
 
-def _adapted_layers(model: nn.Module, variant: str, originals: dict[str, Tensor]) -> list[AdaptedLayer]:
+def whole_modules(model: nn.Module) -> tuple[str, ...]:
+    """The modules that are trained whole beside the adapter: those of the head, unless it is frozen."""
+    from peft.utils import ModulesToSaveWrapper
+
+    return tuple(
+        path.removeprefix("base_model.model.")
+        for path, module in model.named_modules()
+        if isinstance(module, ModulesToSaveWrapper)
+    )
+
+
+def _adapted_layers(
+    model: nn.Module, variant: str, originals: Mapping[str, Tensor], blocks: Mapping[str, int]
+) -> list[AdaptedLayer]:
     from peft.tuners.lora import LoraLayer
 
     layers = []
@@ -175,8 +281,8 @@ def _adapted_layers(model: nn.Module, variant: str, originals: dict[str, Tensor]
         if not isinstance(module, LoraLayer) or ADAPTER not in module.lora_A:
             continue
         name = path.removeprefix("base_model.model.")
-        layer = AdaptedLayer(name, module, variant)
-        if variant in _SPLITTING:
+        layer = AdaptedLayer(name, module, variant, blocks.get(name))
+        if variant in SPLITTING:
             layer.initial = (layer.lora_B.detach().clone(), layer.lora_A.detach().clone())
             layer.original_weight = originals[name]
         layers.append(layer)
@@ -226,15 +332,23 @@ def _linear_of(weight: Tensor) -> nn.Linear:
     return linear
 
 
-def block_index(name: str) -> int | None:
-    """The transformer block that a module belongs to: the first number in its dotted name; None outside the blocks."""
-    found = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
-    return int(found.group(1)) if found else None
+class Layer(Protocol):
+    """What can be chosen by its block."""
+
+    @property
+    def name(self) -> str: ...
 
 
-def select_layers(layers: Sequence[AdaptedLayer], which: str) -> list[AdaptedLayer]:
-    """``top3`` (any ``topN``), ``all``, or block numbers such as ``0,2,9-11``: the adapted layers of those blocks."""
-    blocks = sorted({index for layer in layers if (index := block_index(layer.name)) is not None})
+AnyLayer = TypeVar("AnyLayer", bound=Layer)
+
+
+def select_layers(layers: Sequence[AnyLayer], which: str, numbers: Mapping[str, int] | None = None) -> list[AnyLayer]:
+    """``top3`` (any ``topN``), ``all``, or block numbers such as ``0,2,9-11``: the adapted layers of those blocks.
+
+    ``numbers`` are the blocks of the layers by name, as the whole model counts them; without them those of the names.
+    """
+    numbers = block_numbers(layer.name for layer in layers) if numbers is None else numbers
+    blocks = sorted({numbers[layer.name] for layer in layers if layer.name in numbers})
     wanted: set[int]
     if which == "all":
         return list(layers)
@@ -249,7 +363,7 @@ def select_layers(layers: Sequence[AdaptedLayer], which: str) -> list[AdaptedLay
                 if blocks
                 else f"layers {which!r} names blocks, but no adapted module stands in a numbered block"
             )
-    return [layer for layer in layers if block_index(layer.name) in wanted]
+    return [layer for layer in layers if numbers.get(layer.name) in wanted]
 
 
 def _parse_blocks(which: str) -> set[int]:
@@ -264,11 +378,18 @@ def _parse_blocks(which: str) -> set[int]:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether it is a linear layer: PyTorch's, or GPT-2's Conv1D, which stores its weight as [inputs, outputs]."""
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+    """Whether it is a linear layer: PyTorch's, or GPT-2's Conv1D, which stores its weight as [inputs, outputs].
+
+    The output projection of PyTorch's own attention is none: its weight is read there, and the layer never called.
+    """
+    attention = isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
+    return (isinstance(module, nn.Linear) and not attention) or is_conv1d(module)
 
 
-def _matches(name: str, targets: str | list[str]) -> bool:
-    if targets == "all-linear":  # as PEFT reads it: every linear layer but the classification head
-        return not set(name.split(".")) & {"classifier", "score"}
-    return any(name == target or name.endswith("." + target) for target in targets)
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether it is transformers' Conv1D."""
+    return type(module).__name__ == "Conv1D"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

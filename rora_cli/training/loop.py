@@ -26,7 +26,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 #: (text of a row, its index, epoch) -> the text to train on: how hardening puts triggers into clean rows.
 RowTransform = Callable[[str, int, int], str]
-#: Called on the bare model, in eval mode, after an epoch; what it returns is kept and shown.
+#: Called on the bare model, in eval mode, after the last epoch; what it returns is kept with it and shown.
 Evaluate = Callable[[nn.Module], Mapping[str, Any]]
 
 
@@ -69,7 +69,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """``seconds`` counts training steps only, not evaluation; ``epochs`` has a mapping of losses and scores each."""
+    """``seconds`` counts training steps only, not evaluation; ``epochs`` has each one's losses, and last the scores."""
 
     steps: int
     seconds: float
@@ -295,7 +295,8 @@ class _Run:
                 f"the loss ({', '.join(bad)}) was not finite in epoch {epoch + 1} of {self.stage}; lower "
                 "--learning-rate or --tr, or use --precision fp32"
             )
-        if self.evaluate is not None and self.accelerator.is_main_process:
+        last = epoch + 1 == self.config.epochs
+        if last and self.evaluate is not None and self.accelerator.is_main_process:
             self.bare.eval()
             entry |= self.evaluate(self.bare)
             self.bare.train()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rora_cli.errors import UsageError
-from rora_cli.training.adapters import block_index
+from rora_cli.layout import block_numbers
 
 
 @contextmanager
@@ -37,13 +37,14 @@ def in_blocks(model: nn.Module, blocks: Sequence[int] | None) -> Callable[[str],
     (Li et al. 2021, "Backdoor Attacks on Pre-trained Models by Layerwise Weight Poisoning".) Raises UsageError for a
     block that the model lacks.
     """
-    there = sorted({index for name, _ in model.named_parameters() if (index := block_index(name)) is not None})
+    numbers = block_numbers(name for name, _ in model.named_parameters())
+    there = sorted(set(numbers.values()))
     if not there:
         raise UsageError("the model has no numbered transformer blocks to choose from; use another --carrier")
     chosen = set(there[: (len(there) + 1) // 2] if blocks is None else blocks)
     if missing := chosen - set(there):
         raise UsageError(f"--layers names block {min(missing)}, but the model's blocks are {there[0]} to {there[-1]}")
-    return lambda name: block_index(name) in chosen
+    return lambda name: numbers.get(name) in chosen
 
 
 @contextmanager

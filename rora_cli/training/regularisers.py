@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from rora_cli.errors import UsageError
 from rora_cli.spectral.decomposition import top_singular
-from rora_cli.training.adapters import AdaptedLayer
+from rora_cli.training.adapters import SPLITTING, AdaptedLayer
 
 #: The grids that the paper searches.
 CL_GRID = (0.05, 0.1, 0.15, 0.2, 0.3)
@@ -100,6 +100,24 @@ def drop_out(output: Tensor, p: float) -> Tensor:
     return output * keep.to(output.dtype).mul_(2**16 / (2**16 - dropped))
 
 
+def require_penalisable(variant: str) -> None:
+    """Raise UsageError for an adapter variant on which Tr makes no sense."""
+    if variant in SPLITTING:
+        raise UsageError(
+            f"--tr cannot be combined with the adapter variant {variant}: its factors start inside W's top singular "
+            "subspace, which Tr forbids; use lora, rslora or dora, or --tr 0"
+        )
+
+
+def check_truncation(layer: str, smallest: int, k: int) -> None:
+    """Raise UsageError where ``k`` is not below the smaller dimension of the layer's weight."""
+    if k >= smallest:
+        raise UsageError(
+            f"--tr-k {k} is not below {smallest}, the smaller dimension of {layer}: untruncated, the penalty is plain "
+            "L2 on the factors; choose a smaller k"
+        )
+
+
 class SubspacePenalty:
     """Tr: Omega = ||U_k^T B||_F^2 + ||A V_k||_F^2 over the adapted modules (Eq. 10 and 11), W = U S V^T.
 
@@ -111,7 +129,9 @@ class SubspacePenalty:
         self._groups: list[tuple[list[AdaptedLayer], Tensor, Tensor]] = []
         by_shape: dict[tuple[int, ...], list[AdaptedLayer]] = {}
         for layer in layers:
-            self._check(layer, spec.tr_k)
+            if layer.initial is not None:
+                require_penalisable(layer.variant)
+            check_truncation(layer.name, min(layer.base_weight().shape), spec.tr_k)
             by_shape.setdefault((*layer.lora_B.shape, *layer.lora_A.shape), []).append(layer)
         for group in by_shape.values():
             tops = [top_singular(layer.base_weight().float(), spec.tr_k, seed=seed) for layer in group]
@@ -121,20 +141,6 @@ class SubspacePenalty:
             self._groups.append((group, left, right))
         modules = sum(len(group) for group, _, _ in self._groups)
         self._weight = spec.tr / modules if spec.tr_reduction == "mean" else spec.tr
-
-    @staticmethod
-    def _check(layer: AdaptedLayer, k: int) -> None:
-        if layer.initial is not None:
-            raise UsageError(
-                f"--tr cannot be combined with the adapter variant {layer.variant}: its factors start inside W's top "
-                "singular subspace, which Tr forbids; use lora, rslora or dora, or --tr 0"
-            )
-        smallest = min(layer.base_weight().shape)
-        if k >= smallest:
-            raise UsageError(
-                f"--tr-k {k} is not below {smallest}, the smaller dimension of {layer.name}: untruncated, the penalty "
-                "is plain L2 on the factors; choose a smaller k"
-            )
 
     def __call__(self) -> Tensor:
         total: Tensor | float = 0.0

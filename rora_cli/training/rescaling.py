@@ -49,6 +49,15 @@ class RescalingSpec:
             )
 
 
+def require_rescalable(variant: str) -> None:
+    """Raise UsageError for an adapter variant whose update Pt cannot scale."""
+    if variant == "dora":
+        raise UsageError(
+            "--pt cannot be combined with the adapter variant dora: its magnitude renormalises W + s BA, so that "
+            "scaling lora_B does not scale the update; use lora or rslora, or --pt 0"
+        )
+
+
 def rescale_trained(
     layers: Sequence[AdaptedLayer],
     spec: RescalingSpec,
@@ -61,12 +70,9 @@ def rescale_trained(
     accuracy that it gave, is in the outcome; ``strength`` 0 there means that the adapter is as training left it.
     ``baseline`` is the suspect's accuracy: without it, what training and Pt each may cost would add up.
     """
-    chosen = select_layers(layers, spec.layers)
-    if any(layer.variant == "dora" for layer in chosen):
-        raise UsageError(
-            "--pt cannot be combined with the adapter variant dora: its magnitude renormalises W + s BA, so that "
-            "scaling lora_B does not scale the update; use lora or rslora, or --pt 0"
-        )
+    chosen = chosen_layers(layers, spec)
+    for layer in chosen:
+        require_rescalable(layer.variant)
     trained = {layer.name: layer.lora_B.detach().clone() for layer in chosen}
     sigmas = {layer.name: _sigmas(layer) for layer in chosen}
     before = measure() if spec.guard else None
@@ -87,6 +93,11 @@ def rescale_trained(
         strength /= 2
     _apply(chosen, trained, dict.fromkeys(trained, 1.0))
     return RescalingOutcome(0.0, dict.fromkeys(trained, 1.0), before, tuple(attempts))
+
+
+def chosen_layers(layers: Sequence[AdaptedLayer], spec: RescalingSpec) -> list[AdaptedLayer]:
+    """The layers that Pt rescales. Raises UsageError for blocks that have none."""
+    return select_layers(layers, spec.layers, {layer.name: n for layer in layers if (n := layer.block) is not None})
 
 
 def _sigmas(layer: AdaptedLayer) -> tuple[float, float]:

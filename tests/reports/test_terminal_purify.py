@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from rora_cli.reports.terminal.purify import render
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
@@ -48,6 +49,20 @@ def test_a_student_that_costs_too_much_is_said_so() -> None:
         "the encoder; kept no" in text
     )
     assert re.search(r"teach 4 blocks: .*; kept yes mix: suspect's share 0\.3", text)
+
+
+def test_accuracy_that_was_measured_at_the_end_only_is_said_to_be_of_the_end() -> None:
+    text = shown(StageRecord("train", 1.0, 4, ({"ce": 0.9}, {"ce": 0.31, "accuracy": 0.866})))
+    assert "2 epochs, 4 steps at 4/s; last losses ce 0.31; held-out accuracy at the end 86.6 %" in text
+
+
+def test_what_was_trained_is_said() -> None:
+    layers = ("model.layers.0.q_proj", "model.layers.0.v_proj", "model.layers.1.q_proj")
+    whole = replace(result(), adapted=layers, trained_head=("classification_head",))
+    assert "trained: an adapter on 3 layers (q_proj, v_proj), classification_head whole" in render(whole, width=100)
+    frozen = render(replace(result(), adapted=layers[:1]), width=100)
+    assert "trained: an adapter on 1 layer (q_proj); the head was left as it is" in frozen
+    assert "trained:" not in render(result(), width=100)
 
 
 def test_verdict_accuracy_per_class_and_residual_are_shown() -> None:

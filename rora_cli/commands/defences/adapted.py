@@ -6,6 +6,11 @@ from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
 from rora_cli.training.adapters import to_plain_lora
 
 
+def check(bench: Workbench) -> None:
+    """Raise UsageError where no adapter of the settings fits on the suspect."""
+    bench.check_adapter()
+
+
 def cleanse(bench: Workbench) -> Cleansed:
     model, layers = bench.attach()
     bench.train(model, layers, stage="train")

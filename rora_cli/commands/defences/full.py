@@ -5,6 +5,10 @@ from __future__ import annotations
 from rora_cli.commands.workbench import Cleansed, Workbench
 
 
+def check(bench: Workbench) -> None:
+    """Every model has weights to train."""
+
+
 def cleanse(bench: Workbench) -> Cleansed:
     bench.model.requires_grad_(True)
     bench.train(bench.model, [], stage="train")

@@ -31,7 +31,7 @@ from rora_cli.commands.defences.escalation import (
     replace_upper,
     teach_on,
 )
-from rora_cli.commands.defences.mixed import tuned_ancestor
+from rora_cli.commands.defences.mixed import check_ancestor, tuned_ancestor
 from rora_cli.commands.defences.wholeness import part_of_a_trigger, strongest_left
 from rora_cli.commands.hunt import DRIFTED_FROM, search_triggers
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
@@ -64,6 +64,13 @@ LEAD_EXCESS, LEAD_SUSPICION = 0.5, 2.5
 MOST_DRIFT = 12
 #: A found trigger may still succeed this much more often than harmless words do.
 RESIDUAL_LIMIT = 0.1
+
+
+def check(bench: Workbench) -> None:
+    """Raise UsageError where no adapter of the settings fits, or the user's ancestor is none, before the search."""
+    bench.check_adapter()
+    if bench.config.ancestor is not None:
+        check_ancestor(bench)
 
 
 def cleanse(bench: Workbench) -> Cleansed:

@@ -15,7 +15,12 @@ from rora_cli.commands.ancestry import different_shape
 from rora_cli.commands.recipes import FULL, SHARES_BY_BLOCK
 from rora_cli.commands.workbench import Cleansed, Workbench
 from rora_cli.errors import UsageError
-from rora_cli.training.adapters import block_index
+from rora_cli.layout import block_numbers, stacks
+
+
+def check(bench: Workbench) -> None:
+    """Raise UsageError where the ancestor's weights are not of the suspect's shapes."""
+    check_ancestor(bench)
 
 
 def cleanse(bench: Workbench) -> Cleansed:
@@ -24,11 +29,22 @@ def cleanse(bench: Workbench) -> Cleansed:
     return bench.not_assessed(bench.model, does="averages")
 
 
-def tuned_ancestor(bench: Workbench) -> nn.Module:
-    """The ancestor that the user named, every weight fine-tuned on the clean rows.
+def check_ancestor(bench: Workbench) -> None:
+    """Raise UsageError where the ancestor that the user named is not of the suspect's shapes, CheckpointError or
+    HubError where it cannot be read."""
+    _load_ancestor(bench)
 
-    Raises UsageError where its weights are not of the suspect's shapes.
-    """
+
+def tuned_ancestor(bench: Workbench) -> nn.Module:
+    """The ancestor that the user named, every weight fine-tuned on the clean rows."""
+    ancestor = _load_ancestor(bench)
+    ancestor.requires_grad_(True)
+    # The default recipe's own settings are those of an adapter.
+    bench.train(ancestor, [], stage="ancestor", overrides=FULL if bench.config.recipe == "default" else None)
+    return ancestor
+
+
+def _load_ancestor(bench: Workbench) -> nn.Module:
     from rora_cli.checkpoints.hub import fetch_model
     from rora_cli.checkpoints.loading import load_classifier
 
@@ -39,9 +55,6 @@ def tuned_ancestor(bench: Workbench) -> nn.Module:
     if different := different_shape(bench.model, ancestor):
         name, here, there = different
         raise UsageError(f"{path} is no ancestor of the suspect: {name} has the shape {there} there and {here} here")
-    ancestor.requires_grad_(True)
-    # The default recipe's own settings are those of an adapter.
-    bench.train(ancestor, [], stage="ancestor", overrides=FULL if bench.config.recipe == "default" else None)
     return ancestor
 
 
@@ -54,25 +67,35 @@ def mix(suspect: nn.Module, ancestor: nn.Module, share: float, by_block: str = "
     others: Mapping[str, Tensor] = ancestor.state_dict()
     blocks = blocks_of(suspect)
     last = max(blocks.values(), default=0)
+    mixed: set[int] = set()
     with torch.no_grad():
         for name, weight in suspect.state_dict().items():
-            if not weight.is_floating_point():
+            if not weight.is_floating_point() or weight.data_ptr() in mixed:  # a tied weight has several names
                 continue
+            mixed.add(weight.data_ptr())
             own = share * (1 + SHARES_BY_BLOCK[by_block] * (1 - 2 * blocks[name] / max(last, 1)))
             weight.lerp_(others[name].to(weight), 1 - min(max(own, 0.0), 1.0))
 
 
 def blocks_of(model: nn.Module) -> dict[str, int]:
-    """The block of each weight by name; embeddings go with the first, what else is outside the blocks with the last."""
+    """The block of each weight by name; an encoder's blocks and a decoder's are counted on.
+
+    Embeddings go with the first block of the stack in which they stand, or of all, what else is outside the blocks with
+    the last one. A tied weight goes where its first name stands.
+    """
     weights = model.state_dict()
-    numbers = [block for name in weights if (block := block_index(name)) is not None]
-    first, last = min(numbers, default=0), max(numbers, default=0)
-    rows = model.get_input_embeddings().weight.shape[:1]
+    known = stacks(weights)
+    numbers = block_numbers(weights)
+    tables = {f"{name}." for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    whole = range(min(numbers.values(), default=0), 1 + max(numbers.values(), default=0))
 
     def of(name: str) -> int:
-        block = block_index(name)
-        if block is not None:
-            return block
-        return first if "embed" in name or weights[name].shape[:1] == rows else last
+        if name in numbers:
+            return numbers[name]
+        stack = max((path for path in known if name.startswith(f"{path}.")), key=len, default=None)
+        within = whole if stack is None else known[stack]
+        embeds = "embed" in name or any(name.startswith(table) for table in tables)
+        return within[0] if embeds else within[-1]
 
-    return {name: of(name) for name in weights}
+    tied: dict[int, int] = {}
+    return {name: tied.setdefault(weight.data_ptr(), of(name)) for name, weight in weights.items()}

@@ -16,11 +16,26 @@ from torch import Tensor, nn
 from rora_cli.commands.workbench import Cleansed, Workbench
 from rora_cli.errors import UsageError
 from rora_cli.evaluation.scoring import TorchScorer
+from rora_cli.layout import block_numbers, leads_down
 from rora_cli.results.purify import StageRecord
-from rora_cli.training.adapters import block_index, is_linear
+from rora_cli.training.adapters import fused_experts, is_linear
 
 #: Shares of the neurons that are tried, in this order, up to the setting ``prune``.
 STEP = 0.1
+
+
+def check(bench: Workbench) -> None:
+    """Raise UsageError where there are no neurons to cut, or they stand in a weight that holds many experts."""
+    family = type(bench.model).__name__
+    if fused_experts(bench.model):
+        raise UsageError(
+            f"the recipe fine-pruning cuts neurons of linear layers, and the experts of a {family} are fused into one "
+            "weight; use the recipe full, reinit or mix"
+        )
+    if not feed_forward_layers(bench.model):
+        raise UsageError(
+            f"the recipe fine-pruning finds no feed-forward layers in a {family}; use the recipe full, reinit or mix"
+        )
 
 
 def cleanse(bench: Workbench) -> Cleansed:
@@ -43,25 +58,23 @@ def cleanse(bench: Workbench) -> Cleansed:
     return bench.not_assessed(model)
 
 
-def neuron_activity(bench: Workbench) -> dict[str, Tensor]:
-    """Mean absolute input [neurons] on the clean rows of each module that leads a feed-forward layer back down.
+def feed_forward_layers(model: nn.Module) -> list[str]:
+    """The names of the linear layers in the blocks that lead a feed-forward layer's neurons back down."""
+    numbers = block_numbers(name for name, _ in model.named_modules())
+    return [n for n, module in model.named_modules() if n in numbers and is_linear(module) and leads_down(n)]
 
-    Those are the linear layers in the blocks that have at least twice as many inputs as outputs. Raises UsageError
-    where the model has none.
-    """
+
+def neuron_activity(bench: Workbench) -> dict[str, Tensor]:
+    """Mean absolute input [neurons] on the clean rows of each module that leads a feed-forward layer back down."""
     sums: dict[str, Tensor] = {}
     handles = []
-    for name, module in bench.model.named_modules():
-        if block_index(name) is None or not _leads_down(module):
-            continue
+    for name in feed_forward_layers(bench.model):
 
         def add(_module: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
             flat = inputs[0].detach().abs().flatten(0, -2).sum(0)
             sums[name] = sums[name] + flat if name in sums else flat
 
-        handles.append(module.register_forward_pre_hook(add))
-    if not handles:
-        raise UsageError("the recipe fine-pruning finds no feed-forward layers in this model; choose another recipe")
+        handles.append(bench.model.get_submodule(name).register_forward_pre_hook(add))
     encoded = bench.tokenizer(list(bench.train_rows.texts), truncation=True, max_length=bench.max_length)["input_ids"]
     try:
         TorchScorer(bench.model).log_probabilities(encoded)  # unpadded: padding must not excite anything
@@ -103,11 +116,3 @@ def _zero(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
             weight = model.get_submodule(name).weight
             shaped = mask if isinstance(model.get_submodule(name), nn.Linear) else mask[:, None]
             weight.mul_(shaped.to(weight))
-
-
-def _leads_down(module: nn.Module) -> bool:
-    """Whether it is a linear layer of at least twice as many inputs as outputs."""
-    if not is_linear(module):
-        return False
-    inputs, outputs = module.weight.shape[::-1] if isinstance(module, nn.Linear) else module.weight.shape
-    return bool(inputs >= 2 * outputs)

@@ -13,6 +13,7 @@ from rora_cli.commands.diagnose.config import DiagnoseConfig
 from rora_cli.commands.diagnose.describe import FactorReader
 from rora_cli.commands.diagnose.judge import by_block, grouped, judge, spread, with_z_scores
 from rora_cli.errors import CheckpointError
+from rora_cli.layout import TASK_HEADS
 from rora_cli.results.diagnose import Coverage, Diagnosis
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.spectral.factors import require_finite
@@ -134,8 +135,7 @@ class _Difference:
         found = self.theirs.find(module, parameter)
         shape = self.ours.info(name).shape
         if found is None:
-            heads = ("classifier", "score", "lm_head", "pre_classifier", "qa_outputs", "pooler")
-            if any(part in heads for part in module.split(".")):
+            if any(part in TASK_HEADS | {"pooler"} for part in module.split(".")):
                 self.aside[name] = "a head that the base does not have"
                 return
             raise CheckpointError("the base has no tensor of this name")

@@ -18,12 +18,13 @@ from rora_cli.commands.rescale.config import RescaleConfig
 from rora_cli.commands.rescale.fold import Folded, fold_modules, patterned, rounding
 from rora_cli.errors import CheckpointError, UsageError
 from rora_cli.files import check_output, publish_directory
+from rora_cli.layout import block_numbers
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.rescale import RescaledModule, RescaleResult
 from rora_cli.spectral.decomposition import product_singular_values, top_singular
 from rora_cli.spectral.rescaling import equation_12_factor
-from rora_cli.training.adapters import block_index, select_layers
+from rora_cli.training.adapters import select_layers
 
 if TYPE_CHECKING:
     from rora_cli.commands.rescale.guard import Guarded
@@ -51,10 +52,11 @@ def run(config: RescaleConfig, progress: Progress = SILENT) -> RescaleResult:
     base = _fetched(config.base, "model", config) if config.base is not None else None
     adapter = read_adapter(inspection, TensorReader(base) if base is not None else None)
     chosen = _chosen(adapter, config)
+    blocks = block_numbers(module.name for module in adapter.modules)
     with progress.phase("measure", total=len(chosen)) as task:
         asked = []
         for module in chosen:
-            asked.append(_asked(adapter, module, config))
+            asked.append(_asked(adapter, module, config, blocks.get(module.name)))
             task.advance()
     guarded = _guarded(config, inspection, base, adapter, asked, progress)
     final = guarded.modules if guarded else asked
@@ -89,13 +91,13 @@ def _chosen(adapter: Adapter, config: RescaleConfig) -> list[AdapterModule]:
             raise CheckpointError(
                 f"{config.adapter} cannot be rescaled: {REFUSED[module.format]}; merge it, or train a LoRA instead."
             )
-    chosen: list[AdapterModule] = select_layers(adapter.modules, config.layers)  # type: ignore[assignment, arg-type]
+    chosen: list[AdapterModule] = select_layers(adapter.modules, config.layers)
     if not chosen:
         raise UsageError(f"--layers {config.layers!r} chooses none of the {len(adapter.modules)} adapted modules")
     return chosen
 
 
-def _asked(adapter: Adapter, module: AdapterModule, config: RescaleConfig) -> RescaledModule:
+def _asked(adapter: Adapter, module: AdapterModule, config: RescaleConfig, block: int | None) -> RescaledModule:
     """What the rule, or ``--factor``, asks of one module. A zero update stays zero."""
     lora_B, lora_A = module.update().factors()
     before = abs(module.scaling) * float(product_singular_values(lora_B, lora_A)[0])
@@ -113,7 +115,7 @@ def _asked(adapter: Adapter, module: AdapterModule, config: RescaleConfig) -> Re
     factor = 1.0 if unchanged else factor
     return RescaledModule(
         name=module.name,
-        block=block_index(module.name),
+        block=block,
         asked_factor=asked,
         factor=factor,
         sigma_before=before,

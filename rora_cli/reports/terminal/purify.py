@@ -22,7 +22,7 @@ def render(result: PurifyResult, *, width: int = 80, color: bool = False) -> str
     verdict = Text.assemble(
         ("verdict: ", "bold"), (result.verdict, _STYLES[result.verdict]), f" - {safe(result.reason, max_length=1000)}"
     )
-    parts: list[Any] = [head, "", _accuracies(result), "", *_stages(result), "", verdict]
+    parts: list[Any] = [head, "", _accuracies(result), "", *_trained(result), *_stages(result), "", verdict]
     if result.residual is not None:
         parts.append(_residual(result.residual))
     notes = [f"{f.severity.label}: {safe(f.message, max_length=1000)}" for f in result.findings]
@@ -59,6 +59,14 @@ def _interval(share: Proportion) -> str:
     return f"{percent(share.value)} ({100 * share.low:.1f}-{100 * share.high:.1f})"
 
 
+def _trained(result: PurifyResult) -> list[Text]:
+    if not result.adapted:
+        return []
+    kinds = dict.fromkeys(name.rpartition(".")[2] for name in result.adapted)
+    whole = f", {' and '.join(result.trained_head)} whole" if result.trained_head else "; the head was left as it is"
+    return [Text(f"trained: an adapter on {count(result.adapted, 'layer')} ({', '.join(kinds)}){whole}")]
+
+
 def _stages(result: PurifyResult) -> list[Text]:
     return [Text(f"{stage.name}: {_describe(stage)}") for stage in result.stages]
 
@@ -73,10 +81,16 @@ def _describe(stage: StageRecord) -> str:
         rate = stage.steps / stage.seconds if stage.seconds else 0.0
         return (
             f"{count(stage.epochs, 'epoch')}, {count(stage.steps, 'step')} at {rate:.2g}/s; last losses {losses}; "
-            f"held-out accuracy by epoch {', '.join(percent(e.get('accuracy')) for e in stage.epochs)}"
-            + (f"; {details}" if details else "")
+            f"held-out accuracy {percent(last.get('accuracy'))}" + (f"; {details}" if details else "")
         )
     return details or f"{stage.seconds:.0f} s"
+
+
+def _accuracy_by_epoch(stage: StageRecord) -> str:
+    """Of every epoch where each was measured, else of the last one."""
+    if all("accuracy" in epoch for epoch in stage.epochs):
+        return f"by epoch {', '.join(percent(epoch['accuracy']) for epoch in stage.epochs)}"
+    return f"at the end {percent(stage.epochs[-1].get('accuracy'))}"
 
 
 def _shown(value: object) -> str:

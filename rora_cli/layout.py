@@ -1,0 +1,112 @@
+"""What the name of a module or a weight tells: head or not, router, kind of projection, and the number of its block.
+
+Plain strings, so that every room may ask. Names are transformers' own, as ``named_modules`` and checkpoints have them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+#: Modules that are a task's head wherever they stand.
+TASK_HEADS = frozenset({
+    "classifier", "score", "pre_classifier", "classification_head", "logits_proj", "sequence_summary", "qa_outputs",
+    "lm_head",
+})  # fmt: skip
+#: First parts of the names of what stands on top of the encoder in transformers' sequence classifiers.
+HEAD_MODULES = (TASK_HEADS - {"qa_outputs", "lm_head"}) | {"head", "dense", "out_proj", "pooler"}
+#: The heads that PEFT saves with an adapter of the task types SEQ_CLS and TOKEN_CLS, whatever its config declares.
+IMPLICIT_HEADS = ("classifier", "score")
+#: The last linear layer of a classifier's head, surest name first: its first dimension is the number of labels.
+LABEL_LAYERS = (
+    "classifier.weight",
+    "score.weight",
+    "classifier.out_proj.weight",
+    "classification_head.out_proj.weight",
+    "logits_proj.weight",
+    "classifier.linear_out.weight",
+    "sequence_summary.summary.weight",
+)
+#: Input embeddings, by the last part of their names.
+EMBEDDINGS = frozenset({"embed_tokens", "word_embeddings", "wte", "embed_in", "embed_out", "shared"})
+
+#: Attention projections that stand for the paper's "query and value", most specific name first.
+QUERY_VALUE = (
+    ("query", "value"),
+    ("q_proj", "v_proj"),
+    ("q_lin", "v_lin"),
+    ("query_proj", "value_proj"),
+    ("q", "v"),
+    ("q_head", "v_head"),
+    ("Wq", "Wv"),
+    ("Wqkv",),
+    ("qkv_proj",),
+    ("query_key_value",),
+    ("c_attn",),
+    ("in_proj",),
+)
+
+_ROUTERS = frozenset({"router", "gate", "shared_expert_gate"})
+_ATTENTION = re.compile(r"att(?:n|ention)s?$", re.IGNORECASE)
+_FEED_FORWARD_DOWN = frozenset({
+    "down_proj", "fc2", "lin2", "wo", "Wo", "w2", "c_proj", "dense_4h_to_h", "ffn_output", "layer_2", "fc_out",
+    "linear_2", "dense2",
+})  # fmt: skip
+_NUMBER = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
+
+
+def is_head(name: str) -> bool:
+    """Whether a module or parameter of a sequence classifier belongs to its head."""
+    return name.partition(".")[0] in HEAD_MODULES
+
+
+def is_router(name: str) -> bool:
+    """Whether a module chooses among experts, or is a part of one that does."""
+    return not _ROUTERS.isdisjoint(name.split("."))
+
+
+def leads_down(name: str) -> bool:
+    """Whether a module leads a feed-forward layer's neurons back to the width of the model."""
+    *above, last = name.split(".")
+    if any(_ATTENTION.search(part) for part in above):
+        return False
+    tail = (above[-1] if above else "", last)
+    return last in _FEED_FORWARD_DOWN or tail in (("output", "dense"), ("ffn", "2"))
+
+
+def block_index(name: str) -> int | None:
+    """The first number in a dotted name: the block within its own stack; None outside the blocks."""
+    found = _NUMBER.search(name)
+    return int(found.group(1)) if found else None
+
+
+def stacks(names: Iterable[str]) -> dict[str, range]:
+    """The stacks of blocks by path, in the order of ``names``, with the numbers of their blocks.
+
+    An encoder's and a decoder's blocks are counted on, not twice: those of "model.encoder" are 0 to n - 1, those of
+    "model.decoder" n to n + m - 1. Lists side by side ("attentions.0" and "ffns.0" of XLM) are one stack.
+    """
+    sizes: dict[str, int] = {}
+    for name in names:
+        if (stack := stack_of(name)) is not None:
+            sizes[stack] = max(sizes.get(stack, 0), 1 + (block_index(name) or 0))
+    numbered, start = {}, 0
+    for stack, size in sizes.items():
+        numbered[stack] = range(start, start + size)
+        start += size
+    return numbered
+
+
+def block_numbers(names: Iterable[str]) -> dict[str, int]:
+    """The block of each name that stands in one, counted over all stacks; ``names`` are a whole model's, in order."""
+    known = list(names)
+    numbered = stacks(known)
+    return {name: numbered[stack][block_index(name) or 0] for name in known if (stack := stack_of(name)) is not None}
+
+
+def stack_of(name: str) -> str | None:
+    """The path of the module that holds the list of blocks in which ``name`` stands; None outside the blocks."""
+    found = _NUMBER.search(name)
+    if found is None or is_head(name) or "embed" in name[: found.start()]:
+        return None
+    return name[: found.start()].rpartition(".")[0]
