@@ -75,6 +75,8 @@ class HuntConfig:
     split: str | None = None
     text_column: str | None = None
     label_column: str | None = None
+    label_map: Mapping[str, str] | None = None
+    data_revision: str | None = None
     max_rows: int | None = 2000
     max_length: int = 128
     seed: int = 0
@@ -116,7 +118,9 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
         split=config.split,
         text_column=config.text_column,
         label_column=config.label_column,
+        label_map=config.label_map,
         max_rows=config.max_rows,
+        revision=config.data_revision,
         allow_download=config.allow_download,
     )
     for note in summary.notes:

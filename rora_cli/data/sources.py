@@ -12,12 +12,14 @@ from pathlib import Path
 from rora_cli.data import splitting
 from rora_cli.data.bundled import from_package
 from rora_cli.data.catalogue import WELL_KNOWN
+from rora_cli.data.columns import NoLabelsError
 from rora_cli.data.hub import from_hub
 from rora_cli.data.local import canonical_split, find_layout, local_files
-from rora_cli.data.reading import NoLabelsError, Reader
+from rora_cli.data.reading import Reader
 from rora_cli.data.rows import Rows, Splits
 from rora_cli.data.source import ALL, Request, Source, at_hand
 from rora_cli.data.tables import READERS
+from rora_cli.data.textfile import inner_suffix, is_packed
 from rora_cli.errors import DataError, UsageError
 from rora_cli.results.data import DataSummary
 
@@ -160,7 +162,7 @@ def from_path(request: Request) -> Source | None:
         return Source(str(path), splits, notes=notes)
     if path.exists():
         return Source(str(path), {ALL: at_hand({path.name: path})})
-    if spec.startswith((".", "/", "~")) or path.suffix.lower() in READERS:
+    if spec.startswith((".", "/", "~")) or inner_suffix(spec) in READERS or is_packed(spec):
         raise DataError(f"{spec} does not exist; give an existing file or directory, `bundled`, or a hub id")
     return None
 
