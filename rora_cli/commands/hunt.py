@@ -20,6 +20,7 @@ from rora_cli.attacks.search_reference import honest_tokens
 from rora_cli.attacks.search_space import PLACES, Vocabulary, encode_rows
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
 from rora_cli.commands.memory import says_what_fits
+from rora_cli.commands.units import require_least
 from rora_cli.data.rows import Rows
 from rora_cli.errors import DataError, ExitCode, UsageError
 from rora_cli.progress import SILENT, Progress
@@ -89,6 +90,7 @@ class HuntConfig:
         if self.fail_on not in FAIL_ON:
             raise UsageError(f"--fail-on is one of {', '.join(FAIL_ON)}, not {self.fail_on!r}")
         budgets(self.budget, "--budget")
+        require_least(self)
         if self.max_length < 8:
             raise UsageError(f"--max-length is in tokens and at least 8, not {self.max_length}")
         if self.max_rows is not None and self.max_rows < 2 * FEWEST_ROWS:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rora_cli.attacks.search_label import AUTO, budgets
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.recipes import RECIPES, SHARES_BY_BLOCK, WITHOUT_ADAPTER
-from rora_cli.commands.units import fraction_of_points
+from rora_cli.commands.units import fraction_of_points, require_least
 from rora_cli.errors import TrainingError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.ranks import is_main, world_size
@@ -115,12 +115,9 @@ class PurifyConfig:
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype {self.dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
         fraction_of_points(self.max_accuracy_drop)
-        if self.num_processes < 1:
-            raise UsageError(f"--num-processes must be at least 1, not {self.num_processes}")
-        if self.seed < 0:
-            raise UsageError(f"--seed must be at least 0, not {self.seed}")
-        if (self.max_rounds or 1) < 1:
-            raise UsageError(f"--max-rounds must be at least 1, not {self.max_rounds}")
+        if not 0 < self.dev_fraction < 1:
+            raise UsageError(f"--dev-fraction is a fraction between 0 and 1 (0.2 for 20 %), not {self.dev_fraction:g}")
+        require_least(self)
         budgets(self.search_budget, "--search-budget")
         self._check_controls()
         self._check_settings()

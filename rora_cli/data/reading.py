@@ -70,7 +70,7 @@ class Reader:
             DataError: a file, column or label does not fit.
         """
         files = self.source.splits[split]()
-        tables = [read_table(path, self._known_columns()) for path in files.values()]
+        tables = [f if isinstance(f, Table) else read_table(f, self._known_columns()) for f in files.values()]
         texts: list[str] = []
         labels: list[int] = []
         dropped: Counter[str] = Counter()
@@ -91,9 +91,12 @@ class Reader:
                 f"the {split} split of {self.source.origin} has no labelled text ({dropped['empty']} empty and "
                 f"{dropped['unlabelled']} unlabelled rows); choose another split or another data set"
             )
-        self.inputs |= {name: sha256_file(path) for name, path in files.items()}
+        rows = Rows(tuple(texts), tuple(labels))
+        self.inputs |= {
+            name: rows.fingerprint if isinstance(file, Table) else sha256_file(file) for name, file in files.items()
+        }
         self.dropped += dropped
-        return Rows(tuple(texts), tuple(labels))
+        return rows
 
     def _known_columns(self) -> frozenset[str]:
         return KNOWN_COLUMNS | {plain(name) for name in (self.text_column, self.label_column) if name}

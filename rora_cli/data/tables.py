@@ -63,14 +63,21 @@ def _read_archive(path: Path, known: frozenset[str]) -> Table:
     return reader(path, known)
 
 
-def column_table(path: Path | str, columns: Mapping[str, list[Any]], *, has_header: bool = True) -> Table:
-    """A table of columns in memory, all of one length."""
+def column_table(
+    path: Path | str,
+    columns: Mapping[str, list[Any]],
+    *,
+    has_header: bool = True,
+    class_names: Mapping[str, tuple[str, ...]] | None = None,
+) -> Table:
+    """A table of columns in memory, all of one length; ``path`` may say where they are in words."""
 
     def read(name: str, indices: Sequence[int] | None) -> list[Any]:
         values = columns[name]
         return values if indices is None else [values[i] for i in indices]
 
-    return Table(path, tuple(columns), len(next(iter(columns.values()), [])), read, has_header=has_header)
+    rows = len(next(iter(columns.values()), []))
+    return Table(path, tuple(columns), rows, read, class_names or {}, has_header)
 
 
 def record_table(path: Path | str, records: Sequence[Any]) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rora_cli.commands.units import fraction_of_points
+from rora_cli.commands.units import fraction_of_points, require_least
 from rora_cli.errors import UsageError
 from rora_cli.results.findings import Severity
 
@@ -63,8 +63,7 @@ class DiagnoseConfig:
             raise UsageError("--trigger puts the trigger into rows of data: give them with --clean")
         if self.position not in ("start", "end", "random", "every"):
             raise UsageError(f"--position is one of start, end, random, every, not {self.position!r}")
-        if self.max_rows < 1:
-            raise UsageError(f"--max-rows is at least 1, not {self.max_rows}")
+        require_least(self)
         fraction_of_points(self.max_accuracy_drop)
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rora_cli.commands.units import fraction_of_points
+from rora_cli.commands.units import fraction_of_points, require_least
 from rora_cli.errors import UsageError
 
 VIAS = ("lora-B", "alpha-pattern")
@@ -65,8 +65,7 @@ class RescaleConfig:
         if self.clean is not None and self.base is None:
             raise UsageError("--clean measures the model, and an adapter is none: give its base with --base")
         fraction_of_points(self.max_accuracy_drop)
-        if self.max_rows is not None and self.max_rows < 1:
-            raise UsageError(f"--max-rows is at least 1, not {self.max_rows}")
+        require_least(self)
 
     @property
     def allowed_drop(self) -> float:
