@@ -34,7 +34,7 @@ LABEL_COLUMNS = (
 PAIRS = (
     ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"),
     ("question", "passage"), ("question", "context"), ("query", "passage"), ("text1", "text2"), ("text_a", "text_b"),
-    ("sentence_a", "sentence_b"),
+    ("sentence_a", "sentence_b"), ("sent1", "sent2"), ("q1", "q2"), ("text", "text_pair"), ("claim", "evidence"),
 )  # fmt: skip
 
 KNOWN_COLUMNS = frozenset(
@@ -73,8 +73,9 @@ def _require_single_texts(by_name: dict[str, str], where: str) -> None:
         if first in by_name and second in by_name:
             raise DataError(
                 f"{where} is a text-pair task ({by_name[first]}, {by_name[second]}), and only single texts are "
-                "supported, for a trigger has no defined place in a pair; choose a single-text data set, or "
-                "name one column with --text-column"
+                "supported, for a trigger has no defined place in a pair; choose a single-text data set, name one "
+                f"column with --text-column {by_name[first]}, or, for a model that reads both as one text, join the "
+                "two columns into one and name that"
             )
 
 
