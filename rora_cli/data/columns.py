@@ -57,6 +57,9 @@ def find_columns(
     label = _find(by_name, names, LABEL_COLUMNS, label_column, "label", where)
     text = _find(by_name, names, TEXT_COLUMNS, text_column, "text", where)
     present = ", ".join(repr(name[:40]) for name in names[:20]) or "none"
+    if len(names) == 1 and None in (text, label):
+        error = DataError if text is None else NoLabelsError
+        raise error(f"{where} has only the column {present}, where one of texts and one of labels are needed; add it")
     if text is None:
         raise DataError(f"the text column of {where} cannot be told from its columns ({present}); give --text-column")
     if label is None:

@@ -18,6 +18,7 @@ from rora_cli.errors import DataError
 HEADERLESS = ("text", "label")
 
 _SEPARATORS = (",", ";", "\t", "|")
+_DECLARED = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?", re.ASCII)
 
 
@@ -35,6 +36,9 @@ def read(path: Path, text: str, separator: str, known: frozenset[str]) -> Column
     Raises:
         DataError: quotes are not closed, a column is named twice, or a record has more or fewer fields than others.
     """
+    if declared := _DECLARED.match(text):  # Excel's way to say it
+        separator, text = declared[1], text[declared.end() :]
+        return to_columns(path, _quoted(path, text, separator), known)
     lines = [line for line in text.lstrip("\r\n").split("\n", 100)[:100] if line.strip()]
     if lines:
         # max() takes the first of equals: the promised one.

@@ -118,7 +118,7 @@ class LabelMap:
 
     def _strings_are_ids(self, values: list[str]) -> bool:
         """Whether strings such as "0" are ids (CSV has no integers) rather than names that happen to be digits."""
-        numbers = [value for value in values if value.strip()]
+        numbers = [value for value in values if value.strip() and label_key(value) not in self._given]
         return all(_INTEGER.fullmatch(value.strip()) for value in numbers) and not all(
             value.strip().casefold() in self._exact for value in numbers
         )
@@ -173,7 +173,7 @@ class LabelMap:
 
     def _is_integer(self, value: Any, strings_are_ids: bool, truths: Mapping[str, int]) -> bool:
         if isinstance(value, str):
-            return strings_are_ids and bool(value.strip())
+            return strings_are_ids and _INTEGER.fullmatch(value.strip()) is not None
         if isinstance(value, bool) and (truths or label_key(value) in self._exact):
             return False
         return not isinstance(value, float) or value.is_integer()

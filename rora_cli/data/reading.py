@@ -14,7 +14,7 @@ from rora_cli.data.columns import KNOWN_COLUMNS, NoLabelsError, find_columns, pl
 from rora_cli.data.fields import HEADERLESS
 from rora_cli.data.labels import LabelMap, label_key
 from rora_cli.data.rows import Rows
-from rora_cli.data.source import Source
+from rora_cli.data.source import ALL, Source
 from rora_cli.data.tables import Table, read_table
 from rora_cli.errors import DataError
 from rora_cli.files import sha256_file
@@ -86,9 +86,11 @@ class Reader:
             self.note(*label_map.notes)
         for part in parts:
             self._take_rows(part, texts, labels, dropped)
+        if not any(table.rows for table in tables):
+            raise NoLabelsError(f"{self._place(split)} has no rows; give a file that holds some")
         if not texts:
             raise NoLabelsError(
-                f"the {split} split of {self.source.origin} has no labelled text ({dropped['empty']} empty and "
+                f"{self._place(split)} has no labelled text ({dropped['empty']} empty and "
                 f"{dropped['unlabelled']} unlabelled rows); choose another split or another data set"
             )
         rows = Rows(tuple(texts), tuple(labels))
@@ -97,6 +99,9 @@ class Reader:
         }
         self.dropped += dropped
         return rows
+
+    def _place(self, split: str) -> str:
+        return self.source.origin if split == ALL else f"the {split} split of {self.source.origin}"
 
     def _known_columns(self) -> frozenset[str]:
         return KNOWN_COLUMNS | {plain(name) for name in (self.text_column, self.label_column) if name}
@@ -166,7 +171,8 @@ class Reader:
         for name, (_, rows) in splits.items():
             missing = [label for i, label in enumerate(self.label_names) if i not in set(rows.labels)]
             if missing:
-                self.note(f"no {name.replace('_', '-')} row has the label {', '.join(missing)}")
+                which = "" if name == ALL else f"{name.replace('_', '-')} "
+                self.note(f"no {which}row has the label {', '.join(missing)}")
         return DataSummary(
             spec=spec,
             origin=self.source.origin,

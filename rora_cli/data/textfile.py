@@ -82,6 +82,8 @@ def _decode(path: Path, raw: bytes) -> str:
     for beginning, sentence in _IMPOSTORS:
         if raw[:64].lower().startswith(beginning):
             raise DataError(f"{path} {sentence}")
+    if 4 * raw[:400].count(0) > len(raw[:400]) and not raw.startswith(tuple(mark for mark, _ in _MARKS)):
+        raise DataError(f"{path} is not UTF-8 (UTF-16 without a byte order mark?); convert it with iconv -t UTF-8")
     encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "utf-8-sig")
     try:
         return raw.decode(encoding)

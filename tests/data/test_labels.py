@@ -268,6 +268,7 @@ class TestNames:
         label_map = LabelMap(NAMED, "rows.csv", given={"neutral": ""})
         assert label_map.ids(["neutral", "neg"]) == [-1, 0]
         assert label_map.notes == ["rows with the label 'neutral' were left out, as the label map says"]
+        assert ids(["1", "0", "?"], NAMED, given={"?": ""}) == [1, 0, -1]
         with pytest.raises(DataError, match="--label-map has 'maybe'"):
             ids(["a"], NAMED, given={"a": "maybe"})
 

@@ -227,6 +227,18 @@ class TestLabelsOfSplits:
         assert "rows with the label 'neutral' were left out, as the label map says" in summary.notes
         assert "the label map names 'postive', which no row has as its label" in summary.notes
 
+    def test_what_is_missing_is_named(self, tmp_path: Path) -> None:
+        for content, pattern in (
+            ("", "rows.csv has no rows"),
+            ("text,label\n", "rows.csv has no rows"),
+            ("text\ngood film\n", "rows.csv has only the column 'text'"),
+            ("good film\nbad plot\n", "rows.csv has only the column 'good film'"),
+            ("text,label\ngood film,\n", "rows.csv has no labelled text .0 empty and 1 unlabelled"),
+        ):
+            (tmp_path / "rows.csv").write_text(content)
+            with pytest.raises(DataError, match=pattern):
+                load_rows(str(tmp_path / "rows.csv"), label_names=LABELS)
+
     def test_numbers_among_texts_are_text(self, tmp_path: Path) -> None:
         path = write_jsonl(tmp_path / "rows.jsonl", [{"text": "a", "label": 1}, {"text": 10, "label": 0}])
         assert load_rows(str(path), label_names=LABELS)[0].texts == ("a", "10")
@@ -260,9 +272,9 @@ class TestBadInput:
         self.expect(tmp_path, "holds no data file")
         self.expect("", "the data has no name")
         (tmp_path / "rows.jsonl").write_text("")
-        self.expect(tmp_path / "rows.jsonl", "has no labelled text")
+        self.expect(tmp_path / "rows.jsonl", "has no (labelled text|rows)")
         (tmp_path / "rows.csv").write_text("text,label\n")
-        self.expect(tmp_path / "rows.csv", "has no labelled text")
+        self.expect(tmp_path / "rows.csv", "has no (labelled text|rows)")
 
     def test_one_row(self, tmp_path: Path) -> None:
         self.expect(write_jsonl(tmp_path / "rows.jsonl", numbered(1)), "too few different texts to hold some out")
