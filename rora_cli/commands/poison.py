@@ -15,6 +15,7 @@ from rora_cli.attacks.poisoning import LABEL_MODES, PoisonedRows, poison_rows
 from rora_cli.attacks.registry import make_attack
 from rora_cli.attacks.triggers import POSITIONS
 from rora_cli.commands.evaluate import Bench, find_label, input_hashes
+from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.units import require_least
 from rora_cli.errors import CheckpointError, OutputError, UsageError
 from rora_cli.progress import SILENT, Progress
@@ -119,6 +120,9 @@ def block_numbers(value: str) -> tuple[int, ...]:
             raise UsageError(f"--layers takes block numbers such as 0,2,4-6, not {value!r}")
         chosen.update(range(int(found[1]), int(found[2] or found[1]) + 1))
     return tuple(sorted(chosen))
+
+
+@says_what_fits
 def run(config: PoisonConfig, progress: Progress = SILENT) -> PoisonResult:
     """Build the suspect, write it whole or not at all, and prove it where asked.
 
