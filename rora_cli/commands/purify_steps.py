@@ -15,6 +15,7 @@ from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.commands.ancestry import named_ancestor, suggestion
 from rora_cli.commands.purify import PurifyConfig, check_recipe, fingerprint, resolved_config, state_directory
+from rora_cli.commands.recipes import WITHOUT_ADAPTER
 from rora_cli.commands.units import with_units
 from rora_cli.commands.workbench import Cleansed, Workbench
 from rora_cli.data.rows import Splits
@@ -224,17 +225,14 @@ def _hashes(loaded: LoadedClassifier) -> dict[str, str]:
     return hashes
 
 
-def _run_state(config: PurifyConfig, source: Source, progress: Progress, is_main: bool) -> RunState:
-    directory = state_directory(config)
 def _run_state(config: PurifyConfig, source: Source) -> RunState:
-    out = config.output_directory
     splits = source.splits
     facts = {
         "inputs": dict(source.inputs),
         "rows": [splits.train.fingerprint, splits.held_out.fingerprint],
         "versions": library_versions(),
     }
-    return RunState(out.with_name(f"{out.name}.rora-state"), fingerprint(config, facts), resume=config.resume)
+    return RunState(state_directory(config), fingerprint(config, facts), resume=config.resume)
 
 
 def judge(
