@@ -77,6 +77,8 @@ def command(
     ] = 1.0,
     text_column: options.TEXT_COLUMN = None,
     label_column: options.LABEL_COLUMN = None,
+    label_map: options.LABEL_MAP = None,
+    data_revision: options.DATA_REVISION = None,
     fail_on: Annotated[
         str, typer.Option("--fail-on", help="Lowest severity that gives exit code 1: none, low, medium or high.")
     ] = "medium",
@@ -128,9 +130,11 @@ def command(
         target_label=target_label,
         position=position,
         max_rows=max_rows,
-        max_accuracy_drop=max_accuracy_drop / 100,
+        max_accuracy_drop=max_accuracy_drop,
         text_column=text_column,
         label_column=label_column,
+        label_map=options.label_map(label_map),
+        data_revision=data_revision,
         fail_on=fail_on,
         revision=revision,
         offline=offline,

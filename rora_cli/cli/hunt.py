@@ -57,11 +57,17 @@ def command(
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", metavar="NAME", help="Split of DATA.", show_default="train", rich_help_panel=options.DATA
+            "--split",
+            metavar="NAME",
+            help="Split of DATA.",
+            show_default="validation, else test, else all",
+            rich_help_panel=options.DATA,
         ),
     ] = None,
     text_column: options.TEXT_COLUMN = None,
     label_column: options.LABEL_COLUMN = None,
+    label_map: options.LABEL_MAP = None,
+    data_revision: options.DATA_REVISION = None,
     max_rows: Annotated[
         int, typer.Option("--max-rows", metavar="N", help="Clean rows to use at most.", rich_help_panel=options.DATA)
     ] = 2000,
@@ -111,6 +117,8 @@ def command(
         split=split,
         text_column=text_column,
         label_column=label_column,
+        label_map=options.label_map(label_map),
+        data_revision=data_revision,
         max_rows=max_rows,
         max_length=max_length,
         seed=seed,

@@ -65,7 +65,8 @@ LABEL_MAP = Annotated[
     typer.Option(
         "--label-map",
         metavar="DATA=MODEL",
-        help="A label of the data and the model's name for it. May be given several times.",
+        help="A label of the data and the model's name for it; nothing after the = leaves its rows out. May be given "
+        "several times.",
         rich_help_panel=DATA,
     ),
 ]
@@ -162,11 +163,11 @@ CONFIG = Annotated[
 
 
 def label_map(pairs: list[str] | None) -> dict[str, str] | None:
-    """``--label-map DATA=MODEL`` pairs as a mapping, or None where there are none."""
+    """``--label-map DATA=MODEL`` pairs as a mapping, or None where there are none; ``DATA=`` leaves rows out."""
     mapping = {}
     for pair in pairs or ():
-        data, equals, model = pair.partition("=")
-        if not equals or not data or not model:
+        data, equals, model = pair.rpartition("=") if pair.endswith("=") else pair.partition("=")
+        if not equals or not data:
             raise UsageError(f"--label-map {pair!r} is not of the form LABEL_IN_THE_DATA=LABEL_OF_THE_MODEL")
         mapping[data] = model
     return mapping or None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -155,7 +154,7 @@ def command(
     if as_adapter and carrier not in ("weights", "adapter"):
         raise UsageError(f"--as-adapter and --carrier {carrier} contradict each other; leave one out")
     from rora_cli.cli.console import make_progress
-    from rora_cli.commands.poison import PoisonConfig, run
+    from rora_cli.commands.poison import PoisonConfig, block_numbers, run
     from rora_cli.reports.terminal import poison as report
 
     given: dict[str, Any] = {k: v for k, v in ctx.params.items() if k in PoisonConfig.__dataclass_fields__}
@@ -163,7 +162,7 @@ def command(
         "output": str(output),
         "triggers": tuple(trigger or ()),
         "label_names": tuple(name.strip() for name in (label_names or "").split(",") if name.strip()),
-        "layers": _blocks(layers) if layers is not None else None,
+        "layers": block_numbers(layers) if layers is not None else None,
         "carrier": "adapter" if as_adapter else carrier,
         "clean_out": str(clean_out) if clean_out else None,
         "label_map": options.label_map(label_map),
@@ -172,13 +171,3 @@ def command(
     result = run(PoisonConfig(**given), make_progress(quiet))
     delivery.deliver(result, format=format, text=lambda: report.render(result, **options.terminal()), output=None)
     raise typer.Exit(ExitCode.FINDINGS if result.persistent is False else ExitCode.OK)
-
-
-def _blocks(value: str) -> tuple[int, ...]:
-    chosen: set[int] = set()
-    for part in value.split(","):
-        found = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
-        if found is None:
-            raise UsageError(f"--layers takes block numbers such as 0,2,4-6, not {value!r}")
-        chosen.update(range(int(found[1]), int(found[2] or found[1]) + 1))
-    return tuple(sorted(chosen))

@@ -344,7 +344,6 @@ def command(
         "label_map": options.label_map(label_map),
         "triggers": tuple(trigger or ()),
         "target_modules": tuple(name.strip() for name in (target_modules or "").split(",") if name.strip()),
-        "max_accuracy_drop": max_accuracy_drop / 100,
     }
     progress = make_progress(quiet)
     given |= _launch_settings(ctx, accelerate_config, progress)

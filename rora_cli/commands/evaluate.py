@@ -13,6 +13,7 @@ from rora_cli.attacks.insertion import Insertion
 from rora_cli.attacks.registry import make_attack
 from rora_cli.attacks.triggers import POSITIONS
 from rora_cli.commands.memory import says_what_fits
+from rora_cli.commands.units import require_least
 from rora_cli.errors import UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.accuracy import AttackOutcome, CleanAccuracy
@@ -76,8 +77,7 @@ class EvaluateConfig:
                 raise UsageError(f"{option} is a fraction between 0 and 1 (0.1 for 10 %), not {value:g}")
         if self.min_class_accuracy is not None and self.max_attack_success_rate is None:
             raise UsageError("--min-class-accuracy belongs to the gate; give --max-asr as well")
-        if self.max_length is not None and self.max_length < 4:
-            raise UsageError(f"--max-length is in tokens and at least 4, not {self.max_length}")
+        require_least(self)
         self.attacks_at(self.positions[0])
 
     def attacks_at(self, position: str) -> list[Attack]:

@@ -20,6 +20,7 @@ from rora_cli.attacks.search_reference import honest_tokens
 from rora_cli.attacks.search_space import PLACES, Vocabulary, encode_rows
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
 from rora_cli.commands.memory import says_what_fits
+from rora_cli.commands.units import require_least
 from rora_cli.data.rows import Rows
 from rora_cli.errors import DataError, ExitCode, UsageError
 from rora_cli.progress import SILENT, Progress
@@ -75,6 +76,8 @@ class HuntConfig:
     split: str | None = None
     text_column: str | None = None
     label_column: str | None = None
+    label_map: Mapping[str, str] | None = None
+    data_revision: str | None = None
     max_rows: int | None = 2000
     max_length: int = 128
     seed: int = 0
@@ -87,6 +90,7 @@ class HuntConfig:
         if self.fail_on not in FAIL_ON:
             raise UsageError(f"--fail-on is one of {', '.join(FAIL_ON)}, not {self.fail_on!r}")
         budgets(self.budget, "--budget")
+        require_least(self)
         if self.max_length < 8:
             raise UsageError(f"--max-length is in tokens and at least 8, not {self.max_length}")
         if self.max_rows is not None and self.max_rows < 2 * FEWEST_ROWS:
@@ -116,7 +120,9 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
         split=config.split,
         text_column=config.text_column,
         label_column=config.label_column,
+        label_map=config.label_map,
         max_rows=config.max_rows,
+        revision=config.data_revision,
         allow_download=config.allow_download,
     )
     for note in summary.notes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +16,7 @@ from rora_cli.attacks.registry import make_attack
 from rora_cli.attacks.triggers import POSITIONS
 from rora_cli.commands.evaluate import Bench, find_label, input_hashes
 from rora_cli.commands.memory import says_what_fits
+from rora_cli.commands.units import require_least
 from rora_cli.errors import CheckpointError, OutputError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.findings import Finding, Severity
@@ -95,6 +97,7 @@ class PoisonConfig:
         for option, value in (("--epochs", self.epochs), ("--proof-epochs", self.proof_epochs), ("--rank", self.rank)):
             if value < 1:
                 raise UsageError(f"{option} is at least 1, not {value}")
+        require_least(self)
         if self.clean_rows < 1:
             raise UsageError(f"--clean-rows is at least 1, not {self.clean_rows}")
         if len(set(self.label_names)) != len(self.label_names) or len(self.label_names) == 1:
@@ -106,6 +109,17 @@ class PoisonConfig:
         if self.carrier == "embedding" and not attack.triggers:
             raise UsageError(f"--carrier embedding plants words, but {self.attack} has none; use another carrier")
         return attack
+
+
+def block_numbers(value: str) -> tuple[int, ...]:
+    """The blocks that a text such as ``0,2,4-6`` names. Raises UsageError where it is of another form."""
+    chosen: set[int] = set()
+    for part in value.split(","):
+        found = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
+        if found is None:
+            raise UsageError(f"--layers takes block numbers such as 0,2,4-6, not {value!r}")
+        chosen.update(range(int(found[1]), int(found[2] or found[1]) + 1))
+    return tuple(sorted(chosen))
 
 
 @says_what_fits

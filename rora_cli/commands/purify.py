@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rora_cli.attacks.search_label import AUTO, budgets
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.recipes import RECIPES, SHARES_BY_BLOCK, WITHOUT_ADAPTER
+from rora_cli.commands.units import fraction_of_points, require_least
 from rora_cli.errors import TrainingError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.ranks import is_main, world_size
@@ -36,7 +37,8 @@ _NOT_IN_FINGERPRINT = (
 
 @dataclass(frozen=True)
 class PurifyConfig:
-    """Options of ``purify``; where one is None the recipe decides. Fractions are of 1, lengths in tokens.
+    """Options of ``purify``; where one is None the recipe decides. Fractions are of 1, lengths in
+    tokens, and ``max_accuracy_drop`` is in points of accuracy: 1.0 is one percentage point.
 
     ``model``: directory or hub id; ``adapter``: a suspect adapter to merge into it first. ``clean``: what
     ``data.load_splits`` takes. ``output`` defaults to ``<model name>-rora``.
@@ -70,7 +72,7 @@ class PurifyConfig:
     pt_layers: str | None = None
     pt_cap: float | None = None
     pt_guard: bool | None = None
-    max_accuracy_drop: float = 0.01
+    max_accuracy_drop: float = 1.0
     epochs: int | None = None
     batch_size: int | None = None
     micro_batch_size: int | None = None
@@ -112,16 +114,10 @@ class PurifyConfig:
             )
         if self.dtype not in DTYPES:
             raise UsageError(f"dtype {self.dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
-        if not 0 <= self.max_accuracy_drop <= 1:
-            raise UsageError(
-                f"--max-accuracy-drop must be between 0 and 100 points, not {100 * self.max_accuracy_drop:g}"
-            )
-        if self.num_processes < 1:
-            raise UsageError(f"--num-processes must be at least 1, not {self.num_processes}")
-        if self.seed < 0:
-            raise UsageError(f"--seed must be at least 0, not {self.seed}")
-        if (self.max_rounds or 1) < 1:
-            raise UsageError(f"--max-rounds must be at least 1, not {self.max_rounds}")
+        fraction_of_points(self.max_accuracy_drop)
+        if not 0 < self.dev_fraction < 1:
+            raise UsageError(f"--dev-fraction is a fraction between 0 and 1 (0.2 for 20 %), not {self.dev_fraction:g}")
+        require_least(self)
         budgets(self.search_budget, "--search-budget")
         self._check_controls()
         self._check_settings()
@@ -158,6 +154,11 @@ class PurifyConfig:
     def settings(self) -> dict[str, Any]:
         """The recipe's settings with the options over them."""
         return RECIPES[self.recipe].resolve({f.name: getattr(self, f.name) for f in fields(self)})
+
+    @property
+    def allowed_drop(self) -> float:
+        """``max_accuracy_drop`` as a fraction of 1."""
+        return fraction_of_points(self.max_accuracy_drop)
 
     @property
     def output_directory(self) -> Path:

@@ -16,6 +16,7 @@ from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.commands.ancestry import named_ancestor, suggestion
 from rora_cli.commands.purify import PurifyConfig, check_recipe, fingerprint, resolved_config, state_directory
 from rora_cli.commands.recipes import WITHOUT_ADAPTER
+from rora_cli.commands.units import with_units
 from rora_cli.commands.workbench import Cleansed, Workbench
 from rora_cli.data.rows import Splits
 from rora_cli.data.sources import load_splits
@@ -238,7 +239,7 @@ def judge(
     bench: Workbench, cleansed: Cleansed, before: CleanAccuracy, after: CleanAccuracy
 ) -> tuple[str, str, tuple[Finding, ...]]:
     """The verdict, its reason, and findings: lost accuracy fails whatever the search says."""
-    limit = bench.config.max_accuracy_drop
+    limit = bench.config.allowed_drop
     lost = [("clean accuracy", before.overall, after.overall, limit)]
     lost += [
         (f"accuracy on class {name!r}", share, after.per_class[name], limit * PER_CLASS_SLACK)
@@ -283,7 +284,7 @@ def provenance(bench: Workbench, source: Source) -> Provenance:
     return Provenance(
         command="purify",
         versions=library_versions(),
-        config=resolved_config(config) | facts,
+        config=with_units(resolved_config(config) | facts),
         seed=config.seed,
         inputs={**source.inputs, **{f"data/{Path(k).name}": v for k, v in source.splits.summary.inputs.items()}},
     )

@@ -87,7 +87,7 @@ def specifications(config: PurifyConfig, setting: Mapping[str, Any], *, max_leng
             layers=setting["pt_layers"],
             cap=setting["pt_cap"],
             guard=setting["pt_guard"],
-            max_accuracy_drop=config.max_accuracy_drop,
+            max_accuracy_drop=config.allowed_drop,
         ),
         TrainConfig(
             epochs=setting["epochs"],
@@ -288,7 +288,7 @@ class Workbench:
         for share in shares:
             keep(share)
             shifts[share], after = self.balancing_shift(model)
-            lost[share] = beyond_limit(self.before, after, self.config.max_accuracy_drop)
+            lost[share] = beyond_limit(self.before, after, self.config.allowed_drop)
             if not lost[share]:
                 break
         share = min(lost, key=lambda tried: (lost[tried], -tried))
@@ -306,7 +306,7 @@ class Workbench:
 
         logits = predict_logits(model, self.tokenizer, self.held_out.texts, max_length=self.max_length)
         before = self.before or assess(logits)
-        shift = balancing_shift(logits, labels, assess, before, self.config.max_accuracy_drop)
+        shift = balancing_shift(logits, labels, assess, before, self.config.allowed_drop)
         return shift, assess(logits + shift)
 
     def balance(self, model: nn.Module, *, stage: str, shift: np.ndarray | None = None) -> None:

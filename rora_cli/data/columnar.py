@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rora_cli.data.tables import MAX_TEXT_BYTES, Table
+from rora_cli.data.tables import Table
+from rora_cli.data.textfile import MAX_TEXT_BYTES
 from rora_cli.errors import DataError
 
 MAX_ROWS = 100_000_000
@@ -72,6 +73,8 @@ def arrow(path: Path) -> Table:
     def read(name: str, indices: Sequence[int] | None) -> list[Any]:
         with _one_sentence(path, f"has a column {name!r} that cannot be read"):
             column = table.column(name)
+            if _is_view(column.type):
+                column = pa.chunked_array([_unviewed(chunk, path, name) for chunk in column.chunks] or [[]])
             if indices is not None:
                 column = column.take(pa.array(indices, pa.int64()))
             values = _Values(path, name)
@@ -92,15 +95,13 @@ class _Values:
     def add(self, column: Any, indices: Sequence[int] | None = None) -> None:
         import pyarrow as pa
 
+        if _is_view(column.type):
+            column = _unviewed(column, self._path, self._name)
         if indices is not None:
             column = column.take(pa.array(indices, pa.int64()))
         _require_plain(column.type, self._path, self._name)
         self._bytes += _decoded_bytes(column)
-        if self._bytes > MAX_TEXT_BYTES:
-            raise DataError(
-                f"column {self._name!r} of {self._path} holds more than {MAX_TEXT_BYTES >> 20} MiB of text; give fewer "
-                "or shorter rows"
-            )
+        _require_little(self._bytes, self._path, self._name)
         self.taken += column.to_pylist()
 
 
@@ -116,6 +117,28 @@ def _require_plain(kind: Any, path: Path, name: str) -> None:
     if not any(test(value) for test in plain):
         raise DataError(
             f"column {name!r} of {path} is of the type {str(kind)[:80]}; give text and labels in plain columns"
+        )
+
+
+def _is_view(kind: Any) -> bool:
+    return str(kind) in ("string_view", "binary_view")
+
+
+def _unviewed(column: Any, path: Path, name: str) -> Any:
+    """An array of views (as Polars writes it) as one of plain values; any number of views may share one text."""
+    import numpy as np
+    import pyarrow as pa
+
+    # A view is 16 bytes and begins with its length.
+    views = np.frombuffer(column.buffers()[1], np.int32).reshape(-1, 4)[column.offset : column.offset + len(column)]
+    _require_little(int(views[:, 0].clip(0).sum(dtype=np.int64)), path, name)
+    return column.cast(pa.large_string() if str(column.type) == "string_view" else pa.large_binary())
+
+
+def _require_little(size: int, path: Path, name: str) -> None:
+    if size > MAX_TEXT_BYTES:
+        raise DataError(
+            f"column {name!r} of {path} holds more than {MAX_TEXT_BYTES >> 20} MiB of text; give fewer or shorter rows"
         )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from rora_cli import hub_access
 from rora_cli.data.catalogue import WellKnown, find_by_repository, find_well_known
-from rora_cli.data.local import Layout, find_layout, is_data_name
+from rora_cli.data.local import Layout, find_layout, is_data_name, unpacked_first
 from rora_cli.data.source import Files, Request, Source
 from rora_cli.errors import DataError, HubError
 
@@ -118,7 +118,7 @@ def _converted(
 
 def _layout(names: Iterable[str], config: str | None, where: str, files: Mapping[str, str]) -> Layout:
     """Which data files of a repository make up which split of ``config``."""
-    present = [name for name in names if is_data_name(name)]
+    present = unpacked_first(names)
     if files and set(files.values()) <= set(present):
         return Layout({split: (name,) for split, name in files.items()})
     if config is not None:

@@ -1,11 +1,14 @@
-"""Labels as they stand in the data to the model's label ids."""
+"""Labels as they stand in the data to the model's label ids, by their names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rora_cli.data import integers
+from rora_cli.data.integers import UNLABELLED
+from rora_cli.data.suggestions import LEFT_OUT, listed, suggested
 from rora_cli.errors import DataError
 
 #: Names of one class under which public data sets and models know it. A name stands in one group only.
@@ -32,7 +35,7 @@ CONVENTIONAL_ORDERS = (("negative", "positive"), ("negative", "neutral", "positi
 
 _GENERIC = re.compile(r"label[ _-]?(\d+)|(\d+)", re.IGNORECASE | re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,9}(?:\.0*)?", re.ASCII)
-_UNLABELLED = -1
+_TRUTHS = {"false": 0, "true": 1}
 
 
 def canonical(name: str) -> str:
@@ -44,14 +47,16 @@ def canonical(name: str) -> str:
 class LabelMap:
     """Maps label values of one data set to ids 0..n-1 of a model with ``label_names``.
 
-    Integers without names are the model's ids. Names, whether in the rows or as ``class_names`` of integer labels, are
-    matched to the model's: as they are, then by :func:`canonical`; against a model that names nothing (LABEL_0, ...),
-    named integers keep their id and names in a conventional order get it.
+    Names, whether in the rows or as ``class_names`` of integer labels, are matched to the model's: as they are, then by
+    :func:`canonical`; against a model that names nothing (LABEL_0, ...), named integers keep their id and names in a
+    conventional order get it. What integers without names mean is decided by :mod:`rora_cli.data.integers`, for all
+    values that were seen so far together. Whatever was decided, and is not plain from the values, stands in ``notes``.
 
     Args:
         label_names: the model's names, by id.
         class_names: names of the data's integer labels, by integer, where the source tells them.
-        given: the user's own mapping from a label in the data to a label (name or id) of the model; it goes first.
+        given: the user's own mapping from a label in the data to a label (name or id) of the model, or to nothing for
+            rows to leave out; it goes first.
     """
 
     def __init__(
@@ -63,8 +68,6 @@ class LabelMap:
         given: Mapping[str, str] | None = None,
     ) -> None:
         self.label_names, self.where = tuple(label_names), where
-        # Names that are numbers ("1" and "2") name nothing.
-        self.class_names = None if all(_INTEGER.fullmatch(name) for name in class_names or ()) else class_names
         self.notes: list[str] = []
         self.is_generic = all(_is_id_name(name, i) for i, name in enumerate(self.label_names))
         self._exact = _unique({name.strip().casefold(): i for i, name in enumerate(self.label_names)}, self.label_names)
@@ -72,17 +75,29 @@ class LabelMap:
         for i, name in enumerate(self.label_names):
             key = canonical(name)
             self._canonical[key] = None if key in self._canonical else i
-        self._given = {_key(value): self._model_id(target) for value, target in (given or {}).items()}
+        # Names that are numbers ("1" and "2") name nothing, unless the model has them too.
+        numbers = all(_INTEGER.fullmatch(name) for name in class_names or ())
+        known = not self.is_generic and all(name.strip() in self._exact for name in class_names or ())
+        self.class_names = None if numbers and not known else class_names
+        self._given = {label_key(value): self._model_id(target) for value, target in (given or {}).items()}
+        self._integers: dict[int, int] = {}
+        self._numbers = integers.numbers_in(self.label_names)
+        self._names_here: list[str] = []
+        #: Keys of ``given`` that stand in the data.
+        self.used: set[str] = set()
         self.mapping: dict[str, int] = {}
 
     def ids(self, values: Sequence[Any]) -> list[int]:
-        """The model's id of every value; -1 where a row has no label.
+        """The model's id of every value; -1 where a row has no label or is to be left out.
 
         Raises:
-            DataError: a label that cannot be mapped, naming it and both sides.
+            DataError: a label that cannot be mapped, naming it, both sides and the --label-map that would do it.
         """
         distinct = {(type(value), value) for value in values if isinstance(value, (str, int, float))}
+        self._names_here = [value for _, value in distinct if isinstance(value, str) and value.strip()]
         strings_are_ids = self._strings_are_ids([value for _, value in distinct if isinstance(value, str)])
+        truths = self._truths([value for _, value in distinct])
+        self._decide_integers([value for _, value in distinct], strings_are_ids, truths)
         cache: dict[tuple[type, Any], int] = {}
         ids = []
         for row, value in enumerate(values, 1):
@@ -91,8 +106,8 @@ class LabelMap:
             except TypeError:
                 raise self._not_a_label(value, row) from None
             if found is None:
-                found = cache[type(value), value] = self._id(value, row, strings_are_ids)
-                if found != _UNLABELLED:
+                found = cache[type(value), value] = self._id(value, row, strings_are_ids, truths)
+                if found != UNLABELLED:
                     self.mapping[self._shown(value)] = found
             ids.append(found)
         return ids
@@ -103,40 +118,104 @@ class LabelMap:
 
     def _strings_are_ids(self, values: list[str]) -> bool:
         """Whether strings such as "0" are ids (CSV has no integers) rather than names that happen to be digits."""
-        numbers = [value for value in values if value.strip()]
+        numbers = [value for value in values if value.strip() and label_key(value) not in self._given]
         return all(_INTEGER.fullmatch(value.strip()) for value in numbers) and not all(
             value.strip().casefold() in self._exact for value in numbers
         )
 
-    def _id(self, value: Any, row: int, strings_are_ids: bool) -> int:
-        if _key(value) in self._given:
-            return self._given[_key(value)]
+    def _truths(self, values: Sequence[Any]) -> dict[str, int]:
+        """Ids of true and false, where all values are truths that the model does not name itself."""
+        keys = {label_key(value) for value in values if str(value).strip()} - self._given.keys()
+        if not keys or not keys <= _TRUTHS.keys() or keys <= self._exact.keys():
+            return {}
+        order = self._order(2)
+        if order is None:
+            raise self._mismatch("true and false name none of them", ["False", "True"])
+        self._note(f"false was taken as {self.label_names[order[0]]!r} and true as {self.label_names[order[1]]!r}")
+        return {key: order[truth] for key, truth in _TRUTHS.items()}
+
+    def _order(self, count: int) -> tuple[int, ...] | None:
+        """Ids from the least to the most of ``count`` labels; None where the model's names do not tell."""
+        if len(self.label_names) != count:
+            return None
+        if self.is_generic:
+            return tuple(range(count))
+        for order in CONVENTIONAL_ORDERS:
+            found = [self._canonical.get(name) for name in order]
+            if len(order) == count and None not in found:
+                return tuple(id_ for id_ in found if id_ is not None)
+        names = [canonical(name) for name in self.label_names]
+        for least, most in ((0, 1), (1, 0)):
+            if count == 2 and names[least] in (f"not {names[most]}", f"non {names[most]}", f"no {names[most]}"):
+                return least, most
+        return None
+
+    def _decide_integers(self, values: Iterable[Any], strings_are_ids: bool, truths: Mapping[str, int]) -> None:
+        """Settle what unnamed integers mean, for all that were seen so far: none ever changes its meaning."""
+        found = {int(float(value)) for value in values if self._is_integer(value, strings_are_ids, truths)}
+        if self.class_names is not None:
+            found = {value for value in found if not 0 <= value < len(self.class_names)}
+        # A split with nothing but -1, as public test splits are, has no labels, and says nothing about the others.
+        if found <= self._integers.keys() or (found == {UNLABELLED} and UNLABELLED not in self._numbers):
+            return
+        given = {int(key): id_ for key, id_ in self._given.items() if _INTEGER.fullmatch(key)}
+        model = integers.ModelLabels(self.label_names, self._order(2), self._order(3))
+        decided = integers.decide(found | self._integers.keys(), model, self.where, given)
+        changed = [value for value, id_ in self._integers.items() if decided.ids[value] != id_]
+        if changed:
+            raise DataError(
+                f"the splits do not count their labels alike: {changed[0]} was read as "
+                f"{self.label_names[self._integers[changed[0]]]!r} before {self.where}, which does not fit the labels "
+                f"there ({listed(sorted(found))}); say which is which with {suggested(sorted(found), self.label_names)}"
+            )
+        self._integers = decided.ids
+        self._note(*decided.notes)
+
+    def _is_integer(self, value: Any, strings_are_ids: bool, truths: Mapping[str, int]) -> bool:
+        if isinstance(value, str):
+            return strings_are_ids and _INTEGER.fullmatch(value.strip()) is not None
+        if isinstance(value, bool) and (truths or label_key(value) in self._exact):
+            return False
+        return not isinstance(value, float) or value.is_integer()
+
+    def _note(self, *sentences: str) -> None:
+        self.notes += [sentence for sentence in sentences if sentence not in self.notes]
+
+    def _id(self, value: Any, row: int, strings_are_ids: bool, truths: Mapping[str, int]) -> int:
+        if label_key(value) in self._given:
+            return self._by_given(value)
         if value is None or value != value or (isinstance(value, str) and not value.strip()):
-            return _UNLABELLED
+            return UNLABELLED
+        if isinstance(value, (bool, str)) and label_key(value) in truths:
+            return truths[label_key(value)]
         if isinstance(value, str):
             if strings_are_ids:
-                return self._integer_id(int(float(value)), row)
+                return self._integer_id(int(float(value)))
             return self._named_id(value)
+        if isinstance(value, bool) and label_key(value) in self._exact:
+            return self._exact[label_key(value)]
         if isinstance(value, (bool, int)) or (isinstance(value, float) and value.is_integer()):
-            return self._integer_id(int(value), row)
+            return self._integer_id(int(value))
         raise self._not_a_label(value, row)
 
-    def _integer_id(self, value: int, row: int) -> int:
-        if value == _UNLABELLED:
-            return _UNLABELLED
+    def _integer_id(self, value: int) -> int:
         names = self.class_names
-        count = len(self.label_names)
         if names is not None and 0 <= value < len(names):
+            if label_key(names[value]) in self._given:
+                return self._by_given(names[value])
             if not self.is_generic:
                 return self._named_id(names[value])
-            if len(names) != count:
-                raise self._mismatch(f"{len(names)} labels against {count}")
-        if not 0 <= value < count:
-            raise DataError(
-                f"row {row} of {self.where} has label {value}, but the model has {count} labels, ids 0 to {count - 1} "
-                f"({_listed(self.label_names)}); use data of the model's task or map it with --label-map"
-            )
-        return value
+            if len(names) != len(self.label_names):
+                raise self._mismatch(f"{len(names)} labels against {len(self.label_names)}", names)
+            return value
+        return self._integers.get(value, UNLABELLED)
+
+    def _by_given(self, label: Any) -> int:
+        found = self._given[label_key(label)]
+        self.used.add(label_key(label))
+        if found == UNLABELLED:
+            self._note(f"rows with the label {str(label)!r} were left out, as the label map says")
+        return found
 
     def _named_id(self, name: str) -> int:
         found = self._exact.get(name.strip().casefold())
@@ -145,7 +224,7 @@ class LabelMap:
         if found is None:
             found = self._conventional_id(name)
         if found is None:
-            raise self._mismatch(f"{name!r} has no match")
+            raise self._mismatch(f"{name!r} has no match", self.class_names or self._names_here or [name])
         return found
 
     def _conventional_id(self, name: str) -> int | None:
@@ -157,27 +236,30 @@ class LabelMap:
             return None
         for order in CONVENTIONAL_ORDERS:
             if len(order) == len(self.label_names) and canonical(name) in order:
-                note = f"the model names no labels, so {' < '.join(order)} was taken as its order of ids"
-                if note not in self.notes:
-                    self.notes.append(note)
+                self._note(f"the model names no labels, so {' < '.join(order)} was taken as its order of ids")
                 return order.index(canonical(name))
         return None
 
     def _model_id(self, target: str) -> int:
+        if not target.strip():
+            return UNLABELLED
         found = self._exact.get(target.strip().casefold())
         if found is None and target.strip().isdecimal() and int(target) < len(self.label_names):
             found = int(target)
         if found is None:
-            raise DataError(f"--label-map has {target!r}, which is no label of the model: {_listed(self.label_names)}")
+            raise DataError(f"--label-map has {target!r}, which is no label of the model: {listed(self.label_names)}")
         return found
 
-    def _mismatch(self, what: str) -> DataError:
-        data_side = self.class_names or sorted(self.mapping)
-        known = f"the data's labels {_listed(data_side)}" if data_side else "the data's labels"
+    def _mismatch(self, what: str, labels: Iterable[str]) -> DataError:
+        labels = sorted(dict.fromkeys(labels), key=canonical)
         return DataError(
-            f"{known} do not fit the model's {_listed(self.label_names)} in {self.where} ({what}); use data of the "
-            "model's task, or say which is which with --label-map DATA=MODEL"
+            f"the data's labels {listed(labels)} do not fit the model's {listed(self.label_names)} in {self.where} "
+            f"({what}); use data of the model's task, or say which is which, as with "
+            f"{suggested(labels, self.label_names, self._named_or_none)} ({LEFT_OUT})"
         )
+
+    def _named_or_none(self, name: str) -> int | None:
+        return self._exact.get(name.strip().casefold(), self._canonical.get(canonical(name)))
 
     def _not_a_label(self, value: Any, row: int) -> DataError:
         kind = "a fraction" if isinstance(value, float) else f"of type {type(value).__name__}"
@@ -197,10 +279,7 @@ def _is_id_name(name: str, index: int) -> bool:
     return match is not None and int(match[1] or match[2]) == index
 
 
-def _key(value: Any) -> str:
-    return str(value).strip().casefold()
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    shown = ", ".join(repr(name) for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+def label_key(value: Any) -> str:
+    """How a label is looked up: 1, 1.0, "1" and "1.0" are one."""
+    text = str(value).strip().casefold()
+    return str(int(float(text))) if _INTEGER.fullmatch(text) else text

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from rora_cli.data.source import ALL
 from rora_cli.data.tables import READERS
+from rora_cli.data.textfile import inner_suffix, is_packed
 from rora_cli.errors import DataError
 
 #: Canonical split name -> the words that name it in file and directory names.
@@ -65,7 +66,8 @@ def local_files(root: Path) -> dict[str, Path]:
             raise DataError(f"{path} is a link that leads out of {root}; put the file itself there, or name its target")
         if path.is_file() and is_data_name(path.name):
             found[path.relative_to(root).as_posix()] = path
-    return found
+    kept = unpacked_first(found)
+    return {name: found[name] for name in kept}
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -94,7 +96,14 @@ def _allowed_roots(root: Path) -> tuple[Path, ...]:
 def is_data_name(name: str) -> bool:
     """Whether a file of this name can hold rows: by its ending, and not a README or metadata."""
     path = PurePosixPath(name)
-    return path.suffix.lower() in READERS and not _NOT_DATA.fullmatch(path.stem)
+    stem = path.with_suffix("").stem if is_packed(name) else path.stem
+    return inner_suffix(name) in READERS and not _NOT_DATA.fullmatch(stem)
+
+
+def unpacked_first(names: Iterable[str]) -> list[str]:
+    """Data files among ``names``; packed ones (``.csv.gz``) only where none is there unpacked."""
+    present = [name for name in names if is_data_name(name)]
+    return [name for name in present if not is_packed(name)] or present
 
 
 def find_layout(names: Iterable[str], where: str) -> Layout:
@@ -113,7 +122,7 @@ def find_layout(names: Iterable[str], where: str) -> Layout:
         if not unsplit:
             raise DataError(f"{where} holds no data file; give one of {', '.join(sorted(READERS))}")
         by_split[ALL] = unsplit
-        if len({PurePosixPath(name).suffix.lower() for name in unsplit}) > 1:
+        if len({inner_suffix(name) for name in unsplit}) > 1:
             raise DataError(f"{where} mixes formats ({', '.join(unsplit[:4])}); name the file to read")
     else:
         for split, files in by_split.items():

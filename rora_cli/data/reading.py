@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
-from rora_cli.data.columns import KNOWN_COLUMNS, find_columns
-from rora_cli.data.labels import LabelMap
+from rora_cli.data.columns import KNOWN_COLUMNS, NoLabelsError, find_columns, plain
+from rora_cli.data.fields import HEADERLESS
+from rora_cli.data.labels import LabelMap, label_key
 from rora_cli.data.rows import Rows
-from rora_cli.data.source import Source
-from rora_cli.data.tables import HEADERLESS, Table, read_table
+from rora_cli.data.source import ALL, Source
+from rora_cli.data.tables import Table, read_table
 from rora_cli.errors import DataError
 from rora_cli.files import sha256_file
 from rora_cli.results.data import DataSummary, SplitSummary
@@ -23,8 +24,15 @@ from rora_cli.results.data import DataSummary, SplitSummary
 MAX_ROWS_READ = 1_000_000
 
 
-class NoLabelsError(DataError):
-    """A split without a single labelled text, as public test splits often are."""
+class _Part(NamedTuple):
+    """What is read of one table: its label values, and where its texts are."""
+
+    table: Table
+    chosen: Sequence[int] | None
+    text_column: str
+    where: str
+    values: list[Any]
+    label_map: LabelMap
 
 
 @dataclass
@@ -45,6 +53,7 @@ class Reader:
     inputs: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    _label_maps: dict[tuple[str, ...] | None, LabelMap] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.note(*self.source.notes)
@@ -61,24 +70,41 @@ class Reader:
             DataError: a file, column or label does not fit.
         """
         files = self.source.splits[split]()
-        tables = [read_table(path, self._known_columns()) for path in files.values()]
+        tables = [f if isinstance(f, Table) else read_table(f, self._known_columns()) for f in files.values()]
         texts: list[str] = []
         labels: list[int] = []
         dropped: Counter[str] = Counter()
-        for table, chosen in zip(tables, self._choose(tables, split), strict=True):
-            if table.rows:
-                self._read_table(table, chosen, texts, labels, dropped)
+        parts = [
+            self._labelled(table, chosen)
+            for table, chosen in zip(tables, self._choose(tables, split), strict=True)
+            if table.rows
+        ]
+        for label_map in {id(part.label_map): part.label_map for part in parts}.values():
+            # Together, so that shards agree on what a label means.
+            label_map.ids([value for part in parts if part.label_map is label_map for value in part.values])
+            self.mapping |= label_map.mapping
+            self.note(*label_map.notes)
+        for part in parts:
+            self._take_rows(part, texts, labels, dropped)
+        if not any(table.rows for table in tables):
+            raise NoLabelsError(f"{self._place(split)} has no rows; give a file that holds some")
         if not texts:
             raise NoLabelsError(
-                f"the {split} split of {self.source.origin} has no labelled text ({dropped['empty']} empty and "
+                f"{self._place(split)} has no labelled text ({dropped['empty']} empty and "
                 f"{dropped['unlabelled']} unlabelled rows); choose another split or another data set"
             )
-        self.inputs |= {name: sha256_file(path) for name, path in files.items()}
+        rows = Rows(tuple(texts), tuple(labels))
+        self.inputs |= {
+            name: rows.fingerprint if isinstance(file, Table) else sha256_file(file) for name, file in files.items()
+        }
         self.dropped += dropped
-        return Rows(tuple(texts), tuple(labels))
+        return rows
+
+    def _place(self, split: str) -> str:
+        return self.source.origin if split == ALL else f"the {split} split of {self.source.origin}"
 
     def _known_columns(self) -> frozenset[str]:
-        return KNOWN_COLUMNS | {name.lower() for name in (self.text_column, self.label_column) if name}
+        return KNOWN_COLUMNS | {plain(name) for name in (self.text_column, self.label_column) if name}
 
     def _choose(self, tables: Sequence[Table], split: str) -> list[list[int] | None]:
         """Which rows of each table to read: None for all of them."""
@@ -93,31 +119,38 @@ class Reader:
             [i - start for i in drawn[low:high]] for start, (low, high) in zip(starts, pairwise(cuts), strict=False)
         ]
 
-    def _read_table(
-        self, table: Table, chosen: Sequence[int] | None, texts: list[str], labels: list[int], dropped: Counter[str]
-    ) -> None:
-        where = f"{table.path} (read without a header)" if table.names == HEADERLESS else str(table.path)
-        text_column, label_column = self._find_columns(table, where)
-        values = table.read(label_column, chosen)
-        names = self.source.class_names or table.class_names.get(label_column) or _names_beside(table, values, chosen)
-        label_map = LabelMap(self.label_names, where, class_names=names, given=self.label_map)
-        ids = label_map.ids(values)
-        for row, (text, label) in enumerate(zip(table.read(text_column, chosen), ids, strict=True), 1):
+    def _labelled(self, table: Table, chosen: Sequence[int] | None) -> _Part:
+        where = str(table.path)
+        if not table.has_header:
+            where += " (read without a header)"
+        columns = self._find_columns(table, where)
+        values = [_single(value) for value in table.read(columns[1], chosen)]
+        names = self.source.class_names or table.class_names.get(columns[1]) or _names_beside(table, values, chosen)
+        label_map = self._label_maps.get(names)
+        if label_map is None:
+            label_map = LabelMap(self.label_names, where, class_names=names, given=self.label_map)
+            self._label_maps[names] = label_map
+        label_map.where = where
+        self.columns = columns
+        return _Part(table, chosen, columns[0], where, values, label_map)
+
+    def _take_rows(self, part: _Part, texts: list[str], labels: list[int], dropped: Counter[str]) -> None:
+        ids = part.label_map.ids(part.values)
+        for row, (text, label) in enumerate(zip(_texts(part), ids, strict=True), 1):
             if label < 0:
                 dropped["unlabelled"] += 1
-            elif text is None or not _checked(text, row, text_column, where).strip():
+            elif text is None or not _checked(text, row, part.text_column, part.where).strip():
                 dropped["empty"] += 1
             else:
                 texts.append(text)
                 labels.append(label)
-        self.columns = (text_column, label_column)
-        self.mapping |= label_map.mapping
-        self.note(*label_map.notes)
 
     def _find_columns(self, table: Table, where: str) -> tuple[str, str]:
         if self.columns is not None and self.columns[0] in table.names and self.columns[1] not in table.names:
             raise NoLabelsError(f"{where} has no column {self.columns[1]!r}; give labelled data")
-        if table.names == HEADERLESS and self.text_column is None and self.label_column is None:
+        if not table.has_header and self.text_column is None and self.label_column is None:
+            first, second = ("texts", "labels") if table.names == HEADERLESS else ("labels", "texts")
+            self.note(f"{table.path} names no columns: {first} were read from the first and {second} from the second")
             return HEADERLESS
         hinted = self.source.text_column in table.names and self.source.label_column in table.names
         return find_columns(
@@ -132,10 +165,14 @@ class Reader:
         text_column, label_column = self.columns or HEADERLESS
         counts |= {"empty_rows": self.dropped["empty"], "unlabelled_rows": self.dropped["unlabelled"]}
         self.note(*_sentences(counts))
+        used = set().union(*(label_map.used for label_map in self._label_maps.values()))
+        if idle := [label for label in self.label_map or () if label_key(label) not in used]:
+            self.note(f"the label map names {', '.join(map(repr, idle))}, which no row has as its label")
         for name, (_, rows) in splits.items():
             missing = [label for i, label in enumerate(self.label_names) if i not in set(rows.labels)]
             if missing:
-                self.note(f"no {name.replace('_', '-')} row has the label {', '.join(missing)}")
+                which = "" if name == ALL else f"{name.replace('_', '-')} "
+                self.note(f"no {which}row has the label {', '.join(missing)}")
         return DataSummary(
             spec=spec,
             origin=self.source.origin,
@@ -174,6 +211,23 @@ def _names_beside(table: Table, values: Sequence[Any], chosen: Sequence[int] | N
     if len(names) != len(pairs) or sorted(names) != list(range(len(names))):
         return None
     return tuple(names[i] for i in range(len(names)))
+
+
+def _single(value: Any) -> Any:
+    """A label that stands alone in a list is that label."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _texts(part: _Part) -> list[Any]:
+    """The texts, with numbers among them as text: readers of CSV and JSON take "10" for one."""
+    values = part.table.read(part.text_column, part.chosen)
+    if not any(isinstance(value, str) for value in values):
+        return values
+    return [_written(value) if isinstance(value, (int, float)) else value for value in values]
+
+
+def _written(value: float) -> str | None:
+    return None if value != value else str(value)
 
 
 def _checked(text: Any, row: int, column: str, where: str) -> str:

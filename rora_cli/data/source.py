@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rora_cli.data.tables import Table
 
 #: The split that no source named: all rows of a file, or of a directory without split files.
 ALL = "all"
 
 #: Gives the files of one split, by their name in the source; called once the split is needed, for it may download them.
-Files = Callable[[], Mapping[str, Path]]
+#: Rows that are in memory already come as tables.
+Files = Callable[[], "Mapping[str, Path] | Mapping[str, Table]"]
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,15 @@ from pathlib import Path
 from rora_cli.data import splitting
 from rora_cli.data.bundled import from_package
 from rora_cli.data.catalogue import WELL_KNOWN
+from rora_cli.data.columns import NoLabelsError
 from rora_cli.data.hub import from_hub
 from rora_cli.data.local import canonical_split, find_layout, local_files
-from rora_cli.data.reading import NoLabelsError, Reader
+from rora_cli.data.memory import from_memory
+from rora_cli.data.reading import Reader
 from rora_cli.data.rows import Rows, Splits
 from rora_cli.data.source import ALL, Request, Source, at_hand
 from rora_cli.data.tables import READERS
+from rora_cli.data.textfile import inner_suffix, is_packed
 from rora_cli.errors import DataError, UsageError
 from rora_cli.results.data import DataSummary
 
@@ -47,7 +50,8 @@ def load_splits(
     with no text on both sides. Train rows whose text is held out are removed. Limits draw seeded, stratified samples.
 
     Args:
-        spec: local file or directory, ``bundled``, a well-known name, or a hub id with an optional ``:config``.
+        spec: local file or directory, ``bundled``, a well-known name, a hub id with an optional ``:config``, or what
+            ``memory.named`` made of rows in memory.
         label_names: the model's label names, by id.
         label_map: label in the data to label (name or id) of the model, for names that do not match.
         revision: branch, tag or commit of a hub data set.
@@ -160,12 +164,12 @@ def from_path(request: Request) -> Source | None:
         return Source(str(path), splits, notes=notes)
     if path.exists():
         return Source(str(path), {ALL: at_hand({path.name: path})})
-    if spec.startswith((".", "/", "~")) or path.suffix.lower() in READERS:
+    if spec.startswith((".", "/", "~")) or inner_suffix(spec) in READERS or is_packed(spec):
         raise DataError(f"{spec} does not exist; give an existing file or directory, `bundled`, or a hub id")
     return None
 
 
-SOURCES: tuple[Callable[[Request], Source | None], ...] = (from_path, from_package, from_hub)
+SOURCES: tuple[Callable[[Request], Source | None], ...] = (from_memory, from_path, from_package, from_hub)
 
 
 def _read_held_out(reader: Reader) -> tuple[str, Rows | None]:

@@ -1,84 +1,92 @@
 """Files to columns: JSON, JSON lines, CSV, TSV, tab-separated text, Parquet and Arrow, read as plain data.
 
 No format here can run code: pickle, dataset scripts and README front matter are never looked at. A new format is one
-function and one line in ``READERS``.
+function and one line in ``READERS``; what compression and encoding do to a text file is undone in ``data.textfile``.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rora_cli.data import fields
+from rora_cli.data.columns import plain
+from rora_cli.data.textfile import inner_suffix, read_text
 from rora_cli.errors import DataError
-
-#: Text formats are read whole; a larger file belongs in Parquet.
-MAX_TEXT_BYTES = 2 << 30
-
-#: Names that only tables without a header get.
-HEADERLESS = ("text", "label")
 
 
 @dataclass(frozen=True)
 class Table:
     """Columns of one file. ``read(name, indices)`` gives a column's values, all of them or those at ``indices``.
 
-    ``class_names`` maps an integer label column to its names, where the file itself carries them.
+    ``class_names`` maps an integer label column to its names, where the file itself carries them. ``has_header`` is
+    False where the file names no columns, and they were told by what stands in them.
     """
 
-    path: Path
+    path: Path | str
     names: tuple[str, ...]
     rows: int
     read: Callable[[str, Sequence[int] | None], list[Any]]
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    has_header: bool = True
 
 
 def read_table(path: Path, known_columns: frozenset[str]) -> Table:
-    """Read ``path`` by its ending; ``known_columns`` (lower case) tell a header line from a first row.
+    """Read ``path`` by its ending; ``known_columns`` (``columns.plain``) tell a header line from a first row.
 
     Raises:
         DataError: unknown ending, not a regular file, unreadable, or malformed (naming the file and the line).
     """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
+    reader = READERS.get(inner_suffix(path.name))
+    if reader is None and path.suffix.lower() in _WORKBOOKS:
+        raise DataError(f"{path} is a spreadsheet, which is not read; save the sheet as CSV (UTF-8) and give that")
+    if reader is None and path.suffix.lower() != ".zip":
         raise DataError(f"{path} is not in a format that is read as data; use one of {', '.join(sorted(READERS))}")
     if not path.is_file():
         raise DataError(f"{path} is not a regular file; give a data file or a directory of data files")
     try:
-        return reader(path, known_columns)
+        return _read_archive(path, known_columns) if reader is None else reader(path, known_columns)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}); check its permissions") from error
 
 
-def _text(path: Path) -> str:
-    size = path.stat().st_size
-    if size > MAX_TEXT_BYTES:
-        raise DataError(f"{path} has {size >> 20} MiB, more than is read of a text format; convert it to Parquet")
-    raw = path.read_bytes()
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}); convert it, say with iconv -t UTF-8") from None
+def _read_archive(path: Path, known: frozenset[str]) -> Table:
+    """The one data file in a .zip."""
+    from rora_cli.data.textfile import member_name
+
+    reader = READERS.get(inner_suffix(member_name(path, READERS)), _csv)
+    if reader in (_parquet, _arrow):
+        raise DataError(f"{path} holds Parquet or Arrow, which is compressed already; unpack it and give the file")
+    return reader(path, known)
 
 
-def _column_table(path: Path, columns: Mapping[str, list[Any]]) -> Table:
+def column_table(
+    path: Path | str,
+    columns: Mapping[str, list[Any]],
+    *,
+    has_header: bool = True,
+    class_names: Mapping[str, tuple[str, ...]] | None = None,
+) -> Table:
+    """A table of columns in memory, all of one length; ``path`` may say where they are in words."""
+
     def read(name: str, indices: Sequence[int] | None) -> list[Any]:
         values = columns[name]
         return values if indices is None else [values[i] for i in indices]
 
-    return Table(path, tuple(columns), len(next(iter(columns.values()), [])), read)
+    rows = len(next(iter(columns.values()), []))
+    return Table(path, tuple(columns), rows, read, class_names or {}, has_header)
 
 
-def _record_table(path: Path, records: list[Any]) -> Table:
+def record_table(path: Path | str, records: Sequence[Any]) -> Table:
+    """A table of one mapping a row; a row may lack columns that another has."""
     names: dict[str, None] = {}
     for number, record in enumerate(records, 1):
         if not isinstance(record, dict):
-            raise DataError(f"row {number} of {path} is not a JSON object; every row needs the form {{column: value}}")
+            kind = "a JSON object" if isinstance(path, Path) else "a dict"
+            raise DataError(f"row {number} of {path} is not {kind}; every row needs the form {{column: value}}")
         names.update(dict.fromkeys(record))
 
     def read(name: str, indices: Sequence[int] | None) -> list[Any]:  # not before: rows may share no column at all
@@ -97,84 +105,90 @@ def _parse_json(text: str, where: str) -> Any:
         raise DataError(f"{where} is not valid JSON ({error}); repair or remove it") from None
 
 
-def _json_lines(path: Path, _known: frozenset[str]) -> Table:
+def _json_lines(path: Path, known: frozenset[str]) -> Table:
+    text = read_text(path)
+    if text.lstrip().startswith("["):  # an array under the wrong ending, or a list a line
+        try:
+            return _table_of(path, json.loads(text), known)
+        except (ValueError, RecursionError):
+            pass
     # Only "\n" ends a row: str.splitlines would also cut at U+0085 and U+2028, which stand inside real texts.
-    lines = enumerate(_text(path).split("\n"), 1)
-    return _record_table(path, [_parse_json(line, f"line {n} of {path}") for n, line in lines if line.strip()])
+    lines = enumerate(text.split("\n"), 1)
+    rows = [_parse_json(line, f"line {n} of {path}") for n, line in lines if line.strip()]
+    return _rows_table(path, rows, known)
 
 
 def _json(path: Path, known: frozenset[str]) -> Table:
-    text = _text(path)
-    first_line = text.lstrip().partition("\n")[0].strip()
-    if first_line.startswith("{") and first_line.endswith("}") and "\n" in text.strip():
+    text = read_text(path)
+    first_line, more, _ = text.strip().partition("\n")
+    if more and first_line.strip()[:1] + first_line.strip()[-1:] in ("{}", "[]"):
         return _json_lines(path, known)
-    content = _parse_json(text, str(path))
-    if isinstance(content, dict) and isinstance(content.get("data"), list) and "text" not in content:
-        content = content["data"]
+    return _table_of(path, _parse_json(text, str(path)), known)
+
+
+def _table_of(path: Path, content: Any, known: frozenset[str]) -> Table:
+    """The rows of a JSON document, in the forms that pandas, ``datasets`` and the hub's viewer write them."""
     if isinstance(content, list):
-        return _record_table(path, content)
-    if isinstance(content, dict) and content and all(isinstance(values, list) for values in content.values()):
-        if len({len(values) for values in content.values()}) > 1:
+        return _rows_table(path, content, known)
+    if not isinstance(content, dict):
+        return record_table(path, [content])
+    names = content.get("columns")
+    if isinstance(names, list) and isinstance(content.get("data"), list):  # pandas: orient="split"
+        return _rows_table(path, [names, *content["data"]], known, has_header=True)
+    lists = {name: value for name, value in content.items() if isinstance(value, list)}
+    rows = {name: value for name, value in lists.items() if value and isinstance(value[0], dict)}
+    if "row" in next(iter(rows.get("rows", ())), ()):  # the hub's viewer
+        return _rows_table(path, lists["rows"], known)
+    if "data" in lists and not known.intersection(plain(name) for name in content):
+        return _rows_table(path, lists["data"], known)
+    if len(rows) == 1 and not known.intersection(plain(name) for name in lists):
+        return _rows_table(path, next(iter(rows.values())), known)
+    if len(rows) > 1 and len(rows) == len(lists):
+        raise DataError(
+            f"{path} holds several lists of rows ({', '.join(map(repr, list(rows)[:4]))}); save each as a file of its "
+            "own, such as train.jsonl and test.jsonl, and give their directory"
+        )
+    if content and len(lists) == len(content):
+        if len({len(values) for values in lists.values()}) > 1:
             raise DataError(f"the columns of {path} differ in length; every row needs a value in each")
-        return _column_table(path, content)
-    return _record_table(path, [content])
+        return column_table(path, lists)
+    if content and all(isinstance(value, dict) for value in content.values()):
+        return _nested_table(path, content, known)
+    return record_table(path, [content])
+
+
+def _rows_table(path: Path, rows: list[Any], known: frozenset[str], *, has_header: bool = False) -> Table:
+    """Rows as mappings, as mappings under "row" (the hub's viewer), or as lists of values."""
+    if rows and all(isinstance(row, dict) and isinstance(row.get("row"), dict) for row in rows):
+        rows = [row["row"] for row in rows]
+    if rows and all(isinstance(row, list) for row in rows):
+        return _field_table(path, fields.to_columns(path, rows, known, has_header=has_header or None))
+    return record_table(path, rows)
+
+
+def _nested_table(path: Path, content: dict[str, dict[str, Any]], known: frozenset[str]) -> Table:
+    """What pandas writes: ``{column: {index: value}}``, or with orient="index" ``{index: {column: value}}``."""
+    inner = list(content.values())
+    is_by_column = bool(known.intersection(plain(name) for name in content))
+    if not is_by_column and not known.intersection(plain(name) for name in inner[0]):
+        is_by_column = all(name.isdigit() for name in inner[0])
+    if not is_by_column:
+        return record_table(path, inner)
+    if any(column.keys() != inner[0].keys() for column in inner):
+        raise DataError(f"the columns of {path} differ in length; every row needs a value in each")
+    return column_table(path, {name: list(column.values()) for name, column in content.items()})
 
 
 def _csv(path: Path, known: frozenset[str]) -> Table:
-    return _field_table(path, _records(path, _text(path), ","), known)
-
-
-def _records(path: Path, text: str, delimiter: str) -> list[list[str]]:
-    limit = csv.field_size_limit(MAX_TEXT_BYTES)  # the default, 128 KiB, is less than a long document has
-    try:
-        records = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise DataError(
-            f"{path} is not valid {path.suffix[1:].upper()} ({error}); quote fields that hold separators, and "
-            "double the quotes inside"
-        ) from None
-    finally:
-        csv.field_size_limit(limit)
-    return [record for record in records if record]
+    return _field_table(path, fields.read(path, read_text(path), ",", known))
 
 
 def _tsv(path: Path, known: frozenset[str]) -> Table:
-    text = _text(path)
-    records = [line.rstrip("\r").split("\t") for line in text.split("\n") if line.strip()]
-    if _is_quoted(records):
-        records = _records(path, text, "\t")
-    return _field_table(path, records, known)
+    return _field_table(path, fields.read(path, read_text(path), "\t", known))
 
 
-_QUOTED = re.compile(r'"(?:[^"]|"")*"', re.DOTALL)
-
-
-def _is_quoted(records: list[list[str]]) -> bool:
-    """Whether a TSV uses CSV quoting (as pandas writes it) or has bare quotes in its texts (as GLUE and UCI do).
-
-    Quoting is in use where lines differ in their number of fields, or where every field that begins with a quote is
-    properly closed and one holds a doubled quote.
-    """
-    if len({len(record) for record in records}) > 1:
-        return any(value.startswith('"') for record in records for value in record)
-    opened = [value for record in records for value in record if value.startswith('"')]
-    return all(_QUOTED.fullmatch(value) for value in opened) and any('""' in value[1:-1] for value in opened)
-
-
-def _field_table(path: Path, records: list[list[str]], known: frozenset[str]) -> Table:
-    if not records:
-        return _column_table(path, {})
-    header = [name.strip() for name in records[0]]
-    if len(header) == 2 and not known.intersection(name.lower() for name in header):
-        header, body, first = list(HEADERLESS), records, 1
-    else:
-        body, first = records[1:], 2
-    if len(set(header)) < len(header):
-        raise DataError(f"{path} names a column twice in its first line; give every column its own name")
-    for number, record in enumerate(body, first):
-        if len(record) != len(header):
-            raise DataError(f"record {number} of {path} has {len(record)} fields instead of {len(header)}; repair it")
-    return _column_table(path, {name: [record[i] for record in body] for i, name in enumerate(header)})
+def _field_table(path: Path, columns: fields.Columns) -> Table:
+    return column_table(path, columns.values, has_header=columns.has_header)
 
 
 def _parquet(path: Path, _known: frozenset[str]) -> Table:
@@ -198,4 +212,6 @@ READERS: Mapping[str, Callable[[Path, frozenset[str]], Table]] = {
     ".txt": _tsv,
     ".parquet": _parquet,
     ".arrow": _arrow,
+    ".feather": _arrow,
 }
+_WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")

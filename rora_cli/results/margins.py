@@ -49,8 +49,8 @@ class Step:
 class Margins:
     """All modules scaled together, to first order around the adapter as it is (scale 1): local, and no guarantee.
 
-    ``accuracy`` and ``attack_success`` are step functions of the scale. ``largest_scale`` keeps first-order clean
-    accuracy within ``max_accuracy_drop`` of its value at 1 on the way up from 1; None where no larger scale harms.
+    ``accuracy`` and ``attack_success`` are step functions of the scale. ``largest_scale`` keeps the first-order clean
+    accuracy within ``max_accuracy_drop`` points of its value at 1 on the way up from 1; None where none harms.
     """
 
     clean_rows: int

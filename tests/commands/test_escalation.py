@@ -31,7 +31,7 @@ ROWS = Rows(("a fine film", "a dull film with lights", "quiet and plain"), (1, 0
 
 
 def bench(**more: Any) -> Any:
-    config = SimpleNamespace(seed=0, epochs=2, learning_rate=None, triggers=(), max_accuracy_drop=0.01)
+    config = SimpleNamespace(seed=0, epochs=2, learning_rate=None, triggers=(), allowed_drop=0.01)
     accelerator = SimpleNamespace(num_processes=1, device="cpu", is_main_process=True)
     rest = {"tokenizer": None, "max_length": 16, "label_names": ("no", "yes"), "settings": {"batch_size": 2}}
     return SimpleNamespace(

@@ -34,7 +34,7 @@ def test_as_much_of_the_update_is_kept_as_accuracy_allows(
     layer: Any = SimpleNamespace(lora_B=nn.Parameter(torch.ones(2, 2)))
     bench: Any = SimpleNamespace(
         accelerator=SimpleNamespace(is_main_process=True),
-        config=SimpleNamespace(max_accuracy_drop=0.01),
+        config=SimpleNamespace(allowed_drop=0.01),
         before=accuracy(90),
         stages=[],
         balancing_shift=lambda _: (None, accuracy(90 if layer.lora_B[0, 0].item() <= kept_up_to else 80)),

@@ -86,12 +86,34 @@ def test_more_rows_than_anybody_trains_on_are_refused(tmp_path: Path, monkeypatc
             read_table(path, KNOWN_COLUMNS)
 
 
+@pytest.mark.parametrize("kind", ["string_view", "large_string", "dictionary", "chunked"])
+def test_strings_as_every_library_writes_them(tmp_path: Path, kind: str) -> None:
+    texts = ["short", "a text that is longer than a view holds inline", None, "x"]
+    column = {
+        "string_view": lambda: pa.array(texts).cast(pa.string_view()),
+        "large_string": lambda: pa.array(texts, pa.large_string()),
+        "dictionary": lambda: pa.array(texts).dictionary_encode(),
+        "chunked": lambda: pa.chunked_array([texts[:1], texts[1:]]),
+    }[kind]()
+    path = write_arrow(tmp_path / "rows.arrow", pa.table({"text": column, "label": [0, 1, 0, 1]}))
+    table = read_table(path, KNOWN_COLUMNS)
+    assert table.read("text", None) == texts
+    assert table.read("text", [3, 1]) == [texts[3], texts[1]]
+
+
+def test_views_are_counted_before_they_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = pa.array(["x" * 1000] * 500).cast(pa.string_view())
+    path = write_arrow(tmp_path / "rows.arrow", pa.table({"text": shared, "label": [0] * 500}))
+    monkeypatch.setattr("rora_cli.data.columnar.MAX_TEXT_BYTES", 400_000)
+    with pytest.raises(DataError, match="holds more than"):
+        read_table(path, KNOWN_COLUMNS).read("text", None)
+
+
 @pytest.mark.parametrize(
     "column",
     [
         pa.RunEndEncodedArray.from_arrays(pa.array([4], pa.int64()), pa.array(["x"])),
         pa.array([{"a": 1}] * 4),
-        pa.array(["x" * 20] * 4).cast(pa.string_view()),
         pa.array([1, 2, 3, 4], pa.timestamp("s")),
     ],
     ids=lambda column: str(column.type)[:12],

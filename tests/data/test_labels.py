@@ -67,13 +67,15 @@ class TestIntegers:
             assert ids([0.0, 1.0, True], names) == [0, 1, 1]
             assert ids(["0.0", "1.0"], names) == [0, 1]
 
-    def test_missing_and_minus_one_are_unlabelled(self) -> None:
-        assert ids([-1, None, float("nan"), "", " ", "-1", 1], NAMED) == [-1, -1, -1, -1, -1, -1, 1]
+    def test_missing_and_nothing_but_minus_one_are_unlabelled(self) -> None:
+        assert ids([None, float("nan"), "", " ", 1], NAMED) == [-1, -1, -1, -1, 1]
+        assert ids([-1, "-1", -1.0], NAMED) == [-1, -1, -1]
+        assert ids([-1, 0, 1], NAMED, class_names=NAMED) == [-1, 0, 1]
 
     @pytest.mark.parametrize("value", [2, "2", 7, -2, 10**8])
     def test_out_of_range(self, value: Any) -> None:
         with pytest.raises(
-            DataError, match=r"row 2 of rows.csv has label -?\d+, but the model has 2 labels, ids 0 to 1"
+            DataError, match=r"rows.csv has the labels .*, but the model has 2 labels, ids 0 to 1 .*--label-map"
         ):
             ids([0, value], NAMED)
 
@@ -81,6 +83,111 @@ class TestIntegers:
     def test_what_is_no_class(self, value: Any) -> None:
         with pytest.raises(DataError, match=r"row 1 of rows.csv has a label that is .* --label-column"):
             ids([value], NAMED)
+
+
+RATED = ("negative", "neutral", "positive")
+STARS = tuple(f"{i} star{'s' if i > 1 else ''}" for i in range(1, 6))
+
+
+class TestCounting:
+    """Integers that are not simply the model's ids: read in the one way that fits, and said, or refused."""
+
+    @pytest.mark.parametrize(
+        ("values", "names", "expected"),
+        [
+            ([-1, 0, 1], RATED, [0, 1, 2]),
+            (["-1", "0", "1"], RATED, [0, 1, 2]),
+            ([-1.0, 0.0, 1.0], ("positive", "neutral", "negative"), [2, 1, 0]),
+            ([-1, 0, 1], ("LABEL_0", "LABEL_1", "LABEL_2"), [0, 1, 2]),
+            ([-1, 1, 1], NAMED, [0, 1, 1]),
+            ([-1, 1], FLIPPED, [1, 0]),
+            (["-1", "1"], GENERIC, [0, 1]),
+            ([1, 2], NAMED, [0, 1]),
+            ([3, 1, 2], RATED, [2, 0, 1]),
+            ([5, 1, 3], STARS, [4, 0, 2]),
+            (["1", "2"], ("1", "2", "3"), [0, 1]),
+            ([1, 2, 3], ("3", "2", "1"), [2, 1, 0]),
+            ([-1, 0, 1], ("-1", "0", "1"), [0, 1, 2]),
+            ([-1, -1], ("-1", "0", "1"), [0, 0]),
+            ([-1, 0, 1, 2, 3], ("a", "b", "c", "d"), [-1, 0, 1, 2, 3]),
+        ],
+    )
+    def test_one_reading_fits_and_is_said(self, values: list[Any], names: tuple[str, ...], expected: list[int]) -> None:
+        label_map = LabelMap(names, "rows.csv")
+        assert label_map.ids(values) == expected
+        shown = str(int(float(next(v for v, i in zip(values, expected, strict=True) if i >= 0))))
+        by_name = all(str(value) in names for value in values) and isinstance(values[0], str)
+        assert by_name or any(f"{shown} is '{names[max(expected[0], 0)]}'" in note for note in label_map.notes)
+
+    @pytest.mark.parametrize(
+        ("values", "names", "options"),
+        [
+            (
+                [-1, 0, 1],
+                NAMED,
+                ["--label-map -1=negative --label-map 0= --label-map 1=positive", "--label-map -1= if"],
+            ),
+            ([-1, 0], NAMED, ["--label-map -1="]),
+            ([-1, 1], RATED, ["--label-map -1="]),
+            ([-1, 0, 1], ("World", "Sports", "Business"), ["--label-map -1=World", "--label-map -1= "]),
+            ([1, 2], RATED, ["--label-map 1=neutral to read them as the model's ids", "--label-map 1=negative to"]),
+            ([1, 2, 3, 4], STARS, ["--label-map '1=2 stars'", "--label-map '1=1 star'"]),
+            ([0, 4], NAMED, ["--label-map 0=negative --label-map 4=positive"]),
+            ([0, 2, 4], RATED, ["--label-map 0=negative --label-map 2=neutral --label-map 4=positive"]),
+            ([0, 1, 2], NAMED, ["--label-map 0=negative --label-map 1= --label-map 2=positive"]),
+        ],
+    )
+    def test_what_is_open_is_refused_with_options_to_copy(
+        self, values: list[int], names: tuple[str, ...], options: list[str]
+    ) -> None:
+        with pytest.raises(DataError) as caught:
+            ids(values, names)
+        assert all(option in str(caught.value) for option in options), caught.value
+        assert "\n" not in str(caught.value)
+
+    def test_one_pair_settles_how_all_are_counted(self) -> None:
+        assert ids([1, 2], RATED, given={"1": "neutral"}) == [1, 2]
+        assert ids([1, 2], RATED, given={"1": "negative"}) == [0, 1]
+        assert ids([1, 2, 3, 4], STARS, given={"1": "1 star"}) == [0, 1, 2, 3]
+        assert ids([-1, 0, 1], NAMED, given={"-1": ""}) == [-1, 0, 1]
+        assert ids([-1, 0, 1], ("a", "b", "c"), given={"-1": "a"}) == [0, 1, 2]
+        assert ids([-1, 0, 1], NAMED, given={"-1": "negative", "0": "", "1": "positive"}) == [0, -1, 1]
+        assert ids([-1, 0, 1], NAMED, given={"0": ""}) == [0, -1, 1]
+
+    def test_a_map_of_some_labels_does_not_give_an_id_twice(self) -> None:
+        with pytest.raises(DataError, match=r"names only some of the labels -1, 0, 1 .*--label-map 0= "):
+            ids([-1, 0, 1], NAMED, given={"-1": "negative"})
+
+    def test_a_label_never_changes_its_meaning_between_splits(self) -> None:
+        label_map = LabelMap(NAMED, "train.csv")
+        assert label_map.ids([0, 1]) == [0, 1]
+        assert label_map.ids([1]) == [1] and label_map.ids([-1, -1]) == [-1, -1]
+        with pytest.raises(DataError, match="--label-map"):
+            label_map.ids([1, 2])
+        later = LabelMap(NAMED, "train.csv")
+        assert later.ids([1, 2]) == [0, 1]
+        assert later.ids([1]) == [0]
+        with pytest.raises(DataError, match="--label-map"):
+            later.ids([0, 1])
+
+    def test_a_single_id_is_said(self) -> None:
+        label_map = LabelMap(NAMED, "rows.csv")
+        assert label_map.ids([1, 1]) == [1, 1]
+        assert label_map.notes == ["integer labels were read as the model's ids: 1 is 'positive'"]
+
+    def test_ids_of_a_model_in_the_reverse_order_are_said(self) -> None:
+        label_map = LabelMap(FLIPPED, "rows.csv")
+        assert label_map.ids([0, 1]) == [0, 1]
+        assert label_map.notes == ["integer labels were read as the model's ids: 0 is 'positive', 1 is 'negative'"]
+
+    def test_truths(self) -> None:
+        assert ids(["True", "False"], NAMED) == [1, 0]
+        assert ids([True, False], FLIPPED) == [0, 1]
+        assert ids(["true", "false"], ("hate", "not-hate")) == [0, 1]
+        assert ids([True, False], ("True", "False")) == [0, 1]
+        with pytest.raises(DataError, match=r"--label-map False=ham --label-map True=spam"):
+            ids(["True", "False"], ("ham", "spam"))
+        assert ids(["True", "False"], ("ham", "spam"), given={"True": "spam", "False": "ham"}) == [1, 0]
 
 
 class TestNames:
@@ -143,11 +250,25 @@ class TestNames:
             ids(values, names, **options)
         assert all(repr(name) in str(caught.value) for name in names)
 
+    def test_refused_names_come_with_a_map_to_copy(self) -> None:
+        with pytest.raises(
+            DataError, match=r"--label-map neg=negative --label-map neutral= --label-map pos=positive \("
+        ):
+            ids(["pos", "neutral", "neg"], NAMED)
+        with pytest.raises(DataError, match=r"--label-map ham=LABEL_0 --label-map 'my spam=LABEL_1'"):
+            ids(["my spam", "ham"], GENERIC)
+
     def test_given_map_goes_first(self) -> None:
         given = {"ham": "negative", "SPAM": "1"}
         assert ids(["spam", "ham", "Ham"], NAMED, given=given) == [1, 0, 0]
         assert ids([3, 5], NAMED, given={"3": "negative", "5": "positive"}) == [0, 1]
         assert ids(["negative"], NAMED, given={"negative": "positive"}) == [1]
+        named = LabelMap(NAMED, "rows.csv", class_names=("World", "Sports"), given={"World": "negative", "sports": "1"})
+        assert named.ids([1, 0]) == [1, 0]
+        label_map = LabelMap(NAMED, "rows.csv", given={"neutral": ""})
+        assert label_map.ids(["neutral", "neg"]) == [-1, 0]
+        assert label_map.notes == ["rows with the label 'neutral' were left out, as the label map says"]
+        assert ids(["1", "0", "?"], NAMED, given={"?": ""}) == [1, 0, -1]
         with pytest.raises(DataError, match="--label-map has 'maybe'"):
             ids(["a"], NAMED, given={"a": "maybe"})
 

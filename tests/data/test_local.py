@@ -67,7 +67,7 @@ def test_ambiguous_directories_are_refused(names: list[str], pattern: str) -> No
     "name",
     ["README.txt", "readme.txt", "LICENSE.txt", "dataset_info.json", "dataset_dict.json", "state.json",
      "rora-manifest.json", "cache-0123456789abcdef.arrow", "train.py",
-     "train.pkl", "train.pt", "train.jsonl.gz", "train"],
+     "train.pkl", "train.pt", "train.pkl.gz", "train"],
 )  # fmt: skip
 def test_what_holds_no_rows_is_no_data(name: str) -> None:
     assert not is_data_name(name)

@@ -74,7 +74,7 @@ class TestSplits:
             *numbered(10),
             {"text": "  ", "label": 0},
             {"text": None, "label": 1},
-            {"text": "x", "label": -1},
+            {"text": "x", "label": None},
             {"text": "y"},
         ]
         splits = load_splits(str(write_jsonl(tmp_path / "rows.jsonl", rows)), label_names=LABELS)
@@ -177,6 +177,85 @@ class TestRows:
         assert (len(rows), list(summary.splits)) == (4, ["all"])
 
 
+class TestLabelsOfSplits:
+    def test_a_test_split_without_a_label_column_is_passed_over(self, tmp_path: Path) -> None:
+        (tmp_path / "train.csv").write_text("id,text,target\n1,good film,1\n2,bad plot,0\n3,fine film,1\n")
+        (tmp_path / "test.csv").write_text("id,text\n4,good plot\n")
+        rows, summary = load_rows(str(tmp_path), label_names=LABELS)
+        assert len(rows) == 3 and list(summary.splits) == ["train"]
+        assert "the test split has no labels and was not used" in summary.notes
+        splits = load_splits(str(tmp_path), label_names=LABELS)
+        assert len(splits.train) + len(splits.held_out) == 3
+        with pytest.raises(DataError, match=r"label column of .*test.csv cannot be told"):
+            load_rows(str(tmp_path), label_names=LABELS, split="test")
+
+    def test_test_labels_of_minus_one_are_none(self, tmp_path: Path) -> None:
+        write_jsonl(tmp_path / "train.jsonl", numbered(10))
+        write_jsonl(tmp_path / "test.jsonl", [{"text": f"test {i}", "label": -1} for i in range(3)])
+        summary = load_splits(str(tmp_path), label_names=LABELS).summary
+        assert "the test split has no labels and was not used" in summary.notes
+        assert dict(summary.label_mapping) == {"0": "negative", "1": "positive"}
+
+    def test_splits_are_counted_alike(self, tmp_path: Path) -> None:
+        write_jsonl(tmp_path / "train.jsonl", [{"text": f"{i}", "label": 1 + i % 2} for i in range(10)])
+        write_jsonl(tmp_path / "validation.jsonl", [{"text": "held out", "label": 1}])
+        splits = load_splits(str(tmp_path), label_names=LABELS)
+        assert set(splits.train.labels) == {0, 1} and splits.held_out.labels == (0,)
+        assert any("as a count from 1: 1 is 'negative', 2 is 'positive'" in note for note in splits.summary.notes)
+        write_jsonl(tmp_path / "validation.jsonl", [{"text": "held out", "label": 0}])
+        with pytest.raises(DataError, match="--label-map"):
+            load_splits(str(tmp_path), label_names=LABELS)
+
+    def test_shards_agree(self, tmp_path: Path) -> None:
+        for shard, label in enumerate((1, 2)):
+            rows = [{"text": f"{shard} {i}", "label": label} for i in range(5)]
+            write_jsonl(tmp_path / f"train-0000{shard}-of-00002.jsonl", rows)
+        rows_, _ = load_rows(str(tmp_path), label_names=LABELS)
+        assert rows_.labels == (0,) * 5 + (1,) * 5
+
+    def test_a_label_alone_in_a_list(self, tmp_path: Path) -> None:
+        path = write_jsonl(tmp_path / "rows.jsonl", [{"text": "a", "label": [1]}, {"text": "b", "label": [0]}])
+        assert load_rows(str(path), label_names=LABELS)[0].labels == (1, 0)
+        path = write_jsonl(tmp_path / "rows.jsonl", [{"text": "a", "label": [1, 0]}, {"text": "b", "label": [0]}])
+        with pytest.raises(DataError, match=r"row 1 of .*rows.jsonl has a label that is of type list"):
+            load_rows(str(path), label_names=LABELS)
+
+    def test_rows_left_out_and_labels_that_no_row_has(self, tmp_path: Path) -> None:
+        path = write_jsonl(tmp_path / "rows.jsonl", [{"text": t, "label": t} for t in ("neg", "neutral", "pos")])
+        rows, summary = load_rows(str(path), label_names=LABELS, label_map={"neutral": "", "postive": "positive"})
+        assert rows.texts == ("neg", "pos")
+        assert "rows with the label 'neutral' were left out, as the label map says" in summary.notes
+        assert "the label map names 'postive', which no row has as its label" in summary.notes
+
+    def test_what_is_missing_is_named(self, tmp_path: Path) -> None:
+        for content, pattern in (
+            ("", "rows.csv has no rows"),
+            ("text,label\n", "rows.csv has no rows"),
+            ("text\ngood film\n", "rows.csv has only the column 'text'"),
+            ("good film\nbad plot\n", "rows.csv has only the column 'good film'"),
+            ("text,label\ngood film,\n", "rows.csv has no labelled text .0 empty and 1 unlabelled"),
+        ):
+            (tmp_path / "rows.csv").write_text(content)
+            with pytest.raises(DataError, match=pattern):
+                load_rows(str(tmp_path / "rows.csv"), label_names=LABELS)
+
+    def test_numbers_among_texts_are_text(self, tmp_path: Path) -> None:
+        path = write_jsonl(tmp_path / "rows.jsonl", [{"text": "a", "label": 1}, {"text": 10, "label": 0}])
+        assert load_rows(str(path), label_names=LABELS)[0].texts == ("a", "10")
+        path = write_jsonl(tmp_path / "rows.jsonl", [{"text": 10, "label": 0}])
+        with pytest.raises(DataError, match="holds int in row 1, not text"):
+            load_rows(str(path), label_names=LABELS)
+
+    def test_a_file_without_a_header_says_what_was_read_from_where(self, tmp_path: Path) -> None:
+        (tmp_path / "rows.tsv").write_text("positive\tgood film\nnegative\tbad plot\npositive\tthe film\n")
+        rows, summary = load_rows(str(tmp_path / "rows.tsv"), label_names=LABELS)
+        assert rows.labels == (1, 0, 1)
+        assert any("labels were read from the first and texts from the second" in note for note in summary.notes)
+        path = write_jsonl(tmp_path / "rows.jsonl", [{"text": "a", "label": {"id": 1}}])
+        with pytest.raises(DataError, match=r"row 1 of [^(]*rows.jsonl has a label that is of type dict"):
+            load_rows(str(path), label_names=LABELS)
+
+
 class TestBadInput:
     """Each is one sentence that names what is wrong and what to do."""
 
@@ -193,9 +272,9 @@ class TestBadInput:
         self.expect(tmp_path, "holds no data file")
         self.expect("", "the data has no name")
         (tmp_path / "rows.jsonl").write_text("")
-        self.expect(tmp_path / "rows.jsonl", "has no labelled text")
+        self.expect(tmp_path / "rows.jsonl", "has no (labelled text|rows)")
         (tmp_path / "rows.csv").write_text("text,label\n")
-        self.expect(tmp_path / "rows.csv", "has no labelled text")
+        self.expect(tmp_path / "rows.csv", "has no (labelled text|rows)")
 
     def test_one_row(self, tmp_path: Path) -> None:
         self.expect(write_jsonl(tmp_path / "rows.jsonl", numbered(1)), "too few different texts to hold some out")
@@ -226,13 +305,14 @@ class TestBadInput:
         path = write_jsonl(tmp_path / "rows.jsonl", [{"text": "a", "label": "spam"}, {"text": "b", "label": "ham"}])
         self.expect(path, "'spam' has no match.*--label-map")
         (tmp_path / "rows.csv").write_text("Phrase,Mood\ngood,1\n")
-        self.expect(tmp_path / "rows.csv", r"rows.csv \(read without a header\) \('Mood' has no match\)")
+        self.expect(tmp_path / "rows.csv", r"label column of .*rows.csv cannot be told from .*'Phrase', 'Mood'")
         splits = load_splits(str(path), label_names=LABELS, label_map={"spam": "positive", "ham": "negative"})
         assert len(splits.train) == len(splits.held_out) == 1
 
     def test_label_out_of_range(self, tmp_path: Path) -> None:
         self.expect(
-            write_jsonl(tmp_path / "rows.jsonl", [{"text": "a", "label": 4}]), "has label 4, but the model has 2 labels"
+            write_jsonl(tmp_path / "rows.jsonl", [{"text": "a", "label": 4}]),
+            "has the label 4, but the model has 2 labels",
         )
 
     @pytest.mark.parametrize("options", [{"dev_fraction": 0.0}, {"dev_fraction": 1.0}, {"max_train_rows": 0}])

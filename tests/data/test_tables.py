@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
 import json
+import lzma
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +131,110 @@ def test_class_names_come_from_the_schema(tmp_path: Path) -> None:
     assert table.read("label", None) == [1, 0]
 
 
+def zipped(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+RECORDS = [("good film", 1), ("bad plot", 0), ("the film, really", 1), ('a "bad" plot', 0)]
+
+
+def separated(separator: str, header: bytes = b"text,label", end: str = "\n") -> bytes:
+    lines = [f'"{text.replace(chr(34), chr(34) * 2)}"{separator}{label}' for text, label in RECORDS]
+    return header.replace(b",", separator.encode()) + (end + end.join(lines) + end).encode()
+
+
+def records(**json_options: Any) -> bytes:
+    import pandas as pd
+
+    frame = pd.DataFrame([{"text": text, "label": label} for text, label in RECORDS])
+    return str(frame.to_json(**json_options)).encode()
+
+
+CSV = separated(",")
+AS_PEOPLE_HAVE_THEM: dict[str, tuple[str, bytes]] = {
+    "semicolons": ("rows.csv", separated(";")),
+    "bars": ("rows.csv", separated("|")),
+    "tabs in a csv": ("rows.csv", separated("\t")),
+    "commas in a tsv": ("rows.tsv", CSV),
+    "commas in a txt": ("rows.txt", CSV),
+    "old mac line ends in none": ("rows.csv", separated(",", end="\r\n")),
+    "separator declared by excel": ("rows.csv", b"sep=;\n" + separated(";")),
+    "byte order mark": ("rows.csv", b"\xef\xbb\xbf" + CSV),
+    "utf-16": ("rows.csv", CSV.decode().encode("utf-16")),
+    "utf-32": ("rows.csv", CSV.decode().encode("utf-32")),
+    "gzip": ("rows.csv.gz", gzip.compress(CSV)),
+    "gzip without the ending": ("rows.csv", gzip.compress(CSV)),
+    "bzip2": ("rows.csv.bz2", bz2.compress(CSV)),
+    "xz": ("rows.csv.xz", lzma.compress(CSV)),
+    "zip": ("rows.zip", zipped({"data/rows.csv": CSV, "__MACOSX/._rows.csv": b"x"})),
+    "zip with both endings": ("rows.csv.zip", zipped({"rows.csv": CSV})),
+    "json lines in gzip": ("rows.jsonl.gz", gzip.compress(records(orient="records", lines=True))),
+    "empty header cells": ("rows.csv", b"\n".join(line + b",," for line in CSV.splitlines())),
+    "fields too many, but empty": ("rows.csv", b"\n".join(
+        line + b",," * (i > 0) for i, line in enumerate(CSV.splitlines()))),
+    "empty records": ("rows.csv", CSV.replace(b"\n", b"\n,\n")),
+    "pandas index": ("rows.csv", b"\n".join(
+        (b"%d," % i if i else b",") + line for i, line in enumerate(CSV.splitlines()))),
+    "label first": ("rows.csv", b"label,text\n" + b"".join(
+        b'%d,"%s"\n' % (label, text.replace('"', '""').encode()) for text, label in RECORDS)),
+    "no header": ("rows.csv", separated(",").split(b"\n", 1)[1]),
+    "no header, label first": ("rows.tsv", b"".join(b"%d\t%s\n" % (y, x.encode()) for x, y in RECORDS)),
+    "pandas columns": ("rows.json", records()),
+    "pandas index orient": ("rows.json", records(orient="index")),
+    "pandas records": ("rows.json", records(orient="records", indent=1)),
+    "pandas split": ("rows.json", records(orient="split")),
+    "pandas table": ("rows.json", records(orient="table")),
+    "pandas values": ("rows.json", records(orient="values")),
+    "lists a line": ("rows.jsonl", b"".join(json.dumps(record).encode() + b"\n" for record in RECORDS)),
+    "an array named jsonl": ("rows.jsonl", records(orient="records", indent=1)),
+    "one list under another name": ("rows.json", b'{"version": "1", "examples": ' + records(orient="records") + b"}"),
+    "the hub's viewer": ("rows.json", json.dumps(
+        {"features": [{"name": "text"}], "rows": [
+            {"row_idx": i, "row": {"text": x, "label": y}} for i, (x, y) in enumerate(RECORDS)]}).encode()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", AS_PEOPLE_HAVE_THEM)
+def test_files_as_people_have_them(tmp_path: Path, form: str) -> None:
+    name, content = AS_PEOPLE_HAVE_THEM[form]
+    (tmp_path / name).write_bytes(content)
+    table = read_table(tmp_path / name, KNOWN_COLUMNS)
+    assert {"text", "label"} <= set(table.names)
+    assert table.read("text", None) == [text for text, _ in RECORDS]
+    assert [int(label) for label in table.read("label", None)] == [label for _, label in RECORDS]
+    assert table.has_header == (form not in ("no header", "no header, label first", "pandas values", "lists a line"))
+
+
+def test_names_that_are_not_known_are_no_row(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("remark,grade\ngood film,1\nbad plot,0\na film,1\n")
+    assert read_table(tmp_path / "rows.csv", KNOWN_COLUMNS).names == ("remark", "grade")
+    (tmp_path / "rows.csv").write_text("fine,pos\ngood film,pos\nbad plot,neg\na film,pos\n")
+    assert read_table(tmp_path / "rows.csv", KNOWN_COLUMNS).read("text", [0]) == ["fine"]
+
+
+def test_labels_that_are_words_are_told_from_texts(tmp_path: Path) -> None:
+    (tmp_path / "rows.tsv").write_text("positive\tgood film\nnegative\tbad plot\npositive\tthe film\n")
+    table = read_table(tmp_path / "rows.tsv", KNOWN_COLUMNS)
+    assert (table.names, table.has_header) == (("label", "text"), False)
+    assert table.read("label", None) == ["positive", "negative", "positive"]
+
+
+def test_what_is_packed_is_unpacked_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rora_cli.data.textfile.MAX_TEXT_BYTES", 10_000)
+    for name, content in (
+        ("rows.csv.gz", gzip.compress(b"text,label\n" * 9_999)),
+        ("rows.zip", zipped({"rows.csv": b"text,label\n" * 9_999})),
+        ("rows.csv.xz", lzma.compress(b"text,label\n" * 9_999)),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match="unpacks to more than"):
+            read_table(tmp_path / name, KNOWN_COLUMNS)
+
+
 @pytest.mark.parametrize("metadata", [b"", b"[]", b"{", b'{"info": 3}', b"[" * 100_000, b'{"info": {"features": [1]}}'])
 def test_odd_schema_metadata_is_ignored(tmp_path: Path, metadata: bytes) -> None:
     import pyarrow as pa
@@ -140,7 +249,23 @@ MALFORMED: dict[str, tuple[str, bytes, str]] = {
     "pickle": ("rows.pkl", b"\x80\x04.", "not in a format that is read as data"),
     "script": ("rows.py", b"print(1)", "not in a format that is read as data"),
     "latin-1": ("rows.csv", "text,label\ncaf\xe9,1\n".encode("latin-1"), r"not UTF-8 \(byte 14\)"),
-    "utf-16": ("rows.csv", "text,label\na,1\n".encode("utf-16"), "not UTF-8"),
+    "utf-16 without a mark": ("rows.csv", "text,label\nä,1\n".encode("utf-16-be"), "not UTF-8"),
+    "utf-16 of plain letters": ("rows.csv", "text,label\na,1\n".encode("utf-16-le"), "UTF-16 without a byte order"),
+    "gzip cut off": ("rows.csv.gz", gzip.compress(b"text,label\na,1\n" * 99)[:40], "cannot be unpacked"),
+    "zip of two": ("rows.zip", zipped({"a.csv": b"text,label\na,1\n", "b.csv": b"x"}), "holds 2 files"),
+    "zip of no data": ("rows.zip", zipped({"a.exe": b"MZ"}), "holds no data file"),
+    "zip cut off": ("rows.zip", zipped({"a.csv": b"text,label\na,1\n"})[:40], "cannot be unpacked"),
+    "workbook": ("rows.xlsx", zipped({"[Content_Types].xml": b""}), "is a spreadsheet.*save the sheet as CSV"),
+    "workbook as csv": ("rows.csv", zipped({"[Content_Types].xml": b"", "xl/a.xml": b""}), "is a spreadsheet"),
+    "parquet as csv": ("rows.csv", b"PAR1 \x00\xff", "is a Parquet file; give it the ending"),
+    "web page": ("rows.csv", b"<!DOCTYPE html>\n<html>", "is a web page"),
+    "git lfs pointer": ("rows.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+    "three columns without a header": ("rows.csv", b"1,good,yes\n2,bad,no\n", "first line of .* names no columns"),
+    "lists of several splits": (
+        "rows.json",
+        b'{"train": [{"text": "a", "label": 1}], "test": [{"text": "b", "label": 0}]}',
+        "several lists of rows .'train', 'test'",
+    ),
     "json syntax": ("rows.jsonl", b'{"text": "a", "label": 0}\n{"text": \n', "line 2 of .* is not valid JSON"),
     "json of numbers": ("rows.jsonl", b"1\n2\n", "row 1 of .* is not a JSON object"),
     "json nested": ("rows.json", b"[" * 200_000 + b"]" * 200_000, "nested too deeply"),
@@ -203,7 +328,7 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_text_formats_have_a_size_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rora_cli.data.tables.MAX_TEXT_BYTES", 10)
+    monkeypatch.setattr("rora_cli.data.textfile.MAX_TEXT_BYTES", 10)
     (tmp_path / "rows.csv").write_text("text,label\na,1\n")
     with pytest.raises(DataError, match="convert it to Parquet"):
         read_table(tmp_path / "rows.csv", KNOWN_COLUMNS)

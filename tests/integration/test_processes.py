@@ -65,8 +65,7 @@ sys.exit({"not assessed": 0, "pass": 0, "fail": 1, "inconclusive": 3}[result.ver
 def _command_line(options: dict[str, Any]) -> list[str]:
     line: list[str] = []
     for name, value in options.items():
-        shown = 100 * value if name == "max_accuracy_drop" else value
-        line += [f"--{name.replace('_', '-')}", str(shown)]
+        line += [f"--{name.replace('_', '-')}", str(value)]
     return line
 
 

@@ -233,6 +233,38 @@ def test_the_command_prints_the_result_on_stdout_and_the_rest_on_stderr(
     assert wrong.returncode == 2 and "epoch" in wrong.stderr and not (tmp_path / "out2").exists()
 
 
+def _in_memory(clean: Path) -> dict[str, list[tuple[str, str]]]:
+    splits = {}
+    for split in ("train", "validation"):
+        rows = [json.loads(line) for line in (clean / f"{split}.jsonl").read_text().splitlines()]
+        splits[split] = [(row["text"], row["label"]) for row in rows]
+    return splits
+
+
+def test_rows_in_memory_give_what_files_give(trained: Path, clean: Path, tmp_path: Path) -> None:
+    options = {**OPTIONS, "recipe": "lora", "epochs": 1}
+    from_files = rora_cli.purify(trained, clean=clean, output=tmp_path / "files", **options)
+    from_memory = rora_cli.purify(trained, clean=_in_memory(clean), output=tmp_path / "memory", **options)
+    assert from_files.accuracy_after == from_memory.accuracy_after
+    report = json.loads((tmp_path / "memory/rora-report.json").read_text())
+    config, inputs = report["provenance"]["config"], report["provenance"]["inputs"]
+    assert config["clean"].startswith("in memory: dict of 96 train rows, 60 validation rows, sha256 ")
+    assert inputs["data/the train rows in memory"] == report["data"]["splits"]["train"]["fingerprint"]
+    assert config["max_accuracy_drop"] == 1.0 and config["units"]["max_accuracy_drop"].startswith("points")
+    found = rora_cli.evaluate_asr(
+        trained, data=_in_memory(clean)["validation"], target_label=1, trigger="mn", control=False, max_asr=1.0
+    )
+    assert found.gate is not None and found.data.origin.startswith("in memory: list of 60 rows")
+
+
+@pytest.mark.slow
+def test_rows_in_memory_reach_every_process(trained: Path, clean: Path, tmp_path: Path) -> None:
+    options = {**OPTIONS, "recipe": "lora", "epochs": 1, "num_processes": 2}
+    result = rora_cli.purify(trained, clean=_in_memory(clean), output=tmp_path / "two", **options)
+    assert result.provenance.config["processes"] == 2
+    assert result.provenance.config["clean"].startswith("in memory: ")
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_single_process_result(trained: Path, clean: Path, tmp_path: Path) -> None:
     """On the same global batches, within float noise; without dropout, whose masks each process draws for itself."""

@@ -143,7 +143,7 @@ def test_crow_is_the_consistency_under_the_worst_small_shift(trained: Path) -> N
 
 
 def test_pruned_neurons_stay_cut_through_training(trained: Path, clean: Path, tmp_path: Path) -> None:
-    options = {**OPTIONS, "max_accuracy_drop": 1.0, "prune": 0.5, "epochs": 2}
+    options = {**OPTIONS, "max_accuracy_drop": 100.0, "prune": 0.5, "epochs": 2}
     rora_cli.purify(trained, clean=clean, output=str(tmp_path / "out"), recipe="fine-pruning", **options)
     for block in range(4):
         weight = _state(tmp_path / "out")[f"bert.encoder.layer.{block}.output.dense.weight"]
@@ -172,7 +172,7 @@ def _activity(model_path: Path, clean: Path) -> np.ndarray:
 
 def test_default_mixes_a_named_ancestor_in(trained: Path, clean: Path, tmp_path: Path) -> None:
     """The share is one that keeps clean accuracy; what is written is the whole mixed and hardened model."""
-    options = {**OPTIONS, **NEEDS["default"], "max_accuracy_drop": 0.5, "triggers": ("cf",)}
+    options = {**OPTIONS, **NEEDS["default"], "max_accuracy_drop": 50.0, "triggers": ("cf",)}
     out = tmp_path / "out"
     result = rora_cli.purify(trained, clean=clean, output=str(out), ancestor=str(trained), **options)
     assert [stage.name for stage in result.stages][:3] == ["search 1", "ancestor", "mix"]
@@ -191,7 +191,7 @@ def test_blocks_of_the_references_encoder_take_the_place_of_the_suspects_where_n
 ) -> None:
     from rora_cli.commands.defences import escalation
 
-    options = {**OPTIONS, "max_rounds": 1, "max_accuracy_drop": 1.0}
+    options = {**OPTIONS, "max_rounds": 1, "max_accuracy_drop": 100.0}
 
     def stages(reference: Path, name: str, **more: Any) -> dict[str, Any]:
         result = rora_cli.purify(
@@ -223,7 +223,7 @@ def test_two_processes_tune_the_reference_and_teach_its_student_together(
     encoder = tmp_path / "encoder"
     AutoModel.from_pretrained(ancestor, local_files_only=True).save_pretrained(encoder)
     AutoTokenizer.from_pretrained(ancestor, local_files_only=True).save_pretrained(encoder)
-    options = {**OPTIONS, "max_rounds": 1, "max_accuracy_drop": 1.0, "reference": str(encoder), "num_processes": 2}
+    options = {**OPTIONS, "max_rounds": 1, "max_accuracy_drop": 100.0, "reference": str(encoder), "num_processes": 2}
     result = rora_cli.purify(trained, clean=clean, output=str(tmp_path / "out"), **options)
     assert result.provenance.config["processes"] == 2
     assert [stage.name for stage in result.stages][:4] == ["search 1", "teach 4 blocks", "teach on", "train 1"]
@@ -235,7 +235,7 @@ def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allow
 ) -> None:
     from rora_cli.commands.defences import escalation
 
-    options = {**OPTIONS, "max_rounds": 1, "reference": "bag-of-words", "max_accuracy_drop": 1.0}
+    options = {**OPTIONS, "max_rounds": 1, "reference": "bag-of-words", "max_accuracy_drop": 100.0}
     block = "bert.encoder.layer.3.attention.self.query.weight"
 
     def forgotten(name: str) -> dict[str, bool]:

@@ -226,4 +226,4 @@ def _beyond_limit_here(bench: Workbench, model: nn.Module) -> float:
     """The same, measured by the process that calls it."""
     before = bench.before or bench.measure_here()
     _, after = bench.balancing_shift(model)
-    return rescaling.beyond_limit(before, after, bench.config.max_accuracy_drop)
+    return rescaling.beyond_limit(before, after, bench.config.allowed_drop)

@@ -47,7 +47,7 @@ def cleanse(bench: Workbench) -> Cleansed:
         tried = _masks(activity, share + STEP)
         with cut(model, tried):
             now = bench.measure(model).overall.value or 0.0
-        if now < start - bench.config.max_accuracy_drop:
+        if now < start - bench.config.allowed_drop:
             break
         kept, share = tried, share + STEP
     bench.stages.append(StageRecord("prune", 0.0, details={"share of neurons": round(share, 2)}))

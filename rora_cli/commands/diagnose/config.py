@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rora_cli.commands.units import fraction_of_points, require_least
 from rora_cli.errors import UsageError
 from rora_cli.results.findings import Severity
 
@@ -17,7 +19,7 @@ class DiagnoseConfig:
 
     ``top_k`` is the width of W's top subspaces; ``calibrate`` a directory of known-good adapters of the same base, or a
     calibration file made from one; ``clean`` data (and ``trigger``, ``target_label``) on which margins are measured,
-    with the model running; ``max_accuracy_drop`` is a fraction; ``cache`` where spectra of bases are kept, if anywhere.
+    with the model running; ``max_accuracy_drop`` is in points; ``cache`` where spectra of bases are kept, if anywhere.
     """
 
     paths: tuple[str, ...]
@@ -31,9 +33,11 @@ class DiagnoseConfig:
     target_label: str | None = None
     position: str = "random"
     max_rows: int = 256
-    max_accuracy_drop: float = 0.01
+    max_accuracy_drop: float = 1.0
     text_column: str | None = None
     label_column: str | None = None
+    label_map: Mapping[str, str] | None = None
+    data_revision: str | None = None
     fail_on: str = "medium"
     revision: str | None = None
     offline: bool = False
@@ -59,5 +63,10 @@ class DiagnoseConfig:
             raise UsageError("--trigger puts the trigger into rows of data: give them with --clean")
         if self.position not in ("start", "end", "random", "every"):
             raise UsageError(f"--position is one of start, end, random, every, not {self.position!r}")
-        if self.max_rows < 1 or not 0 <= self.max_accuracy_drop <= 1:
-            raise UsageError("--max-rows is at least 1, and --max-accuracy-drop 0 to 100 points")
+        require_least(self)
+        fraction_of_points(self.max_accuracy_drop)
+
+    @property
+    def allowed_drop(self) -> float:
+        """``max_accuracy_drop`` as a fraction of 1."""
+        return fraction_of_points(self.max_accuracy_drop)

@@ -71,10 +71,13 @@ def measure_margins(config: DiagnoseConfig, inspection: Inspection, base: Inspec
     Raises CheckpointError where preflight finds it unfit to be run, DataError for the rows, UsageError for the label.
     """
     loaded = load_classifier(base.path, adapter=inspection.path)
-    rows, _ = load_rows(
+    rows, summary = load_rows(
         config.clean or "", label_names=loaded.label_names, max_rows=config.max_rows, seed=config.seed,
-        text_column=config.text_column, label_column=config.label_column,
+        text_column=config.text_column, label_column=config.label_column, label_map=config.label_map,
+        revision=config.data_revision, allow_download=not config.offline,
     )  # fmt: skip
+    for note in summary.notes:
+        progress.note(note)
     layers = list(_layers(loaded.model, inspection, base))
     if not layers:
         raise CheckpointError("no adapted linear module has a weight in the base: there are no margins to measure.")
@@ -242,7 +245,7 @@ def _summary(
     accuracy = thresholds.share_positive_in_a_net(clean.margins, clean.contribution)
     at_one = float((clean.margins > 0).double().mean())
     harmful = (b for b, v in zip(accuracy.breaks, accuracy.values[1:], strict=True)
-               if b > 1 and v < at_one - config.max_accuracy_drop - 1e-12)  # fmt: skip
+               if b > 1 and v < at_one - config.allowed_drop - 1e-12)  # fmt: skip
     attack: tuple[Step, ...] = ()
     if triggered is not None:
         safe_share = thresholds.share_positive_in_a_net(triggered.margins, triggered.contribution)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rora_cli.commands.diagnose.config import FAIL_ON, DiagnoseConfig
 from rora_cli.commands.diagnose.rules import RULES
 from rora_cli.commands.memory import says_what_fits
+from rora_cli.commands.units import with_units
 from rora_cli.errors import CheckpointError, ExitCode, RoraError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
@@ -57,7 +58,7 @@ def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:
     return DiagnoseResult(
         schema_version=SCHEMA_VERSION,
         provenance=Provenance(
-            "diagnose", library_versions(), {**asdict(config), "commits": commits}, config.seed, inputs
+            "diagnose", library_versions(), with_units({**asdict(config), "commits": commits}), config.seed, inputs
         ),
         adapters=tuple(diagnoses),
         base=config.base,

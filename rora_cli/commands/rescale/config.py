@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rora_cli.commands.units import fraction_of_points, require_least
 from rora_cli.errors import UsageError
 
 VIAS = ("lora-B", "alpha-pattern")
@@ -18,7 +19,7 @@ class RescaleConfig:
     """``strength`` is the share of equation 12's factor (1 the paper's); ``factor`` replaces the rule by one number.
 
     ``cap`` limits factors; ``layers`` is ``top3`` (any ``topN``), ``all`` or block numbers such as ``0,2,9-11``. With
-    ``clean`` the factors are lowered together until clean accuracy stays within ``max_accuracy_drop`` (a fraction) of
+    ``clean`` the factors are lowered together until clean accuracy stays within ``max_accuracy_drop`` points of
     what it was. ``bake_alpha_pattern`` folds an alpha_pattern that is there already, which many servers ignore.
     """
 
@@ -33,10 +34,11 @@ class RescaleConfig:
     bake_alpha_pattern: bool = False
     dtype: str | None = None
     clean: str | None = None
-    max_accuracy_drop: float = 0.01
+    max_accuracy_drop: float = 1.0
     text_column: str | None = None
     label_column: str | None = None
     label_map: Mapping[str, str] | None = None
+    data_revision: str | None = None
     max_rows: int | None = None
     revision: str | None = None
     offline: bool = False
@@ -62,10 +64,13 @@ class RescaleConfig:
             raise UsageError("--via alpha-pattern leaves tensors alone: --dtype and --bake-alpha-pattern need lora-B")
         if self.clean is not None and self.base is None:
             raise UsageError("--clean measures the model, and an adapter is none: give its base with --base")
-        if not 0 <= self.max_accuracy_drop <= 1:
-            raise UsageError(f"--max-accuracy-drop is 0 to 100 points, not {100 * self.max_accuracy_drop:g}")
-        if self.max_rows is not None and self.max_rows < 1:
-            raise UsageError(f"--max-rows is at least 1, not {self.max_rows}")
+        fraction_of_points(self.max_accuracy_drop)
+        require_least(self)
+
+    @property
+    def allowed_drop(self) -> float:
+        """``max_accuracy_drop`` as a fraction of 1."""
+        return fraction_of_points(self.max_accuracy_drop)
 
     @property
     def output_directory(self) -> Path:

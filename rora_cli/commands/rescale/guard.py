@@ -61,8 +61,11 @@ def largest_that_keeps_accuracy(
         label_map=config.label_map,
         seed=config.seed,
         max_rows=config.max_rows,
+        revision=config.data_revision,
         allow_download=not config.offline,
     )
+    for note in summary.notes:
+        progress.note(note)
     scaled = _ScaledModel(loaded.model, adapter)
     attempts: list[ScaleAttempt] = []
 
@@ -76,7 +79,7 @@ def largest_that_keeps_accuracy(
 
         def holds(strength: float) -> bool:
             accuracy = measure({m.name: m.factor for m in at_strength(asked, strength)})
-            attempts.append(ScaleAttempt(strength, accuracy, keeps(before, accuracy, config.max_accuracy_drop)))
+            attempts.append(ScaleAttempt(strength, accuracy, keeps(before, accuracy, config.allowed_drop)))
             task.advance(strength=strength, accuracy=accuracy.overall.value or 0.0)
             return attempts[-1].accepted
 

@@ -16,6 +16,7 @@ from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.rescale.config import RescaleConfig
 from rora_cli.commands.rescale.fold import Folded, fold_modules, patterned, rounding
+from rora_cli.commands.units import with_units
 from rora_cli.errors import CheckpointError, UsageError
 from rora_cli.files import check_output, publish_directory
 from rora_cli.layout import block_numbers
@@ -194,7 +195,7 @@ def _result(
     names = {m.name for m in modules}
     return RescaleResult(
         schema_version=SCHEMA_VERSION,
-        provenance=Provenance("rescale", library_versions(), asdict(config), config.seed, inputs),
+        provenance=Provenance("rescale", library_versions(), with_units(asdict(config)), config.seed, inputs),
         adapter=config.adapter,
         base=config.base,
         output=str(config.output_directory),

@@ -239,7 +239,7 @@ def _margins(margins: Margins, width: int) -> list[object]:
     from rich.text import Text
 
     rows = f"{count(margins.clean_rows, 'clean row')}, {count(margins.triggered_rows, 'triggered row')}"
-    drop = percent(margins.max_accuracy_drop)
+    drop = f"{number(margins.max_accuracy_drop)} points"
     lines = [f"margins   {rows}; clean accuracy {percent(margins.accuracy_at_one)} at scale 1"]
     if margins.largest_scale is None:
         lines.append(f"scale     no scale above 1 costs more than {drop} of clean accuracy, to first order")

@@ -1,0 +1,150 @@
+"""Keywords of the Python API: names, units and defaults of the command line, and one sentence for what does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rora_cli
+from rora_cli.commands.diagnose import DiagnoseConfig
+from rora_cli.commands.evaluate import EvaluateConfig
+from rora_cli.commands.hunt import HuntConfig
+from rora_cli.commands.keywords import configure
+from rora_cli.commands.poison import PoisonConfig
+from rora_cli.commands.purify import PurifyConfig, resolved_config
+from rora_cli.commands.rescale import RescaleConfig
+from rora_cli.commands.units import UNITS, with_units
+from rora_cli.errors import UsageError
+
+NEEDED: dict[str, tuple[Any, dict[str, Any]]] = {
+    "purify": (PurifyConfig, {"model": "m", "clean": "c"}),
+    "hunt": (HuntConfig, {"model": "m", "clean": "c"}),
+    "eval-asr": (EvaluateConfig, {"model": "m", "data": "c", "target_label": "1", "triggers": ("mn",)}),
+    "poison": (PoisonConfig, {"model": "m", "data": "c", "output": "o", "target_label": "1"}),
+    "rescale": (RescaleConfig, {"adapter": "a", "base": "b"}),
+    "diagnose": (DiagnoseConfig, {"paths": ("a",)}),
+}
+#: What only the command line has: how it shows and where it writes what the function returns.
+SHOWN = {"quiet", "format", "config", "output", "schema", "detail", "accelerate_config"}
+
+
+def options(command: str) -> dict[str, Any]:
+    import typer.main
+
+    from rora_cli.cli.app import app
+
+    group: Any = typer.main.get_command(app)
+    found = group.get_command(None, command)
+    return {
+        parameter.name: parameter for parameter in found.params if not parameter.hidden and parameter.name != "help"
+    }
+
+
+@pytest.mark.parametrize("command", NEEDED)
+def test_every_option_is_a_keyword_with_the_same_default(command: str) -> None:
+    config, needed = NEEDED[command]
+    defaults = configure(config, command, needed, {})
+    fields = {field.name for field in dataclasses.fields(config)}
+    for name, parameter in options(command).items():
+        if (name in SHOWN and name not in fields) or name in needed or parameter.required:
+            continue
+        default = parameter.default
+        value = default() if callable(default) else default
+        if command == "diagnose" and name == "cache":  # the function takes True, or a directory
+            continue
+        if value in (None, [], ()):
+            field = name if name in fields else rora_cli.commands.keywords.ALIASES[name]
+            assert not getattr(defaults, field) or field in ("positions", "seeds", "triggers"), name
+        else:
+            assert configure(config, command, needed, {name: value}) == defaults, name
+
+
+def test_points_are_points_on_both_sides() -> None:
+    for config, needed in (NEEDED["purify"], NEEDED["rescale"], NEEDED["diagnose"]):
+        made = configure(config, "x", needed, {"max_accuracy_drop": 2})
+        assert made.max_accuracy_drop == 2.0 and made.allowed_drop == 0.02
+        assert configure(config, "x", needed, {}).allowed_drop == 0.01
+        for wrong in (-0.5, 100.5, float("nan")):
+            with pytest.raises(UsageError, match="--max-accuracy-drop is between 0 and 100 points of accuracy"):
+                configure(config, "x", needed, {"max_accuracy_drop": wrong})
+
+
+def test_the_report_says_the_unit() -> None:
+    config = with_units(resolved_config(PurifyConfig(model="m", clean="c", max_accuracy_drop=3.0)))
+    assert config["max_accuracy_drop"] == 3.0
+    assert config["units"]["max_accuracy_drop"] == UNITS["max_accuracy_drop"] == (
+        "points of accuracy (1.0 is one percentage point)"
+    )  # fmt: skip
+
+
+def test_names_of_the_command_line() -> None:
+    config, needed = NEEDED["eval-asr"]
+    given = {"trigger": "a b", "position": ["start", "end"], "seed": 3, "max_asr": 0.1, "offline": True}
+    made = configure(config, "evaluate_asr", {k: v for k, v in needed.items() if k != "triggers"}, given)
+    assert (made.triggers, made.positions, made.seeds) == (("a b",), ("start", "end"), (3,))
+    assert (made.max_attack_success_rate, made.allow_download) == (0.1, False)
+    config, needed = NEEDED["purify"]
+    made = configure(config, "purify", needed, {"lr": 1e-3, "target_modules": "query, value", "output": Path("o")})
+    assert (made.learning_rate, made.target_modules, made.output) == (1e-3, ("query", "value"), "o")
+    config, needed = NEEDED["poison"]
+    made = configure(config, "poison", needed, {"layers": "0,2-3", "carrier": "layers", "label_names": ["a", "b"]})
+    assert (made.layers, made.label_names) == ((0, 2, 3), ("a", "b"))
+    assert configure(config, "poison", needed, {"as_adapter": True}).carrier == "adapter"
+    config, needed = NEEDED["hunt"]
+    made = configure(config, "hunt", needed, {"label": "positive", "label_map": {-1: "negative", 0: None}})
+    assert (made.labels, made.label_map) == (("positive",), {"-1": "negative", "0": ""})
+
+
+class Model:
+    def save_pretrained(self) -> None: ...
+
+
+CALLS: list[tuple[Any, str]] = [
+    (lambda: rora_cli.purify("m", clean="c", learning_rat=1), "no option 'learning_rat'; did you mean learning_rate"),
+    (lambda: rora_cli.purify("m", clean="c", zzz=1), "purify has no option 'zzz'; it has .*max_accuracy_drop"),
+    (lambda: rora_cli.purify("m", clean="c", quiet=True), "quiet is for the command line only"),
+    (lambda: rora_cli.purify("m"), r"purify needs clean: .*purify\(..., clean=...\)"),
+    (lambda: rora_cli.purify(None, clean="c"), "purify needs model"),
+    (lambda: rora_cli.purify(Model(), clean="c"), "model is a path.* not a Model in memory; save it with"),
+    (lambda: rora_cli.hunt(Model(), clean="c"), "model is a path"),
+    (lambda: rora_cli.hunt("m", clean="c", reference=Model()), "reference is a path"),
+    (lambda: rora_cli.hunt("m", clean="c", adapter=Model()), "adapter is a path"),
+    (lambda: rora_cli.evaluate_asr(Model(), data="c", target_label=1, trigger="mn"), "model is a path"),
+    (lambda: rora_cli.evaluate_asr("m", data="c", trigger="mn"), "evaluate_asr needs target_label"),
+    (lambda: rora_cli.evaluate_asr("m", data=7, target_label=1, trigger="mn"), "data is a path, a name, a list of"),
+    (lambda: rora_cli.evaluate_asr("m", data="c", target_label=1, trigger="a", triggers="b"), "twice, under two names"),
+    (lambda: rora_cli.poison(Model(), data="c", output="o", target_label=1), "model is a path"),
+    (lambda: rora_cli.rescale(Model(), base="b"), "adapter is a path"),
+    (lambda: rora_cli.diagnose(Model()), "paths is a path"),
+    (lambda: rora_cli.check(Model()), "paths is a path"),
+    (lambda: rora_cli.check(), "no path is given"),
+    (lambda: rora_cli.check("m", fail="low"), "did you mean fail_on"),
+    (lambda: rora_cli.verify(Model()), "path is a path"),
+    (lambda: rora_cli.purify("m", clean="c", epochs="3"), "epochs is a whole number, not '3'"),
+    (lambda: rora_cli.purify("m", clean="c", epochs=True), "epochs is a whole number, not True"),
+    (lambda: rora_cli.purify("m", clean="c", alpha="big"), "alpha is a number, not 'big'"),
+    (lambda: rora_cli.purify("m", clean="c", resume="yes"), "resume is True or False, not 'yes'"),
+    (lambda: rora_cli.purify("m", clean="c", label_map="a=b"), "label_map is a dict from labels of the data"),
+    (lambda: rora_cli.purify("m", clean="c", max_rounds=0), "--max-rounds is at least 1, not 0"),
+    (lambda: rora_cli.purify("m", clean="c", max_length=0), "--max-length is at least 4 tokens, not 0"),
+    (lambda: rora_cli.purify("m", clean="c", dev_fraction=20), "--dev-fraction is a fraction between 0 and 1"),
+    (lambda: rora_cli.evaluate_asr("m", data="c", target_label=1, trigger="a", seed=-1), "--seed is at least 0"),
+    (lambda: rora_cli.evaluate_asr("m", data="c", target_label=1, trigger="a", max_asr=10), "--max-asr is a fraction"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "pattern"), CALLS, ids=[pattern[:40] for _, pattern in CALLS])
+def test_what_does_not_fit_is_one_sentence(call: Any, pattern: str) -> None:
+    with pytest.raises(UsageError, match=pattern) as caught:
+        call()
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1200
+
+
+def test_a_module_of_torch_is_no_path() -> None:
+    from torch import nn
+
+    with pytest.raises(UsageError, match="model is a path, name or hub id, as text, not a Linear object"):
+        rora_cli.purify(nn.Linear(1, 1), clean="c")
