@@ -42,9 +42,10 @@ def command(
         str,
         typer.Option(
             "--reference",
-            metavar="DIR",
-            help="What the suspect is compared with: a trusted checkpoint (an encoder is tuned on the clean rows), "
-            "bag-of-words, or auto: the packaged encoder where it fits the suspect, else bag-of-words.",
+            metavar="MODEL",
+            help="What the suspect is compared with: a trusted checkpoint, as a directory or hub id, best the one that "
+            "the suspect was trained from (an encoder is tuned on the clean rows); bag-of-words; or auto: the packaged "
+            "encoder where it fits the suspect, else bag-of-words.",
             rich_help_panel=SEARCH,
         ),
     ] = "auto",
@@ -57,7 +58,11 @@ def command(
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", metavar="NAME", help="Split of DATA.", show_default="train", rich_help_panel=options.DATA
+            "--split",
+            metavar="NAME",
+            help="Split of DATA to search.",
+            show_default="validation, else test, else what there is",
+            rich_help_panel=options.DATA,
         ),
     ] = None,
     text_column: options.TEXT_COLUMN = None,
@@ -66,7 +71,13 @@ def command(
         int, typer.Option("--max-rows", metavar="N", help="Clean rows to use at most.", rich_help_panel=options.DATA)
     ] = 2000,
     max_length: Annotated[
-        int, typer.Option("--max-length", metavar="TOKENS", help="Longer rows are cut.", rich_help_panel=options.DATA)
+        int,
+        typer.Option(
+            "--max-length",
+            metavar="TOKENS",
+            help="What the model is given is cut to this; the search reads at most the first 48 tokens of a row.",
+            rich_help_panel=options.DATA,
+        ),
     ] = 128,
     fail_on: Annotated[
         str,

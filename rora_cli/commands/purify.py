@@ -278,6 +278,7 @@ def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> P
         update_after=update_spectra(cleansed.layers),
         findings=(
             *findings,
+            *cleansed.findings,
             *(f for inspection in source.inspections for f in inspection.findings),
             *purify_steps.hints(bench.config, source),
         ),

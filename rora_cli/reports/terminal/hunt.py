@@ -95,6 +95,8 @@ def _coverage(label: LabelHunt) -> Iterator[str]:
         f"{count(done.sequences, 'sequence')} of up to {done.longest_sequence} tokens: "
         f"{done.trials:,} trials, {done.forward_tokens:,} + {done.reference_forward_tokens:,} forward tokens"
     )
+    if (read := done.rows_read) is not None:
+        yield f"rows cut to {read.longest} tokens: {read.cut:,} of {read.rows:,}"
     if noise is not None:
         yield (
             f"noise: {noise.random_tokens} random tokens flip {percent(noise.largest_random_flip_rate, 0)} of typical "
