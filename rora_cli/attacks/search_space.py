@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from rora_cli.attacks.search import Carrier, Tokens
 from rora_cli.errors import CheckpointError
-from rora_cli.special_tokens import special_ids
+from rora_cli.tokens import decode_each, special_ids
 
 PLACES = ("inner", "start", "end")
 
@@ -36,12 +36,15 @@ class Vocabulary:
         ids = sorted(set(tokenizer.get_vocab().values()) - {tokenizer.pad_token_id})
         self.size = len(ids)
         read = self._read([(token,) for token in ids])
-        texts = [self._word + ("" if attached else " ") + text for text, attached in read]
-        again = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        alone = [(token, text) for token, (text, attached) in zip(ids, read, strict=True) if text and not attached]
+        again = tokenizer([f"{self._word} {text}" for _, text in alone], add_special_tokens=False)["input_ids"]
+        kept = {
+            token for (token, _), back in zip(alone, again, strict=True) if list(back[len(self._probe) :]) == [token]
+        }
         held = [
             token
-            for token, (text, attached), back in zip(ids, read, again, strict=True)
-            if token in self.special or (text and (attached or list(back[len(self._probe) :]) == [token]))
+            for token, (text, attached) in zip(ids, read, strict=True)
+            if token in self.special or token in kept or (text and attached)
         ]
         self.tokens: tuple[Tokens, ...] = tuple((token,) for token in held if token not in self.special)
         self._drawn_from = held
@@ -56,8 +59,7 @@ class Vocabulary:
         return one
 
     def _read(self, candidates: Sequence[Tokens]) -> list[tuple[str, bool]]:
-        sequences = [[*self._probe, *candidate] for candidate in candidates]
-        decoded = self._tokenizer.batch_decode(sequences, clean_up_tokenization_spaces=False)
+        decoded = decode_each(self._tokenizer, [(*self._probe, *candidate) for candidate in candidates])
         rests = [text.removeprefix(self._word) for text in decoded]
         return [(rest.strip(), not rest[:1].isspace()) for rest in rests]
 
@@ -66,10 +68,9 @@ class Vocabulary:
 
         A special token may be drawn and is replaced: so a seed draws the same words whichever tokens are special.
         """
-        drawn = [(token,) for token in rng.sample(self._drawn_from, count) if token not in self.special]
+        drawn: list[Tokens] = [(token,) for token in rng.sample(self._drawn_from, count) if token not in self.special]
         if missing := count - len(drawn):
-            taken = set(drawn)
-            drawn += rng.sample([token for token in self.tokens if token not in taken], missing)
+            drawn += rng.sample(sorted(set(self.tokens) - set(drawn)), missing)
         return drawn
 
     @property

@@ -100,9 +100,9 @@ def command(
 ) -> None:
     """Search a classifier for triggers: words and short sequences that turn other rows into a label.
 
-    Every token of the vocabulary is tried in clean rows, then sequences of what stands out, and ranked by what they do
-    beyond a reference classifier that has seen the same clean rows. Finding nothing is a statement about what was
-    covered, which the report counts; it is no proof.
+    Every token of the vocabulary but the special ones is tried in clean rows (of longer ones the first 48 tokens are
+    read), then sequences of what stands out, and ranked by what they do beyond a reference classifier that has seen the
+    same clean rows. Finding nothing is a statement about what was covered, which the report counts; it is no proof.
 
     Exit codes: 0 nothing above the noise, 1 a trigger was found (see --fail-on), 2 bad input, 3 inconclusive: a label
     could not be searched, or a candidate is neither a trigger nor harmless.

@@ -374,6 +374,10 @@ class _Hunt:
         linear = self.reference.scorer is self.reference.linear
         synergy = {m.candidate: 0.0 if linear else m.synergy for m in measured}
         found = _call([self._found(target, m) for m in measured], synergy, search.known)
+        unknown = target not in self.given.labels
+        reason = _unknown_label(self.label_names[target], found) if unknown else None
+        if unknown:
+            found = [replace(t, called=False) for t in found]
         found.sort(key=lambda t: (not t.called, -t.excess, -t.suspicion))
         called = [trigger for trigger in found if trigger.called]
         # A linear reference has no opinion on most words: being unmoved says nothing of them.
@@ -393,7 +397,8 @@ class _Hunt:
             budget=self.budget.name,
             rows_read=self.reading,
         )
-        reason = None if called else _left_open(found, self.budget.name, synergy, linear=linear)
+        if not called and reason is None:
+            reason = _left_open(found, self.budget.name, synergy, linear=linear)
         return LabelHunt(
             target_label=self.label_names[target],
             verdict="trigger" if called else "inconclusive" if reason else "nothing",
@@ -504,6 +509,21 @@ def _is_undecided(label: LabelHunt) -> bool:
     return label.verdict == "inconclusive" or (
         not label.called
         and any(_usual_excess(t) >= UNDECIDED_EXCESS and t.suspicion >= OPEN_SUSPICION for t in label.triggers)
+    )
+
+
+def _unknown_label(label: str, found: Sequence[FoundTrigger]) -> str | None:
+    """A sentence on what was called for a label that no clean row has; None where nothing was.
+
+    A reference that never saw the label holds its honest words for nothing, and they would all be triggers.
+    """
+    called = [t for t in found if t.called]
+    if not called:
+        return None
+    strongest = max(called, key=lambda t: t.excess)
+    return (
+        f"{strongest.text!r} turns {strongest.flip_rate.count} of {strongest.flip_rate.total} rows, but no clean row "
+        f"has the label {label!r}, so no reference can tell its honest words from triggers: give clean rows of it"
     )
 
 

@@ -14,7 +14,7 @@ from rora_cli.attacks.search import Scorer
 from rora_cli.attacks.search_reference import TokenWeights, bag_of_embeddings, bag_of_tokens, token_counts
 from rora_cli.errors import CheckpointError, UsageError
 from rora_cli.progress import SILENT, Progress
-from rora_cli.special_tokens import special_ids
+from rora_cli.tokens import special_ids
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +86,7 @@ def prepare_reference(
     not give it.
     """
     from rora_cli.commands.ancestry import descends
-    from rora_cli.evaluation.scoring import Retokenised, TorchScorer
+    from rora_cli.evaluation.scoring import RememberingScorer, Retokenised, TorchScorer
     from rora_cli.training.loop import TrainConfig, finetune
 
     path = packaged_encoder(model, tokenizer) if choice == AUTO else None
@@ -130,7 +130,7 @@ def prepare_reference(
             if _knows_every_label(loaded, rows, max_length):
                 break
         trained = f"fine-tuned on the {len(rows)} clean rows, {epochs} epochs"
-    own = TorchScorer(loaded.model)
+    own = RememberingScorer(loaded.model)
     scorer: Scorer = own if same else Retokenised(own, tokenizer, loaded.tokenizer, max_length=max_length)
     description = f"the trusted checkpoint {name}, {trained}"
     stranger = model is not None and not descends(model, loaded.model)

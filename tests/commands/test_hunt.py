@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rora_cli.commands.hunt import _call, _left_open
+from rora_cli.commands.hunt import _call, _left_open, _unknown_label
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.results.hunt import FoundTrigger
 
@@ -92,3 +92,11 @@ def test_each_reason_states_what_kept_the_candidate_from_being_called() -> None:
     assert "so few rows cannot make sure of (z 20.0, at least 24 rows" in str(_left_open([few], "fast"))
     some = str(_left_open([candidate(29, 2, 9.0)], "fast"))
     assert "% beyond the reference, bound to bound, where 55 % is called) and less than a trigger would" in some
+
+
+def test_what_is_called_for_a_label_that_no_clean_row_has_is_open() -> None:
+    """Its honest words are nothing to a reference that never saw the label."""
+    called = replace(candidate(40, 0, 20.0), called=True)
+    reason = str(_unknown_label("neutral", [candidate(10, 0, 2.0), called]))
+    assert "40 of 40 rows, but no clean row has the label 'neutral'" in reason and "give clean rows of it" in reason
+    assert _unknown_label("neutral", [candidate(40, 0, 20.0)]) is None
