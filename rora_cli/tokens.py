@@ -13,7 +13,7 @@ _SENTINEL = re.compile(r"<extra_id_\d+>")
 def special_ids(tokenizer: Any) -> frozenset[int]:
     """Control symbols, which no text holds, so that no search, word list or control may either.
 
-    These are padding, unknown, mask, separators and the like, of every added token that is flagged special
+    These are padding, unknown, mask, separators and the like, every added token that is flagged special
     (``<|im_start|>``), and T5's sentinels.
     """
     named = set(tokenizer.all_special_ids)

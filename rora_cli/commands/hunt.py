@@ -582,7 +582,7 @@ def _usual_excess(t: FoundTrigger) -> float:
     """The excess, or where there are too few rows for one, that of as many as usual turned in the same shares."""
     from rora_cli.evaluation.intervals import proportion
 
-    own, other = t.flip_rate.value, t.reference_flip_rate and t.reference_flip_rate.value
+    own, other = t.flip_rate.value, t.reference_flip_rate.value if t.reference_flip_rate is not None else None
     if t.flip_rate.total >= FEWEST_SURE_ROWS or own is None or other is None:
         return t.excess
     own_bounds, other_bounds = (proportion(round(share * USUAL_ROWS), USUAL_ROWS) for share in (own, other))
