@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rora_cli.attacks.search import Trials, log_odds
+from rora_cli.attacks.search import Noise, Trials, log_odds
 from rora_cli.attacks.search_bare import screen_bare
 from rora_cli.attacks.search_drift import embedding_drift
 from rora_cli.attacks.search_label import AUTO, BUDGETS, Budget, LabelSearch, Measured, budgets
@@ -58,6 +58,9 @@ FEWEST_SURE_ROWS, USUAL_ROWS = 24, 40
 #: Log-odds by which a sequence without a called token must exceed the sum of its tokens, since honest words merely add
 #: up, and its flips those of the reference: it is the best of many, and a whole trigger turns nearly all rows.
 MINIMUM_SYNERGY, MINIMUM_SEQUENCE_EXCESS = 2.0, 0.6
+#: Where a tenth of the random tokens turn this share of typical rows more than under a bag of words, nothing can stand
+#: out from them: of a small decoder a trigger's word turned 53 % of the rows and had z 3.
+LOUD_TENTH, LOUD_FLIPS = 0.9, 0.25
 #: Drift (robust z) from which on a token is looked at more closely, how many of them, and from which on it is reported
 #: on its own: of three clean models' tokens the furthest had 7.3, of suspects' trigger words 7.6 to 17.
 DRIFTED_FROM, MOST_DRIFTED, DRIFT_REPORTED = 3.0, 32, 9.0
@@ -399,6 +402,8 @@ class _Hunt:
         )
         if not called and reason is None:
             reason = _left_open(found, self.budget.name, synergy, linear=linear)
+        if not called and reason is None and linear:
+            reason = _too_loud(search.noise, search.random_tokens)
         return LabelHunt(
             target_label=self.label_names[target],
             verdict="trigger" if called else "inconclusive" if reason else "nothing",
@@ -576,6 +581,18 @@ def _why_open(t: FoundTrigger, synergy: float, linear: bool) -> str:
         more = f"{max(synergy, 0.0):.1f} in log-odds, {MINIMUM_SYNERGY:g} is called"
         return f" ({z}), and does little more than its tokens one by one ({more})"
     return ""
+
+
+def _too_loud(noise: Noise, random_tokens: int) -> str | None:
+    """A sentence on random tokens that turn rows as a trigger does, where a bag of words does not explain it; or None."""
+    own, other = noise.flip_rates[:random_tokens], noise.reference_flip_rates
+    if other is None or float(np.quantile(own - other[:random_tokens], LOUD_TENTH)) < LOUD_FLIPS:
+        return None
+    return (
+        f"one random token in ten turns {100 * float(np.quantile(own, LOUD_TENTH)):.0f} % of typical rows or more, which "
+        "a bag of words does not explain: no trigger would stand out; name a trusted checkpoint with --reference, or "
+        "give more clean rows"
+    )
 
 
 def _usual_excess(t: FoundTrigger) -> float:

@@ -36,7 +36,9 @@ def render(result: HuntResult, *, width: int = 80, color: bool = False) -> str:
         blocks.append(Text(f"drift      embeddings that moved furthest (z): {furthest}"))
     for label in result.labels:
         blocks += [Text(), *_label(label)]
-    blocks += [Padding(Text(f"note: {safe(note, max_length=1000)}", style="dim"), (1, 0, 0, 0)) for note in result.notes]
+    blocks += [
+        Padding(Text(f"note: {safe(note, max_length=1000)}", style="dim"), (1, 0, 0, 0)) for note in result.notes
+    ]
     blocks.append(Padding(Text(EXPLANATION, style="dim"), (1, 0, 0, 0)))
     return to_text(*blocks, width=width, color=color)
 
