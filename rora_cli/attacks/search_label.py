@@ -181,13 +181,13 @@ class LabelSearch:
         encoded = encode_rows(tokenizer, search_rows, max_length=max_length)
         self.final_rows = tuple(text for text, _ in final_rows)
         self._final_labels = tuple(label for _, label in final_rows)
-        counts = Counter(token for row in encoded for token in row.content)
+        counts = Counter(token for row in encoded for token in row.content if token not in vocabulary.special)
         self._frequent = [(token,) for token, _ in counts.most_common(budget.pool // 4)]
         self._pool = screen.beyond_best(trials.target, budget.pool)
         most = budget.screening[0].candidates
         self._candidates = tuple(dict.fromkeys([*self.drifted, *screen.best(trials.target, most)]))[:most]
         self.random_tokens = count = min(budget.harmless, len(vocabulary.tokens))
-        self._harmless = (*self._rng.sample(vocabulary.tokens, count), *honest_words[:count])
+        self._harmless = (*vocabulary.sample(count, self._rng), *honest_words[:count])
         most = max(stage.carriers for stage in budget.screening)
         quiet = self._carriers(sorted(encoded, key=len), most)
         # The shortest of these come first: most candidates see no other.

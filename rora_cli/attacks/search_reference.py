@@ -7,7 +7,7 @@ away most honest words before anything expensive looks at what is left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -62,14 +62,20 @@ def bag_of_embeddings(
 
 
 def honest_tokens(
-    rows: Sequence[Sequence[int]], labels: Sequence[int], target: int, count: int, *, vocabulary: int
+    rows: Sequence[Sequence[int]],
+    labels: Sequence[int],
+    target: int,
+    count: int,
+    *,
+    vocabulary: int,
+    ignored: Collection[int] = (),
 ) -> tuple[tuple[int, ...], ...]:
     """The ``count`` tokens that the clean rows tie most surely to ``target``, the surest first.
 
     By the z of the log-odds ratio of being in a row of the label or of another, with half a row added to each cell
-    (Monroe, Colaresi and Quinn 2008, with that simplest prior); tokens with a z under 1 are none.
+    (Monroe, Colaresi and Quinn 2008, with that simplest prior); tokens with a z under 1 are none, nor ``ignored`` ones.
     """
-    present = _counts([sorted(set(row)) for row in rows], vocabulary)
+    present = _counts([sorted(set(row) - set(ignored)) for row in rows], vocabulary)
     of_label = np.asarray(labels) == target
     inside = np.asarray(present[of_label].sum(axis=0)).ravel() + 0.5
     outside = np.asarray(present[~of_label].sum(axis=0)).ravel() + 0.5

@@ -7,37 +7,47 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from rora_cli.attacks.search import Carrier, Tokens
 from rora_cli.errors import CheckpointError
+from rora_cli.tokens import decode_each, special_ids
 
 PLACES = ("inner", "start", "end")
 
 #: A plain word that most tokenizers know: tokens are decoded after it, to see whether they attach to it.
 _PROBE_WORD = "a"
+#: A character (an Egyptian hieroglyph) that hardly any vocabulary holds, and that a byte-level one spells in bytes.
+_RARE_CHARACTER = "\U00013080"
 
 
 class Vocabulary:
     """The tokens of a tokenizer that a text can hold, and how candidates read as text.
 
-    Reserved tokens that no text produces (``[unused1]``) are left out, the padding token too; the unknown token stays
-    in, since any unknown character of a text becomes it. A piece without a word start is *attached*: it continues the
-    word before it, as the homoglyph in a trigger word does.
+    Special tokens are left out, since a text that spells one is read as plain text, and so are reserved tokens that no
+    text produces (``[unused1]``). A piece without a word start is *attached*: it continues the word before it, as the
+    homoglyph in a trigger word does. ``size`` counts all tokens but the padding one.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._word, self._probe = _known_word(tokenizer)
+        self.special = special_ids(tokenizer)
+        self._word, self._probe = _known_word(tokenizer, self.special)
         ids = sorted(set(tokenizer.get_vocab().values()) - {tokenizer.pad_token_id})
         self.size = len(ids)
-        read = [self.read((token,)) for token in ids]
-        texts = [self._word + ("" if attached else " ") + text for text, attached in read]
-        again = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        self.tokens: tuple[Tokens, ...] = tuple(
-            (token,)
-            for token, (text, attached), back in zip(ids, read, again, strict=True)
-            if text and (attached or list(back[len(self._probe) :]) == [token])
-        )
+        read = self._read([(token,) for token in ids])
+        alone = [(token, text) for token, (text, attached) in zip(ids, read, strict=True) if text and not attached]
+        again = tokenizer([f"{self._word} {text}" for _, text in alone], add_special_tokens=False)["input_ids"]
+        kept = {
+            token for (token, _), back in zip(alone, again, strict=True) if list(back[len(self._probe) :]) == [token]
+        }
+        held = [
+            token
+            for token, (text, attached) in zip(ids, read, strict=True)
+            if token in self.special or token in kept or (text and attached)
+        ]
+        self.tokens: tuple[Tokens, ...] = tuple((token,) for token in held if token not in self.special)
+        self._drawn_from = held
         text_of = {token: text.casefold() for token, (text, _) in zip(ids, read, strict=True)}
         self._alike: dict[str, list[Tokens]] = defaultdict(list)
         for token in self.tokens:
@@ -45,9 +55,31 @@ class Vocabulary:
 
     def read(self, candidate: Tokens) -> tuple[str, bool]:
         """The candidate as text, and whether it attaches to the word before it."""
-        decoded = self._tokenizer.decode([*self._probe, *candidate], clean_up_tokenization_spaces=False)
-        rest = decoded.removeprefix(self._word)
-        return rest.strip(), not rest[:1].isspace()
+        (one,) = self._read([candidate])
+        return one
+
+    def _read(self, candidates: Sequence[Tokens]) -> list[tuple[str, bool]]:
+        decoded = decode_each(self._tokenizer, [(*self._probe, *candidate) for candidate in candidates])
+        rests = [text.removeprefix(self._word) for text in decoded]
+        return [(rest.strip(), not rest[:1].isspace()) for rest in rests]
+
+    def sample(self, count: int, rng: Random) -> list[Tokens]:
+        """``count`` of ``tokens`` at random.
+
+        A special token may be drawn and is replaced: so a seed draws the same words whichever tokens are special.
+        """
+        drawn: list[Tokens] = [(token,) for token in rng.sample(self._drawn_from, count) if token not in self.special]
+        if missing := count - len(drawn):
+            drawn += rng.sample(sorted(set(self.tokens) - set(drawn)), missing)
+        return drawn
+
+    @property
+    def unknown_characters(self) -> bool:
+        """Whether a text can hold characters that the tokenizer does not tell from other unknown ones."""
+        unknown = self._tokenizer.unk_token_id
+        return (
+            unknown is not None and unknown in self._tokenizer(_RARE_CHARACTER, add_special_tokens=False)["input_ids"]
+        )
 
     def siblings(self, token: Tokens) -> list[Tokens]:
         """Other tokens of the same letters: attached to a word or not, in another case."""
@@ -60,11 +92,25 @@ class Vocabulary:
         return bool(upper == lower)
 
 
-def _known_word(tokenizer: Any) -> tuple[str, list[int]]:
+#: The vocabulary of each tokenizer that is in use: reading 250,000 tokens takes seconds, and each round asks anew.
+_VOCABULARIES: WeakKeyDictionary[Any, tuple[int, Vocabulary]] = WeakKeyDictionary()
+
+
+def vocabulary_of(tokenizer: Any) -> Vocabulary:
+    """The tokenizer's ``Vocabulary``, read once as long as the tokenizer lives and gets no more tokens."""
+    known = _VOCABULARIES.get(tokenizer)
+    if known is None or known[0] != len(tokenizer):
+        known = _VOCABULARIES[tokenizer] = len(tokenizer), Vocabulary(tokenizer)
+    return known[1]
+
+
+def _known_word(tokenizer: Any, special: frozenset[int]) -> tuple[str, list[int]]:
     """``_PROBE_WORD``, or the first alphanumeric token that is read as itself, with its token ids."""
     for word in (_PROBE_WORD, *sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)):
+        if not word.isalnum():
+            continue
         ids = list(tokenizer(word, add_special_tokens=False)["input_ids"])
-        if word.isalnum() and tokenizer.unk_token_id not in ids and tokenizer.decode(ids) == word:
+        if ids and not special & set(ids) and tokenizer.decode(ids) == word:
             return word, ids
     raise CheckpointError("no token of the tokenizer is read as a word of its own; it does not belong to this model")
 

@@ -42,9 +42,10 @@ def command(
         str,
         typer.Option(
             "--reference",
-            metavar="DIR",
-            help="What the suspect is compared with: a trusted checkpoint (an encoder is tuned on the clean rows), "
-            "bag-of-words, or auto: the packaged encoder where it fits the suspect, else bag-of-words.",
+            metavar="MODEL",
+            help="What the suspect is compared with: a trusted checkpoint, as a directory or hub id, best the one that "
+            "the suspect was trained from (an encoder is tuned on the clean rows); bag-of-words; or auto: the packaged "
+            "encoder where it fits the suspect, else bag-of-words.",
             rich_help_panel=SEARCH,
         ),
     ] = "auto",
@@ -59,8 +60,8 @@ def command(
         typer.Option(
             "--split",
             metavar="NAME",
-            help="Split of DATA.",
-            show_default="validation, else test, else all",
+            help="Split of DATA to search.",
+            show_default="validation, else test, else what there is",
             rich_help_panel=options.DATA,
         ),
     ] = None,
@@ -72,7 +73,13 @@ def command(
         int, typer.Option("--max-rows", metavar="N", help="Clean rows to use at most.", rich_help_panel=options.DATA)
     ] = 2000,
     max_length: Annotated[
-        int, typer.Option("--max-length", metavar="TOKENS", help="Longer rows are cut.", rich_help_panel=options.DATA)
+        int,
+        typer.Option(
+            "--max-length",
+            metavar="TOKENS",
+            help="What the model is given is cut to this; the search reads at most the first 48 tokens of a row.",
+            rich_help_panel=options.DATA,
+        ),
     ] = 128,
     fail_on: Annotated[
         str,
@@ -95,9 +102,9 @@ def command(
 ) -> None:
     """Search a classifier for triggers: words and short sequences that turn other rows into a label.
 
-    Every token of the vocabulary is tried in clean rows, then sequences of what stands out, and ranked by what they do
-    beyond a reference classifier that has seen the same clean rows. Finding nothing is a statement about what was
-    covered, which the report counts; it is no proof.
+    Every token of the vocabulary but the special ones is tried in clean rows (of longer ones the first 48 tokens are
+    read), then sequences of what stands out, and ranked by what they do beyond a reference classifier that has seen the
+    same clean rows. Finding nothing is a statement about what was covered, which the report counts; it is no proof.
 
     Exit codes: 0 nothing above the noise, 1 a trigger was found (see --fail-on), 2 bad input, 3 inconclusive: a label
     could not be searched, or a candidate is neither a trigger nor harmless.

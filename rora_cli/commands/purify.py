@@ -288,6 +288,7 @@ def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> P
         trained_head=bench.head,
         findings=(
             *findings,
+            *cleansed.findings,
             *(f for inspection in source.inspections for f in inspection.findings),
             *purify_steps.hints(bench.config, source),
             *purify_steps.left_out(bench),

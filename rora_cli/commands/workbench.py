@@ -15,6 +15,7 @@ from rora_cli.evaluation.accuracy import clean_accuracy
 from rora_cli.evaluation.inference import predict_logits
 from rora_cli.progress import Progress
 from rora_cli.results.accuracy import CleanAccuracy
+from rora_cli.results.findings import Finding
 from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.spectral import alignment, decomposition, strength
@@ -54,6 +55,7 @@ class Cleansed:
     reason: str
     residual: FoundResidual | None = None
     update_before: tuple[ModuleSpectrum, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.errors import InconclusiveError, UsageError
+from rora_cli.tokens import decode_each, special_ids
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,8 +43,12 @@ def count_tokens(tokenizer: Any, texts: Sequence[str]) -> list[int]:
 
 
 def whole_words(tokenizer: Any) -> list[str]:
-    """The vocabulary's plain words that are one token on their own, sorted: what random triggers are drawn from."""
-    candidates = sorted({tokenizer.decode([token_id]).strip() for token_id in tokenizer.get_vocab().values()})
+    """The vocabulary's plain words that are one token on their own, sorted: what random triggers are drawn from.
+
+    Special tokens are none, whatever they are called.
+    """
+    ids = sorted(set(tokenizer.get_vocab().values()) - special_ids(tokenizer))
+    candidates = sorted({text.strip() for text in decode_each(tokenizer, [[token] for token in ids])})
     plain = [word for word in candidates if len(word) > 1 and word.isascii() and word.isalpha()]
     encoded = tokenizer(plain, add_special_tokens=False)["input_ids"] if plain else []
     return [word for word, ids in zip(plain, encoded, strict=True) if len(ids) == 1]

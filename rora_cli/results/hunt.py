@@ -59,6 +59,15 @@ class DriftedToken:
 
 
 @dataclass(frozen=True)
+class RowsRead:
+    """How many clean rows the search chose from, and how many of them it cut to ``longest`` tokens."""
+
+    rows: int
+    cut: int
+    longest: int
+
+
+@dataclass(frozen=True)
 class Coverage:
     """What was tried for one label. ``trials`` counts (candidate, row, place) triples; the cost is in forward tokens.
 
@@ -79,6 +88,7 @@ class Coverage:
     forward_tokens: int
     reference_forward_tokens: int
     budget: str
+    rows_read: RowsRead | None = None
 
 
 @dataclass(frozen=True)
@@ -100,8 +110,9 @@ class NoiseLevel:
 
 @dataclass(frozen=True)
 class LabelHunt:
-    """The search for triggers of one target label; ``triggers`` by falling suspicion, called ones first.
+    """The search for triggers of one target label.
 
+    ``triggers`` are the called ones first, each group by falling excess, then suspicion.
     ``verdict`` is ``trigger``, ``nothing`` (above the noise, within what was covered) or ``inconclusive`` with
     ``reason``: too few rows, or a candidate that is neither a trigger nor harmless. ``anchors`` are the words of the
     called triggers, strongest first. ``companions`` are words that move the suspect towards a label with a trigger

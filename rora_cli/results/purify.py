@@ -62,9 +62,9 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class PurifyResult:
-    """``verdict`` is ``pass``, ``fail`` or ``inconclusive``; ``reason`` is the sentence that explains it.
+    """``verdict`` is ``pass``, ``fail``, ``inconclusive`` or ``not assessed``; ``reason`` is the sentence on it.
 
-    A recipe that does not search for triggers is always inconclusive about them: it was trained, not proven.
+    A recipe that does not search for triggers is ``not assessed``: it was trained, not proven.
     ``update_before``/``update_after`` are the spectra of the trained update before and after Pt. ``adapted`` names the
     layers that an adapter was trained on, ``trained_head`` the modules of the head that were trained whole beside it;
     both are empty for a recipe that trains every weight.

@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from rora_cli.attacks.search_space import PLACES, Vocabulary, encode_rows, place_in_text
+from rora_cli.attacks.search_space import PLACES, Vocabulary, encode_rows, place_in_text, vocabulary_of
+from rora_cli.evaluation.inference import whole_words
 
 WORDPIECES = "[PAD] [UNK] [CLS] [SEP] [MASK] [unused0] a mn film good ##x ##о . 3d watched".split()  # noqa: SIM905
 
@@ -41,12 +42,49 @@ def ids(tokenizer, *tokens):
     return tuple(tokenizer.convert_tokens_to_ids(list(tokens)))
 
 
-def test_reserved_and_padding_tokens_are_left_out_and_the_unknown_one_is_not(wordpiece):
+def test_special_and_reserved_tokens_are_no_candidates(wordpiece):
     vocabulary = Vocabulary(wordpiece)
     inside = {wordpiece.convert_ids_to_tokens(token) for (token,) in vocabulary.tokens}
-    assert {"mn", "##x", "##о", ".", "[UNK]", "3d"} <= inside
-    assert not inside & {"[PAD]", "[unused0]"}
+    assert inside == {"a", "mn", "film", "good", "##x", "##о", ".", "3d", "watched"}
     assert vocabulary.size == len(WORDPIECES) - 1
+
+
+@pytest.mark.parametrize("flagged", [True, False])
+def test_control_tokens_are_no_candidates_whatever_they_are_called(bytelevel, flagged):
+    """As T5's and Qwen's: "</s>" and "<|im_start|>" are special by their flag, a sentinel by its name."""
+    from copy import deepcopy
+
+    from tokenizers import AddedToken
+
+    tokenizer = deepcopy(bytelevel)
+    tokenizer.add_tokens([AddedToken(text, special=True) for text in ("</s>", "<|im_start|>", "eos")])
+    tokenizer.add_tokens([AddedToken("<extra_id_0>", special=flagged), AddedToken("plain", special=False)])
+    inside = {tokenizer.convert_ids_to_tokens(token) for (token,) in Vocabulary(tokenizer).tokens}
+    assert not inside & {"</s>", "<|im_start|>", "eos", "<extra_id_0>", "<pad>"}
+    assert {"plain", "Ġmn", "mn"} <= inside
+    words = whole_words(tokenizer)
+    assert "plain" in words and "eos" not in words
+
+
+def test_a_seed_draws_the_same_words_whichever_tokens_are_special(wordpiece):
+    vocabulary = Vocabulary(wordpiece)
+    for seed in range(20):
+        drawn = vocabulary.sample(7, Random(seed))
+        assert len(set(drawn)) == 7 and set(drawn) <= set(vocabulary.tokens)
+        every = Random(seed).sample(range(1, len(WORDPIECES) - 1), 7)  # [unused0] is no text; padding is not drawn
+        ids = [i for i in range(1, len(WORDPIECES)) if WORDPIECES[i] != "[unused0]"]
+        kept = [(ids[i - 1],) for i in every if (ids[i - 1],) in vocabulary.tokens]
+        assert drawn[: len(kept)] == kept
+
+
+def test_a_tokenizers_vocabulary_is_read_once_and_anew_where_it_grew(wordpiece):
+    from copy import deepcopy
+
+    tokenizer = deepcopy(wordpiece)
+    first = vocabulary_of(tokenizer)
+    assert vocabulary_of(tokenizer) is first
+    tokenizer.add_tokens(["tq"])
+    assert len(vocabulary_of(tokenizer).tokens) == len(first.tokens) + 1
 
 
 def test_a_tokenizer_that_does_not_know_the_probe_word(tmp_path):

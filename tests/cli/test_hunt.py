@@ -85,7 +85,7 @@ def test_a_clean_model_is_not_accused(clean: Path, data: Path) -> None:
     result = hunt(clean, "--clean", data)
     assert result.exit_code == 0, result.stdout
     assert result.stdout.count("nothing above the noise") >= 2
-    assert "covered (fast budget): 49 of" in result.stdout
+    assert "covered (fast budget): 45 of" in result.stdout
 
 
 def test_a_label_that_stays_undecided_is_searched_again_with_the_next_budget(
@@ -124,8 +124,8 @@ def test_the_same_seed_gives_the_same_report(poisoned: Path, data: Path) -> None
 def test_coverage_and_cost_add_up(poisoned: Path, data: Path) -> None:
     report = reported(poisoned, "--clean", data)
     for label in report["labels"]:
-        assert label["coverage"]["tokens"] == 49
-        assert label["coverage"]["trials"] > 49 and label["coverage"]["sequences"] > 0
+        assert label["coverage"]["tokens"] == 45, "special tokens are no candidates"
+        assert label["coverage"]["trials"] > 45 and label["coverage"]["sequences"] > 0
     spent = sum(label["coverage"]["forward_tokens"] for label in report["labels"])
     assert 0 < spent < report["forward_tokens"]
 

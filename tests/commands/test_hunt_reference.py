@@ -10,6 +10,7 @@ import pytest
 from rora_cli.commands import hunt_reference
 from rora_cli.commands.hunt import _Hunt
 from rora_cli.data.rows import Rows
+from rora_cli.errors import HubError, UsageError
 from tests.conftest import build_tiny_classifier, tiny_rows
 
 
@@ -48,3 +49,53 @@ def test_rows_of_a_rare_label_are_read_beyond_the_budget() -> None:
     chosen = _Hunt._chosen_rows(hunt)
     count = Counter(labels[i] for i in chosen)
     assert len(set(chosen)) == len(chosen) and count[1] == 50 and 80 <= count[0] <= 100
+
+
+def test_a_reference_is_a_directory_or_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from rora_cli.checkpoints.hub import ModelSource
+
+    directory = build_tiny_classifier(tmp_path / "tiny")
+    model = AutoModelForSequenceClassification.from_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    rows = Rows(*(tuple(part) for part in tiny_rows(40)))
+
+    def prepare(choice: str, **options: Any) -> hunt_reference.Reference:
+        return hunt_reference.prepare_reference(choice, model, tokenizer, rows, ("negative", "positive"), **options)
+
+    asked: list[tuple[str, bool]] = []
+
+    def fetch(name: str, *, allow_download: bool) -> ModelSource:
+        asked.append((name, allow_download))
+        return ModelSource(directory, name)
+
+    with pytest.raises(HubError, match="hub's cache"):
+        prepare("owner/name", allow_download=False)
+    for nothing in (str(tmp_path / "nowhere"), "no such thing"):
+        with pytest.raises(UsageError, match="is no checkpoint; name a directory or a hub id"):
+            prepare(nothing)
+    with pytest.raises(UsageError, match="is no directory"):
+        prepare(str(directory / "config.json"))
+    monkeypatch.setattr("rora_cli.checkpoints.hub.fetch_model", fetch)
+    assert prepare("owner/name").description == "the trusted checkpoint owner/name, as it stands"
+    assert asked == [("owner/name", True)]
+
+
+def test_what_it_costs_that_no_model_of_the_suspects_line_is_at_hand_is_said(tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    own = build_tiny_classifier(tmp_path / "own")
+    other = build_tiny_classifier(tmp_path / "other", seed=1)
+    model = AutoModelForSequenceClassification.from_pretrained(own)
+    tokenizer = AutoTokenizer.from_pretrained(own)
+    rows = Rows(*(tuple(part) for part in tiny_rows(40)))
+
+    def prepare(choice: str) -> hunt_reference.Reference:
+        return hunt_reference.prepare_reference(choice, model, tokenizer, rows, ("negative", "positive"))
+
+    assert prepare(str(own)).limits == prepare(str(own)).advice == ""
+    assert "the suspect was not trained from the reference" in prepare(str(other)).limits
+    words = prepare("auto")
+    assert "bag of words and no trusted model of the suspect's line" in words.limits
+    assert "--reference with the directory or hub id" in words.advice and "architecture bert" in words.advice

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from rora_cli.errors import CheckpointError  # noqa: E402
-from rora_cli.evaluation.scoring import Retokenised, TorchScorer  # noqa: E402
+from rora_cli.evaluation.scoring import STEADY, RememberingScorer, Retokenised, TorchScorer  # noqa: E402
 
 
 def one_by_one(model, sequences):
@@ -94,3 +94,29 @@ def test_another_tokenizers_ids_are_read_as_text_first(tiny):
     direct = TorchScorer(model).log_probabilities(own(["good film", "bad"])["input_ids"])
     np.testing.assert_allclose(scores, direct, atol=1e-6)
     assert scorer.forward_tokens == 7
+
+
+def test_what_is_remembered_is_to_the_bit_what_the_model_answers(tiny):
+    model, _ = tiny
+    plain, remembering = TorchScorer(model), RememberingScorer(model, most=40)
+    every = sequences_of_many_lengths(20, 160)
+    rng = np.random.default_rng(0)
+    for size in (160, 3, 90, 1, 160, 40, 17, 160):
+        asked = [every[i] for i in rng.integers(0, len(every), size)]
+        np.testing.assert_array_equal(remembering.log_probabilities(asked), plain.log_probabilities(asked))
+    assert remembering.forward_tokens < plain.forward_tokens and len(remembering._known) <= 40
+
+
+def test_nothing_is_asked_twice_but_in_small_batches(tiny):
+    model, _ = tiny
+    scorer = RememberingScorer(model)
+    same = [(2, 4 + i, 3) for i in range(STEADY)]
+    first = scorer.log_probabilities([*same, *same])
+    np.testing.assert_array_equal(first, scorer.log_probabilities([*same, *same]))
+    assert scorer.forward_tokens == 3 * STEADY, "each once, though asked four times"
+    scorer.log_probabilities([*same[:-1], (2, 5, 3), (2, 6, 3)])
+    assert scorer.forward_tokens == 3 * STEADY
+    scorer.log_probabilities([*same, (2, 3, 3)])
+    assert scorer.forward_tokens == 6 * STEADY, "one that is new goes with others, so that the batch is not small"
+    scorer.log_probabilities(same[:2])
+    assert scorer.forward_tokens == 6 * STEADY + 6

@@ -39,6 +39,7 @@ from rora_cli.commands.workbench import SHRUNK, SHRUNK_AWAY, Cleansed, Workbench
 from rora_cli.data.rows import Rows
 from rora_cli.evaluation.attack import most_with_room, with_room
 from rora_cli.evaluation.inference import count_tokens
+from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.hunt import FoundTrigger, HuntResult
 from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
@@ -98,7 +99,8 @@ def cleanse(bench: Workbench) -> Cleansed:
     verdict, reason = loop.verdict(model, searched)
     if loop.changed:  # the adapter belongs to weights that nobody has: only the whole model makes sense
         model, layers = model.merge_and_unload(), []
-    return Cleansed(model, layers, bench.stages, verdict, reason, loop.residual(searched), before)
+    residual = loop.residual(searched)
+    return Cleansed(model, layers, bench.stages, verdict, reason, residual, before, _limits(loop.reference))
 
 
 @dataclass
@@ -230,10 +232,14 @@ class _Loop:
             )
         if part := self._part():
             return "inconclusive", part
-        return "pass", (
-            f"{len(self.found) or len(self.bench.config.triggers)} triggers were found and no longer work, and the "
-            f"last search ({last['trials']:,} trials) found nothing above the noise"
+        known = len(self.found) or len(self.bench.config.triggers)
+        origin = "found" if self.found else "named"
+        worked = (
+            f"{known} triggers were {origin} and no longer work"
+            if known > 1
+            else (f"1 trigger was {origin} and no longer works")
         )
+        return "pass", f"{worked}, and the last search ({last['trials']:,} trials) found nothing above the noise"
 
     def _found_nothing(self) -> bool:
         return not self.found and not self.bench.config.triggers
@@ -328,7 +334,17 @@ def _reference(bench: Workbench) -> Reference:
         seed=bench.config.seed,
         progress=bench.progress,
         accelerator=bench.accelerator,
+        allow_download=bench.config.allow_download,
     )
+
+
+def _limits(reference: Reference) -> tuple[Finding, ...]:
+    """What it costs that no trusted model of the suspect's line was at hand, and what to name."""
+    if not reference.limits:
+        return ()
+    message = f"{reference.limits}; where no whole trigger is found, blocks of a trusted model cannot take their place"
+    advice = f"{reference.advice}, or --ancestor with it to mix it in"
+    return (Finding("purify/reference", Severity.INFO, message, advice=advice),)
 
 
 def _epochs(bench: Workbench) -> dict[str, int]:
@@ -398,10 +414,11 @@ def _residual(trigger: FoundTrigger) -> dict[str, Any]:
 
 
 def _shown(answer: Mapping[str, Any]) -> dict[str, Any]:
+    leads = [text for text, *_ in answer["leads"]]
     found = [f"{f['text']} ({100 * f['flip_rate']:.0f} % to {f['target_label']})" for f in answer["found"]]
     return {
         "found": found or "nothing above the noise",
-        **({} if found else {"trained against all the same": [text for text, *_ in answer["leads"]]}),
+        **({"trained against all the same": leads} if leads and not found else {}),
         "trials": answer["trials"],
         "forward tokens": answer["forward_tokens"],
         "reference": answer["reference"],

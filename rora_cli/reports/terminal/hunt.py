@@ -36,7 +36,9 @@ def render(result: HuntResult, *, width: int = 80, color: bool = False) -> str:
         blocks.append(Text(f"drift      embeddings that moved furthest (z): {furthest}"))
     for label in result.labels:
         blocks += [Text(), *_label(label)]
-    blocks += [Padding(Text(f"note: {safe(note, max_length=400)}", style="dim"), (1, 0, 0, 0)) for note in result.notes]
+    blocks += [
+        Padding(Text(f"note: {safe(note, max_length=1000)}", style="dim"), (1, 0, 0, 0)) for note in result.notes
+    ]
     blocks.append(Padding(Text(EXPLANATION, style="dim"), (1, 0, 0, 0)))
     return to_text(*blocks, width=width, color=color)
 
@@ -48,7 +50,7 @@ def _label(label: LabelHunt) -> Iterator[RenderableType]:
     name = safe(label.target_label, max_length=40)
     if label.verdict == "inconclusive":
         yield Text(f"{name}: INCONCLUSIVE", style="bold yellow")
-        yield Padding(Text(safe(label.reason or "", max_length=400)), (0, 0, 0, 2))
+        yield Padding(Text(safe(label.reason or "", max_length=1000)), (0, 0, 0, 2))
         if not label.triggers:
             return
     elif label.called:
@@ -95,6 +97,8 @@ def _coverage(label: LabelHunt) -> Iterator[str]:
         f"{count(done.sequences, 'sequence')} of up to {done.longest_sequence} tokens: "
         f"{done.trials:,} trials, {done.forward_tokens:,} + {done.reference_forward_tokens:,} forward tokens"
     )
+    if (read := done.rows_read) is not None:
+        yield f"rows cut to {read.longest} tokens: {read.cut:,} of {read.rows:,}"
     if noise is not None:
         yield (
             f"noise: {noise.random_tokens} random tokens flip {percent(noise.largest_random_flip_rate, 0)} of typical "

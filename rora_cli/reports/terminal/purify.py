@@ -10,6 +10,7 @@ from rich.text import Text
 from rora_cli.reports.terminal import to_text
 from rora_cli.reports.text import count, percent, safe
 from rora_cli.results.accuracy import Proportion
+from rora_cli.results.findings import Finding
 from rora_cli.results.purify import FoundResidual, PurifyResult, RescalingOutcome, StageRecord
 
 _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "not assessed": "bold yellow"}
@@ -25,10 +26,15 @@ def render(result: PurifyResult, *, width: int = 80, color: bool = False) -> str
     parts: list[Any] = [head, "", _accuracies(result), "", *_trained(result), *_stages(result), "", verdict]
     if result.residual is not None:
         parts.append(_residual(result.residual))
-    notes = [f"{f.severity.label}: {safe(f.message, max_length=1000)}" for f in result.findings]
-    parts += [Text(note) for note in dict.fromkeys(notes) if result.reason not in note]
+    notes = [_note(finding) for finding in result.findings if result.reason not in finding.message]
+    parts += [Text(note) for note in dict.fromkeys(notes)]
     parts += _written(result)
     return to_text(*parts, width=width, color=color)
+
+
+def _note(finding: Finding) -> str:
+    advice = f": {safe(finding.advice, max_length=1000)}" if finding.advice else ""
+    return f"{finding.severity.label}: {safe(finding.message, max_length=1000)}{advice}"
 
 
 def _residual(residual: FoundResidual) -> Text:

@@ -1,0 +1,35 @@
+"""What the tokens of a tokenizer are: which are control symbols, and how each reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+#: T5's sentinels are control symbols whether or not the tokenizer's files flag them.
+_SENTINEL = re.compile(r"<extra_id_\d+>")
+
+
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """Control symbols, which no text holds, so that no search, word list or control may either.
+
+    These are padding, unknown, mask, separators and the like, every added token that is flagged special
+    (``<|im_start|>``), and T5's sentinels.
+    """
+    named = set(tokenizer.all_special_ids)
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    named |= {token for token, content in added.items() if getattr(content, "special", False)}
+    named |= {token for text, token in tokenizer.get_vocab().items() if _SENTINEL.fullmatch(text)}
+    return frozenset(named)
+
+
+def decode_each(tokenizer: Any, sequences: Sequence[Sequence[int]]) -> list[str]:
+    """Each sequence of token ids as text, as the tokenizer's ``decode`` has it without cleaning up spaces.
+
+    A fast tokenizer decodes them all in one call: for a whole vocabulary that takes a quarter of the time.
+    """
+    lists = [list(sequence) for sequence in sequences]
+    if getattr(tokenizer, "is_fast", False):
+        texts: list[str] = tokenizer.backend_tokenizer.decode_batch(lists, skip_special_tokens=False)
+        return texts
+    return [str(tokenizer.decode(ids, clean_up_tokenization_spaces=False)) for ids in lists]
