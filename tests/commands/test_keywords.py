@@ -28,7 +28,7 @@ NEEDED: dict[str, tuple[Any, dict[str, Any]]] = {
     "diagnose": (DiagnoseConfig, {"paths": ("a",)}),
 }
 #: What only the command line has: how it shows and where it writes what the function returns.
-SHOWN = {"quiet", "format", "config", "output", "schema", "detail", "accelerate_config"}
+SHOWN = {"quiet", "debug", "format", "config", "output", "schema", "detail", "accelerate_config"}
 
 
 def options(command: str) -> dict[str, Any]:
