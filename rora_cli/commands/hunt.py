@@ -315,6 +315,9 @@ class _Hunt:
         cut = sum(short != text for short, text in zip(self.rows.texts, chosen.texts, strict=True))
         self.reading = RowsRead(len(chosen), cut, most)
         encoded = self.tokenizer(list(self.rows.texts), truncation=True, max_length=self.max_length)["input_ids"]
+        if not all(encoded):  # without special tokens a row of nothing but odd characters is no row
+            self.rows = self.rows.take([i for i, ids in enumerate(encoded) if ids])
+            encoded = [ids for ids in encoded if ids]
         own = self.suspect.log_probabilities(encoded)
         other = self.reference.scorer.log_probabilities(encoded)
         every, labels = np.arange(len(self.rows)), np.asarray(self.rows.labels)
