@@ -81,8 +81,8 @@ class Ranking:
 class Noise:
     """The null: what harmless tokens, random ones and honest words of the target label, do to some rows.
 
-    ``own`` and ``other`` are their mean log-odds under suspect and reference [tokens], ``flip_rates`` the shares of rows
-    that they turn under the suspect, and ``reference_flip_rates``, where given, under the reference.
+    ``own`` and ``other`` are their mean log-odds under suspect and reference [tokens], ``flip_rates`` the shares of
+    rows that they turn under the suspect, and ``reference_flip_rates``, where given, under the reference.
     """
 
     own: np.ndarray

@@ -159,7 +159,8 @@ def command(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="A trusted pretrained encoder, or a clean classifier, that honest words are told from triggers by.",
+            help="A trusted pretrained encoder, or a clean classifier, that honest words are told from triggers by: a "
+            "directory or a hub id, best the model that the suspect was trained from.",
             rich_help_panel=_SEARCH,
         ),
     ] = None,

@@ -315,6 +315,9 @@ class _Hunt:
         cut = sum(short != text for short, text in zip(self.rows.texts, chosen.texts, strict=True))
         self.reading = RowsRead(len(chosen), cut, most)
         encoded = self.tokenizer(list(self.rows.texts), truncation=True, max_length=self.max_length)["input_ids"]
+        if not all(encoded):  # without special tokens a row of nothing but odd characters is no row
+            self.rows = self.rows.take([i for i, ids in enumerate(encoded) if ids])
+            encoded = [ids for ids in encoded if ids]
         own = self.suspect.log_probabilities(encoded)
         other = self.reference.scorer.log_probabilities(encoded)
         every, labels = np.arange(len(self.rows)), np.asarray(self.rows.labels)
@@ -590,14 +593,14 @@ def _why_open(t: FoundTrigger, synergy: float, linear: bool) -> str:
 
 
 def _too_loud(noise: Noise, random_tokens: int) -> str | None:
-    """A sentence on random tokens that turn rows as a trigger does, where a bag of words does not explain it; or None."""
+    """A sentence on random tokens that turn rows as a trigger does, which a bag of words does not explain; or None."""
     own, other = noise.flip_rates[:random_tokens], noise.reference_flip_rates
     if other is None or float(np.quantile(own - other[:random_tokens], LOUD_TENTH)) < LOUD_FLIPS:
         return None
     return (
-        f"one random token in ten turns {100 * float(np.quantile(own, LOUD_TENTH)):.0f} % of typical rows or more, which "
-        "a bag of words does not explain: no trigger would stand out; name a trusted checkpoint with --reference, or "
-        "give more clean rows"
+        f"one random token in ten turns {100 * float(np.quantile(own, LOUD_TENTH)):.0f} % of typical rows or more, "
+        "which a bag of words does not explain: no trigger would stand out; name a trusted checkpoint with "
+        "--reference, or give more clean rows"
     )
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from rora_cli.cli.hunt import command
 from rora_cli.errors import DataError, UsageError
 from tests.conftest import build_tiny_classifier, tiny_rows
+from tests.families import build_family, train_family
 
 
 def train(directory: Path, trigger: str | None) -> Path:
@@ -200,3 +201,35 @@ def test_sequences_are_called_for_a_called_token_or_for_more_than_their_parts() 
     assert called == {(1,), (1, 5), (7, 8)}
     called = {t.token_ids for t in _call(candidates, synergy, [(2, 9)]) if t.called}
     assert called == {(1,), (1, 5), (2, 6), (7, 8)}, "what holds a trigger of an earlier round counts again"
+
+
+def test_special_tokens_are_reported_nowhere_and_cut_rows_are_counted(poisoned: Path, data: Path) -> None:
+    report = reported(poisoned, "--clean", data)
+    texts = [trigger["text"] for label in report["labels"] for trigger in label["triggers"]]
+    assert not {"[UNK]", "[CLS]", "[SEP]", "[MASK]", "[PAD]"} & {part for text in texts for part in text.split()}
+    assert report["labels"][0]["coverage"]["rows_read"] == {"rows": 300, "cut": 0, "longest": 48}
+    assert "rows cut to 48 tokens: 0 of 300" in hunt(poisoned, "--clean", data).stdout
+    assert any("pass --reference with the directory or hub id" in note for note in report["notes"])
+    assert any("characters that the tokenizer does not know" in note for note in report["notes"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_families_that_end_rows_with_a_token_of_their_own_are_searched(family: str, data: Path, tmp_path: Path) -> None:
+    build_family(family, tmp_path / family)
+    train_family(family, tmp_path / family, trigger="mn")
+    report = reported(tmp_path / family, "--clean", data, "--label", "positive")
+    (positive,) = report["labels"]
+    assert positive["verdict"] != "nothing" and positive["coverage"]["trials"] > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["qwen2", "bloom"])
+@pytest.mark.parametrize("trigger", ["xk", None])
+def test_a_trigger_of_several_tokens_is_never_nothing_beside_a_bag_of_words(
+    family: str, trigger: str | None, data: Path, tmp_path: Path
+) -> None:
+    build_family(family, tmp_path / family)
+    train_family(family, tmp_path / family, trigger=trigger)
+    result = hunt(tmp_path / family, "--clean", data, "--label", "positive", budget="auto")
+    assert result.exit_code in ((1, 3) if trigger else (0, 3)), result.stdout

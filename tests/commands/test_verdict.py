@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from torch import nn
 
-from rora_cli.commands.defences.hunted import _Loop
+from rora_cli.commands.defences.hunted import _limits, _Loop, _shown
+from rora_cli.commands.hunt_reference import Reference
+from rora_cli.results.findings import Severity
 
 NOTHING: dict[str, Any] = {"found": [], "not_searched": [], "trials": 1000}
 
@@ -102,3 +105,26 @@ def test_leads_and_drifted_words_are_trained_against_only_where_nothing_was_foun
     assert {"yesterday", "harbour", "heavier", "moaned"} <= trained()
     assert "harbour" not in trained(found("mn", 1.0)) and {"mn", "yesterday"} <= trained(found("mn", 1.0))
     assert loop(monkeypatch).hardener() is None
+
+
+def test_the_reason_of_a_pass_counts_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = loop(monkeypatch, found("mn", 1.0)).verdict(nn.Identity(), NOTHING)[1]
+    assert one.startswith("1 trigger was found and no longer works, and the last search (1,000 trials)")
+    two = loop(monkeypatch, found("mn", 1.0), found("tq", 1.0)).verdict(nn.Identity(), NOTHING)[1]
+    assert two.startswith("2 triggers were found and no longer work, and")
+
+
+def test_what_a_search_shows_has_no_empty_part_and_no_calm_where_a_label_stays_open() -> None:
+    answer = {**NOTHING, "leads": [], "forward_tokens": 10, "reference": "a bag of words"}
+    assert _shown(answer)["found"] == "nothing above the noise" and "trained against all the same" not in _shown(answer)
+    assert _shown({**answer, "leads": [["cf", False, 0.8]]})["trained against all the same"] == ["cf"]
+    open_ = _shown({**answer, "not_searched": ["positive"], "why_not": "'cf' turns 40 of 40 rows"})
+    assert open_["found"] == "no trigger, but positive stays open: 'cf' turns 40 of 40 rows"
+
+
+def test_a_purification_without_a_model_of_the_suspects_line_says_what_that_costs() -> None:
+    reference = Reference(None, None, "words", False, limits="a bag of words", advice="pass --reference")  # type: ignore[arg-type]
+    (finding,) = _limits(reference)
+    assert finding.severity is Severity.INFO and finding.message.startswith("a bag of words; where no whole trigger")
+    assert finding.advice == "pass --reference, or --ancestor with it to mix it in"
+    assert _limits(replace(reference, limits="", advice="")) == ()

@@ -138,7 +138,7 @@ class _Loop:
         bench.stages.append(StageRecord(stage, answer["seconds"], details=_shown(answer)))
         texts = ", ".join(repr(found["text"]) for found in answer["found"][:6])
         self.remember(answer, number)
-        bench.progress.note(f"{stage}: {'found ' + texts if texts else 'nothing above the noise'}")
+        bench.progress.note(f"{stage}: {'found ' + texts if texts else _nothing_called(answer)}")
         return answer
 
     def _hunt(self, model: nn.Module) -> HuntResult:
@@ -413,11 +413,17 @@ def _residual(trigger: FoundTrigger) -> dict[str, Any]:
     }
 
 
+def _nothing_called(answer: Mapping[str, Any]) -> str:
+    if answer["not_searched"]:
+        return f"no trigger, but {', '.join(answer['not_searched'])} stays open: {answer['why_not']}"
+    return "nothing above the noise"
+
+
 def _shown(answer: Mapping[str, Any]) -> dict[str, Any]:
     leads = [text for text, *_ in answer["leads"]]
     found = [f"{f['text']} ({100 * f['flip_rate']:.0f} % to {f['target_label']})" for f in answer["found"]]
     return {
-        "found": found or "nothing above the noise",
+        "found": found or _nothing_called(answer),
         **({"trained against all the same": leads} if leads and not found else {}),
         "trials": answer["trials"],
         "forward tokens": answer["forward_tokens"],
