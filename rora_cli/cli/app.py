@@ -44,7 +44,9 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", envvar="RORA_DEBUG", help="Show every error's traceback.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="RORA_DEBUG", help="Show a traceback with every error.")
+    ] = False,
 ) -> None:
     switch_debug_on(debug)
     if ctx.invoked_subcommand not in IN_SEVERAL_PROCESSES:
