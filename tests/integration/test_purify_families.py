@@ -153,7 +153,7 @@ def test_crow_compares_the_neighbours_of_each_stack_of_an_encoder_decoder() -> N
         batch["attention_mask"] = (batch["input_ids"] > 0).long()
         states = model(**batch, output_hidden_states=True)
         apart = [
-            1 - torch.nn.functional.cosine_similarity(a, b, dim=-1)
+            1 - torch.nn.functional.cosine_similarity(a.detach(), b.detach(), dim=-1)
             for chain in (states.encoder_hidden_states, states.decoder_hidden_states)
             for a, b in pairwise(chain)
         ]

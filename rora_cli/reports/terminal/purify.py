@@ -87,7 +87,7 @@ def _describe(stage: StageRecord) -> str:
         rate = stage.steps / stage.seconds if stage.seconds else 0.0
         return (
             f"{count(stage.epochs, 'epoch')}, {count(stage.steps, 'step')} at {rate:.2g}/s; last losses {losses}; "
-            f"held-out accuracy {percent(last.get('accuracy'))}" + (f"; {details}" if details else "")
+            f"held-out accuracy {_accuracy_by_epoch(stage)}" + (f"; {details}" if details else "")
         )
     return details or f"{stage.seconds:.0f} s"
 
