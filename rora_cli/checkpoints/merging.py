@@ -38,14 +38,17 @@ def merge_adapter(model: nn.Module, adapter: Inspection, base: Inspection) -> se
     ``model`` must be in float32: merging in half precision loses most of a small update.
 
     Raises:
-        CheckpointError: a module or parameter that the model does not have, a shape that does not fit (the adapter is
-            for another base), NaN or infinite values, or a format whose effect is not an added matrix.
+        CheckpointError: a module or parameter that the model does not have, or ties to another; a shape that does not
+            fit (the adapter is for another base); NaN or infinite values; a format whose effect is not an added matrix.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     read = read_adapter(adapter, _ModelWeights(parameters, base))
     if not read.modules:
         reason = next(iter(read.unmeasured.values()), "it has no modules")
         raise CheckpointError(f"{adapter.path} cannot be merged: {reason}")
+    targets = [read.base.find(module.name, module.parameter) for module in read.modules] if read.base else []
+    whole = [target_name(name) for name in adapter.tensors if adapter.roles[name] in _REPLACING]
+    _require_untied(parameters, filter(None, [*targets, *whole]), adapter)
     merge_into(read, parameters)
     replaced, biases = set(), {module.bias_tensor for module in read.modules}
     with TensorReader(adapter) as reader:
@@ -56,6 +59,20 @@ def merge_adapter(model: nn.Module, adapter: Inspection, base: Inspection) -> se
             elif name in read.unmeasured and name not in biases and adapter.roles[name] != "original":
                 raise CheckpointError(f"{quoted(name)} in {adapter.path} cannot be merged: {read.unmeasured[name]}")
     return replaced
+
+
+def _require_untied(parameters: dict[str, nn.Parameter], changed: Iterable[str], adapter: Inspection) -> None:
+    """PEFT changes one of the places where a tied weight is used; merged, all of them would change."""
+    places: dict[int, list[str]] = {}
+    for name, parameter in parameters.items():
+        places.setdefault(id(parameter), []).append(name)
+    for name in changed:
+        if name in parameters and len(names := places[id(parameters[name])]) > 1:
+            other = next(place for place in names if place != name)
+            raise CheckpointError(
+                f"{adapter.path} changes {quoted(name)}, which the model ties to {quoted(other)}: merged, both would "
+                "change, where PEFT changes the one; use an adapter that leaves tied weights alone"
+            )
 
 
 def _replace(parameters: dict[str, nn.Parameter], name: str, tensor: Tensor, adapter: Inspection) -> str:

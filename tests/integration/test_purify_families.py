@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import rora_cli
-from rora_cli.errors import DataError, UsageError
+from rora_cli.errors import CheckpointError, DataError, UsageError
 from tests.conftest import build_tiny_classifier, tiny_rows, tiny_vocabulary
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "epochs": 1, "batch_size": 32, "max_accuracy_drop": 100.0}
@@ -153,7 +153,7 @@ def test_crow_compares_the_neighbours_of_each_stack_of_an_encoder_decoder() -> N
         batch["attention_mask"] = (batch["input_ids"] > 0).long()
         states = model(**batch, output_hidden_states=True)
         apart = [
-            1 - torch.nn.functional.cosine_similarity(a, b, dim=-1)
+            1 - torch.nn.functional.cosine_similarity(a.detach(), b.detach(), dim=-1)
             for chain in (states.encoder_hidden_states, states.decoder_hidden_states)
             for a, b in pairwise(chain)
         ]
@@ -265,6 +265,24 @@ def test_an_adapter_that_replaces_weights_is_merged_and_what_cannot_be_written_k
     monkeypatch.setattr(Workbench, "measure", lambda *_, **__: pytest.fail("the refusal comes too late"))
     with pytest.raises(UsageError, match=r"--adapter-only has nothing to write: .* replaces .*use the merged model"):
         rora_cli.purify(trained, clean=clean, output=str(tmp_path / "only"), adapter_only=True, **settings)
+
+
+def test_an_adapter_on_a_tied_embedding_is_not_merged_into_both_places(tmp_path: Path) -> None:
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    from rora_cli.checkpoints.loading import load_classifier
+
+    base = write("bart", tmp_path / "base")
+    kind = TaskType.SEQ_CLS
+    for name, options in (
+        ("lora", {"target_modules": ["encoder.embed_tokens", "q_proj"]}),
+        ("whole", {"target_modules": ["q_proj"], "modules_to_save": ["encoder.embed_tokens"]}),
+    ):
+        get_peft_model(load(base), LoraConfig(task_type=kind, r=2, init_lora_weights=False, **options)).save_pretrained(
+            tmp_path / name
+        )
+        with pytest.raises(CheckpointError, match=r"embed_tokens\.weight'?, which the model ties to .*leaves tied"):
+            load_classifier(base, adapter=tmp_path / name)
 
 
 def test_labels_that_mean_the_opposite_stop_before_training(trained: Path, tmp_path: Path) -> None:
