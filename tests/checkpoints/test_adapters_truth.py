@@ -125,9 +125,6 @@ CASES = {
     "pissa-embeddings": Case(
         "embedding", _llama, {"r": 4, "init_lora_weights": "pissa", "target_modules": ["embed_tokens"]}, 1
     ),
-    "olora-convolutions": Case(
-        "lora", _Convolutions, {"r": 2, "init_lora_weights": "olora", "target_modules": ["wide", "line"]}, 2
-    ),
     "orthogonal": Case("lora", _llama, {"r": 4, "init_lora_weights": "orthogonal", "target_modules": _QV}, 4),
     "mica": Case("lora", _llama, {"r": 4, "init_lora_weights": "mica", "target_modules": _QV}, 4),
     "gaussian": Case("lora", _llama, {"r": 4, "init_lora_weights": "gaussian", "target_modules": _QV}, 4),

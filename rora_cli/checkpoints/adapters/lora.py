@@ -110,8 +110,9 @@ def _module(source: Source, reading: Reading, path: str, parts: Mapping[str, str
     dora = bool(source.config.get("use_dora"))
     if "magnitude" in parts and not dora:
         reading.set_aside([parts["magnitude"]], "use_dora is false in the config, so PEFT does not load it")
-    # PEFT splits the base of linear layers only: embeddings and convolutions start from a plain LoRA.
-    split = init if init in ("pissa", "olora") and not embedding and len(shape_A) == 2 else None
+    split = init if init in ("pissa", "olora") and not embedding else None  # PEFT splits no embeddings
+    if split and len(shape_A) > 2:
+        return reading.skip(parts.values(), f"PEFT does not load a convolution with init_lora_weights {split}")
     build, needs_base, kind = _update(source, parts, A, B, r, scaling, split, dora)
     if needs_base is not None and build is None:
         return reading.skip(parts.values(), needs_base)
