@@ -55,6 +55,7 @@ def test_a_planted_row_of_a_replaced_embedding_is_found(base: Path, adapter: Pat
     edit_tensors(adapter, **{PREFIX + EMBEDDING: replaced(base, EMBEDDING, (15,), 4.0)})
     diagnosis, code = diagnosed(adapter, base)
     found = rules(diagnosis)["spectral/embedding-rows"]
+    assert rules(diagnosis)["adapter/replaces-embedding"].severity.label == "low"
     assert found.evidence["rows"] == [15] and found.severity.label == "medium" and code == 1
     measured = next(m for m in diagnosis.modules if m.name == EMBEDDING.removesuffix(".weight"))
     assert measured.sigma_max == pytest.approx(4.0 * 8**0.5, rel=1e-4) and measured.format == "difference"
@@ -272,6 +273,7 @@ def test_token_rows_are_measured_and_those_that_moved_far_are_named(base: Path, 
     own = load_file(base / MODEL)[EMBEDDING]
     rows = f"{PREFIX}bert.embeddings.word_embeddings.token_adapter.trainable_tokens_delta"
     edit_config(adapter, trainable_token_indices={"word_embeddings": [9, 4]})
+    assert rules(diagnosed(adapter)[0])["adapter/token-rows-missing"].blocking
     edit_tensors(adapter, **{rows: torch.stack([own[9] + 3, own[4] + 0.001])})
     alone, code = diagnosed(adapter)
     assert "9, 4" in alone.unmeasured[rows] and code == 3
