@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rora_cli.checkpoints.header import quoted
+from rora_cli.checkpoints.peft_types import KNOWN_FIELDS, PEFT_TYPES, declared_type
 from rora_cli.checkpoints.rules import finding
 from rora_cli.layout import EMBEDDINGS, IMPLICIT_HEADS, TASK_HEADS, is_head
 from rora_cli.results.findings import Finding
@@ -19,39 +20,27 @@ MAX_SAVED_MODULES = 256
 USUAL_SCALING = (1 / 64, 64.0)
 
 _PREFIXES = ("base_model.model.", "base_model.")
-#: Tensors that belong to an adapter's own arithmetic: PEFT's families, kohya and diffusers, MLX.
-_ADAPTER_TENSOR = re.compile(
-    r"(?:^|\.)(?:"
-    r"lora_(?:A|B|embedding_A|embedding_B|magnitude_vector|E|ranknum)(?:\.[A-Za-z0-9_-]+)?(?:\.weight|\.bias)?"
-    r"|(?:hada|lokr)_(?:w1|w2|t1|t2)(?:_a|_b)?(?:\.[A-Za-z0-9_-]+)?"
-    r"|vera_(?:A|B|lambda_b|lambda_d)(?:\.[A-Za-z0-9_-]+)?"
-    r"|ia3_l(?:\.[A-Za-z0-9_-]+)?|(?:oft|boft)_(?:r|R|s|blocks)(?:\.[A-Za-z0-9_-]+)?(?:\.weight)?"
-    r"|lora[._](?:down|up|mid)\.weight|(?:lora_)?alpha|dora_scale|lora_(?:a|b)"
-    r"|prompt_embeddings|prompt_encoder\.[A-Za-z0-9_.-]+"
-    r")$"
+#: Tensors of the layouts outside of PEFT: kohya, LyCORIS and diffusers, MLX.
+_OTHER_LAYOUTS = re.compile(
+    r"(?:^|\.)(?:lora[._](?:down|up|mid)\.weight|(?:lora_)?alpha|dora_scale|lora_(?:a|b)"
+    r"|(?:hada|lokr)_(?:w1|w2|t1|t2)(?:_a|_b)?)$"
 )
+_TOKEN_ROWS = re.compile(r"(?:^|\.)token_adapter\.trainable_tokens_[a-z]+(?:\.[A-Za-z0-9_-]+)?$")
+#: How the names of parameters end. PEFT loads a tensor of such a name over the base's own, where that has one.
+_PARAMETER = re.compile(
+    r"\.(?:weight|bias|gamma|beta|weight_[gvhi]\w*|bias_[hi]\w*|(?:gate_up|gate|up|down|in|out|qkv)_proj(?:_bias)?"
+    r"|sinks|A_log|D|dt_bias|\w+_(?:token|embeddings?|scale|table))$"
+)
+#: What PEFT's wrappers put between a module's path and its parameter.
+_WRAPPERS = re.compile(r"\.(?:modules_to_save(?:\.default)?|original_module|base_layer|token_adapter)(?=\.)")
+#: Input and output embeddings, and those of positions and segments.
+_EMBEDDINGS = EMBEDDINGS | {
+    "lm_head", "tok_embeddings", "position_embeddings", "token_type_embeddings", "wpe", "embeddings", "embed_positions",
+}  # fmt: skip
+#: Modules of a task's own, among them BERT's pooler, which a fine-tune trains with the rest of its head.
+_HEADS = TASK_HEADS | {"pooler"}
 
-_KNOWN_TYPES = frozenset({
-    "LORA", "ADALORA", "LOHA", "LOKR", "VERA", "IA3", "OFT", "BOFT", "PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING",
-})  # fmt: skip
 _MUTATING_INITS = ("pissa", "olora", "loftq", "corda", "lora_ga")
-_KNOWN_FIELDS = frozenset({
-    "alora_invocation_tokens", "alpha", "alpha_pattern", "arrow_config", "auto_mapping", "base_model_name_or_path",
-    "beta1", "beta2", "bias", "block_share", "boft_block_num", "boft_block_size", "boft_dropout",
-    "boft_n_butterfly_factor", "coft", "corda_config", "d_initial", "decompose_both", "decompose_factor", "deltaT",
-    "encoder_dropout", "encoder_hidden_size", "encoder_num_layers", "encoder_reparameterization_type",
-    "ensure_weight_tying", "eps", "eva_config", "exclude_modules", "fan_in_fan_out", "feedforward_modules",
-    "inference_mode", "init_ia3_weights", "init_lora_weights", "init_r", "init_weights", "kasa_config",
-    "layer_replication", "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha", "lora_bias",
-    "lora_dropout", "lora_ga_config", "megatron_config", "megatron_core", "module_dropout", "modules_to_save",
-    "monteclora_config", "num_attention_heads", "num_layers", "num_transformer_submodules", "num_virtual_tokens",
-    "oft_block_size", "orth_reg_weight", "peft_type", "peft_version", "prefix_projection", "projection_prng_key",
-    "prompt_tuning_init", "prompt_tuning_init_text", "qalora_group_size", "r", "rank_dropout", "rank_dropout_scale",
-    "rank_pattern", "revision", "runtime_config", "save_projection", "target_modules", "target_parameters", "target_r",
-    "task_type", "tfinal", "tinit", "token_dim", "tokenizer_kwargs", "tokenizer_name_or_path", "total_step",
-    "trainable_token_indices", "use_bdlora", "use_dora", "use_effective_conv2d", "use_qalora", "use_rslora",
-    "use_cayley_neumann", "num_cayley_neumann_terms", "use_rank_stabilized", "vera_dropout", "velora_config",
-})  # fmt: skip
 
 
 def module_name(tensor: str) -> str:
@@ -62,63 +51,140 @@ def module_name(tensor: str) -> str:
     return tensor
 
 
-def tensor_role(name: str, config: Mapping[str, Any] | None) -> str:
-    """What a tensor of an adapter file is.
+def target_name(tensor: str) -> str:
+    """The model's own name for a tensor that an adapter file carries to replace it."""
+    return _WRAPPERS.sub("", module_name(tensor))
 
-    One of ``adapter``, ``head``, ``module``, ``bias``, ``original``, ``undeclared-head`` and ``base``. ``head`` and
-    ``module`` are declared by ``modules_to_save`` (a head or embedding, or any other module); ``original`` is the bias
-    of a head that is replaced, and without effect; ``base`` is a weight of the base model that nothing declares: on
-    load PEFT overwrites the base's own with it.
+
+def tensor_role(name: str, config: Mapping[str, Any] | None) -> str:
+    """What a tensor of an adapter file is, by its name.
+
+    ``adapter``: of the adapter's own arithmetic. Declared by ``modules_to_save`` are ``head``, ``embedding`` and
+    ``module`` (any other); ``original`` is the bias of a head that is replaced, and without effect. Declared by nothing
+    are ``undeclared-head``; ``embedding-copy``, which PEFT itself saves beside an update of an embedding; and ``base``,
+    by its name a weight of the base model, over which PEFT would load it. ``unknown`` is none of these. Where the base
+    is at hand, ``beside_base.with_base`` tells the last three by what the base has.
     """
     config = config or {}
     bare = module_name(name)
-    if _ADAPTER_TENSOR.search(bare):
+    if _is_own(bare, config):
         return "adapter"
     is_declared_bias = bare.endswith(".bias") and config.get("bias") in ("all", "lora_only")
-    if ".original_module." in bare:  # a head that modules_to_save replaces; bias="all" makes PEFT save its bias as well
-        return "original" if is_declared_bias else "base"
-    path = re.sub(r"\.modules_to_save(\.default)?\.", ".", bare).rpartition(".")[0] + "."
+    if ".original_module." in bare and is_declared_bias:  # of a head that modules_to_save replaces: bias="all" saves it
+        return "original"
+    path = target_name(name).rpartition(".")[0] + "."
+    wrapped = ".original_module." in bare or ".base_layer." in bare
     declared = set(_saved_modules(config) or ())
     if config.get("task_type") in ("SEQ_CLS", "TOKEN_CLS"):
         declared |= set(IMPLICIT_HEADS)
     # PEFT saves, and loads, whatever module's path ends in a declared name: "classifier" takes "pre_classifier" along.
-    owners = [m for m in declared if f"{m}." in path]
+    owners = [] if wrapped else [m.split(".")[-1] for m in declared if f"{m}." in path]
     if owners:
-        named = any(m.split(".")[-1] in TASK_HEADS | EMBEDDINGS for m in owners)
+        if any(owner in _EMBEDDINGS for owner in owners):
+            return "embedding"
+        named = any(owner in _HEADS for owner in owners)
         return "head" if named or (is_head(path) and path.partition(".")[0] in owners) else "module"
     if is_declared_bias:
         return "bias"
-    return "undeclared-head" if path.partition(".")[0] in TASK_HEADS else "base"
+    if wrapped:
+        return "embedding-copy" if _copies_embedding(bare, config) else "base"
+    if path.partition(".")[0] in _HEADS:
+        return "undeclared-head"
+    return "base" if _PARAMETER.search(bare) else "unknown"
 
 
-def check_tensors(names: Iterable[str], config: Mapping[str, Any] | None, file: str) -> Iterator[Finding]:
-    """Findings for what is not an adapter's own tensor; at most one a module, so that a flood stays readable."""
-    rules = {
-        "base": ("adapter/hidden-base-tensor", "would silently overwrite that weight of the base model"),
-        "module": ("adapter/replaces-module", "replaces a whole module of the base model (modules_to_save)"),
-        "undeclared-head": ("adapter/undeclared-head", "is a head that modules_to_save does not declare"),
-        "bias": ("adapter/trains-bias", "replaces a bias of the base model"),
-    }
+def _is_own(bare: str, config: Mapping[str, Any]) -> bool:
+    kind = declared_type(config)
+    types = PEFT_TYPES.values() if kind is None else (PEFT_TYPES[kind],)
+    if any(known.own.search(bare) for known in types) or _OTHER_LAYOUTS.search(bare):
+        return True
+    return config.get("trainable_token_indices") is not None and bool(_TOKEN_ROWS.search(bare))
+
+
+def _copies_embedding(bare: str, config: Mapping[str, Any]) -> bool:
+    """Whether PEFT saves this weight itself (``save_embedding_layers``): of an embedding that the config targets."""
+    module, _, parameter = _WRAPPERS.sub("", bare).rpartition(".")
+    targets, last = config.get("target_modules"), module.rpartition(".")[2]
+    if not is_embedding(module) or parameter not in ("weight", "bias"):
+        return False
+    if isinstance(targets, list):
+        return any(isinstance(target, str) and target.rpartition(".")[2] == last for target in targets)
+    return isinstance(targets, str) and last in targets
+
+
+def is_embedding(module: str) -> bool:
+    """Whether a module's path is that of an input or output embedding, in any family's words."""
+    return module.rpartition(".")[2] in _EMBEDDINGS
+
+
+#: Rule, and what the sentence says, of the roles that are remarked on.
+_REMARKS: Mapping[str, tuple[str, str]] = {
+    "base": ("adapter/hidden-base-tensor", "would silently overwrite that weight of the base model"),
+    "embedding-copy": (
+        "adapter/embedding-copy",
+        "is a copy of an embedding, which PEFT saves beside an adapter on it and loads over the base's; with the base "
+        "named, the two are compared",
+    ),
+    "copy": ("adapter/equal-copy", "equals the base's own weight, so it changes nothing"),
+    "unknown": ("adapter/unknown-tensor", "names no weight, and no tensor of this type of adapter"),
+    "embedding": ("adapter/replaces-embedding", "replaces a whole embedding of the base model (modules_to_save)"),
+    "module": ("adapter/replaces-module", "replaces a whole module of the base model (modules_to_save)"),
+    "undeclared-head": ("adapter/undeclared-head", "is a head that modules_to_save does not declare"),
+    "bias": ("adapter/trains-bias", "replaces a bias of the base model"),
+}
+#: Roles of which one finding tells all: they are declared, or say nothing of the single tensor.
+_TOLD_TOGETHER = ("bias", "unknown")
+TENSOR_RULES = frozenset({rule for rule, _ in _REMARKS.values()} | {"adapter/no-update", "adapter/token-rows-missing"})
+
+
+def check_tensors(
+    names: Collection[str],
+    config: Mapping[str, Any] | None,
+    file: str,
+    roles: Mapping[str, str] | None = None,
+    empty: Collection[str] = (),
+) -> Iterator[Finding]:
+    """Findings for what is not an adapter's own tensor; at most one a module, so that a flood stays readable.
+
+    ``roles`` replace what the names tell, and ``empty`` names the tensors that have no elements.
+    """
     groups: dict[tuple[str, str], list[str]] = {}
     adapter = 0
     for name in names:
-        role = tensor_role(name, config)
-        adapter += role == "adapter"
-        if role in rules:
-            groups.setdefault((role, name.rpartition(".")[0] if role != "bias" else ""), []).append(name)
+        role = tensor_role(name, config) if roles is None else roles[name]
+        adapter += role == "adapter" and name not in empty
+        if role in _REMARKS:
+            groups.setdefault((role, "" if role in _TOLD_TOGETHER else name.rpartition(".")[0]), []).append(name)
     if not adapter:
-        yield finding("adapter/no-update", f"{file} holds no adapter tensor", file)
+        kind = declared_type(config)
+        of_type = f" of the type {kind}" if kind is not None else ""
+        message = f"{file} holds no adapter tensor{of_type}{_that_has_elements(empty)}"
+        yield finding("adapter/no-update", message, file)
+    if (config or {}).get("trainable_token_indices") and not any(_TOKEN_ROWS.search(n) for n in names):
+        yield finding(
+            "adapter/token-rows-missing", f"the config has trainable_token_indices, but {file} no rows for them", file
+        )
     for (role, _), members in groups.items():
-        rule, meaning = rules[role]
+        rule, meaning = _REMARKS[role]
         more = f" and {len(members) - 1} more" if len(members) > 1 else ""
         yield finding(rule, f"{quoted(members[0])}{more} in {file} {meaning}", members[0], tensors=members[:20])
+
+
+def _that_has_elements(empty: Collection[str]) -> str:
+    if not empty:
+        return ""
+    return " with elements: it was saved from shards (DeepSpeed ZeRO-3, FSDP) that were not gathered"
 
 
 def check_config(config: Mapping[str, Any], file: str = "adapter_config.json") -> Iterator[Finding]:
     """The fields of adapter_config.json: type, bounds, and what makes PEFT import, rebuild or hide something."""
     kind = config.get("peft_type")
-    if not isinstance(kind, str) or kind.upper() not in _KNOWN_TYPES:
+    known = declared_type(config)
+    if known is None:
         yield finding("adapter/type", f"{file} names the adapter type {quoted(str(kind), 60)}", file)
+    elif PEFT_TYPES[known].unmeasured is not None:
+        message = f"{file} names PEFT's type {known}: {PEFT_TYPES[known].unmeasured}"
+        yield finding("adapter/not-measured", message, file, type=known)
     yield from _numbers(config, file)
     yield from _imports(config, file)
     init = config.get("init_lora_weights", True)
@@ -127,18 +193,26 @@ def check_config(config: Mapping[str, Any], file: str = "adapter_config.json") -
     if config.get("alora_invocation_tokens") is not None:
         tokens = config["alora_invocation_tokens"]
         yield finding("adapter/token-trigger", f"{file} has alora_invocation_tokens", file, tokens=str(tokens)[:200])
-    if config.get("trainable_token_indices") is not None:
-        yield finding("adapter/token-rows", f"{file} has trainable_token_indices", file)
+    indices = config.get("trainable_token_indices", config.get("token_indices"))
+    if indices is not None:
+        yield finding("adapter/token-rows", f"{file} replaces single embedding rows ({_rows(indices)})", file)
     if config.get("layer_replication") is not None:
         yield finding("adapter/replicates-layers", f"{file} has layer_replication", file)
     for field in ("target_modules", "exclude_modules", "layers_pattern"):
         value = config.get(field)
         if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9_.\-]{1,200}", value):
             yield finding("adapter/regex-target", f"{field} in {file} is {quoted(value, 80)}", file, field=field)
-    unknown = sorted(set(config) - _KNOWN_FIELDS)
+    unknown = sorted(set(config) - KNOWN_FIELDS)
     if unknown:
         shown = ", ".join(quoted(k, 40) for k in unknown[:8])
         yield finding("adapter/unknown-field", f"{file} has the unknown {shown}", file, fields=unknown[:50])
+
+
+def _rows(indices: Any) -> str:
+    """Which rows, in words that fit a sentence."""
+    lists = indices.items() if isinstance(indices, dict) else [("", indices)]
+    ids = [f"{quoted(str(module), 40)} " * bool(module) + quoted(str(rows), 80) for module, rows in lists]
+    return f"trainable_token_indices {', '.join(ids[:4])}"
 
 
 def scaling(config: Mapping[str, Any], rank: float, alpha: float) -> float:
@@ -148,6 +222,9 @@ def scaling(config: Mapping[str, Any], rank: float, alpha: float) -> float:
 
 def _numbers(config: Mapping[str, Any], file: str) -> Iterator[Finding]:
     rank, alpha = config.get("r"), config.get("lora_alpha", config.get("alpha"))
+    kind = declared_type(config)
+    if rank == 0 and kind is not None and PEFT_TYPES[kind].unmeasured is not None:
+        rank = None  # OFT's r is 0 where its blocks are given by their size
     pairs = [("r", rank, _is_rank), ("lora_alpha", alpha, _is_alpha)]
     for field, check in (("rank_pattern", _is_rank), ("alpha_pattern", _is_alpha)):
         pattern = config.get(field) or {}
@@ -160,7 +237,7 @@ def _numbers(config: Mapping[str, Any], file: str) -> Iterator[Finding]:
         if value is not None and not check(value):
             valid = False
             yield finding("adapter/invalid", f"{file} gives {field} the value {quoted(str(value), 40)}", file)
-    for field in ("use_rslora", "use_dora", "fan_in_fan_out", "lora_bias", "use_qalora", "use_bdlora"):
+    for field in ("use_rslora", "use_dora", "fan_in_fan_out", "lora_bias", "use_qalora"):
         if config.get(field) not in (None, True, False):
             yield finding("adapter/invalid", f"{file} has {field}, which is neither true nor false", file, field=field)
     if valid and rank is not None and alpha is not None:

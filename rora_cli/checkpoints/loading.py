@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.checkpoints import kinds, merging, sanitise
+from rora_cli.checkpoints.beside_base import with_base
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.padding import agree_on_padding
 from rora_cli.checkpoints.preflight import Inspection, inspect, require_loadable
@@ -78,6 +79,7 @@ def load_classifier(
     require_loadable(model_inspection)
     adapter_inspection = inspect(adapter, role="adapter") if adapter is not None else None
     if adapter_inspection is not None:
+        adapter_inspection = with_base(adapter_inspection, model_inspection)
         require_loadable(adapter_inspection)
     labels = _new_labels(adapter_inspection, new_head)
     _require_judged(model_inspection, labels, new_head)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from rora_cli.checkpoints.adapter_rules import module_name
+from rora_cli.checkpoints.adapter_rules import target_name
 from rora_cli.checkpoints.adapters import merge_into, read_adapter
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.preflight import Inspection
@@ -17,12 +16,9 @@ from rora_cli.errors import CheckpointError
 from rora_cli.layout import LABEL_LAYERS
 
 #: What ``adapter_rules.tensor_role`` calls tensors that take the place of a parameter of the model.
-_REPLACING = ("head", "module", "bias", "undeclared-head")
-
-
-def target_name(tensor: str) -> str:
-    """The model's own name for a tensor that an adapter file carries to replace it."""
-    return re.sub(r"\.modules_to_save(\.default)?\.", ".", module_name(tensor)).replace(".base_layer.", ".")
+_REPLACING = ("head", "embedding", "module", "bias", "undeclared-head")
+#: And those that change nothing: of a head that is replaced, and equal to the base's.
+_WITHOUT_EFFECT = ("original", "copy")
 
 
 def head_labels(adapter: Inspection) -> int | None:
@@ -56,7 +52,7 @@ def merge_adapter(model: nn.Module, adapter: Inspection, base: Inspection) -> se
             if adapter.roles[name] in _REPLACING:
                 tensor = reader.read(name, require_finite=True)
                 replaced.add(_replace(parameters, target_name(name), tensor, adapter))
-            elif name in read.unmeasured and name not in biases and adapter.roles[name] != "original":
+            elif name in read.unmeasured and name not in biases and adapter.roles[name] not in _WITHOUT_EFFECT:
                 raise CheckpointError(f"{quoted(name)} in {adapter.path} cannot be merged: {read.unmeasured[name]}")
     return replaced
 

@@ -387,7 +387,9 @@ class _Inspector:
         elif ADAPTER_CONFIG not in self.files:
             self._add("adapter/config-missing", f"there is no {ADAPTER_CONFIG}")
         if tensors:
-            self.findings += adapter_rules.check_tensors(tensors, config, next(iter(tensors.values())).file)
+            empty = [name for name, info in tensors.items() if not info.elements]
+            file = next(iter(tensors.values())).file
+            self.findings += adapter_rules.check_tensors(tensors, config, file, empty=empty)
         return {name: adapter_rules.tensor_role(name, config) for name in tensors}
 
     def _check_tokenizer(self) -> None:

@@ -116,10 +116,26 @@ RULES: Mapping[str, Rule] = {
     "adapter/config-missing": Rule(_MEDIUM, False, "There is no adapter_config.json, so the scale is unknown.", _ASK),
     "adapter/is-adapter": Rule(_LOW, True, "This is an adapter, not a model.", "name its base and use --adapter"),
     "adapter/type": Rule(_MEDIUM, True, "The adapter is of a type that rora does not know."),
+    "adapter/not-measured": Rule(
+        _LOW, True, "The adapter is of a type of PEFT's that rora can neither measure nor merge.",
+        "merge it with PEFT where it can do no harm, and give rora the merged model",
+    ),
     "adapter/invalid": Rule(_HIGH, True, "A field of adapter_config.json has an impossible value.", _ASK),
     "adapter/abnormal-scaling": Rule(_MEDIUM, False, "The adapter is scaled far outside of what training uses."),
     "adapter/hidden-base-tensor": Rule(
         _HIGH, True, "The adapter carries a tensor that silently replaces a weight of the base model.", _REMOVE
+    ),
+    "adapter/embedding-copy": Rule(
+        _LOW, True, "The adapter carries a copy of an embedding, which is loaded over the base's own.",
+        "name the base, so that the two are compared",
+    ),
+    "adapter/equal-copy": Rule(_INFO, False, "The adapter carries a weight that equals the base's own."),
+    "adapter/unknown-tensor": Rule(
+        _MEDIUM, True, "The adapter carries tensors that are neither an adapter's own nor a weight's.", _ASK
+    ),
+    "adapter/replaces-embedding": Rule(
+        _LOW, False, "The adapter replaces a whole embedding of the base model, as its config declares.",
+        "compare it with the base's: rora diagnose --base",
     ),
     "adapter/undeclared-head": Rule(
         _MEDIUM, False, "The adapter carries a classification head that its config does not declare."
@@ -134,14 +150,18 @@ RULES: Mapping[str, Rule] = {
     "adapter/token-trigger": Rule(
         _HIGH, True, "The adapter is active only after a given token sequence: a built-in trigger.", _REMOVE
     ),
-    "adapter/token-rows": Rule(_MEDIUM, True, "The adapter replaces single rows of the embedding."),
+    "adapter/token-rows": Rule(
+        _MEDIUM, False, "The adapter replaces single rows of the embedding: it trains words of its own.",
+        "see what these tokens do: rora diagnose --base, rora eval-asr --trigger",
+    ),
+    "adapter/token-rows-missing": Rule(_MEDIUM, True, "Rows of the embedding that the config names are missing.", _ASK),
     "adapter/replicates-layers": Rule(_HIGH, True, "The adapter rebuilds the base out of repeated layers.", _REMOVE),
     "adapter/imports-code": Rule(_HIGH, True, "The adapter config names Python modules to import.", _REMOVE),
     "adapter/regex-target": Rule(
         _MEDIUM, False, "target_modules is a regular expression; rora never runs it and goes by the tensors there are."
     ),
     "adapter/unknown-field": Rule(_INFO, False, "adapter_config.json has fields that rora does not know."),
-    "adapter/no-update": Rule(_MEDIUM, True, "The adapter holds no adapter tensor.", _ASK),
+    "adapter/no-update": Rule(_MEDIUM, True, "The adapter holds no adapter tensor, or none with elements.", _ASK),
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from rora_cli.checkpoints.beside_base import with_base
 from rora_cli.checkpoints.preflight import Inspection, compare_tokenizers, inspect
 from rora_cli.checkpoints.rules import RULES
 from rora_cli.commands.memory import says_what_fits
@@ -54,6 +55,7 @@ def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
         for path in config.paths:
             inspection = inspect(Path(path), role=config.role)
             if base is not None:
+                inspection = with_base(inspection, base)
                 compared = compare_tokenizers(inspection, base)
                 inspection = replace(inspection, findings=(*inspection.findings, *compared))
             checkpoints.append(_summary(inspection, path))

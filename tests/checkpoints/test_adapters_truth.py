@@ -111,6 +111,31 @@ CASES = {
     "dora-conv1d": Case(
         "dora", _gpt2, {"r": 4, "use_dora": True, "target_modules": ["c_attn"], "fan_in_fan_out": True}, 2
     ),
+    "dora-embeddings": Case(
+        "dora-embedding", _llama, {"r": 4, "use_dora": True, "target_modules": ["embed_tokens"]}, 1
+    ),
+    "dora-convolutions": Case(
+        "dora", _Convolutions, {"r": 2, "use_dora": True, "target_modules": ["wide", "point", "line"]}, 3
+    ),
+    "token-rows": Case(
+        "embedding-rows", _llama, {"token_indices": [7, 3], "target_modules": ["embed_tokens"]}, 1,
+        peft="TrainableTokensConfig",
+    ),
+    # PEFT takes the top of W out of linear layers only: an embedding starts from a plain LoRA.
+    "pissa-embeddings": Case(
+        "embedding", _llama, {"r": 4, "init_lora_weights": "pissa", "target_modules": ["embed_tokens"]}, 1
+    ),
+    "orthogonal": Case("lora", _llama, {"r": 4, "init_lora_weights": "orthogonal", "target_modules": _QV}, 4),
+    "mica": Case("lora", _llama, {"r": 4, "init_lora_weights": "mica", "target_modules": _QV}, 4),
+    "gaussian": Case("lora", _llama, {"r": 4, "init_lora_weights": "gaussian", "target_modules": _QV}, 4),
+    "rslora-patterns": Case(
+        "rslora", _llama,
+        {
+            "r": 4, "use_rslora": True, "target_modules": _QV,
+            "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3},
+        },
+        4,
+    ),
     "pissa": Case("pissa", _llama, {"r": 4, "init_lora_weights": "pissa", "target_modules": _QV}, 4, tolerance=1e-4),
     "pissa-conv1d": Case(
         "pissa", _gpt2,
@@ -139,7 +164,7 @@ def _save_adapter(case: Case, base: nn.Module, directory: Path) -> None:
     model = peft.get_peft_model(copy.deepcopy(base), getattr(peft, case.peft)(**case.options))
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
-        if any(part in name for part in ("lora_", "hada_", "lokr_", "vera_")):
+        if any(part in name for part in ("lora_", "hada_", "lokr_", "vera_", "tokens_delta")):
             noise = torch.randn(parameter.shape, generator=generator) * 0.3
             keep = parameter.data if "magnitude" in name else 0
             parameter.data = keep + noise.abs() if "magnitude" in name else noise
@@ -241,4 +266,6 @@ def test_delta_weight_and_its_spectrum_are_what_peft_merges(name: str, tmp_path:
     in_file = set(load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
     measured = {tensor for module in adapter.modules for tensor in module.tensors}
     assert measured | adapter.unmeasured.keys() | adapter.aside.keys() == in_file
+    in_aside = {n for n in adapter.aside if not n.endswith("embed_tokens.base_layer.weight")}  # PEFT's copy of the base
+    assert all("lora_" not in n or n.endswith(".bias") for n in in_aside)
     assert not adapter.unmeasured and not measured & adapter.aside.keys()

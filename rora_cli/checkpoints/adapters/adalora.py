@@ -18,8 +18,7 @@ _PARTS = {".lora_A": "A", ".lora_B": "B", ".lora_E": "E"}
 
 def read(source: Source) -> Reading:
     reading = Reading()
-    groups, rest = group_parts(source.names(), _PARTS)
-    reading.set_aside(rest, "saved whole, beside the low-rank updates")
+    groups, _ = group_parts(source.names(), _PARTS)
     start = settings.rank(source.config.get("init_r", 12), "init_r")
     alpha = settings.number(source.config.get("lora_alpha", 8), "lora_alpha")
     for path, parts in groups.items():

@@ -122,7 +122,8 @@ class AdapterModule:
 class Adapter:
     """``modules`` are measurable. Every other tensor is in ``aside`` or ``unmeasured``, with the reason.
 
-    ``aside`` carry no update of a weight by their nature: heads saved whole, biases, scales. ``unmeasured`` may well.
+    ``aside`` carry no update of their own: weights saved whole, which are named in ``whole`` as well (they are measured
+    against the base's, where there is one), biases, scales. ``unmeasured`` may well carry one.
     """
 
     format: str
@@ -132,6 +133,7 @@ class Adapter:
     config: Mapping[str, Any]
     read: Callable[[str], Tensor] = field(repr=False)
     base: BaseWeights | None = field(default=None, repr=False)
+    whole: frozenset[str] = frozenset()
 
     @property
     def tensors_measured(self) -> int:

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rora_cli.errors import CheckpointError
+from rora_cli.layout import EMBEDDINGS, TASK_HEADS
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from rora_cli.checkpoints.adapters.converted import ConvertedSource
 
 #: Families whose c_attn, c_proj, c_fc and q_attn are transformers' Conv1D: stored [d_in, d_out].
 _CONV1D_FAMILIES = {"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp_decoder", "clvp"}
@@ -26,34 +29,99 @@ class TensorSource(Protocol):
     def read(self, name: str) -> Tensor: ...
 
 
+#: What transformers renames in files of its first years.
+_OLD_NAMES = {"weight": "gamma", "bias": "beta", "gamma": "weight", "beta": "bias"}
+#: Modules that share a weight where the embeddings are tied, of which a file holds one.
+_OUTPUTS = {"lm_head", "embed_out", "vocab_projector", "generator_lm_head"}
+_INPUTS = (EMBEDDINGS - _OUTPUTS) | {"tok_embeddings"}
+#: What a base may well lack, and no renaming would bring.
+_NEW_HEADS = (TASK_HEADS - {"lm_head"}) | {"pooler"}
+
+
+class _Names:
+    """Names of tensors, found by a module's path that may have more or fewer leading parts."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = set(names)
+        self._by_tail: dict[str, list[str]] = {}
+        for name in sorted(self.names):
+            self._by_tail.setdefault(".".join(name.split(".")[-3:]), []).append(name)
+
+    def find(self, module: str, parameter: str) -> str | None:
+        parts = module.split(".")
+        for skip in range(min(3, len(parts))):
+            wanted = ".".join([*parts[skip:], parameter])
+            if wanted in self.names:
+                return wanted
+        wanted = f"{module}.{parameter}"
+        candidates = [n for n in self._by_tail.get(".".join(wanted.split(".")[-3:]), ()) if n.endswith("." + wanted)]
+        return candidates[0] if len(candidates) == 1 else None
+
+
 class BaseWeights:
     """Finds and reads the weight that a module of an adapter updates."""
 
     def __init__(self, reader: TensorSource, config: Mapping[str, Any] | None = None) -> None:
         self.reader = reader
         self.config = config or {}
-        self._names = set(reader.names())
-        self._by_tail: dict[str, list[str]] = {}
-        for name in sorted(self._names):
-            self._by_tail.setdefault(".".join(name.split(".")[-3:]), []).append(name)
-        self._mangled = {n.removesuffix(".weight").replace(".", "_"): n for n in self._names if n.endswith(".weight")}
+        self._own = _Names(reader.names())
+        self._mangled = {
+            n.removesuffix(".weight").replace(".", "_"): n for n in self._own.names if n.endswith(".weight")
+        }
+        self._found: dict[tuple[str, str], str | None] = {}
+        self._converted: tuple[ConvertedSource, _Names] | None = None
 
     def find(self, module: str, parameter: str = "weight") -> str | None:
         """The name of ``module``'s weight in the base, or None.
 
         A task model adds a prefix to the names of a bare encoder ("bert.") or lacks it, so up to two leading parts of
-        the module's path may be missing in the base, or some may be in front there.
+        the module's path may be missing in the base, or some may be in front there. Names of transformers' first years
+        (LayerNorm.gamma), tied embeddings, and what transformers renames or puts together when it loads the base, are
+        found either way.
         """
-        parts = module.split(".")
-        for skip in range(min(3, len(parts))):
-            wanted = ".".join([*parts[skip:], parameter])
-            if wanted in self._names:
-                return wanted
+        key = (module, parameter)
+        if key not in self._found:
+            self._found[key] = (
+                self._own.find(module, parameter)
+                or (self._mangled.get(module) if "." not in module else None)
+                or self._of_old_name(module, parameter)
+                or self._tied(module, parameter)
+                or self._as_loaded(module, parameter)
+            )
+        return self._found[key]
+
+    def _of_old_name(self, module: str, parameter: str) -> str | None:
+        is_norm = module.rpartition(".")[2] == "LayerNorm" and parameter in _OLD_NAMES
+        return self._own.find(module, _OLD_NAMES[parameter]) if is_norm else None
+
+    def _tied(self, module: str, parameter: str) -> str | None:
+        """The embedding that an output layer shares its weight with, or the other way round."""
+        last = module.rpartition(".")[2]
+        if module.endswith("predictions.decoder"):  # BERT's masked-language head
+            last = "lm_head"
+        others = _INPUTS if last in _OUTPUTS else _OUTPUTS if last in _INPUTS else set()
+        if parameter != "weight" or not others or not _ties_embeddings(self.config):
+            return None
+        names = [n for n in self._own.names if n.endswith(".weight") and n.split(".")[-2] in others]
+        return names[0] if len(names) == 1 else None
+
+    def _as_loaded(self, module: str, parameter: str) -> str | None:
+        family = self.config.get("model_type")
+        if not isinstance(family, str) or _NEW_HEADS.intersection(module.split(".")):
+            return None
+        if self._converted is None:
+            from rora_cli.checkpoints.adapters.converted import ConvertedSource
+
+            source = ConvertedSource(self.reader, family)
+            self._converted, self.reader = (source, _Names(source.names())), source
+        source, made = self._converted
         wanted = f"{module}.{parameter}"
-        candidates = [n for n in self._by_tail.get(".".join(wanted.split(".")[-3:]), ()) if n.endswith("." + wanted)]
-        if len(candidates) == 1:
-            return candidates[0]
-        return self._mangled.get(module) if "." not in module else None
+        loaded, _, last = source.as_loaded(wanted).rpartition(".")
+        return (
+            made.find(module, parameter)
+            or (self._own.find(loaded, last) if f"{loaded}.{last}" != wanted and last == parameter else None)
+            or source.slice_of(wanted, lambda name: self._own.find(*_split(name)))
+        )
 
     def unreadable(self, name: str) -> str | None:
         """Why this weight cannot be computed with, or None: quantised types need scales that lie elsewhere."""
@@ -85,6 +153,21 @@ class BaseWeights:
         if tuple(weight.shape) != shape:
             raise mismatch(name, tuple(weight.shape), shape)
         return weight
+
+
+def _ties_embeddings(config: Mapping[str, Any]) -> bool:
+    """Whether the config, or its family where it does not say, shares one weight between both embeddings."""
+    said, family = config.get("tie_word_embeddings"), config.get("model_type")
+    if isinstance(said, bool) or not isinstance(family, str):
+        return said is True
+    from transformers import CONFIG_MAPPING
+
+    return family in CONFIG_MAPPING and getattr(CONFIG_MAPPING[family], "tie_word_embeddings", True) is True
+
+
+def _split(name: str) -> tuple[str, str]:
+    module, _, parameter = name.rpartition(".")
+    return module, parameter
 
 
 def mismatch(name: str, base: tuple[int, ...], adapter: tuple[int, int]) -> CheckpointError:

@@ -30,8 +30,7 @@ PARTS = {
 
 def read(source: Source) -> Reading:
     reading = Reading()
-    groups, rest = group_parts(source.names(), PARTS)
-    reading.set_aside(rest, "saved whole, beside the low-rank updates")
+    groups, _ = group_parts(source.names(), PARTS)
     for path, parts in groups.items():
         name = module_name(path)
         r = settings.module_rank(source.config, name)

@@ -7,9 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.checkpoints.adapters import config as settings
+from rora_cli.checkpoints.adapters import token_rows
 from rora_cli.checkpoints.adapters.adapter import AdapterModule, FactorNames, Update
 from rora_cli.checkpoints.adapters.names import group_parts, module_name
 from rora_cli.checkpoints.adapters.source import Reading, Source, low_rank
+from rora_cli.checkpoints.header import quoted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +33,8 @@ _IRREPRODUCIBLE = {
     "lora_ga": "LoRA-GA splits the base by gradients of data",
     "pissa_niter": "fast PiSSA splits the base by a random sketch",
 }
+#: Initialisations that leave the base as it is, as do true and false.
+_HARMLESS = ("gaussian", "eva", "orthogonal", "mica", "true", "false", "none", "")
 #: Config fields that make an update of another form than B A.
 _OTHER_FORMS = {
     "use_qalora": "QALoRA pools the inputs in groups",
@@ -38,17 +42,25 @@ _OTHER_FORMS = {
     "kasa_config": "KaSA truncates the base's spectrum",
     "monteclora_config": "MonteCLoRA samples its update",
     "velora_config": "VeLoRA compresses activations",
+    "arrow_config": "Arrow chooses among adapters by what the input is",
 }
+#: Fields of these kinds that leave the form as it is. Any other that is set may be a variant that is not known yet.
+_SAME_FORM = frozenset({
+    "use_rslora", "use_dora", "use_cayley_neumann", "use_effective_conv2d", "loftq_config", "eva_config",
+    "corda_config", "lora_ga_config", "runtime_config", "megatron_config",
+})  # fmt: skip
 
 
 def read(source: Source) -> Reading:
     """Every module with a complete pair of factors, in PEFT's layout."""
     reading = Reading()
     groups, rest = group_parts(source.names(), _PARTS)
-    reading.set_aside(rest, "saved whole, beside the low-rank updates")
-    form = next((why for field, why in _OTHER_FORMS.items() if source.config.get(field)), None)
+    token_rows.read_rows(source, reading, rest, source.config.get("trainable_token_indices"))
+    form = _other_form(source)
     init = str(source.config.get("init_lora_weights", "")).lower()
     lost = next((why for name, why in _IRREPRODUCIBLE.items() if init.startswith(name)), None)
+    if lost is None and init not in (*_HARMLESS, "pissa", "olora"):
+        lost = f"init_lora_weights is {quoted(init, 40)}, which may split the base"
     for path, parts in groups.items():
         if form:
             reading.skip(parts.values(), f"{form}: not a plain product of its factors")
@@ -57,6 +69,20 @@ def read(source: Source) -> Reading:
         else:
             _module(source, reading, path, parts, init)
     return reading
+
+
+def _other_form(source: Source) -> str | None:
+    """Why the config's updates are of another form than B A added to the weight of the module's name, or None."""
+    known = next((why for field, why in _OTHER_FORMS.items() if source.config.get(field)), None)
+    if known is None and source.config.get("layer_replication") and source.base is not None:
+        return "layer_replication renumbers the base's layers"
+    if known is not None:
+        return known
+    for field, value in source.config.items():
+        variant = field.startswith("use_") or (field.endswith("_config") and isinstance(value, dict))
+        if variant and value and field not in _SAME_FORM:
+            return f"the config sets {quoted(field, 40)}, which rora does not know"
+    return None
 
 
 def _module(source: Source, reading: Reading, path: str, parts: Mapping[str, str], init: str) -> None:
@@ -84,7 +110,10 @@ def _module(source: Source, reading: Reading, path: str, parts: Mapping[str, str
     dora = bool(source.config.get("use_dora"))
     if "magnitude" in parts and not dora:
         reading.set_aside([parts["magnitude"]], "use_dora is false in the config, so PEFT does not load it")
-    build, needs_base, kind = _update(source, parts, A, B, r, scaling, init, dora and not embedding)
+    split = init if init in ("pissa", "olora") and not embedding else None  # PEFT splits no embeddings
+    if split and len(shape_A) > 2:
+        return reading.skip(parts.values(), f"PEFT does not load a convolution with init_lora_weights {split}")
+    build, needs_base, kind = _update(source, parts, A, B, r, scaling, split, dora)
     if needs_base is not None and build is None:
         return reading.skip(parts.values(), needs_base)
     tensors = [A, B] + [parts[p] for p in ("magnitude",) if p in parts and dora]
@@ -93,18 +122,23 @@ def _module(source: Source, reading: Reading, path: str, parts: Mapping[str, str
     fan = embedding or bool(source.config.get("fan_in_fan_out"))
     reading.modules.append(
         AdapterModule(
-            name, "embedding" if embedding else kind, shape, r, scaling, tuple(tensors), build, fan, needs_base,
+            name, _format(kind, embedding), shape, r, scaling, tuple(tensors), build, fan, needs_base,
             bias_tensor=parts.get("bias"), factors=None if needs_base else FactorNames(B, A),
         )
     )  # fmt: skip
     return None
 
 
+def _format(kind: str, embedding: bool) -> str:
+    if not embedding:
+        return kind
+    return "dora-embedding" if kind == "dora" else "embedding"
+
+
 def _update(
-    source: Source, parts: Mapping[str, str], A: str, B: str, r: int, scaling: float, init: str, dora: bool
+    source: Source, parts: Mapping[str, str], A: str, B: str, r: int, scaling: float, split: str | None, dora: bool
 ) -> tuple[Any, str | None, str]:
     """(build or None, why the base is needed or why it cannot be built, format)."""
-    split = init if init in ("pissa", "olora") else None
     if dora and split:
         return None, f"DoRA on {split}'s changed base: rora does not combine them", "dora"
     if dora and "magnitude" not in parts:
@@ -121,7 +155,10 @@ def _update(
 
 
 def _dora(source: Source, B: str, A: str, magnitude: str, scaling: float, W: Tensor | None) -> Update:
-    """DoRA (arXiv:2402.09353, equation 5), the norm taken over each output's row, as PEFT does."""
+    """DoRA (arXiv:2402.09353, equation 5), the norm taken over each output's row, as PEFT does.
+
+    An embedding's outputs are its dimensions, so there it runs over the whole vocabulary.
+    """
     assert W is not None
     lora_B, lora_A = source.read(B).flatten(1), source.read(A).flatten(1)
     directed = W.double() + scaling * (lora_B.double() @ lora_A.double())

@@ -20,8 +20,7 @@ _PARTS = {".lora_a": "a", ".lora_b": "b", ".m": "m"}
 
 def read(source: Source) -> Reading:
     reading = Reading()
-    groups, rest = group_parts(source.names(), _PARTS)
-    reading.set_aside(rest, "saved whole, beside the low-rank updates")
+    groups, _ = group_parts(source.names(), _PARTS)
     for name, parts in groups.items():
         if not {"a", "b"} <= parts.keys():
             reading.skip(parts.values(), "lora_a or lora_b is missing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from rora_cli.checkpoints.adapters.adapter import Adapter, AdapterModule
 from rora_cli.checkpoints.adapters.base import BaseWeights, TensorSource, mismatch
 from rora_cli.checkpoints.adapters.source import Reading, Source
+from rora_cli.checkpoints.peft_types import PEFT_TYPES
 from rora_cli.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -23,25 +25,19 @@ FORMATS: Mapping[str, str] = {
     "LOHA": "hadamard:read",
     "LOKR": "kronecker:read",
     "VERA": "vera:read",
+    "TRAINABLE_TOKENS": "token_rows:read",
     "KOHYA": "kohya:read",
     "MLX": "mlx:read",
 }
 
-#: Methods whose effect is not an added matrix of the adapter's own: recognised, and said to have no such spectrum.
+#: Types whose effect is not an added matrix that can be read: recognised, and said not to be measured.
 WITHOUT_SPECTRUM: Mapping[str, str] = {
-    "IA3": "IA3 multiplies activations by a learned vector: its change of W is a diagonal scaling, without a spectrum",
-    "OFT": "OFT rotates W: the change is multiplicative and has no low-rank factors of its own",
-    "BOFT": "BOFT rotates W: the change is multiplicative and has no low-rank factors of its own",
-    "HRA": "HRA reflects W: the change is multiplicative and has no low-rank factors of its own",
-    "LN_TUNING": "it retrains normalisation layers, which are vectors",
-    "PROMPT_TUNING": "a soft prompt changes the input, not a weight",
-    "P_TUNING": "a soft prompt changes the input, not a weight",
-    "MULTITASK_PROMPT_TUNING": "a soft prompt changes the input, not a weight",
-    "PREFIX_TUNING": "a prefix changes attention's keys and values, not a weight",
-    "CPT": "a soft prompt changes the input, not a weight",
-    "ADAPTION_PROMPT": "adaption prompts are gated attention over learned tokens, not a change of a weight",
-    "TRAINABLE_TOKENS": "it replaces single rows of the embedding",
+    name: f"PEFT's {name}: {known.unmeasured}" for name, known in PEFT_TYPES.items() if known.unmeasured is not None
 }
+#: An adapter's name, left in the name of a tensor: ".lora_A.default.weight".
+_NAMED = re.compile(
+    r"\.(?:lora|hada|lokr|vera|trainable_tokens)_\w+\.(?!weight$|bias$)([A-Za-z0-9_-]+)(?:\.weight|\.bias)?$"
+)
 
 
 def read_adapter(inspection: Inspection, base: TensorSource | None = None) -> Adapter:
@@ -54,7 +50,7 @@ def read_adapter(inspection: Inspection, base: TensorSource | None = None) -> Ad
 
     base_config = getattr(getattr(base, "inspection", None), "config", None)
     weights = BaseWeights(base, base_config) if base is not None else None
-    return read_source(Source(inspection.adapter_config or {}, TensorReader(inspection), weights))
+    return read_source(Source(inspection.adapter_config or {}, TensorReader(inspection), weights, inspection.roles))
 
 
 def read_source(source: Source) -> Adapter:
@@ -67,14 +63,42 @@ def read_source(source: Source) -> Adapter:
         reading = _reader(kind)(source)
     else:
         raise CheckpointError(
-            f"adapter_config.json: peft_type {kind[:40]!r} is not among the formats that can be measured "
-            f"({', '.join(FORMATS)}) or recognised ({', '.join(WITHOUT_SPECTRUM)})."
+            f"adapter_config.json: peft_type {kind[:40]!r} is none of PEFT's; the formats that can be measured are "
+            f"{', '.join(FORMATS)}."
         )
-    accounted = {name for module in reading.modules for name in module.tensors}
-    accounted |= reading.unmeasured.keys() | reading.aside.keys()
-    reading.skip(sorted(set(source.names()) - accounted), "not part of this format: unknown to rora")
+    _account_for_the_rest(source, reading)
     modules = tuple(_oriented(module, source.base) for module in reading.modules)
-    return Adapter(kind, modules, reading.unmeasured, reading.aside, source.config, source.read, source.base)
+    return Adapter(
+        kind,
+        modules,
+        reading.unmeasured,
+        reading.aside,
+        source.config,
+        source.read,
+        source.base,
+        frozenset(reading.whole),
+    )
+
+
+def _account_for_the_rest(source: Source, reading: Reading) -> None:
+    """What the format left over, by its role: whole weights beside the updates, or not read, with the reason."""
+    for name in sorted(set(source.names()) - reading.accounted()):
+        role, named = source.roles.get(name, "unknown"), _NAMED.search(name)
+        if role == "original":
+            reading.set_aside([name], "the bias of a head that is replaced: without effect")
+        elif role == "copy":
+            reading.set_aside([name], "equal to the base's own weight")
+        elif role == "adapter" and named is not None:
+            reading.skip(
+                [name],
+                f"the adapter's name {named[1]!r} is left in the tensor's name, so PEFT does not load it: take it out, "
+                "or save the adapter with save_pretrained",
+            )
+        elif role in ("adapter", "unknown"):
+            reading.skip([name], "not part of this format: unknown to rora")
+        else:
+            reading.whole.add(name)
+            reading.set_aside([name], "saved whole, beside the updates")
 
 
 def detect(source: Source) -> str:

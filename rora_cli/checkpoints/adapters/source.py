@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """One adapter as a format sees it: its config, its tensors, and the base where there is one."""
+    """One adapter as a format sees it: its config, its tensors and their roles, and the base where there is one."""
 
     config: Mapping[str, Any]
     reader: TensorReader
     base: BaseWeights | None = None
+    roles: Mapping[str, str] = field(default_factory=dict)
 
     def names(self) -> list[str]:
         return sorted(self.reader.names())
@@ -55,6 +56,7 @@ class Reading:
     modules: list[AdapterModule] = field(default_factory=list)
     unmeasured: dict[str, str] = field(default_factory=dict)
     aside: dict[str, str] = field(default_factory=dict)
+    whole: set[str] = field(default_factory=set)
 
     def skip(self, names: Iterable[str], reason: str) -> None:
         """Say why these tensors could not be analysed."""
@@ -63,6 +65,9 @@ class Reading:
     def set_aside(self, names: Iterable[str], reason: str) -> None:
         """Say why these tensors carry no update of a weight by their nature."""
         self.aside.update(dict.fromkeys(names, reason))
+
+    def accounted(self) -> set[str]:
+        return {name for module in self.modules for name in module.tensors} | self.unmeasured.keys() | self.aside.keys()
 
 
 def low_rank(source: Source, B: str, A: str, scaling: float) -> Callable[[Tensor | None], Update]:

@@ -19,8 +19,7 @@ _A, _B = "base_model.vera_A", "base_model.vera_B"
 def read(source: Source) -> Reading:
     reading = Reading()
     names = set(source.names())
-    groups, rest = group_parts(names - {_A, _B}, _PARTS)
-    reading.set_aside(rest, "saved whole, beside the low-rank updates")
+    groups, _ = group_parts(names - {_A, _B}, _PARTS)
     shared = {_A, _B} <= names
     for path, parts in sorted(groups.items()):
         name = module_name(path)

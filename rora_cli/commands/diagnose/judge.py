@@ -13,6 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from rora_cli.checkpoints.preflight import Inspection
+from rora_cli.commands.diagnose.whole import FORMAT
 from rora_cli.results.diagnose import GroupSummary
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.spectra import ModuleSpectrum
@@ -20,6 +21,7 @@ from rora_cli.spectral.strength import robust_z_scores
 
 if TYPE_CHECKING:
     from rora_cli.commands.diagnose.calibration import Calibration
+    from rora_cli.commands.diagnose.rows import MovedRows
 
 #: Iglewicz and Hoaglin's cut for modified z-scores.
 OUTLIER_Z = 3.5
@@ -82,6 +84,7 @@ def judge(
     unmeasured: Mapping[str, str],
     missing: Sequence[str],
     calibration: Calibration | None,
+    far: Sequence[MovedRows] = (),
 ) -> Iterator[Finding]:
     """All findings, the most severe first."""
     findings = [
@@ -90,6 +93,7 @@ def judge(
         *_missing(missing),
         *_overflow(modules),
         *_zero(modules),
+        *_moved_rows(far),
         *_weak(modules),
         *_aligned(modules),
         *_outliers(modules),
@@ -140,13 +144,36 @@ def _overflow(modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
 
 def _zero(modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
     zero = [m.name for m in modules if m.sigma_max == 0]
-    if zero:
+    if zero and all(m.sigma_max == 0 for m in modules if m.format != FORMAT):
+        yield Finding(
+            "spectral/no-update",
+            Severity.MEDIUM,
+            f"all {len(zero)} updates are exactly zero: the adapter adds nothing to the base",
+            zero[0],
+            {"modules": zero[:50], "count": len(zero)},
+            "get a copy that was saved after training",
+        )
+    elif zero:
         yield Finding(
             "spectral/zero-update",
             Severity.INFO,
             f"{len(zero)} of {len(modules)} updates are exactly zero",
             zero[0],
             {"modules": zero[:50], "count": len(zero)},
+        )
+
+
+def _moved_rows(far: Sequence[MovedRows]) -> Iterator[Finding]:
+    for moved in far:
+        first = ", ".join(f"{row} (by {way:.3g})" for row, way in zip(moved.rows[:_SHOWN], moved.ways, strict=False))
+        yield Finding(
+            "spectral/embedding-rows",
+            Severity.MEDIUM,
+            f"{len(moved.rows)} of the {moved.total:,} rows of {moved.module} moved far beyond the rest, the tokens "
+            f"{first}; the median row moved by {moved.typical:.3g}",
+            moved.module,
+            {"rows": list(moved.rows[:50]), "count": len(moved.rows), "median": moved.typical},
+            "see what these tokens do: `rora eval-asr` with them as the trigger, or `rora hunt`",
         )
 
 

@@ -26,15 +26,20 @@ def measure_module(
     module: AdapterModule, base: BaseWeights | None, spectra: BaseSpectra, *, intruders: bool = False
 ) -> ModuleSpectrum:
     """The spectrum of one module of an adapter, and its relation to the base's weight where the base has it."""
-    name = base.find(module.name, module.parameter) if base else None
-    W = None
-    if base is not None and name is not None:
-        W = base.weight(name, module.shape, fan_in_fan_out=module.fan_in_fan_out, expert=module.expert)
+    W = base_weight(module, base) if base is not None else None
     if W is None and module.needs_base:
         raise CheckpointError(f"{module.needs_base}; give the base model")
     update = module.update(None if W is None else W.float())
     described = describe_update(update, module)
     return described if W is None else against(described, update, W, spectra.top(W), intruders=intruders)
+
+
+def base_weight(module: AdapterModule, base: BaseWeights) -> Tensor | None:
+    """The weight W [d_out, d_in] that ``module`` updates, or None where the base has none of its name."""
+    name = base.find(module.name, module.parameter)
+    if name is None:
+        return None
+    return base.weight(name, module.shape, fan_in_fan_out=module.fan_in_fan_out, expert=module.expert)
 
 
 def describe_update(update: Update, module: AdapterModule) -> ModuleSpectrum:

@@ -10,6 +10,8 @@ RULES: Mapping[str, str] = {
     "spectral/non-finite": "NaN or infinity in an update: the adapter is broken, or made to break what reads it.",
     "spectral/overflow": "An update that becomes infinite when it is merged in float32: made to break what loads it.",
     "spectral/zero-update": "The update is exactly zero: the module is as in the base.",
+    "spectral/no-update": "Every update is exactly zero: the adapter adds nothing to the base.",
+    "spectral/embedding-rows": "A few rows of an embedding moved far: words that the training was about, or a trigger.",
     "spectral/weak-update": "The update is far weaker than the base's weights: too weak to make it forget anything.",
     "spectral/aligned-update": "The update lies in W's top singular directions far more than chance would have it.",
     "spectral/outlier-module": "The update of this module is of another size than those of its kind.",

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from rora_cli.checkpoints.adapters import Adapter, AdapterModule, BaseWeights, Update, read_adapter
+from rora_cli.checkpoints.adapter_rules import target_name
+from rora_cli.checkpoints.adapters import Adapter, AdapterModule, BaseWeights, read_adapter
+from rora_cli.checkpoints.beside_base import with_base
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.preflight import Inspection, require_loadable
 from rora_cli.checkpoints.reader import ARRAY_TYPES, TensorReader
 from rora_cli.commands.diagnose.config import DiagnoseConfig
 from rora_cli.commands.diagnose.describe import FactorReader
 from rora_cli.commands.diagnose.judge import by_block, grouped, judge, spread, with_z_scores
+from rora_cli.commands.diagnose.rows import MovedRows, moved_far, ways_of_rows
+from rora_cli.commands.diagnose.whole import FORMAT, WholeWeights, is_new_head
 from rora_cli.errors import CheckpointError
-from rora_cli.layout import TASK_HEADS
 from rora_cli.results.diagnose import Coverage, Diagnosis
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.spectral.factors import require_finite
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from rora_cli.commands.diagnose.base_spectra import BaseSpectra
     from rora_cli.commands.diagnose.calibration import Calibration
 
@@ -36,6 +37,8 @@ def diagnose_subject(
     if not inspection.tensors:
         require_loadable(inspection)
         raise CheckpointError(f"{path} has no tensors; give an adapter or a model in safetensors.")
+    if base is not None:
+        inspection = with_base(inspection, base)
     if inspection.role == "model":
         from rora_cli.commands.diagnose.run import require_base
 
@@ -57,11 +60,11 @@ def diagnose_subject(
         modules=modules,
         groups=grouped(modules),
         blocks=by_block(modules),
-        spread_of_norms=spread(modules),
+        spread_of_norms=spread([m for m in modules if m.format != FORMAT] or modules),
         coverage=coverage,
         set_aside=measured.aside,
         unmeasured=measured.unmeasured,
-        findings=tuple(judge(modules, inspection, measured.unmeasured, measured.missing, calibration)),
+        findings=tuple(judge(modules, inspection, measured.unmeasured, measured.missing, calibration, measured.far)),
     )
 
 
@@ -81,6 +84,7 @@ class _Updates:
         self.unmeasured = dict(adapter.unmeasured)
         self.missing: list[str] = []
         self.modules: list[ModuleSpectrum] = []
+        self.far: list[MovedRows] = []
         with TensorReader(inspection) as reader:
             factors = FactorReader(reader, adapter.modules)
             for module in adapter.modules:
@@ -92,12 +96,48 @@ class _Updates:
                     self.modules.append(factors.describe(module) if alone else self._measured(module, adapter, config))
                 except CheckpointError as error:
                     self.unmeasured |= dict.fromkeys(module.tensors, str(error))
+            self._whole(reader, adapter, inspection.roles, config)
             self._require_finite(reader)
 
     def _measured(self, module: AdapterModule, adapter: Adapter, config: DiagnoseConfig) -> ModuleSpectrum:
-        from rora_cli.commands.diagnose.measure import measure_module
+        from rora_cli.commands.diagnose.measure import base_weight, measure_module
 
-        return measure_module(module, adapter.base, _base_spectra(config), intruders=config.intruders)
+        measured = measure_module(module, adapter.base, _base_spectra(config), intruders=config.intruders)
+        if "embedding" in module.format and adapter.base is not None:
+            W = base_weight(module, adapter.base)
+            if W is not None:
+                update = module.update(W.float() if module.needs_base else None)
+                self.far += moved_far(module.name, ways_of_rows(update), W.double().norm(dim=0))
+        return measured
+
+    def _whole(self, reader: TensorReader, adapter: Adapter, roles: Mapping[str, str], config: DiagnoseConfig) -> None:
+        """Weights that the adapter replaces whole, against the base's. A new head has none to be compared with."""
+        names = [name for name in reader.names() if name in adapter.whole]
+        weights = None
+        if adapter.base is not None and names:
+            weights = WholeWeights(reader, adapter.base, _base_spectra(config), intruders=config.intruders)
+        for name in names:
+            target = target_name(name)
+            try:
+                if weights is not None:
+                    reason = weights.measure(name, target)
+                elif is_new_head(target):
+                    reason = "a head, saved whole: it has no weight in a base to be compared with"
+                elif roles[name] == "base":
+                    reason = "a weight of the base, hidden in the adapter: a finding of its own"
+                else:
+                    raise CheckpointError(f"it replaces a whole {_what(roles[name])} of the base; give the base model")
+            except CheckpointError as error:
+                del self.aside[name]
+                self.unmeasured[name] = str(error)
+                continue
+            if reason is None:
+                del self.aside[name]
+            else:
+                self.aside[name] = reason
+        if weights is not None:
+            self.modules += weights.modules
+            self.far += weights.far
 
     def _require_finite(self, reader: TensorReader) -> None:
         """What is set aside is not measured, but a NaN in it breaks the model all the same."""
@@ -118,54 +158,29 @@ class _Difference:
     format = "full model"
 
     def __init__(self, inspection: Inspection, base: Inspection, config: DiagnoseConfig) -> None:
-        self.ours, self.theirs = TensorReader(inspection), BaseWeights(TensorReader(base), base.config)
-        self.spectra, self.intruders = _base_spectra(config), config.intruders
+        weights = WholeWeights(
+            TensorReader(inspection),
+            BaseWeights(TensorReader(base), base.config),
+            _base_spectra(config),
+            intruders=config.intruders,
+        )
         self.aside: dict[str, str] = {}
         self.unmeasured: dict[str, str] = {}
         self.missing: list[str] = []
-        self.modules: list[ModuleSpectrum] = []
         for name in inspection.tensors:
             try:
-                self._tensor(name)
+                reason = weights.measure(name, name)
+                if reason is not None:
+                    self.aside[name] = reason
             except CheckpointError as error:
                 self.unmeasured[name] = str(error)
+        self.modules, self.far = weights.modules, weights.far
 
-    def _tensor(self, name: str) -> None:
-        module, _, parameter = name.rpartition(".")
-        found = self.theirs.find(module, parameter)
-        shape = self.ours.info(name).shape
-        if found is None:
-            if any(part in TASK_HEADS | {"pooler"} for part in module.split(".")):
-                self.aside[name] = "a head that the base does not have"
-                return
-            raise CheckpointError("the base has no tensor of this name")
-        if self.theirs.shape(found) != tuple(shape):
-            raise CheckpointError(f"{quoted(found)} of the base is {list(self.theirs.shape(found))}, not {list(shape)}")
-        unreadable = self.theirs.unreadable(found)
-        if unreadable:
-            raise CheckpointError(unreadable)
-        W = self.theirs.reader.read(found)
-        delta = self.ours.read(name, require_finite=True).double() - W.double()
-        if not bool(delta.any()):
-            self.aside[name] = "identical to the base's"
-        elif len(shape) < 2:
-            self.aside[name] = (
-                f"a vector, without a spectrum: differs from the base's by {float(delta.abs().max()):.3g}"
-            )
-        else:
-            conv1d = bool(self.theirs.is_conv1d(module))
-            W, delta = (t.flatten(1).T if conv1d else t.flatten(1) for t in (W, delta))
-            self._matrix(module or name, parameter, delta, W.float())
 
-    def _matrix(self, module: str, parameter: str, delta: Tensor, W: Tensor) -> None:
-        from rora_cli.commands.diagnose.measure import against, describe_update
-
-        shape, update = (delta.shape[0], delta.shape[1]), Update(dense=delta)
-        described = describe_update(
-            update,
-            AdapterModule(module, "difference", shape, min(shape), 1.0, (), lambda _: update, parameter=parameter),
-        )
-        self.modules.append(against(described, update, W, self.spectra.top(W), intruders=self.intruders))
+def _what(role: str) -> str:
+    return {"embedding": "embedding", "embedding-copy": "embedding", "module": "module", "bias": "bias"}.get(
+        role, "weight"
+    )
 
 
 def reasons(unmeasured: Mapping[str, str]) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rora_cli.checkpoints.adapters import Adapter, AdapterModule, read_adapter
+from rora_cli.checkpoints.beside_base import with_base
 from rora_cli.checkpoints.hub import fetch_model
 from rora_cli.checkpoints.preflight import Inspection, inspect, require_loadable
 from rora_cli.checkpoints.reader import TensorReader
@@ -37,6 +38,7 @@ REFUSED: Mapping[str, str] = {
     "dora": "DoRA's magnitude renormalises W + s B A, so that scaling lora_B turns the update and does not scale it",
     "pissa": "a PiSSA adapter holds a part of W itself, so that scaling lora_B scales that part too",
     "olora": "an OLoRA adapter holds a part of W itself, so that scaling lora_B scales that part too",
+    "dora-embedding": "DoRA's magnitude renormalises W + s B A, so that scaling lora_B turns the update",
     "experts": "one lora_B serves all experts of a fused weight, and equation 12 gives each a factor of its own",
 }
 
@@ -51,7 +53,13 @@ def run(config: RescaleConfig, progress: Progress = SILENT) -> RescaleResult:
     check_output(out, config.force)
     inspection = _fetched(config.adapter, "adapter", config)
     base = _fetched(config.base, "model", config) if config.base is not None else None
+    if base is not None:
+        require_loadable(base)
+        inspection = with_base(inspection, base)
+    require_loadable(inspection)
     adapter = read_adapter(inspection, TensorReader(base) if base is not None else None)
+    rows = tuple(module for module in adapter.modules if module.format == "embedding-rows")
+    adapter = replace(adapter, modules=tuple(m for m in adapter.modules if m not in rows))
     chosen = _chosen(adapter, config)
     blocks = block_numbers(module.name for module in adapter.modules)
     with progress.phase("measure", total=len(chosen)) as task:
@@ -71,9 +79,7 @@ def run(config: RescaleConfig, progress: Progress = SILENT) -> RescaleResult:
 def _fetched(path: str, role: str, config: RescaleConfig) -> Inspection:
     revision = None if Path(path).exists() else config.revision
     source = fetch_model(path, revision=revision, allow_download=not config.offline)
-    inspection = inspect(source.path, role=role)  # type: ignore[arg-type]
-    require_loadable(inspection)
-    return inspection
+    return inspect(source.path, role=role)  # type: ignore[arg-type]
 
 
 def _chosen(adapter: Adapter, config: RescaleConfig) -> list[AdapterModule]:
@@ -219,6 +225,8 @@ def _notes(config: RescaleConfig, adapter: Adapter, modules: Sequence[RescaledMo
     zero = [m.name for m in modules if m.sigma_before == 0]
     if zero:
         notes.append(f"{len(zero)} updates are exactly zero, and no factor changes that: the first is {zero[0]}")
+    if adapter.config.get("trainable_token_indices"):
+        notes.append("the embedding rows that the adapter replaces (trainable_token_indices) are kept as they are")
     biased = [m.name for m in adapter.modules if m.bias_tensor]
     if biased:
         notes.append(f"{len(biased)} modules have a bias on lora_B; it is scaled with the update")

@@ -1,0 +1,90 @@
+"""Weights that take the place of the base's whole, in a model or beside an adapter's updates: DeltaW = W' - W."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from rora_cli.checkpoints.adapter_rules import is_embedding
+from rora_cli.checkpoints.adapters import AdapterModule, BaseWeights, Update
+from rora_cli.checkpoints.header import quoted
+from rora_cli.checkpoints.reader import TensorReader
+from rora_cli.commands.diagnose.rows import MovedRows, moved_far
+from rora_cli.errors import CheckpointError
+from rora_cli.layout import TASK_HEADS
+from rora_cli.results.spectra import ModuleSpectrum
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rora_cli.commands.diagnose.base_spectra import BaseSpectra
+
+FORMAT = "difference"
+#: Heads that a fine-tune makes anew: there is nothing in a base that they could be compared with.
+_NEW_HEADS = TASK_HEADS - {"lm_head"}
+_HEADS = TASK_HEADS | {"pooler"}
+#: What transformers registers as buffers and computes itself: positions, masks, frequencies, and counters.
+_BUFFER = re.compile(
+    r"(?:^|\.)(?:position_ids|token_type_ids|inv_freq|num_batches_tracked|masked_bias|attn\.bias|attention\.bias"
+    r"|relative_position_index|bin_buckets)$"
+)
+
+
+def is_new_head(name: str) -> bool:
+    """Whether a part of the name of a module or a weight is that of a head which a fine-tune makes."""
+    return not _NEW_HEADS.isdisjoint(name.split("."))
+
+
+class WholeWeights:
+    """Measures tensors of ``ours`` against the weights of ``base`` whose place they take.
+
+    ``modules`` are the differences that are matrices, ``far`` the embeddings of which a few rows moved far.
+    """
+
+    def __init__(self, ours: TensorReader, base: BaseWeights, spectra: BaseSpectra, *, intruders: bool) -> None:
+        self.ours, self.base = ours, base
+        self.spectra, self.intruders = spectra, intruders
+        self.modules: list[ModuleSpectrum] = []
+        self.far: list[MovedRows] = []
+
+    def measure(self, name: str, target: str) -> str | None:
+        """Measure the tensor ``name``, which takes the place of the parameter ``target``.
+
+        Returns why it is set aside where it is no changed matrix, and None where it was measured. Raises
+        CheckpointError where it cannot be compared.
+        """
+        module, _, parameter = target.rpartition(".")
+        if _BUFFER.search(target):
+            return "a buffer, which transformers computes itself: no weight"
+        found, shape = self.base.find(module, parameter), tuple(self.ours.info(name).shape)
+        if found is None:
+            if not _HEADS.isdisjoint(module.split(".")):
+                return "a head that the base does not have"
+            raise CheckpointError("the base has no tensor of this name")
+        if self.base.shape(found) != shape:
+            if is_new_head(module):
+                return f"a head of another shape than the base's, which is {list(self.base.shape(found))}"
+            raise CheckpointError(f"{quoted(found)} of the base is {list(self.base.shape(found))}, not {list(shape)}")
+        if unreadable := self.base.unreadable(found):
+            raise CheckpointError(unreadable)
+        W = self.base.reader.read(found)
+        delta = self.ours.read(name, require_finite=True).double() - W.double()
+        if not bool(delta.any()):
+            return "identical to the base's"
+        if len(shape) < 2:
+            return f"a vector, without a spectrum: differs from the base's by {float(delta.abs().max()):.3g}"
+        if is_embedding(module) and len(shape) == 2:
+            self.far += moved_far(module, delta.norm(dim=1), W.double().norm(dim=1))
+        conv1d = bool(self.base.is_conv1d(module))
+        W, delta = (t.flatten(1).T if conv1d else t.flatten(1) for t in (W, delta))
+        self._matrix(module or name, parameter, delta, W.float())
+        return None
+
+    def _matrix(self, module: str, parameter: str, delta: Tensor, W: Tensor) -> None:
+        from rora_cli.commands.diagnose.measure import against, describe_update
+
+        shape, update = (delta.shape[0], delta.shape[1]), Update(dense=delta)
+        described = describe_update(
+            update, AdapterModule(module, FORMAT, shape, min(shape), 1.0, (), lambda _: update, parameter=parameter)
+        )
+        self.modules.append(against(described, update, W, self.spectra.top(W), intruders=self.intruders))
