@@ -130,9 +130,9 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
     for note in summary.notes:
         progress.note(note)
     bench = Bench(loaded.model, loaded.tokenizer, rows, loaded.label_names, config.max_length, progress)
-    if note := cut_note(loaded.tokenizer, rows.texts, bench.max_tokens):
-        progress.note(note)
-        summary = replace(summary, notes=(*summary.notes, note))
+    if cut := cut_note(loaded.tokenizer, rows.texts, bench.max_tokens):
+        progress.note(cut)
+        summary = replace(summary, notes=(*summary.notes, cut))
     outcomes = tuple(bench.measure_all(_distinct(config), config.seeds, target, control=config.control))
     gate = None
     if config.max_attack_success_rate is not None:
