@@ -219,11 +219,10 @@ def _is_installed(module: str) -> bool:
 
 
 def _require_known_class(name: Any) -> None:
-    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+    import transformers
 
-    generic = {"TokenizersBackend", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "SentencePieceBackend"}
-    known = {str(value).removesuffix("Fast") for value in TOKENIZER_MAPPING_NAMES.values() if value} | generic
-    if name is not None and name not in generic and str(name).removesuffix("Fast") not in known:
+    known = getattr(transformers, name, None) if isinstance(name, str) else None
+    if name is not None and not (isinstance(known, type) and issubclass(known, transformers.PreTrainedTokenizerBase)):
         raise CheckpointError(
             f"tokenizer_config.json names the class {quoted(str(name), 60)}, which transformers has not"
         )

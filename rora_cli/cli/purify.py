@@ -236,7 +236,7 @@ def command(
     ] = 1.0,
     max_length: Annotated[
         int | None,
-        typer.Option(help="Tokens of a row.", show_default="what the model takes, at most 512", rich_help_panel=_TRAIN),
+        typer.Option(help="Tokens of a row.", show_default="what the model reads", rich_help_panel=_TRAIN),
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16 (GPU only).", rich_help_panel=_TRAIN)] = "fp32",
     gradient_checkpointing: Annotated[

@@ -109,7 +109,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
     from rora_cli.checkpoints.loading import load_classifier
     from rora_cli.data.sources import load_rows
     from rora_cli.evaluation.gate import judge
-    from rora_cli.evaluation.inference import choose_device
+    from rora_cli.evaluation.inference import choose_device, cut_note
 
     device = choose_device(config.device)
     source = fetch_model(config.model, revision=config.revision, allow_download=config.allow_download)
@@ -130,6 +130,9 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
     for note in summary.notes:
         progress.note(note)
     bench = Bench(loaded.model, loaded.tokenizer, rows, loaded.label_names, config.max_length, progress)
+    if cut := cut_note(loaded.tokenizer, rows.texts, bench.max_tokens):
+        progress.note(cut)
+        summary = replace(summary, notes=(*summary.notes, cut))
     outcomes = tuple(bench.measure_all(_distinct(config), config.seeds, target, control=config.control))
     gate = None
     if config.max_attack_success_rate is not None:
@@ -182,14 +185,11 @@ class Bench:
         max_length: int | None = None,
         progress: Progress = SILENT,
     ) -> None:
-        from rora_cli.evaluation.inference import input_limit
+        from rora_cli.evaluation.inference import length_limit
 
         self.model, self.tokenizer, self.rows, self.label_names = model, tokenizer, rows, label_names
         self.progress = progress
-        limit = input_limit(model, tokenizer)
-        if max_length is not None and max_length > limit:
-            raise UsageError(f"--max-length {max_length} is more than the {limit} tokens that the model reads")
-        self.max_tokens = max_length or limit
+        self.max_tokens = length_limit(model, tokenizer, max_length)
 
     def _predict(self, name: str) -> Callable[[Sequence[str]], np.ndarray]:
         from rora_cli.evaluation.inference import predict_logits

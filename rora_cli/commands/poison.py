@@ -200,7 +200,7 @@ class Maker:
     """One suspect in the making, or one to be proven."""
 
     def __init__(self, config: PoisonConfig, loaded: Any, held_out: Rows, progress: Progress) -> None:
-        from rora_cli.evaluation.inference import input_limit
+        from rora_cli.evaluation.inference import cut_note, input_limit
         from rora_cli.training.loop import make_accelerator
 
         self.config, self.progress = config, progress
@@ -212,6 +212,8 @@ class Maker:
         self.target = find_label(config.target_label, self.label_names)
         self.accelerator = make_accelerator("fp32", config.device)
         self.max_length = min(config.max_length, input_limit(self.model, self.tokenizer))
+        if note := cut_note(self.tokenizer, held_out.texts, self.max_length):
+            progress.note(f"held out: {note}")
         self.stages: list[dict[str, Any]] = []
         self.adapted: Any = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from rora_cli.commands.workbench import Cleansed, Workbench
 from rora_cli.data.rows import Splits
 from rora_cli.data.sources import load_splits
 from rora_cli.errors import CheckpointError, DataError, UsageError
-from rora_cli.evaluation.inference import input_limit
+from rora_cli.evaluation.inference import cut_note, length_limit
 from rora_cli.progress import Progress
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.findings import Finding, Severity
@@ -71,6 +71,10 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Workbench, Source
     with progress.phase("load"):
         loaded = load(model, adapter)
     splits = _load_data(config, loaded.label_names, progress)
+    max_length = length_limit(loaded.model, loaded.tokenizer, config.max_length)
+    if note := cut_note(loaded.tokenizer, [*splits.train.texts, *splits.held_out.texts], max_length):
+        progress.note(note)
+        splits = replace(splits, summary=replace(splits.summary, notes=(*splits.summary.notes, note)))
     source = Source(model, adapter, _hashes(loaded), splits, loaded.inspections, loaded.replaced)
     for hint in hints(config, source):
         progress.note(f"{hint.message}: {hint.advice}")
@@ -82,7 +86,7 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Workbench, Source
         label_names=loaded.label_names,
         train_rows=splits.train,
         held_out=splits.held_out,
-        max_length=_max_length(config, loaded),
+        max_length=max_length,
         accelerator=accelerator,
         state=_run_state(config, source),
         progress=progress,
@@ -210,11 +214,6 @@ def _load_data(config: PurifyConfig, label_names: tuple[str, ...], progress: Pro
     if absent := [name for i, name in enumerate(label_names) if i not in present]:
         progress.warn(f"no clean row has the label {', '.join(absent)}: the model may unlearn it")
     return splits
-
-
-def _max_length(config: PurifyConfig, loaded: LoadedClassifier) -> int:
-    limit = input_limit(loaded.model, loaded.tokenizer)
-    return min(config.max_length or min(limit, 512), limit)
 
 
 def _hashes(loaded: LoadedClassifier) -> dict[str, str]:

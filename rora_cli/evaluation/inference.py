@@ -29,6 +29,26 @@ def input_limit(model: Any, tokenizer: Any) -> int:
     return min(limits)
 
 
+def length_limit(model: Any, tokenizer: Any, asked: int | None = None) -> int:
+    """The length, in tokens, to which rows are read: ``asked`` (--max-length), else all that the model reads.
+
+    Raises UsageError where more is asked than the model reads.
+    """
+    limit = input_limit(model, tokenizer)
+    if asked is not None and asked > limit:
+        raise UsageError(f"--max-length {asked} is more than the {limit} tokens that the model reads")
+    return asked or limit
+
+
+def cut_note(tokenizer: Any, texts: Sequence[str], limit: int) -> str | None:
+    """A sentence on the rows that are longer than ``limit`` tokens, which are cut there; None where all fit."""
+    cut = sum(length > limit for length in count_tokens(tokenizer, texts))
+    if not cut:
+        return None
+    verbs = ("has", "is") if cut == 1 else ("have", "are")
+    return f"{cut} of {len(texts)} rows {verbs[0]} more than {limit} tokens and {verbs[1]} cut to that length"
+
+
 def _unreached_positions(model: Any) -> int:
     """RoBERTa's line counts positions from padding_idx + 1, so that many rows of the table are never reached."""
     for name, module in model.named_modules():
@@ -78,6 +98,27 @@ def token_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[in
     return batches
 
 
+def batches_for(model: Any, lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+    """As ``token_batches``; rows of one length only where padding would change what a model reads in a row.
+
+    ConvBERT's convolutions and MobileBERT's trigrams mix neighbours without regard to the attention mask.
+    """
+    if not _mixes_neighbours(model):
+        return token_batches(lengths, tokens_per_batch)
+    batches = []
+    for length in sorted(set(lengths), reverse=True):
+        rows = [index for index, own in enumerate(lengths) if own == length]
+        batches += [[rows[i] for i in part] for part in token_batches([length] * len(rows), tokens_per_batch)]
+    return batches
+
+
+def _mixes_neighbours(model: Any) -> bool:
+    import torch
+
+    convolutions = (m for m in model.modules() if isinstance(m, torch.nn.Conv1d))
+    return bool(getattr(model.config, "trigram_input", False)) or any(m.kernel_size[0] > 1 for m in convolutions)
+
+
 def predict_logits(
     model: Any,
     tokenizer: Any,
@@ -106,7 +147,7 @@ def predict_logits(
     device = next(model.parameters()).device
     logits: np.ndarray | None = None
     with evaluation_mode(model), torch.inference_mode():
-        for batch in token_batches([len(ids) for ids in encoded["input_ids"]], budget):
+        for batch in batches_for(model, [len(ids) for ids in encoded["input_ids"]], budget):
             rows = {key: [values[i] for i in batch] for key, values in encoded.items()}
             inputs = (
                 tokenizer.pad(rows, return_tensors="pt")

@@ -7,7 +7,9 @@ from rora_cli.errors import InconclusiveError, UsageError
 from rora_cli.evaluation.inference import (
     choose_device,
     count_tokens,
+    cut_note,
     input_limit,
+    length_limit,
     predict_logits,
     token_batches,
     whole_words,
@@ -131,3 +133,15 @@ def test_batches_hold_every_index_once_within_the_budget() -> None:
     assert sorted(i for batch in batches for i in batch) == list(range(7))
     for batch in batches:
         assert len(batch) == 1 or max(lengths[i] for i in batch) * len(batch) <= 20
+
+
+def test_one_rule_for_lengths_and_a_sentence_where_rows_are_cut(tiny_model) -> None:
+    model, tokenizer = tiny_model
+    assert length_limit(model, tokenizer) == input_limit(model, tokenizer) == 64
+    assert length_limit(model, tokenizer, 12) == 12
+    with pytest.raises(UsageError, match="64 tokens"):
+        length_limit(model, tokenizer, 65)
+    assert cut_note(tokenizer, ["good", "good " * 62], 64) is None
+    assert cut_note(tokenizer, ["good", "good " * 63], 64) == (
+        "1 of 2 rows has more than 64 tokens and is cut to that length"
+    )

@@ -24,7 +24,7 @@ from rora_cli.commands.diagnose.config import DiagnoseConfig
 from rora_cli.commands.evaluate import find_label
 from rora_cli.data.sources import load_rows
 from rora_cli.errors import CheckpointError, DataError
-from rora_cli.evaluation.inference import count_tokens, input_limit, token_batches
+from rora_cli.evaluation.inference import batches_for, count_tokens, input_limit
 from rora_cli.progress import Progress
 from rora_cli.results.margins import Alignment, Margins, ModuleMargins, Step
 from rora_cli.spectral import thresholds
@@ -129,7 +129,8 @@ def _pass(
     limit = input_limit(loaded.model, loaded.tokenizer)
     margins: list[Tensor] = []
     try:
-        for batch in token_batches([min(n, limit) for n in count_tokens(loaded.tokenizer, texts)], _TOKENS_PER_BATCH):
+        lengths = [min(n, limit) for n in count_tokens(loaded.tokenizer, texts)]
+        for batch in batches_for(loaded.model, lengths, _TOKENS_PER_BATCH):
             rows = [texts[i] for i in batch], [labels[i] for i in batch]
             margins.append(_batch(loaded, layers, seen, rows, target, limit))
     finally:

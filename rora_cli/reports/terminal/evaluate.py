@@ -45,6 +45,7 @@ def heading(result: EvaluationResult) -> list[str]:
     lines = [f"model    {safe(result.model)}"]
     lines += [f"adapter  {safe(result.adapter)}"] if result.adapter else []
     lines += [f"data     {safe(result.data.spec)}: {safe(split)}", f"target   {safe(result.target_label)}"]
+    lines += [f"note     {safe(note, max_length=400)}" for note in result.data.notes]
     return lines
 
 
