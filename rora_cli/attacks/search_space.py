@@ -33,6 +33,7 @@ class Vocabulary:
         self._tokenizer = tokenizer
         self.special = special_ids(tokenizer)
         self._word, self._probe = _known_word(tokenizer, self.special)
+        (self._shown,) = decode_each(tokenizer, [self._probe])
         ids = sorted(set(tokenizer.get_vocab().values()) - {tokenizer.pad_token_id})
         self.size = len(ids)
         read = self._read([(token,) for token in ids])
@@ -60,7 +61,7 @@ class Vocabulary:
 
     def _read(self, candidates: Sequence[Tokens]) -> list[tuple[str, bool]]:
         decoded = decode_each(self._tokenizer, [(*self._probe, *candidate) for candidate in candidates])
-        rests = [text.removeprefix(self._word) for text in decoded]
+        rests = [text.removeprefix(self._shown) for text in decoded]
         return [(rest.strip(), not rest[:1].isspace()) for rest in rests]
 
     def sample(self, count: int, rng: Random) -> list[Tokens]:
@@ -105,12 +106,15 @@ def vocabulary_of(tokenizer: Any) -> Vocabulary:
 
 
 def _known_word(tokenizer: Any, special: frozenset[int]) -> tuple[str, list[int]]:
-    """``_PROBE_WORD``, or the first alphanumeric token that is read as itself, with its token ids."""
+    """``_PROBE_WORD``, or the first alphanumeric token that is read as itself, with its token ids.
+
+    A tokenizer that puts a space before every text (Bloom's line) may decode it with the space.
+    """
     for word in (_PROBE_WORD, *sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)):
         if not word.isalnum():
             continue
         ids = list(tokenizer(word, add_special_tokens=False)["input_ids"])
-        if ids and not special & set(ids) and tokenizer.decode(ids) == word:
+        if ids and not special & set(ids) and tokenizer.decode(ids).strip() == word:
             return word, ids
     raise CheckpointError("no token of the tokenizer is read as a word of its own; it does not belong to this model")
 

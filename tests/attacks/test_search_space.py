@@ -118,6 +118,21 @@ def test_byte_level_tokens_know_whether_they_begin_a_word(bytelevel):
     assert vocabulary.read(ids(bytelevel, "mn")) == ("mn", True)
 
 
+def test_a_tokenizer_that_puts_a_space_before_every_text(bytelevel):
+    """As Bloom's: the probe word itself comes back with a space before it."""
+    from copy import deepcopy
+
+    from tokenizers import pre_tokenizers
+
+    tokenizer = deepcopy(bytelevel)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    assert tokenizer.decode(tokenizer("a")["input_ids"]) == " a"
+    vocabulary = Vocabulary(tokenizer)
+    assert vocabulary.read(ids(tokenizer, "Ġmn")) == ("mn", False)
+    assert vocabulary.read(ids(tokenizer, "mn")) == ("mn", True)
+    assert {ids(tokenizer, "Ġmn"), ids(tokenizer, "mn")} <= set(vocabulary.tokens)
+
+
 def test_case_counts_or_is_void(wordpiece, bytelevel):
     assert Vocabulary(wordpiece).ignores_case
     assert not Vocabulary(bytelevel).ignores_case
