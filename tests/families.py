@@ -46,7 +46,10 @@ def _texts() -> list[str]:
 
 @functools.cache
 def _trained_bpe(*, byte_level: bool) -> dict[str, Any]:
-    """A BPE model, as tokenizer.json holds it, in which each of ``WORDS`` is one token, with and without a space."""
+    """A BPE model, as tokenizer.json holds it, in which each of ``WORDS`` is one token behind a space.
+
+    Byte-level vocabularies also have it as one without the space, as a text begins.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -54,7 +57,7 @@ def _trained_bpe(*, byte_level: bool) -> dict[str, Any]:
     if byte_level:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     else:
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     trainer = trainers.BpeTrainer(initial_alphabet=alphabet, vocab_size=2000, show_progress=False)
     tokenizer.train_from_iterator(_texts(), trainer)
     return json.loads(tokenizer.to_str())["model"]
