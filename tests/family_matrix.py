@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import sys
@@ -82,10 +83,12 @@ def make_bench(family: str, directory: Path) -> Bench:
     adapter = adapt_family(family, model, directory / "adapter")
     clean = directory / "clean"
     clean.mkdir()
-    for split, count, seed in (("train", 64, 5), ("validation", 40, 6)):
+    for split, count, seed in (("train", 48, 5), ("validation", 32, 6)):
         texts, labels = tiny_rows(count, seed=seed)
         lines = [json.dumps({"text": text, "label": label}) for text, label in zip(texts, labels, strict=True)]
         (clean / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    # The commands collect garbage to give memory back early: all that the libraries hold need not be looked at again.
+    gc.freeze()
     return Bench(family, model, adapter, clean, directory / "outputs")
 
 
