@@ -17,7 +17,7 @@ from tests.conftest import tiny_rows
 from tests.families import FAMILIES, TRIGGER, adapt_family, build_family, train_family
 
 #: A training so short that it shows only whether it can be done, and a limit on lost accuracy that nothing exceeds.
-_SHORT = ("--epochs", "1", "--batch-size", "16", "--max-accuracy-drop", "100", "--device", "cpu")
+_SHORT = ("--epochs", "1", "--batch-size", "40", "--max-accuracy-drop", "100", "--device", "cpu")
 _SEARCHES = ("--reference", "bag-of-words", "--device", "cpu")
 #: Column -> (command, arguments). {m} the model, {a} an adapter on it, {d} clean rows, {o} where outputs go.
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -83,7 +83,7 @@ def make_bench(family: str, directory: Path) -> Bench:
     adapter = adapt_family(family, model, directory / "adapter")
     clean = directory / "clean"
     clean.mkdir()
-    for split, count, seed in (("train", 48, 5), ("validation", 32, 6)):
+    for split, count, seed in (("train", 80, 5), ("validation", 32, 6)):
         texts, labels = tiny_rows(count, seed=seed)
         lines = [json.dumps({"text": text, "label": label}) for text, label in zip(texts, labels, strict=True)]
         (clean / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
