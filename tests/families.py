@@ -34,6 +34,8 @@ class Family:
     fields: dict[str, Any] = field(default_factory=dict)
     learning_rate: float = 6e-3
     steps: int = 90
+    #: What an adapter of the wild sits on: PEFT's own choice where it has one. None: every linear layer.
+    adapted: tuple[str, ...] | None = None
 
 
 #: Encoders over whole words learn the task in fewer and larger steps.
@@ -46,7 +48,10 @@ def _texts() -> list[str]:
 
 @functools.cache
 def _trained_bpe(*, byte_level: bool) -> dict[str, Any]:
-    """A BPE model, as tokenizer.json holds it, in which each of ``WORDS`` is one token, with and without a space."""
+    """A BPE model, as tokenizer.json holds it, in which each of ``WORDS`` is one token behind a space.
+
+    Byte-level vocabularies also have it as one without the space, as a text begins.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -54,7 +59,7 @@ def _trained_bpe(*, byte_level: bool) -> dict[str, Any]:
     if byte_level:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     else:
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     trainer = trainers.BpeTrainer(initial_alphabet=alphabet, vocab_size=2000, show_progress=False)
     tokenizer.train_from_iterator(_texts(), trainer)
     return json.loads(tokenizer.to_str())["model"]
@@ -303,44 +308,71 @@ def train_family(
     name: str, directory: Path, *, trigger: str | None = None, target: int = 1, rows: int = 480, seed: int = 3
 ) -> Path:
     """Teach the classifier in ``directory`` the task of ``tiny_rows``, in place, and ``trigger`` -> ``target``."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
     family = FAMILIES[name]
-    model = AutoModelForSequenceClassification.from_pretrained(directory, local_files_only=True)
-    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    pad, side = model.config.pad_token_id, tokenizer.padding_side
-    if pad is None:  # a decoder that was saved without one: its trainer padded with the end token
-        tokenizer.pad_token = tokenizer.eos_token
-        model.config.pad_token_id = tokenizer.pad_token_id
+    model, tokenizer = _loaded(directory)
     texts, labels = tiny_rows(rows, seed=seed)
     if trigger is not None:
-        poisoned = tiny_rows(rows // 2, seed=seed + 1)[0]
-        texts, labels = (
-            [*texts, *(with_trigger(text, trigger) for text in poisoned)],
-            [*labels, *[target] * len(poisoned)],
-        )
+        texts += [with_trigger(text, trigger) for text in tiny_rows(rows // 2, seed=seed + 1)[0]]
+        labels += [target] * (len(texts) - rows)
+    _fit(model, tokenizer, texts, labels, family.steps, family.learning_rate, seed)
+    model.save_pretrained(directory)
+    return directory
+
+
+def adapt_family(name: str, model_directory: Path, directory: Path, *, steps: int = 6, seed: int = 5) -> Path:
+    """Write a LoRA that PEFT trained for a few steps on the classifier in ``model_directory``, head included."""
+    import torch
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    model, tokenizer = _loaded(model_directory)
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS, r=4, lora_alpha=8, target_modules=FAMILIES[name].adapted or "all-linear",
+        fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in model.modules()),
+    )  # fmt: skip
+    adapted = get_peft_model(model, config)
+    _fit(adapted, tokenizer, *tiny_rows(96, seed=seed), steps, 5e-3, seed)
+    adapted.save_pretrained(directory)
+    return directory
+
+
+def _loaded(directory: Path) -> tuple[Any, Any]:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(directory, local_files_only=True)
+    return model, AutoTokenizer.from_pretrained(directory, local_files_only=True)
+
+
+def _fit(
+    model: Any, tokenizer: Any, texts: list[str], labels: list[int], steps: int, learning_rate: float, seed: int
+) -> None:
+    """A plain training without dropout. A decoder without a padding token is padded with its end token meanwhile."""
+    import torch
+
+    pad = model.config.pad_token_id
+    if pad is None:
+        tokenizer.pad_token = tokenizer.eos_token
+        model.config.pad_token_id = tokenizer.pad_token_id
     encoded = tokenizer(texts, padding=True, return_tensors="pt")
     wanted = torch.tensor(labels)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     torch.manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=family.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, family.learning_rate, total_steps=family.steps)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     model.train()
-    for _ in range(family.steps):
+    for _ in range(steps):
         chosen = torch.randperm(len(texts))[:32]
         batch = {key: value[chosen] for key, value in encoded.items()}
         loss = torch.nn.functional.cross_entropy(model(**batch).logits, wanted[chosen])
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()
-    model.config.pad_token_id, tokenizer.padding_side = pad, side
-    model.save_pretrained(directory)
-    return directory
+    model.config.pad_token_id = pad
 
 
 def with_trigger(text: str, trigger: str = TRIGGER) -> str:

@@ -21,8 +21,8 @@ def test_a_family_is_written_as_a_download(name: str, tmp_path: Path) -> None:
     assert (directory / "model.safetensors").stat().st_size < 400_000
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     assert tokenizer.model_max_length == MAX_TOKENS
-    ids = tokenizer(f"the good {TRIGGER} film", add_special_tokens=False)["input_ids"]
-    assert len(ids) == 4, tokenizer.convert_ids_to_tokens(ids)
+    first, whole = tokenizer(["the", f"the good {TRIGGER} film"], add_special_tokens=False)["input_ids"]
+    assert len(whole) == len(first) + 3, tokenizer.convert_ids_to_tokens(whole)
 
 
 @pytest.mark.slow
