@@ -62,6 +62,7 @@ def diagnose_subject(
         set_aside=measured.aside,
         unmeasured=measured.unmeasured,
         findings=tuple(judge(modules, inspection, measured.unmeasured, measured.missing, calibration)),
+        files=tuple(dict.fromkeys((*inspection.weight_files, *inspection.files))),
     )
 
 
@@ -93,6 +94,11 @@ class _Updates:
                 except CheckpointError as error:
                     self.unmeasured |= dict.fromkeys(module.tensors, str(error))
             self._require_finite(reader)
+        if self.missing and len(self.missing) == len(adapter.modules):
+            raise CheckpointError(
+                f"none of the {len(self.missing)} modules of {inspection.path} is in the base {config.base} (the first "
+                f"is {quoted(self.missing[0])}); give the base that the adapter was trained on with --base"
+            )
 
     def _measured(self, module: AdapterModule, adapter: Adapter, config: DiagnoseConfig) -> ModuleSpectrum:
         from rora_cli.commands.diagnose.measure import measure_module
@@ -124,11 +130,20 @@ class _Difference:
         self.unmeasured: dict[str, str] = {}
         self.missing: list[str] = []
         self.modules: list[ModuleSpectrum] = []
+        if not any(self._in_base(name) for name in inspection.tensors):
+            raise CheckpointError(
+                f"none of the {len(inspection.tensors)} tensors of {inspection.path} is in the base {base.path}; give "
+                "the model that it was made from with --base"
+            )
         for name in inspection.tensors:
             try:
                 self._tensor(name)
             except CheckpointError as error:
                 self.unmeasured[name] = str(error)
+
+    def _in_base(self, name: str) -> bool:
+        module, _, parameter = name.rpartition(".")
+        return self.theirs.find(module, parameter) is not None
 
     def _tensor(self, name: str) -> None:
         module, _, parameter = name.rpartition(".")
