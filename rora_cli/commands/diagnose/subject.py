@@ -65,6 +65,7 @@ def diagnose_subject(
         set_aside=measured.aside,
         unmeasured=measured.unmeasured,
         findings=tuple(judge(modules, inspection, measured.unmeasured, measured.missing, calibration, measured.far)),
+        files=tuple(dict.fromkeys((*inspection.weight_files, *inspection.files))),
     )
 
 
@@ -98,6 +99,11 @@ class _Updates:
                     self.unmeasured |= dict.fromkeys(module.tensors, str(error))
             self._whole(reader, adapter, inspection.roles, config)
             self._require_finite(reader)
+        if self.missing and len(self.missing) == len(adapter.modules):
+            raise CheckpointError(
+                f"none of the {len(self.missing)} modules of {inspection.path} is in the base {config.base} (the first "
+                f"is {quoted(self.missing[0])}); give the base that the adapter was trained on with --base"
+            )
 
     def _measured(self, module: AdapterModule, adapter: Adapter, config: DiagnoseConfig) -> ModuleSpectrum:
         from rora_cli.commands.diagnose.measure import base_weight, measure_module
@@ -167,6 +173,11 @@ class _Difference:
         self.aside: dict[str, str] = {}
         self.unmeasured: dict[str, str] = {}
         self.missing: list[str] = []
+        if not any(weights.base.find(*_module_and_parameter(name)) for name in inspection.tensors):
+            raise CheckpointError(
+                f"none of the {len(inspection.tensors)} tensors of {inspection.path} is in the base {base.path}; give "
+                "the model that it was made from with --base"
+            )
         for name in inspection.tensors:
             try:
                 reason = weights.measure(name, name)
@@ -175,6 +186,11 @@ class _Difference:
             except CheckpointError as error:
                 self.unmeasured[name] = str(error)
         self.modules, self.far = weights.modules, weights.far
+
+
+def _module_and_parameter(name: str) -> tuple[str, str]:
+    module, _, parameter = name.rpartition(".")
+    return module, parameter
 
 
 def _what(role: str) -> str:
