@@ -15,7 +15,7 @@ import numpy as np
 from rora_cli.attacks.search import Noise, Trials, log_odds
 from rora_cli.attacks.search_bare import screen_bare
 from rora_cli.attacks.search_drift import embedding_drift
-from rora_cli.attacks.search_label import AUTO, BUDGETS, Budget, LabelSearch, Measured, budgets
+from rora_cli.attacks.search_label import AUTO, BUDGETS, REFERENCE_UNMOVED, Budget, LabelSearch, Measured, budgets
 from rora_cli.attacks.search_reference import honest_tokens
 from rora_cli.attacks.search_space import PLACES, encode_rows, vocabulary_of
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
@@ -59,7 +59,7 @@ FEWEST_SURE_ROWS, USUAL_ROWS = 24, 40
 #: Log-odds by which a sequence without a called token must exceed the sum of its tokens, since honest words merely add
 #: up, and its flips those of the reference: it is the best of many, and a whole trigger turns nearly all rows.
 MINIMUM_SYNERGY, MINIMUM_SEQUENCE_EXCESS = 2.0, 0.6
-#: Where a tenth of the random tokens turn this share of typical rows more than under a bag of words, nothing can stand
+#: Where a tenth of the random tokens turn this share of typical rows and do not move a bag of words, nothing stands
 #: out from them: of a small decoder a trigger's word turned 53 % of the rows and had z 3.
 LOUD_TENTH, LOUD_FLIPS = 0.9, 0.25
 #: Drift (robust z) from which on a token is looked at more closely, how many of them, and from which on it is reported
@@ -594,11 +594,13 @@ def _why_open(t: FoundTrigger, synergy: float, linear: bool) -> str:
 
 def _too_loud(noise: Noise, random_tokens: int) -> str | None:
     """A sentence on random tokens that turn rows as a trigger does, which a bag of words does not explain; or None."""
-    own, other = noise.flip_rates[:random_tokens], noise.reference_flip_rates
-    if other is None or float(np.quantile(own - other[:random_tokens], LOUD_TENTH)) < LOUD_FLIPS:
+    other = noise.other[:random_tokens]
+    explained = other - np.median(other) > REFERENCE_UNMOVED
+    loud = float(np.quantile(np.where(explained, 0.0, noise.flip_rates[:random_tokens]), LOUD_TENTH))
+    if loud < LOUD_FLIPS:
         return None
     return (
-        f"one random token in ten turns {100 * float(np.quantile(own, LOUD_TENTH)):.0f} % of typical rows or more, "
+        f"one random token in ten turns {100 * loud:.0f} % of typical rows or more, "
         "which a bag of words does not explain: no trigger would stand out; name a trusted checkpoint with "
         "--reference, or give more clean rows"
     )
