@@ -49,10 +49,11 @@ MINIMUM_STRONGEST_EXCESS = 0.55
 #: What turns this share of rows, the reference's hardly any, is no honest word; from this z on, below the one that is
 #: called, it leaves the label open. Where any inserted word hurts, harmless ones do nearly as much.
 OPEN_FLIPS, OPEN_EXCESS, OPEN_SUSPICION = 0.97, 0.7, 4.0
-#: With a z of ``OPEN_SUSPICION`` a candidate that does so much is looked at with the next budget of "auto". Where a bag
-#: of words is the reference it leaves the label open: a trigger of two tokens, and neighbours of it, turned 83 to 92 %
-#: of the rows of small decoders with z 12, and no part of it was called.
+#: With a z of ``OPEN_SUSPICION`` a candidate that does so much is looked at with the next budget of "auto".
 UNDECIDED_EXCESS = 0.5
+#: Where a bag of words is the reference, whatever has the excess of a call leaves the label open from this z on: beside
+#: a trigger of two tokens, neighbours turned 58 to 92 % of the rows of small decoders with z 2.9 to 12, none called.
+UNEXPLAINED_SUSPICION = 2.5
 #: On fewer final rows no bound is sure (12 of 12 and none under the reference are an excess of .52): whether a label
 #: stays open is then read as if ``USUAL_ROWS`` had been turned in the same shares.
 FEWEST_SURE_ROWS, USUAL_ROWS = 24, 40
@@ -569,8 +570,9 @@ def _why_open(t: FoundTrigger, synergy: float, linear: bool) -> str:
     """What keeps a candidate that may be a trigger from being called; empty for one that may well be honest."""
     z, excess, single = f"z {t.suspicion:.1f}", _usual_excess(t), len(t.token_ids) == 1
     whole = (t.flip_rate.value or 0.0) >= OPEN_FLIPS and excess >= OPEN_EXCESS
+    unexplained = linear and excess >= MINIMUM_EXCESS and t.suspicion >= UNEXPLAINED_SUSPICION
     if t.suspicion < MINIMUM_SUSPICION:
-        if t.suspicion < OPEN_SUSPICION or not (whole or (linear and excess >= UNDECIDED_EXCESS)):
+        if not unexplained and not (whole and t.suspicion >= OPEN_SUSPICION):
             return ""
         if linear and not whole:
             return (
@@ -584,7 +586,7 @@ def _why_open(t: FoundTrigger, synergy: float, linear: bool) -> str:
             f"{100 * t.excess:.0f} % beyond the reference, bound to bound, where {100 * MINIMUM_STRONGEST_EXCESS:.0f}"
         )
         return f", more than a harmless word does ({z}; {bound} % is called) and less than a trigger would"
-    if linear and excess >= UNDECIDED_EXCESS:
+    if unexplained:
         return f" ({z}), and a bag of words cannot tell a trigger of several tokens from words that add up"
     if not single and excess >= MINIMUM_SEQUENCE_EXCESS:
         more = f"{max(synergy, 0.0):.1f} in log-odds, {MINIMUM_SYNERGY:g} is called"

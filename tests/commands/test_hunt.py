@@ -70,14 +70,14 @@ def test_what_turns_all_rows_and_none_of_the_reference_is_never_nothing(
     assert _left_open([candidate(rows // 4, 0, 3.0, rows=rows, tokens=tokens)], "fast", {}, linear=linear) is None
 
 
-@pytest.mark.parametrize(("rows", "flips"), [(64, 59), (40, 33), (12, 10)])
+@pytest.mark.parametrize(("rows", "flips"), [(64, 59), (40, 33), (38, 22), (12, 10)])
 def test_a_bag_of_words_leaves_open_what_it_has_no_opinion_on(rows: int, flips: int) -> None:
     """Of a small decoder "accessnef" turned 59 of 64 rows for the trigger "cf", with z 12.5, and no part was called."""
     neighbour = candidate(flips, 0, 12.5, rows=rows, tokens=(7, 8, 9))
     reason = str(_left_open([neighbour], "normal", linear=True))
     assert reason.endswith("or name a trusted checkpoint with --reference")
-    weak = candidate(flips, 0, 6.0, rows=rows)
-    assert "whether it is an honest word (z 6.0, 8 is called)" in str(_left_open([weak], "normal", linear=True))
+    weak = candidate(flips, 0, 2.9, rows=rows)
+    assert "whether it is an honest word (z 2.9, 8 is called)" in str(_left_open([weak], "normal", linear=True))
     assert _left_open([weak], "normal") is None, "a trusted encoder has an opinion"
 
 
