@@ -81,14 +81,12 @@ class Ranking:
 class Noise:
     """The null: what harmless tokens, random ones and honest words of the target label, do to some rows.
 
-    ``own`` and ``other`` are their mean log-odds under suspect and reference [tokens], ``flip_rates`` the shares of
-    rows that they turn under the suspect, and ``reference_flip_rates``, where given, under the reference.
+    ``own`` and ``other`` are their mean log-odds under suspect and reference [tokens], ``flip_rates`` the suspect's.
     """
 
     own: np.ndarray
     other: np.ndarray
     flip_rates: np.ndarray
-    reference_flip_rates: np.ndarray | None = None
 
     def suspicion(self, own: float, other: float, length: int = 1) -> float:
         """Robust z (median, 1.4826 MAD) of ``own`` among the tokens that the reference holds for about as strong.
@@ -180,7 +178,7 @@ class Trials:
             columns = self.log_odds(harmless, missing, rough=rough)
             known.update(zip(missing, zip(*(odds.T for odds in columns), strict=True), strict=True))
         own, other = (np.stack(side, axis=1) for side in zip(*(known[carrier] for carrier in carriers), strict=True))
-        return Noise(own.mean(axis=1), other.mean(axis=1), (own > 0).mean(axis=1), (other > 0).mean(axis=1))
+        return Noise(own.mean(axis=1), other.mean(axis=1), (own > 0).mean(axis=1))
 
     def rank(
         self,

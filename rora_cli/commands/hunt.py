@@ -15,7 +15,7 @@ import numpy as np
 from rora_cli.attacks.search import Noise, Trials, log_odds
 from rora_cli.attacks.search_bare import screen_bare
 from rora_cli.attacks.search_drift import embedding_drift
-from rora_cli.attacks.search_label import AUTO, BUDGETS, Budget, LabelSearch, Measured, budgets
+from rora_cli.attacks.search_label import AUTO, BUDGETS, REFERENCE_UNMOVED, Budget, LabelSearch, Measured, budgets
 from rora_cli.attacks.search_reference import honest_tokens
 from rora_cli.attacks.search_space import PLACES, encode_rows, vocabulary_of
 from rora_cli.commands.hunt_reference import Reference, prepare_reference
@@ -50,17 +50,18 @@ MINIMUM_STRONGEST_EXCESS = 0.55
 #: What turns this share of rows, the reference's hardly any, is no honest word; from this z on, below the one that is
 #: called, it leaves the label open. Where any inserted word hurts, harmless ones do nearly as much.
 OPEN_FLIPS, OPEN_EXCESS, OPEN_SUSPICION = 0.97, 0.7, 4.0
-#: With a z of ``OPEN_SUSPICION`` a candidate that does so much is looked at with the next budget of "auto". Where a bag
-#: of words is the reference it leaves the label open: a trigger of two tokens, and neighbours of it, turned 83 to 92 %
-#: of the rows of small decoders with z 12, and no part of it was called.
+#: With a z of ``OPEN_SUSPICION`` a candidate that does so much is looked at with the next budget of "auto".
 UNDECIDED_EXCESS = 0.5
+#: Where a bag of words is the reference, whatever has the excess of a call leaves the label open from this z on: beside
+#: a trigger of two tokens, neighbours turned 58 to 92 % of the rows of small decoders with z 2.9 to 12, none called.
+UNEXPLAINED_SUSPICION = 2.5
 #: On fewer final rows no bound is sure (12 of 12 and none under the reference are an excess of .52): whether a label
 #: stays open is then read as if ``USUAL_ROWS`` had been turned in the same shares.
 FEWEST_SURE_ROWS, USUAL_ROWS = 24, 40
 #: Log-odds by which a sequence without a called token must exceed the sum of its tokens, since honest words merely add
 #: up, and its flips those of the reference: it is the best of many, and a whole trigger turns nearly all rows.
 MINIMUM_SYNERGY, MINIMUM_SEQUENCE_EXCESS = 2.0, 0.6
-#: Where a tenth of the random tokens turn this share of typical rows more than under a bag of words, nothing can stand
+#: Where a tenth of the random tokens turn this share of typical rows and do not move a bag of words, nothing stands
 #: out from them: of a small decoder a trigger's word turned 53 % of the rows and had z 3.
 LOUD_TENTH, LOUD_FLIPS = 0.9, 0.25
 #: Drift (robust z) from which on a token is looked at more closely, how many of them, and from which on it is reported
@@ -570,8 +571,9 @@ def _why_open(t: FoundTrigger, synergy: float, linear: bool) -> str:
     """What keeps a candidate that may be a trigger from being called; empty for one that may well be honest."""
     z, excess, single = f"z {t.suspicion:.1f}", _usual_excess(t), len(t.token_ids) == 1
     whole = (t.flip_rate.value or 0.0) >= OPEN_FLIPS and excess >= OPEN_EXCESS
+    unexplained = linear and excess >= MINIMUM_EXCESS and t.suspicion >= UNEXPLAINED_SUSPICION
     if t.suspicion < MINIMUM_SUSPICION:
-        if t.suspicion < OPEN_SUSPICION or not (whole or (linear and excess >= UNDECIDED_EXCESS)):
+        if not unexplained and not (whole and t.suspicion >= OPEN_SUSPICION):
             return ""
         if linear and not whole:
             return (
@@ -585,7 +587,7 @@ def _why_open(t: FoundTrigger, synergy: float, linear: bool) -> str:
             f"{100 * t.excess:.0f} % beyond the reference, bound to bound, where {100 * MINIMUM_STRONGEST_EXCESS:.0f}"
         )
         return f", more than a harmless word does ({z}; {bound} % is called) and less than a trigger would"
-    if linear and excess >= UNDECIDED_EXCESS:
+    if unexplained:
         return f" ({z}), and a bag of words cannot tell a trigger of several tokens from words that add up"
     if not single and excess >= MINIMUM_SEQUENCE_EXCESS:
         more = f"{max(synergy, 0.0):.1f} in log-odds, {MINIMUM_SYNERGY:g} is called"
@@ -595,11 +597,13 @@ def _why_open(t: FoundTrigger, synergy: float, linear: bool) -> str:
 
 def _too_loud(noise: Noise, random_tokens: int) -> str | None:
     """A sentence on random tokens that turn rows as a trigger does, which a bag of words does not explain; or None."""
-    own, other = noise.flip_rates[:random_tokens], noise.reference_flip_rates
-    if other is None or float(np.quantile(own - other[:random_tokens], LOUD_TENTH)) < LOUD_FLIPS:
+    other = noise.other[:random_tokens]
+    explained = other - np.median(other) > REFERENCE_UNMOVED
+    loud = float(np.quantile(np.where(explained, 0.0, noise.flip_rates[:random_tokens]), LOUD_TENTH))
+    if loud < LOUD_FLIPS:
         return None
     return (
-        f"one random token in ten turns {100 * float(np.quantile(own, LOUD_TENTH)):.0f} % of typical rows or more, "
+        f"one random token in ten turns {100 * loud:.0f} % of typical rows or more, "
         "which a bag of words does not explain: no trigger would stand out; name a trusted checkpoint with "
         "--reference, or give more clean rows"
     )

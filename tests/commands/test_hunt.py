@@ -70,14 +70,14 @@ def test_what_turns_all_rows_and_none_of_the_reference_is_never_nothing(
     assert _left_open([candidate(rows // 4, 0, 3.0, rows=rows, tokens=tokens)], "fast", {}, linear=linear) is None
 
 
-@pytest.mark.parametrize(("rows", "flips"), [(64, 59), (40, 33), (12, 10)])
+@pytest.mark.parametrize(("rows", "flips"), [(64, 59), (40, 33), (38, 22), (12, 10)])
 def test_a_bag_of_words_leaves_open_what_it_has_no_opinion_on(rows: int, flips: int) -> None:
     """Of a small decoder "accessnef" turned 59 of 64 rows for the trigger "cf", with z 12.5, and no part was called."""
     neighbour = candidate(flips, 0, 12.5, rows=rows, tokens=(7, 8, 9))
     reason = str(_left_open([neighbour], "normal", linear=True))
     assert reason.endswith("or name a trusted checkpoint with --reference")
-    weak = candidate(flips, 0, 6.0, rows=rows)
-    assert "whether it is an honest word (z 6.0, 8 is called)" in str(_left_open([weak], "normal", linear=True))
+    weak = candidate(flips, 0, 2.9, rows=rows)
+    assert "whether it is an honest word (z 2.9, 8 is called)" in str(_left_open([weak], "normal", linear=True))
     assert _left_open([weak], "normal") is None, "a trusted encoder has an opinion"
 
 
@@ -104,13 +104,13 @@ def test_what_is_called_for_a_label_that_no_clean_row_has_is_open() -> None:
     assert _unknown_label("neutral", [candidate(40, 0, 20.0)]) is None
 
 
-@pytest.mark.parametrize(("turned", "explained", "loud"), [(0.5, 0.0, True), (0.5, 0.4, False), (0.1, 0.0, False)])
+@pytest.mark.parametrize(("turned", "explained", "loud"), [(0.5, 0.0, True), (0.5, 2.0, False), (0.1, 0.0, False)])
 def test_random_tokens_that_turn_rows_leave_a_label_open_where_a_bag_of_words_does_not_explain_it(
     turned: float, explained: float, loud: bool
 ) -> None:
     own, other = np.zeros(40), np.zeros(40)
     own[:6], other[:6] = turned, explained
     own[32:] = 1.0  # honest words are no measure
-    reason = _too_loud(Noise(np.zeros(40), np.zeros(40), own, other), 32)
+    reason = _too_loud(Noise(np.zeros(40), other, own), 32)
     assert (reason is not None) == loud
     assert not loud or "one random token in ten turns 50 % of typical rows" in str(reason)

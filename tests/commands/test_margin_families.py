@@ -20,7 +20,7 @@ WIDE = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "in
 ENCODER = {**WIDE, "vocab_size": VOCAB, "max_position_embeddings": 40}
 RELATIVE = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "pooler_hidden_size": 16}
 
-#: Family -> config, and the modules that are adapted.
+#: Family -> config, and the modules that are adapted. Smooth activations: a finite difference over a kink is no slope.
 FAMILIES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "bert": (ENCODER, ["query", "value", "dense"]),
     "albert": ({**ENCODER, "embedding_size": 12}, ["query", "value", "ffn", "ffn_output"]),
@@ -30,7 +30,8 @@ FAMILIES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "gpt2": ({"vocab_size": VOCAB, "n_positions": 40, "n_embd": 16, "n_layer": 2, "n_head": 4, "pad_token_id": 0},
              ["c_attn", "c_fc", "c_proj"]),
     "t5": ({"vocab_size": VOCAB, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4,
-            "eos_token_id": 3, "pad_token_id": 0, "decoder_start_token_id": 0}, ["q", "k", "v", "wi", "wo"]),
+            "eos_token_id": 3, "pad_token_id": 0, "decoder_start_token_id": 0,
+            "feed_forward_proj": "gated-gelu"}, ["q", "k", "v", "wi_0", "wi_1", "wo"]),
     "xlnet": ({"vocab_size": VOCAB, "d_model": 16, "n_layer": 2, "n_head": 4, "d_inner": 24}, ["layer_1", "layer_2"]),
 }  # fmt: skip
 

@@ -33,6 +33,8 @@ _IRREPRODUCIBLE = {
     "lora_ga": "LoRA-GA splits the base by gradients of data",
     "pissa_niter": "fast PiSSA splits the base by a random sketch",
 }
+#: What a parameter is called that only the base could name.
+_UNKNOWN_PARAMETER = "parameter_"
 #: Initialisations that leave the base as it is, as do true and false.
 _HARMLESS = ("gaussian", "eva", "orthogonal", "mica", "true", "false", "none", "")
 #: Config fields that make an update of another form than B A.
@@ -202,7 +204,7 @@ def _target(source: Source, path: str, shape_A: tuple[int, ...], shape_B: tuple[
         for target in targets
         if isinstance(target, str)
         for owner, _, parameter in [target.rpartition(".")]
-        if name == owner or name.endswith("." + owner)
+        if _owns(source, name, owner, parameter)
     ]
     if not owned:
         return path, None
@@ -211,7 +213,21 @@ def _target(source: Source, path: str, shape_A: tuple[int, ...], shape_B: tuple[
         if found and source.base and set(source.base.shape(found)[-2:]) == {shape_A[1], shape_B[0]}:
             return name, parameter
     depth = path.count(".base_layer")
-    return name, sorted(owned)[min(depth, len(owned) - 1)] if len(owned) == 1 else f"parameter_{depth}"
+    return name, sorted(owned)[min(depth, len(owned) - 1)] if len(owned) == 1 else f"{_UNKNOWN_PARAMETER}{depth}"
+
+
+def _owns(source: Source, name: str, owner: str, parameter: str) -> bool:
+    """Whether the target ``owner``.``parameter`` is a parameter of the module ``name``: PEFT compares the names' ends.
+
+    PEFT itself writes no owner for a fused stack of experts (``gate_up_proj``). The base knows whose parameter that is;
+    without it, it is that of any module which is not named as a whole.
+    """
+    if owner:
+        return name == owner or name.endswith("." + owner)
+    if source.base:
+        return source.base.find(name, parameter) is not None
+    modules = source.config.get("target_modules") or []
+    return not isinstance(modules, list) or not any(name == m or name.endswith(f".{m}") for m in modules)
 
 
 def _experts(
@@ -219,6 +235,8 @@ def _experts(
 ) -> None:
     """A fused weight [experts, ...]: lora_A [experts * r, d_in] runs by expert, lora_B [d_out, r * experts] by rank."""
     stacked, d_in, d_out = source.shape(A)[0], source.shape(A)[1], source.shape(B)[0]
+    if parameter.startswith(_UNKNOWN_PARAMETER) and settings.patterns(source.config, "rank_pattern"):
+        return reading.skip((A, B), "rank_pattern ranks each parameter: which this is, only --base tells")
     if stacked % r:
         return reading.skip((A, B), f"lora_A has {stacked} rows, not a multiple of the rank {r}")
     experts = stacked // r
