@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from rora_cli.checkpoints import tokenizer_rules
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.peft_types import KNOWN_FIELDS, PEFT_TYPES, declared_type
 from rora_cli.checkpoints.rules import finding
@@ -16,6 +17,8 @@ from rora_cli.results.findings import Finding
 MAX_RANK = 16_384
 MAX_ALPHA = 1e6
 MAX_SAVED_MODULES = 256
+#: In a pattern for module names: published ones for multimodal models have four (``.*?`` between words).
+_MAX_OPEN_REPETITIONS = 5
 #: Scaling (alpha / r) outside of this is not what training uses; merged, it drowns the base or does nothing.
 USUAL_SCALING = (1 / 64, 64.0)
 
@@ -153,6 +156,8 @@ def check_tensors(
     for name in names:
         role = tensor_role(name, config) if roles is None else roles[name]
         adapter += role == "adapter" and name not in empty
+        if role == "undeclared-head" and config is None:
+            continue  # what a config would declare is not held against a file whose config is not at hand
         if role in _REMARKS:
             groups.setdefault((role, "" if role in _TOLD_TOGETHER else name.rpartition(".")[0]), []).append(name)
     if not adapter:
@@ -202,6 +207,9 @@ def check_config(config: Mapping[str, Any], file: str = "adapter_config.json") -
         value = config.get(field)
         if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9_.\-]{1,200}", value):
             yield finding("adapter/regex-target", f"{field} in {file} is {quoted(value, 80)}", file, field=field)
+            if tokenizer_rules._may_hang(value, _MAX_OPEN_REPETITIONS):
+                message = f"{field} in {file} is a pattern that can run for ever: {quoted(value, 80)}"
+                yield finding("adapter/regex-hangs", message, file, field=field)
     unknown = sorted(set(config) - KNOWN_FIELDS)
     if unknown:
         shown = ", ".join(quoted(k, 40) for k in unknown[:8])

@@ -75,8 +75,12 @@ def read_header(path: Path, file: str | None = None) -> Header:
             raise HeaderError("is not a regular file")
         prefix = stream.read(8)
         if len(prefix) < 8:
-            raise HeaderError(f"is too short to be a safetensors file ({status.st_size} bytes)")
+            raise HeaderError(
+                f"is {'too short' if prefix else 'empty, too short'} to be a safetensors file ({status.st_size} bytes)"
+            )
         length = int.from_bytes(prefix, "little")
+        if not length:
+            raise HeaderError("starts with nothing but zero bytes: its download broke off")
         if length > status.st_size - 8:
             raise HeaderError(
                 f"is not a safetensors file or is cut off (it states a header of {length:,} bytes, "

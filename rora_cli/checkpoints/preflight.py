@@ -14,7 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from rora_cli.checkpoints import adapter_rules, json_rules, kinds, strict_json, tokenizer_rules
+from rora_cli import stand_ins
+from rora_cli.checkpoints import (
+    adapter_rules,
+    conversion,
+    header_config,
+    json_rules,
+    kinds,
+    layouts,
+    other_files,
+    strict_json,
+    tokenizer_rules,
+)
 from rora_cli.checkpoints.header import (
     DTYPE_BITS,
     MAX_HEADER_BYTES,
@@ -24,6 +35,8 @@ from rora_cli.checkpoints.header import (
     quoted,
     read_header,
 )
+from rora_cli.checkpoints.layouts import ADAPTER_CONFIG, ADAPTER_FILE, MODEL_FILE, MODEL_INDEX
+from rora_cli.checkpoints.pickles import PickleReader
 from rora_cli.checkpoints.rules import RULES, finding
 from rora_cli.checkpoints.walk import (
     FileEntry,
@@ -39,10 +52,8 @@ from rora_cli.files import sha256_file
 from rora_cli.layout import is_head
 from rora_cli.results.findings import Finding
 
-Role = Literal["model", "adapter"]
+Role = Literal["model", "adapter", "file"]
 
-MODEL_FILE, MODEL_INDEX = "model.safetensors", "model.safetensors.index.json"
-ADAPTER_FILE, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model",
@@ -59,9 +70,8 @@ _OTHER_JSON_VALUES = 500_000
 _MAX_JSON_BYTES = 64 << 20
 _MAX_SIDE_JSON_BYTES = 128 << 20  # of all the JSON that no loader reads
 _MAX_FINDINGS_OF_A_RULE = 100
+_REMOVE = "use a copy without it, or do not use this checkpoint"
 _MAX_TOTAL_HEADER_BYTES = 8 * MAX_HEADER_BYTES
-#: Optimiser and trainer state: expected beside weights, never read.
-_PICKLED_WEIGHTS = ("pytorch_model", "adapter_model", "model", "consolidated", "tf_model", "flax_model")
 _COMPUTED = frozenset(DTYPE_BITS) - {"C64", "F4", "F6_E2M3", "F6_E3M2", "F8_E8M0"}
 
 
@@ -71,7 +81,8 @@ class Inspection:
 
     ``files`` maps each name relative to ``path`` (the directory) to where and what it is; ``documents`` holds the JSON
     that could be parsed; ``tensors`` is the inventory of the weights that loaders read; ``roles`` says for each tensor
-    of an adapter what it is (``adapter_rules.tensor_role``); ``unreadable`` names what could not be analysed.
+    of an adapter what it is (``adapter_rules.tensor_role``); ``unreadable`` names what could not be analysed. The role
+    is ``file`` where one file was named that is neither's weights.
     """
 
     path: Path
@@ -127,13 +138,18 @@ def _sha256(entry: FileEntry) -> str:
     return digest
 
 
-def inspect(path: str | Path, *, role: Literal["model", "adapter", "auto"] = "auto") -> Inspection:
-    """Inspect a model directory, an adapter directory, or a single adapter ``.safetensors`` file.
+def inspect(
+    path: str | Path, *, role: Literal["model", "adapter", "auto"] = "auto", any_file: bool = False
+) -> Inspection:
+    """Inspect a model directory, an adapter directory, or one file of either.
 
-    A single file is read together with the ``adapter_config.json`` beside it, where there is one.
+    A model's folder in the hub's cache stands for its snapshot. A single ``.safetensors`` file is read as an adapter's
+    or a model's, by its tensors, together with the config beside it where there is one; an index together with its
+    shards; another file of a checkpoint for itself. ``any_file`` accepts files of every kind.
 
     Raises:
-        CheckpointError: there is nothing at ``path``, it is empty, or it is neither a directory nor a safetensors file.
+        CheckpointError: there is nothing at ``path``, it is empty, or it is no checkpoint; or the adapters are in
+            folders below it.
     """
     given = Path(path)
     try:
@@ -143,21 +159,68 @@ def inspect(path: str | Path, *, role: Literal["model", "adapter", "auto"] = "au
             f"there is nothing at {quoted(str(path), 300)}; name a model or adapter directory"
         ) from None
     if real.is_dir():
+        real = layouts.snapshot(real)
         files, findings = walk(real)
         if not files and not findings:
             raise CheckpointError(f"{given} is an empty directory; name one with a config.json and safetensors weights")
+        _require_own_checkpoint(given, files)
         return _Inspector(real, files, findings).run(_decide_role(files) if role == "auto" else role)
-    if not real.is_file() or given.suffix != ".safetensors":
+    if not real.is_file() or not (given.suffix == ".safetensors" or (role == "auto" and _is_readable(given, any_file))):
         raise CheckpointError(f"{given} is neither a directory nor a .safetensors file; name one of these")
     if role == "model":
         raise CheckpointError(f"{given} is a single file; name the model's directory, with its config.json")
-    files, findings, beside = {given.name: look_at_file(given)}, [], given.with_name(ADAPTER_CONFIG)
-    if beside.is_file():
-        if is_allowed_target(given.parent.resolve(), beside.resolve()):
-            files[ADAPTER_CONFIG] = look_at_file(beside)
-        else:
-            findings.append(finding("file/outside", f"{ADAPTER_CONFIG} is a link that leads out", ADAPTER_CONFIG))
-    return _Inspector(real.parent, files, findings, single=given.name).run("adapter")
+    return _inspect_file(given, role)
+
+
+def _is_readable(path: Path, any_file: bool) -> bool:
+    return any_file or path.name in _LOADED_JSON or path.name.endswith(".safetensors.index.json")
+
+
+def _require_own_checkpoint(given: Path, files: Mapping[str, FileEntry]) -> None:
+    """Refuse a folder that only holds the folders of checkpoints: which of them is meant is the user's to say."""
+    root = [name for name in files if "/" not in name]
+    below = layouts.nested_folders(files)
+    if below and not layouts.is_checkpoint(root) and not any(".safetensors" in n for n in root):
+        raise CheckpointError(
+            f"{given} is no checkpoint itself, but holds {len(below)} below it; name one of them, for example "
+            f"{given / below[0]}"
+        )
+
+
+def _inspect_file(given: Path, role: str) -> Inspection:
+    """One file, and the config or the shards beside it that tell how to read it."""
+    beside = [ADAPTER_CONFIG, "config.json"] if given.suffix == ".safetensors" else []
+    findings: list[Finding] = []
+    files = {given.name: look_at_file(given)}
+    if role == "auto" and given.suffix == ".safetensors":
+        role = _role_of_file(files[given.name], given.with_name(ADAPTER_CONFIG).is_file())
+        beside = ["config.json"] if role == "model" else [ADAPTER_CONFIG]
+    elif role == "auto":
+        role = "model" if given.name.endswith(".safetensors.index.json") else "file"
+    if given.name.endswith(".safetensors.index.json"):
+        stem = given.name.removesuffix(".safetensors.index.json")
+        found = (layouts.shard_of(p.name) for p in given.parent.iterdir())
+        beside = [f"{stem}-{n:05}-of-{of:05}.safetensors" for s, n, of in filter(None, found) if s == stem]
+    for name in sorted(beside):
+        other = given.with_name(name)
+        if other.is_file() and is_allowed_target(given.parent.resolve(), other.resolve()):
+            files[name] = look_at_file(other)
+        elif other.is_file():
+            findings.append(finding("file/outside", f"{quoted(name)} is a link that leads out", name))
+    return _Inspector(given.parent.resolve(), files, findings, single=given.name).run(role)  # type: ignore[arg-type]
+
+
+def _role_of_file(entry: FileEntry, config_beside: bool) -> Role:
+    """Whether one safetensors file is an adapter's or a model's, by its tensors; by its name where they do not tell."""
+    if entry.name.startswith("adapter_model"):
+        return "adapter"
+    try:
+        names = read_header(entry.path, entry.name).tensors
+    except (HeaderError, OSError):
+        names = {}
+    if any(adapter_rules.tensor_role(name, None) == "adapter" for name in names):
+        return "adapter"
+    return "adapter" if config_beside and not entry.name.startswith("model") else "model"
 
 
 def require_loadable(inspection: Inspection) -> None:
@@ -173,8 +236,11 @@ def require_loadable(inspection: Inspection) -> None:
 
 
 def _decide_role(files: Mapping[str, FileEntry]) -> Role:
+    """An adapter, unless a model's weights are there: trainers leave the base's config.json beside an adapter."""
     adapter = ADAPTER_CONFIG in files or ADAPTER_FILE in files
-    model = "config.json" in files or MODEL_FILE in files or MODEL_INDEX in files
+    model = any(
+        name in files for name in (MODEL_FILE, MODEL_INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json")
+    )
     return "adapter" if adapter and not model else "model"
 
 
@@ -188,15 +254,21 @@ class _Inspector:
         self.documents: dict[str, Any] = {}
         self.metadata: dict[str, Mapping[str, str]] = {}
         self.header_bytes = 0
+        self.stand_ins: set[str] = set()
+        self.nested = layouts.nested_folders(files) if single is None else []
 
     def run(self, role: Role) -> Inspection:
         self._check_file_kinds()
         self._read_documents()
-        tensors, weight_files = self._model_weights() if role == "model" else self._adapter_weights()
+        readers = {"model": self._model_weights, "adapter": self._adapter_weights, "file": lambda: ({}, ())}
+        tensors, weight_files = readers[role]()
         self._check_unreferenced(weight_files)
         self._check_tensors(tensors)
-        if role == "model":
+        if role != "adapter":
             self._check_model()
+        if role == "file" and isinstance(self.documents.get(ADAPTER_CONFIG), dict):
+            self.findings += adapter_rules.check_config(self.documents[ADAPTER_CONFIG])
+        if role == "model" and self.single is None:
             self._check_kind(tensors)
         roles = self._check_adapter(tensors) if role == "adapter" else {}
         self._check_tokenizer()
@@ -205,28 +277,43 @@ class _Inspector:
             tuple(_limited(self.findings)),
         )  # fmt: skip
 
-    def _add(self, rule_id: str, message: str, location: str | None = None, **evidence: Any) -> None:
-        self.findings.append(finding(rule_id, message, location, **evidence))
+    def _add(
+        self, rule_id: str, message: str, location: str | None = None, advice: str | None = None, **evidence: Any
+    ) -> None:
+        self.findings.append(finding(rule_id, message, location, advice=advice, **evidence))
 
     def _check_file_kinds(self) -> None:
+        pickles = PickleReader()
         for name, entry in self.files.items():
             shown = quoted(name)
-            if entry.is_pickle:
-                self._add("file/pickle", f"{shown} is a pickle or may hold one", name)
-            elif entry.is_code:
-                self._add("file/code", f"{shown} is program code", name)
             try:
-                if disguised(entry):
-                    self._add("file/disguised-pickle", f"{shown} is a pickle, an archive or a program", name)
+                self._check_file_kind(name, entry, pickles)
             except OSError as error:
                 self._add("file/unreadable", f"{shown} cannot be read ({error.strerror})", name)
         if any(name.startswith("custom_generate/") for name in self.files):
             self._add("file/custom-generate", "the folder custom_generate holds a generation loop of its own")
 
+    def _check_file_kind(self, name: str, entry: FileEntry, pickles: PickleReader) -> None:
+        shown = quoted(name)
+        kind = other_files.kind(name)
+        stand_in = None if kind == "harmless" else stand_ins.look(entry.path)
+        if stand_in is not None and not stand_in.is_blank:
+            self.stand_ins.add(name)
+            self._add("file/stand-in", f"{shown} {stand_in.what}", name, advice=stand_in.advice)
+            return
+        if kind == "pickle":
+            self.findings += other_files.pickle_findings(entry, pickles)
+        elif kind == "code":
+            self._add("file/code", f"{shown} is program code", name)
+        elif kind == "other" and not stand_in and not other_files.is_text(entry):
+            self._add("file/not-analysed", f"{shown} is in a format that rora does not read", name)
+        if disguised(entry):
+            self._add("file/disguised-pickle", f"{shown} is a pickle, an archive or a program", name)
+
     def _read_documents(self) -> None:
         left = _MAX_SIDE_JSON_BYTES
         for name, entry in self.files.items():
-            if not name.endswith(".json"):
+            if not name.endswith(".json") or name in self.stand_ins:
                 continue
             limit = _LOADED_JSON.get(name)
             left -= 0 if limit else entry.size
@@ -255,6 +342,8 @@ class _Inspector:
             return strict_json.loads(file.read(_MAX_JSON_BYTES + 1), max_values=max_values)
 
     def _header(self, name: str) -> Mapping[str, TensorInfo]:
+        if name in self.stand_ins:
+            return {}
         try:
             if self.header_bytes > _MAX_TOTAL_HEADER_BYTES:
                 raise HeaderError("is one shard too many: the headers together are larger than rora reads")
@@ -270,12 +359,17 @@ class _Inspector:
         return header.tensors
 
     def _model_weights(self) -> tuple[Mapping[str, TensorInfo], tuple[str, ...]]:
+        if self.single is not None and self.single.endswith(".safetensors"):
+            self._say_shard(self.single)
+            return self._header(self.single), (self.single,)
+        if self.single is not None:
+            return self._sharded(self.single)
         if MODEL_FILE in self.files:
             if MODEL_INDEX in self.files:
                 self._add("weights/ambiguous", f"there are both {MODEL_FILE} and {MODEL_INDEX}", MODEL_INDEX)
             return self._header(MODEL_FILE), (MODEL_FILE,)
         if MODEL_INDEX in self.files:
-            return self._sharded()
+            return self._sharded(MODEL_INDEX)
         if ADAPTER_FILE in self.files or ADAPTER_CONFIG in self.files:
             self._add("adapter/is-adapter", "this is an adapter, not a model")
         else:
@@ -290,22 +384,36 @@ class _Inspector:
         return self._header(name), (name,)
 
     def _missing_weights(self, wanted: str) -> None:
-        pickles = [n for n, e in self.files.items() if e.is_pickle and n.startswith(_PICKLED_WEIGHTS)]
+        role = "adapter" if wanted == ADAPTER_FILE else "model"
+        pickles = [n for n in conversion.weight_pickles(list(self.files), role) if other_files.kind(n) == "pickle"]
+        others = [n for n in self.files if "/" not in n and other_files.is_weights(n)]
         if pickles:
-            self._add("weights/pickle-only", f"the weights are only in {quoted(pickles[0])}, a pickle", pickles[0])
+            advice = conversion.advice(pickles, role)
+            self._add(
+                "weights/pickle-only", f"the weights are only in {quoted(pickles[0])}, a pickle", pickles[0], advice
+            )
+        elif others:
+            message = f"there is no {wanted}; the weights are in {quoted(others[0])}, which rora does not read"
+            self._add("weights/missing", message, others[0], "get a copy with safetensors weights")
         else:
             self._add("weights/missing", f"there is no {wanted}")
 
-    def _sharded(self) -> tuple[Mapping[str, TensorInfo], tuple[str, ...]]:
-        document = self.documents.get(MODEL_INDEX)
+    def _say_shard(self, name: str) -> None:
+        shard = layouts.shard_of(name)
+        if shard is not None and shard[2] > 1:
+            message = f"{quoted(name)} is one of {shard[2]} shards; name the directory or the index to read them all"
+            self._add("weights/one-shard", message, name)
+
+    def _sharded(self, index: str) -> tuple[Mapping[str, TensorInfo], tuple[str, ...]]:
+        document = self.documents.get(index)
         weight_map = document.get("weight_map") if isinstance(document, dict) else None
         if not isinstance(weight_map, dict) or not weight_map or len(weight_map) > MAX_TENSORS:
-            if MODEL_INDEX in self.documents:
-                self._add("weights/index", f"{MODEL_INDEX} has no usable weight_map", MODEL_INDEX)
+            if index in self.documents:
+                self._add("weights/index", f"{quoted(index)} has no usable weight_map", index)
             return {}, ()
         shards = sorted({str(shard) for shard in weight_map.values()})
-        if not all(self._shard_is_usable(shard) for shard in shards):
-            return {}, ()
+        if not all(self._shard_is_usable(shard, index) for shard in shards):
+            return {}, tuple(shard for shard in shards if shard in self.files)
         tensors: dict[str, TensorInfo] = {}
         for shard in shards:
             for name, info in self._header(shard).items():
@@ -320,37 +428,46 @@ class _Inspector:
         wrong = [n for n, shard in weight_map.items() if n not in tensors or tensors[n].file != shard]
         if wrong and not any(RULES[f.rule_id].unreadable for f in self.findings):
             shown = quoted(wrong[0])
-            self._add("weights/index", f"{MODEL_INDEX} names {shown}, which is not in its shard", MODEL_INDEX)
+            self._add("weights/index", f"{quoted(index)} names {shown}, which is not in its shard", index)
         return tensors, tuple(shards)
 
-    def _shard_is_usable(self, shard: str) -> bool:
-        shown = quoted(shard)
+    def _shard_is_usable(self, shard: str, index: str) -> bool:
+        shown, named = quoted(shard), quoted(index)
         if shard.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt")):
-            self._add("weights/pickle-only", f"{MODEL_INDEX} points to the pickle {shown}", MODEL_INDEX)
+            self._add("weights/pickle-only", f"{named} points to the pickle {shown}", index, _REMOVE)
         elif PurePosixPath(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
-            self._add("weights/shard-path", f"{MODEL_INDEX} names the shard {shown}", MODEL_INDEX)
+            self._add("weights/shard-path", f"{named} names the shard {shown}", index)
         elif shard not in self.files:
-            self._add("weights/shard-missing", f"the shard {shown} is not there", MODEL_INDEX)
+            self._add("weights/shard-missing", f"the shard {shown} is not there", index)
         else:
             return True
         return False
 
     def _check_unreferenced(self, weight_files: tuple[str, ...]) -> None:
+        """Safetensors that no loader reads. What lies in a checkpoint's folder of its own is that checkpoint's."""
+        for folder in self.nested:
+            self._add("file/other-checkpoint", f"{quoted(folder)} is a checkpoint of its own", folder)
+        advice = (
+            "nothing needs it beside the weights; leave it, or take it out of the directory" if weight_files else None
+        )
         for name in sorted(self.files):
-            if name.endswith(".safetensors") and name not in weight_files:
-                self._add("weights/unreferenced", f"{quoted(name)} is not read by the loaders", name)
+            if not name.endswith(".safetensors") or name in weight_files or layouts.nested_in(name, self.nested):
+                continue
+            self._add("weights/unreferenced", f"{quoted(name)} is not read by the loaders", name, advice)
 
     def _check_tensors(self, tensors: Mapping[str, TensorInfo]) -> None:
         for name, info in tensors.items():
             if not name or not name.isascii() or not name.isprintable() or " " in name:
-                self._add("tensor/name", f"{info.file} holds a tensor named {quoted(name)}", name)
+                self._add("tensor/name", f"{info.file} holds a tensor named {quoted(name)}", name, file=info.file)
             if info.dtype not in _COMPUTED:
-                self._add("tensor/dtype", f"{quoted(name)} has the type {info.dtype}", name)
+                self._add("tensor/dtype", f"{quoted(name)} has the type {info.dtype}", name, file=info.file)
             if not info.elements:
-                self._add("tensor/empty", f"{quoted(name)} has no elements", name)
+                self._add("tensor/empty", f"{quoted(name)} has no elements", name, file=info.file)
 
     def _check_model(self) -> None:
-        if "config.json" not in self.files:
+        if "config.json" not in self.files and self.single is not None:
+            pass  # one file was named, and nothing said that the rest is to be complete
+        elif "config.json" not in self.files:
             self._add("config/missing", "there is no config.json")
         elif "config.json" in self.documents:
             self.findings += json_rules.model_config(self.documents["config.json"])
@@ -384,8 +501,9 @@ class _Inspector:
         elif ADAPTER_CONFIG in self.documents:
             self._add("adapter/invalid", f"{ADAPTER_CONFIG} is not a JSON object", ADAPTER_CONFIG)
             config = None
-        elif ADAPTER_CONFIG not in self.files:
-            self._add("adapter/config-missing", f"there is no {ADAPTER_CONFIG}")
+        elif ADAPTER_CONFIG not in self.files and not header_config.states_scale(tensors, self.metadata):
+            message = f"there is no {ADAPTER_CONFIG}, and no alpha in the file: the scale of the update is unknown"
+            self._add("adapter/config-missing", message)
         if tensors:
             empty = [name for name, info in tensors.items() if not info.elements]
             file = next(iter(tensors.values())).file

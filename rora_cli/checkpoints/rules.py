@@ -25,13 +25,10 @@ class Rule:
     unreadable: bool = False
 
 
-_CONVERT = (
-    "convert it where it can do no harm, e.g. docker run --rm --network=none -v DIR:/m IMAGE python -c "
-    "\"import torch, safetensors.torch as s; s.save_file(torch.load('/m/pytorch_model.bin', weights_only=True), "
-    "'/m/model.safetensors')\""
-)
 _REMOVE = "use a copy without it, or do not use this checkpoint"
+_AGAIN = "download it again, and compare its sha256 with the hub's; or ask its author"
 _ASK = "get a complete copy, or ask its author"
+_COMPARE = "compare it with the base model's: `rora check PATH --base BASE`"
 
 RULES: Mapping[str, Rule] = {
     # files
@@ -41,9 +38,26 @@ RULES: Mapping[str, Rule] = {
     "file/unreadable": Rule(_HIGH, True, "A file could not be read.", "check its permissions and the disk", True),
     "file/too-many": Rule(_HIGH, True, "The directory holds more than rora walks.", "name the checkpoint itself", True),
     "file/name": Rule(_MEDIUM, False, "A file name holds control or invisible characters.", "rename it"),
-    "file/pickle": Rule(_LOW, False, "A pickle can run code when it is loaded; rora never opens it.", "delete it"),
+    "file/pickle": Rule(_INFO, False, "A pickle can run code when it is loaded; rora never loads one."),
+    "file/pickle-unknown": Rule(
+        _MEDIUM, False, "A pickle imports what is not known to be harmless when it is loaded.",
+        "do not load it: use a copy without it, or ask its author what it is for",
+    ),
+    "file/pickle-dangerous": Rule(
+        _HIGH, False, "A pickle runs code when it is loaded.", "do not load it, and do not use this checkpoint"
+    ),
+    "file/stand-in": Rule(_MEDIUM, True, "A pointer or web page stands in place of a file.", _ASK, True),
+    "file/not-analysed": Rule(
+        _LOW, False, "A file that rora does not read: nothing is said about it.",
+        "look at it with a tool for its format and name it with --ignore, or use a copy without it", True,
+    ),
+    "file/ignored": Rule(_INFO, False, "Files that were not analysed, and are not to count (--ignore)."),
+    "file/other-checkpoint": Rule(_INFO, False, "A folder holds a checkpoint of its own; loaders of this one skip it."),
     "file/disguised-pickle": Rule(_HIGH, True, "A pickle or archive hides under another ending.", _REMOVE),
-    "file/code": Rule(_MEDIUM, False, "Program code lies in the checkpoint; rora never runs it.", "delete it"),
+    "file/code": Rule(
+        _MEDIUM, False, "Program code lies in the checkpoint; rora never runs it.",
+        "read it before anybody runs it, or use a copy without it",
+    ),
     "file/custom-generate": Rule(_HIGH, True, "transformers would run custom_generate/ code on generate().", _REMOVE),
     # JSON
     "json/malformed": Rule(_HIGH, True, "A file that loaders read is not strict JSON.", _ASK, True),
@@ -51,14 +65,18 @@ RULES: Mapping[str, Rule] = {
     "json/remote-code": Rule(_HIGH, True, "The checkpoint asks for code of its own to be imported and run.", _REMOVE),
     # weights
     "weights/missing": Rule(_HIGH, True, "There are no safetensors weights.", _ASK),
-    "weights/pickle-only": Rule(_HIGH, True, "The weights are a pickle, which can run code when loaded.", _CONVERT),
-    "weights/malformed": Rule(_HIGH, True, "A safetensors file is malformed.", _ASK, True),
+    "weights/pickle-only": Rule(_HIGH, True, "The weights are a pickle, which can run code when loaded.", _ASK),
+    "weights/malformed": Rule(_HIGH, True, "A safetensors file is malformed.", _AGAIN, True),
     "weights/index": Rule(_HIGH, True, "The index of the shards is malformed or does not fit them.", _ASK),
     "weights/shard-path": Rule(_HIGH, True, "A shard's name is not a plain safetensors file name.", _REMOVE),
     "weights/shard-missing": Rule(_HIGH, True, "A shard that the index names is not there.", _ASK),
     "weights/duplicate-tensor": Rule(_HIGH, True, "Two shards hold a tensor of one name.", _REMOVE),
     "weights/unmapped-tensor": Rule(_MEDIUM, True, "A shard holds a tensor that the index does not name.", _ASK),
-    "weights/ambiguous": Rule(_MEDIUM, False, "Two sets of weights: loaders may pick different ones.", "keep one"),
+    "weights/ambiguous": Rule(
+        _MEDIUM, False, "Two sets of weights: loaders may pick different ones.",
+        "move one of the two out of the directory",
+    ),
+    "weights/one-shard": Rule(_INFO, False, "Only one shard of a model was named, and only that was read."),
     "weights/wrapped-names": Rule(
         _LOW, True, "A training wrapper's name stands in the names of the weights: loaders find none of them.",
         "save it again from the bare model: model._orig_mod, model.module or accelerate's unwrap_model(model), and "
@@ -68,7 +86,7 @@ RULES: Mapping[str, Rule] = {
         _LOW, False, "The classification head is not where transformers looks for it, so a random one would be made.",
         "rename the weight, or save the model with transformers' own class",
     ),
-    "weights/unreferenced": Rule(_LOW, False, "A safetensors file that the loaders do not read.", "delete it"),
+    "weights/unreferenced": Rule(_LOW, False, "A safetensors file that the loaders do not read."),
     "tensor/name": Rule(_HIGH, True, "A tensor name holds characters that no model uses.", _REMOVE),
     "tensor/dtype": Rule(_LOW, False, "A tensor has a type that rora does not compute with."),
     "tensor/empty": Rule(_LOW, False, "A tensor has no elements."),
@@ -84,7 +102,8 @@ RULES: Mapping[str, Rule] = {
         "check, diagnose, rescale and verify work on it",
     ),
     "model/adapter-inside": Rule(
-        _HIGH, False, "transformers would silently apply the adapter in this directory; rora does not.", "remove it"
+        _HIGH, False, "transformers would silently apply the adapter in this directory; rora does not.",
+        "move the adapter's files into a directory of their own, and check both",
     ),
     "generation/biased": Rule(_LOW, False, "generation_config.json biases what is generated; rora does not use it."),
     # tokenizer
@@ -93,15 +112,15 @@ RULES: Mapping[str, Rule] = {
     "tokenizer/path": Rule(_MEDIUM, False, "The tokenizer's settings name files elsewhere; rora ignores them."),
     "tokenizer/rewrites-text": Rule(
         _MEDIUM, False, "The tokenizer rewrites what it reads: it can insert or hide a trigger by itself.",
-        "compare tokenizer.json with the base model's",
+        _COMPARE,
     ),
     "tokenizer/adds-tokens": Rule(
         _MEDIUM, False, "The tokenizer puts tokens around every text beyond the usual special ones.",
-        "compare tokenizer.json with the base model's",
+        _COMPARE,
     ),
     "tokenizer/alias": Rule(
         _HIGH, False, "Two words share one token id: a common word can stand for a trigger.",
-        "compare tokenizer.json with the base model's",
+        _COMPARE,
     ),
     "tokenizer/differs": Rule(
         _MEDIUM, False, "The tokenizer does not treat texts as the base's does: that alone can plant a trigger.",
@@ -113,8 +132,14 @@ RULES: Mapping[str, Rule] = {
     "tokenizer/chat-template": Rule(_INFO, False, "There is a chat template; rora never renders it."),
     "tokenizer/template-escape": Rule(_HIGH, False, "The chat template reaches for Python internals.", _REMOVE),
     # adapter
-    "adapter/config-missing": Rule(_MEDIUM, False, "There is no adapter_config.json, so the scale is unknown.", _ASK),
-    "adapter/is-adapter": Rule(_LOW, True, "This is an adapter, not a model.", "name its base and use --adapter"),
+    "adapter/config-missing": Rule(
+        _LOW, False, "The scale of the update is unknown: PEFT's alpha stands nowhere.",
+        "put the adapter_config.json that belongs to it into its directory",
+    ),
+    "adapter/is-adapter": Rule(
+        _LOW, True, "This is an adapter, not a model.",
+        "give its base model where a model belongs, and this with --adapter",
+    ),
     "adapter/type": Rule(_MEDIUM, True, "The adapter is of a type that rora does not know."),
     "adapter/not-measured": Rule(
         _LOW, True, "The adapter is of a type of PEFT's that rora can neither measure nor merge.",
@@ -158,7 +183,11 @@ RULES: Mapping[str, Rule] = {
     "adapter/replicates-layers": Rule(_HIGH, True, "The adapter rebuilds the base out of repeated layers.", _REMOVE),
     "adapter/imports-code": Rule(_HIGH, True, "The adapter config names Python modules to import.", _REMOVE),
     "adapter/regex-target": Rule(
-        _MEDIUM, False, "target_modules is a regular expression; rora never runs it and goes by the tensors there are."
+        _INFO, False, "target_modules is a regular expression; rora never runs it and goes by the tensors there are."
+    ),
+    "adapter/regex-hangs": Rule(
+        _MEDIUM, False, "A pattern in the config can keep PEFT, which runs it, busy for ever.",
+        "list the module names in its place, as they stand in the weights",
     ),
     "adapter/unknown-field": Rule(_INFO, False, "adapter_config.json has fields that rora does not know."),
     "adapter/no-update": Rule(_MEDIUM, True, "The adapter holds no adapter tensor, or none with elements.", _ASK),
@@ -168,6 +197,9 @@ RULES: Mapping[str, Rule] = {
 def finding(
     rule_id: str, message: str, location: str | None = None, *, advice: str | None = None, **evidence: Any
 ) -> Finding:
-    """A finding under ``rule_id``; ``message`` is what is particular to this checkpoint, as ``advice`` may be."""
+    """A finding under ``rule_id``; ``message`` is the part that is particular to this checkpoint, and so is ``advice``
+    where the rule's own does not fit every case."""
     rule = RULES[rule_id]
-    return Finding(rule_id, rule.severity, message, location, evidence, advice or rule.advice, rule.blocking)
+    return Finding(
+        rule_id, rule.severity, message, location, evidence, advice or rule.advice, rule.blocking, rule.unreadable
+    )

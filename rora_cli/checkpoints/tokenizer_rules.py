@@ -178,12 +178,12 @@ def _harmless_replacement(value: Mapping[str, Any]) -> bool:
     return not text.strip(" ▁\n\t\r\u00a0") or ("Regex" in value["pattern"] and bool(_WHITE_SPACE.fullmatch(text)))
 
 
-def _may_hang(pattern: str) -> bool:
+def _may_hang(pattern: str, open_repetitions: int = _MAX_OPEN_REPETITIONS) -> bool:
     """Whether a backtracking engine could take exponential time, or a high power of the text's length.
 
     That takes a repeated group that can match in several ways, a reference back, or many open repetitions in a row;
-    published tokenizers have two at most. Stricter than it must be: the engine (Oniguruma) gives up after ten million
-    steps at one place of a text, and tokenizers panics then.
+    published tokenizers have two at most (texts as short as module names bear more ``open_repetitions``). Stricter than
+    it must be: the engine (Oniguruma) gives up after ten million steps at one place of a text, and tokenizers panics.
     """
     if len(pattern) > _MAX_REGEX_LENGTH:
         return True
@@ -208,7 +208,7 @@ def _may_hang(pattern: str) -> bool:
             groups[-1].add(inner)
         else:
             groups[-1].read(piece)
-        if re.fullmatch(r"\\[1-9k]", piece) or groups[-1].open_repetitions > _MAX_OPEN_REPETITIONS:
+        if re.fullmatch(r"\\[1-9k]", piece) or groups[-1].open_repetitions > open_repetitions:
             return True
     return False
 

@@ -110,7 +110,8 @@ def command(
 
     No model is built or run, unless --clean asks for it; every tensor is measured or listed with the reason.
 
-    Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 bad input, 3 something could not be analysed.
+    Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 bad input, 3 something could not be analysed and nothing
+    was found.
     """
     from rora_cli.cli.console import make_progress
     from rora_cli.commands import diagnose
@@ -146,5 +147,6 @@ def command(
     def text(to_terminal: bool) -> str:
         return report.render(result, detail=detail, **(options.terminal() if to_terminal else {}))
 
-    formats.write(result, wanted, text)
-    raise typer.Exit(diagnose.exit_code(result, fail_on))
+    code = diagnose.exit_code(result, fail_on)
+    formats.write(result, wanted, text, code)
+    raise typer.Exit(code)

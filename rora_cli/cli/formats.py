@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,11 @@ def parse(specs: Sequence[str], output: Path | None, available: Collection[str] 
     return wanted
 
 
-def write(result: Any, wanted: Sequence[Wanted], text: Callable[[bool], str]) -> None:
-    """Render and deliver each; ``text(to_terminal)`` is the command's own report."""
+def write(result: Any, wanted: Sequence[Wanted], text: Callable[[bool], str], code: int) -> None:
+    """Render and deliver each; ``text(to_terminal)`` is the command's own report.
+
+    Where all of them go to files and the exit ``code`` is not 0, the text goes to stderr: a gate says why it fails.
+    """
     from rora_cli.cli.console import print_result
     from rora_cli.files import publish_file
     from rora_cli.ranks import is_main
@@ -54,3 +58,5 @@ def write(result: Any, wanted: Sequence[Wanted], text: Callable[[bool], str]) ->
             print_result(rendered)
         elif is_main():
             publish_file(report.file, rendered)
+    if code and is_main() and all(report.file is not None for report in wanted):
+        print(text(False), file=sys.stderr, flush=True)

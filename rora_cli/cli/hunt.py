@@ -139,5 +139,6 @@ def command(
     def text(to_terminal: bool) -> str:
         return report.render(result, **(options.terminal() if to_terminal else {}))
 
-    formats.write(result, wanted, text)
-    raise typer.Exit(hunt.exit_code(result, fail_on))
+    code = hunt.exit_code(result, fail_on)
+    formats.write(result, wanted, text, code)
+    raise typer.Exit(code)

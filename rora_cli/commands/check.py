@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
+from rora_cli.checkpoints import other_files
 from rora_cli.checkpoints.beside_base import with_base
+from rora_cli.checkpoints.header import quoted
+from rora_cli.checkpoints.layouts import checkpoints_in
 from rora_cli.checkpoints.preflight import Inspection, compare_tokenizers, inspect
-from rora_cli.checkpoints.rules import RULES
+from rora_cli.checkpoints.rules import RULES, finding
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import ExitCode, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.check import CheckedCheckpoint, CheckResult
-from rora_cli.results.findings import Severity
+from rora_cli.results.findings import Finding
 from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.results.verdict import FAIL_ON, decide, failing
 
 SCHEMA_VERSION = 1
-FAIL_ON = {"none": None, "low": Severity.LOW, "medium": Severity.MEDIUM, "high": Severity.HIGH}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +31,14 @@ class CheckConfig:
     """``paths``: model or adapter directories, or single adapter files; ``auto`` guesses the role from the files.
 
     ``base``: the directory of a trusted base model, whose tokenizer and chat template theirs are compared with.
+    ``ignore``: patterns (``*.gguf``) of relative file names that need not be analysed.
     """
 
     paths: tuple[str, ...]
     base: str | None = None
     role: Literal["auto", "model", "adapter"] = "auto"
     fail_on: str = "medium"
+    ignore: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.paths:
@@ -51,9 +58,11 @@ def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
     """
     base = inspect(config.base, role="model") if config.base is not None else None
     checkpoints = []
-    with progress.phase("Reading headers", total=len(config.paths)) as task:
-        for path in config.paths:
-            inspection = inspect(Path(path), role=config.role)
+    paths = list(dict.fromkeys(name for path in config.paths for name in _expanded(path)))
+    with progress.phase("Reading headers", total=len(paths)) as task:
+        for path in paths:
+            inspection = inspect(Path(path), role=config.role, any_file=True)
+            inspection = replace(inspection, findings=tuple(_without_ignored(inspection.findings, config.ignore)))
             if base is not None:
                 inspection = with_base(inspection, base)
                 compared = compare_tokenizers(inspection, base)
@@ -63,7 +72,7 @@ def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
     provenance = Provenance(
         command="check",
         versions=library_versions(),
-        config={**asdict(config), "paths": list(config.paths)},
+        config={**asdict(config), "paths": list(config.paths), "ignore": list(config.ignore)},
     )
     findings = tuple(f for checkpoint in checkpoints for f in checkpoint.findings)
     meanings = {rule: RULES[rule].meaning for rule in sorted({f.rule_id for f in findings})}
@@ -71,12 +80,38 @@ def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
 
 
 def exit_code(result: CheckResult, fail_on: str) -> ExitCode:
-    """3 where something could not be analysed, 1 for findings at or above the threshold, else 0."""
-    if not result.is_complete:
-        return ExitCode.INCONCLUSIVE
-    threshold = FAIL_ON[fail_on]
-    failed = threshold is not None and result.worst is not None and result.worst >= threshold
-    return ExitCode.FINDINGS if failed else ExitCode.OK
+    """1 for findings at or above the threshold, else 3 where something could not be analysed, else 0."""
+    return decide(failed=bool(failing(result.findings, fail_on)), complete=result.is_complete)
+
+
+def _expanded(path: str) -> list[str]:
+    """The checkpoints that a path means; the path itself, word for word, where it is one."""
+    found = checkpoints_in(Path(path))
+    return [path if checkpoint == Path(path) else str(checkpoint) for checkpoint in found]
+
+
+def _without_ignored(findings: Iterable[Finding], patterns: Sequence[str]) -> Iterator[Finding]:
+    """The findings, those of files that need not be analysed replaced by one that names them."""
+    ignored = []
+    for found in findings:
+        if found.rule_id == "file/not-analysed" and any(fnmatch(found.location or "", p) for p in patterns):
+            ignored.append(found.location or "")
+        else:
+            yield found
+    if ignored:
+        shown = ", ".join(quoted(name) for name in ignored[:5]) + (", ..." if len(ignored) > 5 else "")
+        yield finding("file/ignored", f"not analysed, and ignored as asked: {shown}", files=ignored[:100])
+
+
+def _inventory(inspection: Inspection) -> dict[str, str]:
+    """What was done with every file, by its name."""
+    unread = {f.location for f in inspection.findings if f.not_analysed}
+    unread |= {name for f in inspection.findings if f.rule_id == "file/ignored" for name in f.evidence["files"]}
+    states = {"harmless": "harmless by its name, not read", "code": "program code, not run", "other": "text, not read"}
+    return {
+        name: "not analysed" if name in unread else states.get(other_files.kind(name), "analysed")
+        for name in inspection.files
+    }
 
 
 def _summary(inspection: Inspection, path: str) -> CheckedCheckpoint:
@@ -86,6 +121,8 @@ def _summary(inspection: Inspection, path: str) -> CheckedCheckpoint:
         path=path,
         role=inspection.role,
         files=len(inspection.files),
+        inventory=_inventory(inspection),
+        weight_files=inspection.weight_files,
         tensors=len(tensors),
         parameters=sum(t.elements for t in tensors),
         bytes=inspection.bytes_of_tensors,

@@ -36,6 +36,7 @@ from rora_cli.results.hunt import (
     RowsRead,
 )
 from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.results.verdict import decide
 
 if TYPE_CHECKING:
     from rora_cli.results.accuracy import Proportion
@@ -672,6 +673,4 @@ def describe(labels: Sequence[LabelHunt], drifted: Sequence[DriftedToken] = ()) 
 
 def exit_code(result: HuntResult, fail_on: str) -> ExitCode:
     """A trigger is an answer whatever else stayed open; without one, a label that stays open is inconclusive."""
-    if result.called and fail_on == "trigger":
-        return ExitCode.FINDINGS
-    return ExitCode.OK if result.conclusive else ExitCode.INCONCLUSIVE
+    return decide(failed=bool(result.called) and fail_on == "trigger", complete=result.conclusive)

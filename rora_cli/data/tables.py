@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rora_cli import stand_ins
 from rora_cli.data import fields
 from rora_cli.data.columns import plain
 from rora_cli.data.textfile import inner_suffix, read_text
@@ -48,6 +49,9 @@ def read_table(path: Path, known_columns: frozenset[str]) -> Table:
     if not path.is_file():
         raise DataError(f"{path} is not a regular file; give a data file or a directory of data files")
     try:
+        stand_in = stand_ins.look(path)
+        if stand_in is not None and not stand_in.is_blank:
+            raise DataError(f"{path} {stand_in.what}; {stand_in.advice}")
         return _read_archive(path, known_columns) if reader is None else reader(path, known_columns)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}); check its permissions") from error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -28,6 +30,7 @@ def render(result: Any) -> str:
     pairs.sort(key=lambda pair: -pair[1].severity)
     index = {rule: i for i, rule in enumerate(meanings)}
     worst = {rule: max(f.severity for _, f in pairs if f.rule_id == rule) for rule in meanings}
+    roots = _Roots(result)
     run = {
         "tool": {
             "driver": {
@@ -36,9 +39,10 @@ def render(result: Any) -> str:
                 "rules": [_rule(rule, meaning, worst[rule]) for rule, meaning in meanings.items()],
             }
         },
-        "invocations": [_invocation(result, len(pairs))],
-        "results": [_result(subject, finding, index) for subject, finding in pairs[:_MAX_RESULTS]],
+        "invocations": [_invocation(result, len(pairs), roots)],
+        "results": [_result(subject, finding, index, roots) for subject, finding in pairs[:_MAX_RESULTS]],
     }
+    run["originalUriBaseIds"] = roots.bases()
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
 
 
@@ -52,15 +56,18 @@ def _rule(rule: str, meaning: str, worst: Severity) -> dict[str, Any]:
     }
 
 
-def _result(subject: Subject, finding: Finding, index: Mapping[str, int]) -> dict[str, Any]:
+def _result(subject: Subject, finding: Finding, index: Mapping[str, int], roots: _Roots) -> dict[str, Any]:
     location: dict[str, Any] = {
-        "physicalLocation": {"artifactLocation": {"uri": _uri(subject.file(finding))}, "region": {"startLine": 1}}
+        "physicalLocation": {
+            "artifactLocation": roots.location(subject, subject.file(finding)),
+            "region": {"startLine": 1},
+        }
     }
     if finding.location:
         location["logicalLocations"] = [{"fullyQualifiedName": safe(finding.location), "kind": "module"}]
     message = safe(finding.message, max_length=2000)
     if finding.advice:
-        message = f"{message.rstrip('.')}. What to do: {safe(finding.advice, max_length=500)}."
+        message = f"{message.rstrip('.')}. What to do: {safe(finding.advice, max_length=1000)}."
     identity = f"{finding.rule_id}\0{finding.location or ''}"
     return {
         "ruleId": finding.rule_id,
@@ -73,15 +80,21 @@ def _result(subject: Subject, finding: Finding, index: Mapping[str, int]) -> dic
     }
 
 
-def _invocation(result: Any, found: int) -> dict[str, Any]:
-    problems = [(s.path, what, why) for s in subjects(result) for what, why in s.problems.items()]
+def _invocation(result: Any, found: int, roots: _Roots) -> dict[str, Any]:
+    problems = [(s, what, why) for s in subjects(result) for what, why in s.problems.items()]
     notifications = [
         {
             "level": "error",
             "message": {"text": f"not analysed: {safe(what)}: {safe(why, max_length=1000)}"},
-            "locations": [{"physicalLocation": {"artifactLocation": {"uri": _uri(path)}}}],
+            "locations": [
+                {
+                    "physicalLocation": {
+                        "artifactLocation": roots.location(subject, what if what in subject.files else "")
+                    }
+                }
+            ],
         }
-        for path, what, why in problems[:_MAX_RESULTS]
+        for subject, what, why in problems[:_MAX_RESULTS]
     ]
     if found > _MAX_RESULTS:
         text = f"{found - _MAX_RESULTS} findings of the lowest severity were left out of this file"
@@ -89,7 +102,44 @@ def _invocation(result: Any, found: int) -> dict[str, Any]:
     return {"executionSuccessful": not problems, "toolExecutionNotifications": notifications}
 
 
-def _uri(path: str) -> str:
-    """A relative path as a URI relative to the repository; an absolute one as a file URI."""
-    quoted = quote(safe(path, max_length=1000), safe="/-._~")
-    return f"file://{quoted}" if quoted.startswith("/") else quoted.removeprefix("./") or "."
+class _Roots:
+    """Where the URIs of a run are relative to: the working directory for what lies in it (code scanning takes that for
+    the repository), else the checkpoint's own folder, or its commit on the hub."""
+
+    def __init__(self, result: Any) -> None:
+        self._here = Path.cwd()
+        self._commits: Mapping[str, str] = result.provenance.config.get("commits") or {}
+        self._bases: dict[str, str] = {"%SRCROOT%": _directory_uri(self._here)}
+
+    def bases(self) -> dict[str, dict[str, str]]:
+        return {name: {"uri": uri} for name, uri in self._bases.items()}
+
+    def location(self, subject: Subject, file: str) -> dict[str, str]:
+        """The artifactLocation of ``file``, relative to the subject's folder; of the folder itself without one."""
+        if subject.path in self._commits:
+            base = f"https://huggingface.co/{_quoted(subject.path)}/blob/{_quoted(self._commits[subject.path])}/"
+            return {"uri": _quoted(file) or ".", "uriBaseId": self._named("HUB", base)}
+        folder = Path(os.path.normpath(self._here / subject.folder))
+        if folder.is_relative_to(self._here):
+            relative = folder.relative_to(self._here).as_posix()
+            return {
+                "uri": _quoted("/".join(p for p in (relative, file) if p not in ("", "."))) or ".",
+                "uriBaseId": "%SRCROOT%",
+            }
+        return {"uri": _quoted(file) or ".", "uriBaseId": self._named("CHECKPOINT", _directory_uri(folder))}
+
+    def _named(self, kind: str, uri: str) -> str:
+        """The id of the base ``uri``, a new one where it has none yet."""
+        name = next((name for name, known in self._bases.items() if known == uri), None)
+        if name is None:
+            name = f"{kind}{sum(n.startswith(kind) for n in self._bases) + 1}"
+            self._bases[name] = uri
+        return name
+
+
+def _directory_uri(folder: Path) -> str:
+    return f"file://{_quoted(folder.as_posix()).rstrip('/')}/"
+
+
+def _quoted(path: str) -> str:
+    return quote(safe(path, max_length=1000), safe="/-._~")

@@ -9,28 +9,45 @@ from typing import Any
 
 from rora_cli.results.findings import Finding
 
+#: Endings of files in a location that is no tensor's or module's name.
+_ENDINGS = (".json", ".safetensors", ".jinja", ".bin", ".py", ".txt")
+_CONFIGS = ("adapter_config.json", "config.json")
+
 
 @dataclass(frozen=True)
 class Subject:
     """One checkpoint of a result: its ``path``, ``findings``, what it has instead of an analysis (``problems``, by the
     thing that was not analysed), and the ``cases`` that were examined, modules mostly. ``weights`` is the file that a
-    finding without a file of its own is in."""
+    finding about a tensor is in, and ``files`` are the names of all that was inspected, where they are known."""
 
     path: str
     findings: tuple[Finding, ...]
     problems: Mapping[str, str]
     cases: tuple[str, ...] = ()
     weights: str = "adapter_model.safetensors"
+    files: tuple[str, ...] = ()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether ``path`` is one file, and what was inspected beside it lies in that file's folder."""
+        return PurePath(self.path).name in self.files or PurePath(self.path).suffix == ".safetensors"
+
+    @property
+    def folder(self) -> str:
+        """The folder that files are named relative to."""
+        return PurePath(self.path).parent.as_posix() if self.is_file else PurePath(self.path).as_posix()
 
     def file(self, finding: Finding) -> str:
-        """The file that a finding is in: its location where that names one, else the weights."""
-        place = finding.location or ""
-        root = PurePath(self.path)
-        if root.suffix == ".safetensors":
-            return root.as_posix()
-        if place.endswith((".json", ".safetensors", ".jinja", ".bin", ".py", ".txt")) and "/" not in place:
-            return (root / place).as_posix()
-        return (root / self.weights).as_posix()
+        """The file that a finding is in, relative to ``folder``: its location where that names one; the weights, where
+        it is about a tensor or module; for the whole checkpoint its config, or what there is."""
+        place, stated = finding.location or "", finding.evidence.get("file")
+        if place in self.files or (place.endswith(_ENDINGS) and "/" not in place):
+            return place
+        if isinstance(stated, str) and stated in self.files:
+            return stated
+        own = PurePath(self.path).name if self.is_file else ""
+        config = next((n for n in _CONFIGS if n in self.files), "") if not finding.location else ""
+        return own or config or self.weights or (self.files[0] if self.files else "")
 
 
 def subjects(result: Any) -> list[Subject]:
@@ -43,11 +60,22 @@ def subjects(result: Any) -> list[Subject]:
                 findings=d.findings,
                 problems={d.path: d.error} if d.error is not None else d.unmeasured,
                 cases=tuple(m.name for m in d.modules),
+                files=d.files,
+                weights=d.files[0] if d.files else "adapter_model.safetensors",
             )
             for d in result.adapters
         ]
     if hasattr(result, "checkpoints"):
-        return [Subject(c.path, c.findings, dict.fromkeys(c.unreadable, "unreadable")) for c in result.checkpoints]
+        return [
+            Subject(
+                c.path,
+                c.findings,
+                {f.location or f.rule_id: f.message for f in c.findings if f.not_analysed},
+                files=tuple(c.inventory),
+                weights=next(iter(c.weight_files), ""),
+            )
+            for c in result.checkpoints
+        ]
     if hasattr(result, "labels"):
         problems = {label.target_label: label.reason for label in result.labels if label.reason is not None}
         findings = tuple(finding for finding in result.findings if finding.location not in problems)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance
@@ -15,7 +15,9 @@ class CheckedCheckpoint:
 
     ``parameters`` counts elements and ``bytes`` the tensor data; ``tensors_by_kind`` counts an adapter's tensors by
     what they are (``adapter``, ``head``, ``module``, ``bias``, ``undeclared-head``, ``base``), a model's as ``weight``.
-    ``unreadable`` names what could not be analysed; ``loadable`` says whether rora's other commands would accept it.
+    ``inventory`` says of every file, by its name relative to ``path``, whether it was analysed; ``weight_files`` are
+    those that the tensors are in. ``unreadable`` names what could not be analysed; ``loadable`` says whether rora's
+    other commands would accept it.
     """
 
     path: str
@@ -29,6 +31,8 @@ class CheckedCheckpoint:
     unreadable: tuple[str, ...]
     loadable: bool
     findings: tuple[Finding, ...]
+    inventory: Mapping[str, str] = field(default_factory=dict)
+    weight_files: tuple[str, ...] = ()
 
     @property
     def worst(self) -> Severity | None:
@@ -56,13 +60,15 @@ class CheckResult:
 
     @property
     def conclusion(self) -> str:
-        """One sentence."""
-        if not self.is_complete:
-            return "Inconclusive: something could not be analysed, so nothing is shown to be clean."
+        """One sentence, or two where something was found and something could not be analysed."""
+        unread = "something could not be analysed, so nothing is shown to be clean."
+        if all(f.not_analysed for f in self.findings) and not self.is_complete:
+            return f"Inconclusive: {unread}"
         if not self.findings:
             return "No finding in files, configs and headers. What the weights do is another question: see `rora hunt`."
         numbers = [(s, sum(f.severity == s for f in self.findings)) for s in sorted(Severity, reverse=True)]
-        return ", ".join(f"{n} {s.label}" for s, n in numbers if n) + "."
+        counted = ", ".join(f"{n} {s.label}" for s, n in numbers if n) + "."
+        return counted if self.is_complete else f"{counted} Inconclusive for the rest: {unread}"
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Diagnosis:
 
     ``groups`` summarises the modules by kind, ``blocks`` by block; ``set_aside`` and ``unmeasured`` map tensor names to
     the reason; ``spread_of_norms`` is the standard deviation over the mean of the size-normalised norms of all modules
-    (arXiv:2605.30189).
+    (arXiv:2605.30189); ``files`` are the names of what was inspected, relative to ``path``, the weights first.
     """
 
     path: str
@@ -61,6 +61,7 @@ class Diagnosis:
     unmeasured: Mapping[str, str] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     error: str | None = None
+    files: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:

@@ -27,6 +27,7 @@ class Finding:
 
     ``rule_id`` is stable across releases (``area/what``, e.g. ``adapter/hidden-base-tensor``). ``location`` is the
     file, tensor or module that it is about. ``blocking`` findings stop the commands that would run or merge the model.
+    ``not_analysed`` ones say that something could not be read: never clean, and no evidence either.
     """
 
     rule_id: str
@@ -36,3 +37,4 @@ class Finding:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     advice: str | None = None
     blocking: bool = False
+    not_analysed: bool = False

@@ -35,8 +35,11 @@ def published(tmp_path: Path) -> Path:
     ("name", "fail_on", "code"),
     [
         ("sound-model", "low", ExitCode.OK),
-        ("pickle-beside", "low", ExitCode.FINDINGS),
-        ("pickle-beside", "medium", ExitCode.OK),
+        ("pickle-beside", "high", ExitCode.FINDINGS),
+        ("pickle-unknown", "high", ExitCode.OK),
+        ("remote-code-and-unreadable", "high", ExitCode.FINDINGS),
+        ("remote-code-and-unreadable", "none", ExitCode.INCONCLUSIVE),
+        ("other-format", "low", ExitCode.INCONCLUSIVE),
         ("code-beside", "high", ExitCode.OK),
         ("code-beside", "medium", ExitCode.FINDINGS),
         ("hidden-base", "high", ExitCode.FINDINGS),

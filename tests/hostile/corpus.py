@@ -292,24 +292,24 @@ def index_to_pickle(directory: Path) -> None:
     (directory / "w.bin").write_bytes(evil_pickle(directory))
 
 
-@row("model", "a pickle named model.safetensors", rule="file/disguised-pickle", exit_code=3, load="pickle")
+@row("model", "a pickle named model.safetensors", rule="file/disguised-pickle", load="pickle")
 def pickle_as_safetensors(directory: Path) -> None:
     (directory / "model.safetensors").write_bytes(evil_pickle(directory))
 
 
-@row("model", "a torch archive named model.safetensors", rule="file/disguised-pickle", exit_code=3, load="archive")
+@row("model", "a torch archive named model.safetensors", rule="file/disguised-pickle", load="archive")
 def archive_as_safetensors(directory: Path) -> None:
     with zipfile.ZipFile(directory / "model.safetensors", "w") as archive:
         archive.writestr("archive/data.pkl", evil_pickle(directory))
 
 
-@row("model", "pickled trainer state beside sound weights", rule="file/pickle", exit_code=0, load=None)
+@row("model", "pickled trainer state beside sound weights", rule="file/pickle-dangerous", load=None)
 def pickle_beside(directory: Path) -> None:
     for name in ("training_args.bin", "optimizer.pt", "rng_state.pth", "pytorch_model.bin"):
         (directory / name).write_bytes(evil_pickle(directory))
 
 
-@row("adapter", "pickled weights beside sound ones", rule="file/pickle", exit_code=0, load=None)
+@row("adapter", "pickled weights beside sound ones", rule="file/pickle-dangerous", load=None)
 def pickle_beside_adapter(directory: Path) -> None:
     (directory / "adapter_model.bin").write_bytes(evil_pickle(directory))
 
@@ -317,6 +317,41 @@ def pickle_beside_adapter(directory: Path) -> None:
 @row("model", "a pickle named like a text", rule="file/disguised-pickle", load="pickle")
 def pickle_as_text(directory: Path) -> None:
     (directory / "vocab.txt").write_bytes(evil_pickle(directory))
+
+
+@row("model", "a pickle that imports what nobody knows", rule="file/pickle-unknown", load=None)
+def pickle_unknown(directory: Path) -> None:
+    (directory / "optimizer.pt").write_bytes(b"\x80\x02cevil_package\nLoader\n)R.")
+
+
+@row("model", "a pickle of opcodes without end", rule="file/not-analysed", exit_code=3, load=None)
+def pickle_bomb(directory: Path) -> None:
+    with zipfile.ZipFile(directory / "optimizer.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + b"N0" * 20_000_000 + b".")
+
+
+@row("model", "a pickle in an archive that is not unpacked", rule="file/not-analysed", exit_code=3, load=None)
+def pickle_in_gzip(directory: Path) -> None:
+    import gzip
+
+    (directory / "state.pkl").write_bytes(gzip.compress(evil_pickle(directory)))
+
+
+@row("model", "weights of another format beside sound ones", rule="file/not-analysed", exit_code=3, load=None)
+def other_format(directory: Path) -> None:
+    (directory / "model.onnx").write_bytes(b"\x08\x07\x12\x00" + bytes(range(256)))
+
+
+@row("model", "a pointer in place of the weights", rule="file/stand-in", exit_code=3, load="git lfs pull")
+def lfs_pointer(directory: Path) -> None:
+    text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 4379\n"
+    (directory / "model.safetensors").write_text(text)
+
+
+@row("model", "remote code, and a config that cannot be read", rule="json/remote-code", load="code")
+def remote_code_and_unreadable(directory: Path) -> None:
+    write_json(directory / "preprocessor_config.json", {"auto_map": {"AutoProcessor": "evil.Evil"}})
+    (directory / "tokenizer_config.json").write_text("{")
 
 
 # ---- remote code ----
@@ -1109,7 +1144,7 @@ def replaced_module(directory: Path) -> None:
     edit_adapter_tensors(directory, **{name: np.ones((HIDDEN, HIDDEN))})
 
 
-@row("adapter", "target_modules is a pattern that hangs", rule="adapter/regex-target", load=None)
+@row("adapter", "target_modules is a pattern that hangs", rule="adapter/regex-hangs", load=None)
 def target_regex(directory: Path) -> None:
     edit_adapter(directory, target_modules="^(([a-z._0-9])+)+(query|value)!?$|(x+x+)+y")
 

@@ -45,6 +45,11 @@ def module_alpha(config: Mapping[str, Any], module: str, field: str = "lora_alph
     return number(pattern_value(patterns(config, "alpha_pattern"), module, config.get(field, 8)), "alpha")
 
 
+def states_alpha(config: Mapping[str, Any]) -> bool:
+    """Whether alpha is known: stated, or PEFT's own default in a config of PEFT's. Nothing else has a default."""
+    return "lora_alpha" in config or "peft_type" in config
+
+
 def lora_scaling(config: Mapping[str, Any], module: str, r: int) -> float:
     """s = alpha / r, or alpha / sqrt(r) under rsLoRA (arXiv:2312.03732)."""
     return module_alpha(config, module) / (math.sqrt(r) if config.get("use_rslora") else r)

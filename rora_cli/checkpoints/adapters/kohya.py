@@ -66,9 +66,9 @@ def _low_rank(source: Source, reading: Reading, name: str, parts: Mapping[str, s
 
 
 def _scaling(source: Source, parts: Mapping[str, str], r: int) -> float:
-    """alpha / r; without an alpha tensor alpha is r."""
+    """alpha / r; without an alpha tensor the header's alpha counts, and without that alpha is r."""
     if "alpha" not in parts:
-        return 1.0
+        return settings.number(source.config.get("lora_alpha", r), "lora_alpha") / r
     return settings.number(source.scalar(parts["alpha"]), parts["alpha"]) / r
 
 

@@ -50,6 +50,11 @@ _SAME_FORM = frozenset({
     "corda_config", "lora_ga_config", "runtime_config", "megatron_config",
 })  # fmt: skip
 
+_UNKNOWN_SCALE = (
+    "the scale is unknown: there is no adapter_config.json, and the file's header states no alpha; put the "
+    "adapter_config.json that belongs to it beside the file"
+)
+
 
 def read(source: Source) -> Reading:
     """Every module with a complete pair of factors, in PEFT's layout."""
@@ -98,7 +103,10 @@ def _module(source: Source, reading: Reading, path: str, parts: Mapping[str, str
     if shape_A[0] != shape_B[1]:
         return reading.skip(parts.values(), f"lora_A {list(shape_A)} and lora_B {list(shape_B)} differ in rank")
     name, parameter = _target(source, module_name(path), shape_A, shape_B)
-    r = settings.module_rank(source.config, name if parameter is None else f"{name}.{parameter}")
+    if not settings.states_alpha(source.config):
+        return reading.skip(parts.values(), _UNKNOWN_SCALE)
+    own = shape_A[0] if "peft_type" not in source.config else None  # a header's words give no rank: the file does
+    r = settings.module_rank(source.config, name if parameter is None else f"{name}.{parameter}", own)
     scaling = settings.lora_scaling(source.config, name if parameter is None else f"{name}.{parameter}", r)
     if parameter is not None:
         return _experts(source, reading, name, parameter, A, B, r, scaling)

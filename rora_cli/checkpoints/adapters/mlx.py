@@ -20,6 +20,9 @@ _PARTS = {".lora_a": "a", ".lora_b": "b", ".m": "m"}
 
 def read(source: Source) -> Reading:
     reading = Reading()
+    if not source.config:
+        reading.skip(source.names(), "the scale is unknown: MLX keeps it in adapter_config.json, which is not there")
+        return reading
     groups, _ = group_parts(source.names(), _PARTS)
     for name, parts in groups.items():
         if not {"a", "b"} <= parts.keys():

@@ -9,6 +9,7 @@ from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING
 
+from rora_cli.checkpoints import header_config
 from rora_cli.checkpoints.adapters.adapter import Adapter, AdapterModule
 from rora_cli.checkpoints.adapters.base import BaseWeights, TensorSource, mismatch
 from rora_cli.checkpoints.adapters.source import Reading, Source
@@ -50,7 +51,10 @@ def read_adapter(inspection: Inspection, base: TensorSource | None = None) -> Ad
 
     base_config = getattr(getattr(base, "inspection", None), "config", None)
     weights = BaseWeights(base, base_config) if base is not None else None
-    return read_source(Source(inspection.adapter_config or {}, TensorReader(inspection), weights, inspection.roles))
+    config = inspection.adapter_config
+    if config is None:
+        config = header_config.read(inspection.metadata.get(inspection.weight_files[0], {}))
+    return read_source(Source(config, TensorReader(inspection), weights, inspection.roles))
 
 
 def read_source(source: Source) -> Adapter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rora_cli.commands.diagnose.config import FAIL_ON, DiagnoseConfig
+from rora_cli.commands.diagnose.config import DiagnoseConfig
 from rora_cli.commands.diagnose.run import exit_code, run
 
-__all__ = ["FAIL_ON", "DiagnoseConfig", "exit_code", "run"]
+__all__ = ["DiagnoseConfig", "exit_code", "run"]

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from rora_cli.commands.units import fraction_of_points, require_least
 from rora_cli.errors import UsageError
-from rora_cli.results.findings import Severity
-
-FAIL_ON = {"none": None, "low": Severity.LOW, "medium": Severity.MEDIUM, "high": Severity.HIGH}
+from rora_cli.results.verdict import FAIL_ON
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,6 +115,7 @@ def _unread(unmeasured: Mapping[str, str]) -> Iterator[Finding]:
             names[0],
             {"tensors": names[:50], "count": len(names)},
             "get another copy" if broken else None,
+            not_analysed=True,
         )
 
 

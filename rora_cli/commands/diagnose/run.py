@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from rora_cli.commands.diagnose.config import FAIL_ON, DiagnoseConfig
+from rora_cli.checkpoints import layouts
+from rora_cli.commands.diagnose.config import DiagnoseConfig
 from rora_cli.commands.diagnose.rules import RULES
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.units import with_units
@@ -19,6 +20,7 @@ from rora_cli.errors import CheckpointError, ExitCode, RoraError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
 from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.results.verdict import decide, failing
 
 if TYPE_CHECKING:
     from rora_cli.checkpoints.preflight import Inspection
@@ -40,7 +42,7 @@ def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:
     commits: dict[str, str] = {}
     base, inputs = _base(config, commits)
     calibration = _calibration(config, base, progress)
-    targets = list(_expanded(config.paths))
+    targets = list(_expanded(config.paths, models=config.base is not None))
     diagnose = partial(
         _diagnose, config=config, base=base, calibration=calibration, alone=len(targets) == 1, commits=commits
     )
@@ -71,12 +73,8 @@ def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:
 
 
 def exit_code(result: DiagnoseResult, fail_on: str) -> ExitCode:
-    """3 where something could not be analysed, 1 for findings at or above the threshold, else 0."""
-    if not result.is_complete:
-        return ExitCode.INCONCLUSIVE
-    threshold = FAIL_ON[fail_on]
-    failed = threshold is not None and any(f.severity >= threshold for f in result.findings)
-    return ExitCode.FINDINGS if failed else ExitCode.OK
+    """1 for findings at or above the threshold, else 3 where something could not be analysed, else 0."""
+    return decide(failed=bool(failing(result.findings, fail_on)), complete=result.is_complete)
 
 
 def _mapped(diagnose: partial, targets: list[str], workers: int) -> Iterator[tuple[Diagnosis, dict[str, str]]]:
@@ -102,6 +100,8 @@ def _base(config: DiagnoseConfig, commits: dict[str, str]) -> tuple[Inspection |
     if config.base is None:
         return None, {}
     inspection = _inspect(config.base, replace(config, revision=None), "model", commits)
+    if any(f.rule_id == "adapter/is-adapter" for f in inspection.findings):
+        raise CheckpointError(f"--base {config.base} is an adapter; give the whole model that it was trained on")
     if not inspection.tensors:
         from rora_cli.checkpoints.preflight import require_loadable
 
@@ -141,8 +141,9 @@ def _calibration(config: DiagnoseConfig, base: Inspection | None, progress: Prog
     return calibration.load_or_learn(config.calibrate, config, base, progress)
 
 
-def _expanded(paths: Iterable[str]) -> Iterator[str]:
-    """The paths, and what patterns among them match, each once and in order."""
+def _expanded(paths: Iterable[str], *, models: bool) -> Iterator[str]:
+    """The paths, and what patterns among them match, each once and in order; a folder of several checkpoints as each of
+    them, whole models only where ``models`` says that there is a base to compare them with."""
     seen: set[str] = set()
     for path in paths:
         matches = [path]
@@ -151,9 +152,16 @@ def _expanded(paths: Iterable[str]) -> Iterator[str]:
             if not matches:
                 raise UsageError(f"the pattern {path!r} matches nothing")
         for match in matches:
-            if match not in seen:
-                seen.add(match)
-                yield match
+            for found in _checkpoints(match, models):
+                if found not in seen:
+                    seen.add(found)
+                    yield found
+
+
+def _checkpoints(path: str, models: bool) -> list[str]:
+    found = layouts.checkpoints_in(Path(path))
+    kept = [f for i, f in enumerate(found) if i == 0 or models or layouts.is_adapter(f)]
+    return [path if checkpoint == Path(path) else str(checkpoint) for checkpoint in kept]
 
 
 def _diagnose(
@@ -182,11 +190,12 @@ def _diagnose(
 def _conclusion(diagnoses: list[Diagnosis]) -> str:
     """What can honestly be said: spectra alone neither show a backdoor nor its absence."""
     unread = sum(not d.is_complete for d in diagnoses)
-    found = max((d.worst for d in diagnoses if d.worst is not None), default=None)
-    if unread:
-        start = f"inconclusive: {unread} of {len(diagnoses)} could not be analysed in full"
-    elif found is not None and found.label in ("medium", "high"):
-        start = f"anomalous: there are findings of {found.label} severity"
+    found = max((f.severity for d in diagnoses for f in d.findings if not f.not_analysed), default=None)
+    counted = f"{unread} of {len(diagnoses)} could not be analysed in full"
+    if found is not None and found.label in ("medium", "high"):
+        start = f"anomalous: there are findings of {found.label} severity" + (f", and {counted}" if unread else "")
+    elif unread:
+        start = f"inconclusive: {counted}"
     else:
         start = "nothing anomalous was found"
     return (

@@ -65,6 +65,7 @@ def diagnose_subject(
         set_aside=measured.aside,
         unmeasured=measured.unmeasured,
         findings=tuple(judge(modules, inspection, measured.unmeasured, measured.missing, calibration, measured.far)),
+        files=tuple(dict.fromkeys((*inspection.weight_files, *inspection.files))),
     )
 
 
@@ -98,6 +99,11 @@ class _Updates:
                     self.unmeasured |= dict.fromkeys(module.tensors, str(error))
             self._whole(reader, adapter, inspection.roles, config)
             self._require_finite(reader)
+        if self.missing and len(self.missing) == len(adapter.modules):
+            raise CheckpointError(
+                f"none of the {len(self.missing)} modules of {inspection.path} is in the base {config.base} (the first "
+                f"is {quoted(self.missing[0])}); give the base that the adapter was trained on with --base"
+            )
 
     def _measured(self, module: AdapterModule, adapter: Adapter, config: DiagnoseConfig) -> ModuleSpectrum:
         from rora_cli.commands.diagnose.measure import base_weight, measure_module
@@ -158,15 +164,16 @@ class _Difference:
     format = "full model"
 
     def __init__(self, inspection: Inspection, base: Inspection, config: DiagnoseConfig) -> None:
-        weights = WholeWeights(
-            TensorReader(inspection),
-            BaseWeights(TensorReader(base), base.config),
-            _base_spectra(config),
-            intruders=config.intruders,
-        )
+        theirs = BaseWeights(TensorReader(base), base.config)
+        weights = WholeWeights(TensorReader(inspection), theirs, _base_spectra(config), intruders=config.intruders)
         self.aside: dict[str, str] = {}
         self.unmeasured: dict[str, str] = {}
         self.missing: list[str] = []
+        if not any(theirs.find(*name.rpartition(".")[::2]) for name in inspection.tensors):
+            raise CheckpointError(
+                f"none of the {len(inspection.tensors)} tensors of {inspection.path} is in the base {base.path}; give "
+                "the model that it was made from with --base"
+            )
         for name in inspection.tensors:
             try:
                 reason = weights.measure(name, name)

@@ -30,5 +30,9 @@ def to_text(*renderables: RenderableType, width: int = 80, color: bool = False) 
         legacy_windows=False,
     )
     for renderable in renderables:
-        console.print(renderable)
+        whole = getattr(renderable, "overflow", None) == "ignore"  # a command to be copied is not cut
+        if whole:
+            console.print(renderable, no_wrap=True, overflow="ignore", crop=False)
+        else:
+            console.print(renderable)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rora_cli.reports.terminal import to_text
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _STYLES = {Severity.HIGH: "bold red", Severity.MEDIUM: "yellow", Severity.LOW: "cyan", Severity.INFO: "dim"}
+#: A command up to this length is left in its sentence.
+_LONG_COMMAND = 60
 
 
 def render(result: CheckResult, *, width: int = 80, color: bool = False) -> str:
@@ -34,8 +38,23 @@ def finding_lines(findings: tuple[Finding, ...]) -> list[RenderableType]:
         lines.append(Text(f"  {found.severity.label:<6} {found.rule_id}", style=_STYLES[found.severity]))
         lines.append(Padding(Text(safe(found.message, max_length=400)), (0, 0, 0, 9)))
         if found.advice and found.severity >= Severity.LOW:
-            lines.append(Padding(Text(f"-> {safe(found.advice, max_length=400)}", style="dim"), (0, 0, 0, 9)))
+            lines += _advice(safe(found.advice, max_length=1000))
     return lines
+
+
+def _advice(text: str) -> Iterator[RenderableType]:
+    """The advice, wrapped; a long command in it stands on a line of its own, whole, so that it can be copied."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    before, tick, rest = text.partition("`")
+    command, _, after = rest.partition("`")
+    if not tick or len(command) < _LONG_COMMAND:
+        yield Padding(Text(f"-> {text}", style="dim"), (0, 0, 0, 9))
+        return
+    yield Padding(Text(f"-> {before.strip()}", style="dim"), (0, 0, 0, 9))
+    yield Text(command, no_wrap=True, overflow="ignore")
+    yield Padding(Text(after.strip(), style="dim"), (0, 0, 0, 9))
 
 
 def _heading(checkpoint: CheckedCheckpoint) -> list[RenderableType]:
@@ -44,11 +63,11 @@ def _heading(checkpoint: CheckedCheckpoint) -> list[RenderableType]:
     types = ", ".join(f"{n:,} {dtype}" for dtype, n in checkpoint.dtypes.items())
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in checkpoint.tensors_by_kind.items())
     tensors = f"{count(checkpoint.tensors, 'tensor')} ({size(checkpoint.bytes)})"
-    what = f"{checkpoint.role}, {count(checkpoint.files, 'file')}"
-    lines: list[RenderableType] = [
-        Text(safe(checkpoint.path), style="bold"),
-        Text(f"  {what}: {checkpoint.parameters:,} parameters in {tensors}"),
-    ]
+    states = Counter(state.partition(",")[0] for state in checkpoint.inventory.values())
+    listed = ", ".join(f"{n} {state}" for state, n in states.items()) if len(states) > 1 else ""
+    what = f"{checkpoint.role}, {count(checkpoint.files, 'file')}" + (f" ({listed})" if listed else "")
+    held = f": {checkpoint.parameters:,} parameters in {tensors}" if checkpoint.role != "file" else ""
+    lines: list[RenderableType] = [Text(safe(checkpoint.path), style="bold"), Text(f"  {what}{held}")]
     if checkpoint.tensors:
         lines.append(Text(f"  types: {types}; kinds: {kinds}"))
     if checkpoint.unreadable:

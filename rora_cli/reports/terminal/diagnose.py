@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rora_cli.reports.terminal import to_text
 from rora_cli.reports.text import count, number, percent, safe
 from rora_cli.results.diagnose import DiagnoseResult, Diagnosis, GroupSummary
-from rora_cli.results.findings import Finding
+from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.margins import Margins
 from rora_cli.results.spectra import Band, ModuleSpectrum
 
@@ -34,6 +34,7 @@ def render(result: DiagnoseResult, *, width: int = 80, color: bool = False, deta
         parts += [_batch_table(result.adapters, width), "", Text(_counts(result.adapters))]
         unread = [d for d in result.adapters if d.error is not None]
         parts += [] if detail else [_not_read(d) for d in unread[:_SHOWN]]
+        parts += [] if detail else _batch_findings(result.adapters, width)
         parts += [conclusion, ""]
     if len(result.adapters) == 1 or detail:
         for diagnosis in result.adapters:
@@ -49,6 +50,20 @@ def _not_read(diagnosis: Diagnosis) -> Text:
     from rich.text import Text
 
     return Text(f"{safe(diagnosis.path)}: {safe(diagnosis.error, max_length=1000)}", style="bold red")
+
+
+def _batch_findings(diagnoses: Sequence[Diagnosis], width: int) -> list[object]:
+    """What was found in those of a batch that have more than information, the worst first."""
+    from rich.text import Text
+
+    found = [(d, [f for f in d.findings if f.severity > Severity.INFO]) for d in diagnoses]
+    found = sorted((pair for pair in found if pair[1]), key=lambda pair: -max(f.severity for f in pair[1]))
+    parts: list[object] = [""]
+    for diagnosis, findings in found[:_SHOWN]:
+        parts += [Text(safe(diagnosis.path), style="bold"), *_rules(findings, width), ""]
+    if len(found) > _SHOWN:
+        parts += [Text(f"and findings in {len(found) - _SHOWN} more: --detail shows them", style="dim"), ""]
+    return parts
 
 
 def _counts(diagnoses: Sequence[Diagnosis]) -> str:
