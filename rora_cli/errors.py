@@ -10,7 +10,7 @@ from errno import ENOMEM
 
 
 class ExitCode(IntEnum):
-    """The exit codes of every command. An error outranks a finding."""
+    """The exit codes of every command. An error outranks a finding, a finding "inconclusive"."""
 
     OK = 0  #: done, nothing at or above the threshold
     FINDINGS = 1  #: findings at or above ``--fail-on``, or a gate that was not met
