@@ -156,8 +156,9 @@ def check_tensors(
     for name in names:
         role = tensor_role(name, config) if roles is None else roles[name]
         adapter += role == "adapter" and name not in empty
-        # What a config would declare is not held against a file whose config is not at hand.
-        if role in _REMARKS and not (role == "undeclared-head" and config is None):
+        if role == "undeclared-head" and config is None:
+            continue  # what a config would declare is not held against a file whose config is not at hand
+        if role in _REMARKS:
             groups.setdefault((role, "" if role in _TOLD_TOGETHER else name.rpartition(".")[0]), []).append(name)
     if not adapter:
         kind = declared_type(config)

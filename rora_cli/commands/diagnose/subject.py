@@ -164,16 +164,12 @@ class _Difference:
     format = "full model"
 
     def __init__(self, inspection: Inspection, base: Inspection, config: DiagnoseConfig) -> None:
-        weights = WholeWeights(
-            TensorReader(inspection),
-            BaseWeights(TensorReader(base), base.config),
-            _base_spectra(config),
-            intruders=config.intruders,
-        )
+        theirs = BaseWeights(TensorReader(base), base.config)
+        weights = WholeWeights(TensorReader(inspection), theirs, _base_spectra(config), intruders=config.intruders)
         self.aside: dict[str, str] = {}
         self.unmeasured: dict[str, str] = {}
         self.missing: list[str] = []
-        if not any(weights.base.find(*_module_and_parameter(name)) for name in inspection.tensors):
+        if not any(theirs.find(*name.rpartition(".")[::2]) for name in inspection.tensors):
             raise CheckpointError(
                 f"none of the {len(inspection.tensors)} tensors of {inspection.path} is in the base {base.path}; give "
                 "the model that it was made from with --base"
@@ -186,11 +182,6 @@ class _Difference:
             except CheckpointError as error:
                 self.unmeasured[name] = str(error)
         self.modules, self.far = weights.modules, weights.far
-
-
-def _module_and_parameter(name: str) -> tuple[str, str]:
-    module, _, parameter = name.rpartition(".")
-    return module, parameter
 
 
 def _what(role: str) -> str:
