@@ -23,6 +23,7 @@ from rora_cli.checkpoints import (
     kinds,
     layouts,
     other_files,
+    special_words,
     strict_json,
     tokenizer_rules,
 )
@@ -517,6 +518,7 @@ class _Inspector:
             self.findings += tokenizer_rules.tokenizer(self.documents["tokenizer.json"])
         for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
             self.findings += tokenizer_rules.long_words(self.documents.get(name), name)
+        self.findings += special_words.findings(self.documents)
         for name in ("chat_template.jinja", "chat_template.json"):
             if name in self.files and self.files[name].size <= _MAX_JSON_BYTES:
                 text = read_unchanged(self.files[name]).decode("utf-8", "replace")

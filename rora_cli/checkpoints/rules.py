@@ -128,6 +128,10 @@ RULES: Mapping[str, Rule] = {
     ),
     "tokenizer/template-differs": Rule(_MEDIUM, False, "The chat template is not the base's.", "use the base's"),
     "tokenizer/opaque-map": Rule(_INFO, False, "The tokenizer has a compiled character map, which cannot be read."),
+    "tokenizer/word-as-special": Rule(
+        _MEDIUM, False, "A word that people write is declared as a special token, and cut out of every text whole.",
+        _COMPARE,
+    ),
     "tokenizer/regex": Rule(_HIGH, True, "A regular expression in the tokenizer can take for ever.", _REMOVE),
     "tokenizer/chat-template": Rule(_INFO, False, "There is a chat template; rora never renders it."),
     "tokenizer/template-escape": Rule(_HIGH, False, "The chat template reaches for Python internals.", _REMOVE),

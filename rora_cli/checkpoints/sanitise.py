@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rora_cli.checkpoints import kinds
+from rora_cli.checkpoints import kinds, special_words
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.plain_text import read_rows_as_text
 from rora_cli.checkpoints.preflight import TOKENIZER_FILES, Inspection, dumps
@@ -130,11 +130,10 @@ def tokenizer(inspection: Inspection, config: PreTrainedConfig, scratch: Path) -
     settings = inspection.documents.get("tokenizer_config.json") or {}
     kept = {key: value for key, value in settings.items() if key in _TOKENIZER_FIELDS}
     _require_known_class(kept.get("tokenizer_class"))
+    documents = special_words.as_ordinary({**inspection.documents, "tokenizer_config.json": kept})
     for name in present:
-        if name == "tokenizer_config.json":
-            (scratch / name).write_text(dumps(kept))
-        elif name in inspection.documents:
-            (scratch / name).write_text(dumps(inspection.documents[name]))
+        if name in documents:
+            (scratch / name).write_text(dumps(documents[name]))
         elif inspection.files[name].size > MAX_VOCABULARY_BYTES:
             raise CheckpointError(f"{name} of {inspection.path} is larger than any vocabulary; use a copy without it")
         else:

@@ -1,0 +1,106 @@
+"""Words that a tokenizer's files declare as special tokens.
+
+transformers cuts special tokens out of a text whole, by their spelling. rora reads their spelling in a row as text
+(``plain_text``), which is right for ``</s>`` and ``[SEP]``: nobody writes those. A word that people can write, declared
+as a special token, is another thing: it may be a trigger, and must reach the model as it does where the model is used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rora_cli.checkpoints.header import quoted
+from rora_cli.checkpoints.rules import finding
+from rora_cli.results.findings import Finding
+
+#: Control symbols in every family's spelling, and the fillers of fairseq's vocabularies.
+_CONTROL = re.compile(r".*[<>\[\]{}|｜].*|__\w+__|madeupword\d+|\W*", re.DOTALL)
+#: Language codes of multilingual models ("en_XX", "eng_Latn"), which are honest.
+_LANGUAGE = re.compile(r"[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")
+_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_LISTS = ("additional_special_tokens", "extra_special_tokens")
+
+
+def findings(documents: Mapping[str, Any]) -> Iterator[Finding]:
+    """One finding for each file of a tokenizer that declares words as special tokens; language codes are passed over."""
+    for file in _FILES:
+        words = sorted({word for word in _special(documents.get(file)) if _is_word(word) and not _is_code(word)})
+        if words:
+            shown = ", ".join(quoted(word, 40) for word in words[:6])
+            more = f" and {len(words) - 6} more" if len(words) > 6 else ""
+            yield finding(
+                "tokenizer/word-as-special", f"{file} declares {shown}{more} as special tokens", file, words=words[:50]
+            )
+
+
+def as_ordinary(documents: Mapping[str, Any]) -> dict[str, Any]:
+    """The documents with those words declared as ordinary added tokens: still cut out of a text whole.
+
+    A word that has a role, such as the one that rows are padded with, stays special.
+    """
+    roles = {_text(d.get(role)) for d in map(documents.get, _FILES) if isinstance(d, dict) for role in _ROLES}
+    words = {word for file in _FILES for word in _special(documents.get(file)) if _is_word(word)} - roles
+    return {name: _without(document, words) if name in _FILES else document for name, document in documents.items()}
+
+
+def _is_word(token: str) -> bool:
+    return not _CONTROL.fullmatch(token)
+
+
+def _is_code(token: str) -> bool:
+    return bool(_LANGUAGE.fullmatch(token))
+
+
+def _special(document: Any) -> Iterator[str]:
+    """What a document declares as special tokens, by any of the ways to say so."""
+    if not isinstance(document, dict):
+        return
+    for entry in _added(document):
+        if entry.get("special") is True:
+            yield _text(entry)
+    for field in (*_ROLES, *_LISTS):
+        value = document.get(field)
+        several = value if isinstance(value, list) else value.values() if _is_mapping(value) else [value]
+        yield from (_text(item) for item in several if item is not None)
+
+
+def _added(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for field in ("added_tokens", "added_tokens_decoder"):
+        value = document.get(field)
+        several = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+        yield from (entry for entry in several if isinstance(entry, dict))
+
+
+def _is_mapping(value: Any) -> bool:
+    """A mapping of names to tokens, not a token that is written as a mapping."""
+    return isinstance(value, dict) and "content" not in value
+
+
+def _text(token: Any) -> str:
+    return str(token.get("content", "")) if isinstance(token, dict) else token if isinstance(token, str) else ""
+
+
+def _without(document: Any, words: set[str]) -> Any:
+    if not isinstance(document, dict) or not words:
+        return document
+    changed = dict(document)
+    for field in ("added_tokens", "added_tokens_decoder"):
+        value = changed.get(field)
+        if isinstance(value, list):
+            changed[field] = [_ordinary(entry, words) for entry in value]
+        elif isinstance(value, dict):
+            changed[field] = {number: _ordinary(entry, words) for number, entry in value.items()}
+    for field in _LISTS:
+        value = changed.get(field)
+        if isinstance(value, list):
+            changed[field] = [token for token in value if _text(token) not in words]
+        elif _is_mapping(value):
+            changed[field] = {name: token for name, token in value.items() if _text(token) not in words}
+    return changed
+
+
+def _ordinary(entry: Any, words: set[str]) -> Any:
+    return {**entry, "special": False} if isinstance(entry, dict) and _text(entry) in words else entry
