@@ -17,6 +17,7 @@ from rora_cli.commands.diagnose.judge import by_block, grouped, judge, spread, w
 from rora_cli.commands.diagnose.rows import MovedRows, moved_far, ways_of_rows
 from rora_cli.commands.diagnose.whole import FORMAT, WholeWeights, is_new_head
 from rora_cli.errors import CheckpointError
+from rora_cli.layout import TASK_HEADS
 from rora_cli.results.diagnose import Coverage, Diagnosis
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.spectral.factors import require_finite
@@ -99,7 +100,8 @@ class _Updates:
                     self.unmeasured |= dict.fromkeys(module.tensors, str(error))
             self._whole(reader, adapter, inspection.roles, config)
             self._require_finite(reader)
-        if self.missing and len(self.missing) == len(adapter.modules):
+        no_heads = [name for name in self.missing if not TASK_HEADS & set(name.split("."))]
+        if no_heads and len(self.missing) == len(adapter.modules):
             raise CheckpointError(
                 f"none of the {len(self.missing)} modules of {inspection.path} is in the base {config.base} (the first "
                 f"is {quoted(self.missing[0])}); give the base that the adapter was trained on with --base"
