@@ -150,6 +150,7 @@ FAMILIES: dict[str, Family] = {
     "distilbert": Family(
         lambda: word_pieces("DistilBertTokenizer"),
         {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48, "max_position_embeddings": 64},
+        adapted=("q_lin", "v_lin"),
         **QUICK,
     ),
     "electra": Family(lambda: word_pieces("ElectraTokenizer"), {**ENCODER, "embedding_size": 16}, **QUICK),

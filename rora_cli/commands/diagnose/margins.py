@@ -29,6 +29,7 @@ from rora_cli.progress import Progress
 from rora_cli.results.margins import Alignment, Margins, ModuleMargins, Step
 from rora_cli.spectral import thresholds
 from rora_cli.spectral.decomposition import top_singular
+from rora_cli.training.adapters import is_linear
 
 _TOKENS_PER_BATCH = 2048
 _SHOWN_STEPS = 200
@@ -100,12 +101,14 @@ def _layers(model: nn.Module, inspection: Inspection, base: Inspection) -> Itera
     present = dict(model.named_modules())
     for module in adapter.modules:
         name = adapter.base.find(module.name, module.parameter)
-        if name is None or module.name not in present or module.expert is not None or module.format == "embedding":
+        if name is None or module.name not in present or module.expert is not None:
+            continue
+        if not is_linear(present[module.name]):  # an embedding, a convolution or a router does more than y = W x
             continue
         W = adapter.base.weight(name, module.shape, fan_in_fan_out=module.fan_in_fan_out).float()
         update = module.update(W)
         sigma = float(update.singular_values()[0])
-        if sigma > 0 and not isinstance(present[module.name], nn.modules.conv._ConvNd):
+        if sigma > 0:
             yield _Layer(module, W, update.delta_weight(), top_singular(W, 1).sigma_max, sigma)
 
 

@@ -100,7 +100,10 @@ def _chosen(adapter: Adapter, config: RescaleConfig) -> list[AdapterModule]:
             )
     chosen: list[AdapterModule] = select_layers(adapter.modules, config.layers)
     if not chosen:
-        raise UsageError(f"--layers {config.layers!r} chooses none of the {len(adapter.modules)} adapted modules")
+        raise UsageError(
+            f"--layers {config.layers!r} chooses none of the {len(adapter.modules)} adapted modules; all chooses every "
+            "one, those outside numbered blocks too"
+        )
     return chosen
 
 
