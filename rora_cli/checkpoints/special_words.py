@@ -25,7 +25,7 @@ _LISTS = ("additional_special_tokens", "extra_special_tokens")
 
 
 def findings(documents: Mapping[str, Any]) -> Iterator[Finding]:
-    """One finding for each file of a tokenizer that declares words as special tokens; language codes are passed over."""
+    """A finding for each tokenizer file that declares words as special tokens; language codes are passed over."""
     for file in _FILES:
         words = sorted({word for word in _special(documents.get(file)) if _is_word(word) and not _is_code(word)})
         if words:
@@ -63,7 +63,9 @@ def _special(document: Any) -> Iterator[str]:
             yield _text(entry)
     for field in (*_ROLES, *_LISTS):
         value = document.get(field)
-        several = value if isinstance(value, list) else value.values() if _is_mapping(value) else [value]
+        several = value if isinstance(value, list) else [value]
+        if isinstance(value, dict) and "content" not in value:  # names of tokens, not one token written as a mapping
+            several = list(value.values())
         yield from (_text(item) for item in several if item is not None)
 
 
@@ -72,11 +74,6 @@ def _added(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         value = document.get(field)
         several = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
         yield from (entry for entry in several if isinstance(entry, dict))
-
-
-def _is_mapping(value: Any) -> bool:
-    """A mapping of names to tokens, not a token that is written as a mapping."""
-    return isinstance(value, dict) and "content" not in value
 
 
 def _text(token: Any) -> str:
@@ -97,7 +94,7 @@ def _without(document: Any, words: set[str]) -> Any:
         value = changed.get(field)
         if isinstance(value, list):
             changed[field] = [token for token in value if _text(token) not in words]
-        elif _is_mapping(value):
+        elif isinstance(value, dict):
             changed[field] = {name: token for name, token in value.items() if _text(token) not in words}
     return changed
 
