@@ -22,6 +22,8 @@ _MAX_OPEN_REPETITIONS = 5
 #: Scaling (alpha / r) outside of this is not what training uses; merged, it drowns the base or does nothing.
 USUAL_SCALING = (1 / 64, 64.0)
 
+_CANNOT_BE_MERGED = "no weights can hold its effect, so rora cannot judge it: do without it unless you trust its maker"
+
 _PREFIXES = ("base_model.model.", "base_model.")
 #: Tensors of the layouts outside of PEFT: kohya, LyCORIS and diffusers, MLX.
 _OTHER_LAYOUTS = re.compile(
@@ -189,7 +191,8 @@ def check_config(config: Mapping[str, Any], file: str = "adapter_config.json") -
         yield finding("adapter/type", f"{file} names the adapter type {quoted(str(kind), 60)}", file)
     elif PEFT_TYPES[known].unmeasured is not None:
         message = f"{file} names PEFT's type {known}: {PEFT_TYPES[known].unmeasured}"
-        yield finding("adapter/not-measured", message, file, type=known)
+        alone = None if PEFT_TYPES[known].merges else _CANNOT_BE_MERGED
+        yield finding("adapter/not-measured", message, file, advice=alone, type=known)
     yield from _numbers(config, file)
     yield from _imports(config, file)
     init = config.get("init_lora_weights", True)

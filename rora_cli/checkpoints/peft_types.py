@@ -17,12 +17,13 @@ class PeftType:
 
     ``unmeasured`` says why its effect is no matrix that the file alone, or with the base, tells; it is None for the
     types that ``checkpoints.adapters`` reads. ``depth`` is how many parts may follow the one that has the prefix: the
-    adapter's name, the number of a layer, weight or bias.
+    adapter's name, the number of a layer, weight or bias. ``merges`` is False where no weights could hold the effect.
     """
 
     prefix: str
     unmeasured: str | None = None
     depth: int = 4
+    merges: bool = True
     own: Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -43,13 +44,13 @@ PEFT_TYPES: Mapping[str, PeftType] = {
     "VERA": PeftType("vera_"),
     "TRAINABLE_TOKENS": PeftType("trainable_tokens_"),
     "ADAMSS": PeftType("adamss_", _UNREAD),
-    "ADAPTION_PROMPT": PeftType("adaption_", _PROMPT),
+    "ADAPTION_PROMPT": PeftType("adaption_", _PROMPT, merges=False),
     "BEFT": PeftType("beft_", "it trains biases, which are vectors"),
     "BOFT": PeftType("boft_", _ROTATES),
     "BONE": PeftType("bone_", "it adds one block to all blocks of W's rows: rora has no reader for it"),
     "C3A": PeftType("c3a_", "it adds block-circulant matrices, told by a Fourier transform: rora has no reader for it"),
-    "CARTRIDGE": PeftType("prompt_embeddings", _PROMPT),
-    "CPT": PeftType("prompt_embeddings", _PROMPT),
+    "CARTRIDGE": PeftType("prompt_embeddings", _PROMPT, merges=False),
+    "CPT": PeftType("prompt_embeddings", _PROMPT, merges=False),
     "DEFT": PeftType("deft_", _UNREAD),
     "DELORA": PeftType("delora_", "it normalises its factors by W: rora has no reader for it"),
     "FOURIERFT": PeftType(
@@ -61,22 +62,28 @@ PEFT_TYPES: Mapping[str, PeftType] = {
     "HIRA": PeftType("hira_", "it multiplies W entry by entry with a low-rank matrix: rora has no reader for it"),
     "HRA": PeftType("hra_", _ROTATES),
     "IA3": PeftType("ia3_", "it scales activations by a learned vector: its change of W has no spectrum of its own"),
-    "LILY": PeftType("lily_", "it chooses among shared factors by what the input is: its change is no one matrix"),
+    "LILY": PeftType(
+        "lily_", "it chooses among shared factors by what the input is: its change is no one matrix", merges=False
+    ),
     "LN_TUNING": PeftType("ln_tuning_", "it retrains normalisation layers, which are vectors"),
     "MISS": PeftType("miss_", "it adds one block to all blocks of W's rows: rora has no reader for it"),
-    "MULTITASK_PROMPT_TUNING": PeftType("prompt_embeddings|prefix_task_", _PROMPT),
+    "MULTITASK_PROMPT_TUNING": PeftType("prompt_embeddings|prefix_task_", _PROMPT, merges=False),
     "OFT": PeftType("oft_", _ROTATES),
     "OSF": PeftType("osf_", "it retrains the small singular directions of W: rora has no reader for it"),
     "PEANUT": PeftType("peanut_", "it adds what a small network makes of W: rora has no reader for it"),
-    "POLY": PeftType("poly_", "it mixes several low-rank updates by the task: its change is no one matrix"),
-    "PREFIX_TUNING": PeftType("prompt_embeddings|prefix_encoder|prompt_encoder", _PROMPT),
-    "PROMPT_TUNING": PeftType("prompt_embeddings|prompt_encoder", _PROMPT),
+    "POLY": PeftType(
+        "poly_", "it mixes several low-rank updates by the task: its change is no one matrix", merges=False
+    ),
+    "PREFIX_TUNING": PeftType("prompt_embeddings|prefix_encoder|prompt_encoder", _PROMPT, merges=False),
+    "PROMPT_TUNING": PeftType("prompt_embeddings|prompt_encoder", _PROMPT, merges=False),
     "PSOFT": PeftType("psoft_", _ROTATES),
     "PVERA": PeftType("pvera_", "it draws its update at random round a mean: rora has no reader for it"),
-    "P_TUNING": PeftType("prompt_embeddings|prompt_encoder", _PROMPT),
+    "P_TUNING": PeftType("prompt_embeddings|prompt_encoder", _PROMPT, merges=False),
     "RANDLORA": PeftType("randlora_", "it sums scaled random bases: rora has no reader for it"),
     "ROAD": PeftType("road_", _ROTATES),
-    "SHADOW": PeftType("shadow_", "it runs a small network beside the model: its change is no matrix", depth=16),
+    "SHADOW": PeftType(
+        "shadow_", "it runs a small network beside the model: its change is no matrix", depth=16, merges=False
+    ),
     "SHIRA": PeftType("shira_", "it changes single entries of W, far from low rank: rora has no reader for it"),
     "SUPERTUNING": PeftType(
         "supertuning_", "it changes single entries of W, far from low rank: rora has no reader for it"
@@ -86,7 +93,9 @@ PEFT_TYPES: Mapping[str, PeftType] = {
     "VBLORA": PeftType("vblora_", "it puts its factors together out of a bank of vectors: rora has no reader for it"),
     "WAVEFT": PeftType("waveft_", "it adds a matrix that a few wavelet coefficients tell: rora has no reader for it"),
     "XLORA": PeftType(
-        "internal_xlora_|xlora_", "it mixes several adapters by what the input is: its change is no matrix"
+        "internal_xlora_|xlora_",
+        "it mixes several adapters by what the input is: its change is no matrix",
+        merges=False,
     ),
 }
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rora_cli.checkpoints.adapter_rules import check_config
 from rora_cli.checkpoints.adapters import lora, read_adapter
 from rora_cli.checkpoints.adapters.registry import FORMATS
 from rora_cli.checkpoints.peft_types import KNOWN_FIELDS, PEFT_TYPES
@@ -82,6 +83,12 @@ def _save(kind: str, directory: Path) -> None:
     if "target_modules" in signatures.signature(configs[kind]).parameters:
         options.setdefault("target_modules", ["q_proj"])
     peft.get_peft_model(model, configs[kind](**options)).save_pretrained(directory)
+
+
+@pytest.mark.parametrize("kind", ["PROMPT_TUNING", "PREFIX_TUNING", "XLORA", "HRA", "MISS"])
+def test_the_advice_to_merge_is_given_where_peft_can_merge(kind: str) -> None:
+    (found,) = [f for f in check_config({"peft_type": kind}) if f.rule_id == "adapter/not-measured"]
+    assert ("merge it with PEFT" in str(found.advice)) == (kind in ("HRA", "MISS"))
 
 
 @pytest.mark.parametrize("kind", BUILT)
