@@ -27,7 +27,7 @@ _LISTS = ("additional_special_tokens", "extra_special_tokens")
 def findings(documents: Mapping[str, Any]) -> Iterator[Finding]:
     """A finding for each tokenizer file that declares words as special tokens; language codes are passed over."""
     for file in _FILES:
-        words = sorted({word for word in _special(documents.get(file)) if _is_word(word) and not _is_code(word)})
+        words = sorted({word for word in _special(documents.get(file)) if is_word(word) and not _is_code(word)})
         if words:
             shown = ", ".join(quoted(word, 40) for word in words[:6])
             more = f" and {len(words) - 6} more" if len(words) > 6 else ""
@@ -42,11 +42,12 @@ def as_ordinary(documents: Mapping[str, Any]) -> dict[str, Any]:
     A word that has a role, such as the one that rows are padded with, stays special.
     """
     roles = {_text(d.get(role)) for d in map(documents.get, _FILES) if isinstance(d, dict) for role in _ROLES}
-    words = {word for file in _FILES for word in _special(documents.get(file)) if _is_word(word)} - roles
+    words = {word for file in _FILES for word in _special(documents.get(file)) if is_word(word)} - roles
     return {name: _without(document, words) if name in _FILES else document for name, document in documents.items()}
 
 
-def _is_word(token: str) -> bool:
+def is_word(token: str) -> bool:
+    """Whether a special token is spelled as people write, and not as a control symbol."""
     return not _CONTROL.fullmatch(token)
 
 
