@@ -30,7 +30,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "hunt": ("hunt", "{m}", "--clean", "{d}", "--split", "train", "--budget", "fast", "--label", "positive",
              *_SEARCHES),
     "rescale": ("rescale", "{a}", "--base", "{m}", "-o", "{o}/rescaled"),
-    "verify r": ("verify", "{o}/rescaled"),
     "lora": ("purify", "{m}", "--clean", "{d}", "--recipe", "lora", *_SHORT, "-o", "{o}/lora"),
     "paper": ("purify", "{m}", "--clean", "{d}", "--recipe", "paper", "--tr-k", "8", *_SHORT, "-o", "{o}/paper"),
     "full": ("purify", "{m}", "--clean", "{d}", "--recipe", "full", *_SHORT, "-o", "{o}/full"),
@@ -42,8 +41,19 @@ COMMANDS: dict[str, tuple[str, ...]] = {
                 "-o", "{o}/adapter"),
     "default": ("purify", "{m}", "--clean", "{d}", "--search-budget", "fast", "--max-rounds", "1", "--escalate", "none",
                 *_SEARCHES[:2], *_SHORT, "-o", "{o}/default"),
-    "verify": ("verify", "{o}/lora"),
 }  # fmt: skip
+#: Commands whose cost is the search's or that differ from another by a penalty only: run on one family of each kind.
+_FEW = {
+    "hunt": {"bert", "mpnet", "funnel", "roberta", "bart", "gpt2", "bloom", "qwen2", "albert", "xlnet", "t5", "mbart",
+             "deberta-v2", "llama", "gemma", "squeezebert", "mixtral"},
+    "paper": {"bert", "gpt2", "bloom", "albert", "t5", "deberta", "xlnet", "mixtral", "squeezebert"},
+    "default": {"gpt2", "albert", "t5", "mixtral", "squeezebert"},
+}  # fmt: skip
+
+
+def columns(family: str) -> list[str]:
+    """The commands that are run on a family."""
+    return [column for column in COMMANDS if column not in _FEW or family in _FEW[column]]
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,10 @@ class Bench:
         places = {"m": self.model, "a": self.adapter, "d": self.clean, "o": self.outputs}
         return rora(*(argument.format(**places) for argument in COMMANDS[column]))
 
+    def verify(self) -> dict[str, Answer]:
+        """``rora verify`` of every output that is there."""
+        return {output.name: rora("verify", str(output)) for output in sorted(self.outputs.iterdir())}
+
 
 def make_bench(family: str, directory: Path) -> Bench:
     model = train_family(family, build_family(family, directory / "model"), trigger=TRIGGER)
@@ -110,27 +124,27 @@ def rora(*arguments: str) -> Answer:
     return Answer(code, said.getvalue())
 
 
+def table_row(family: str, answers: dict[str, Answer]) -> str:
+    """The family's exit codes, a dot where a command is not run on it."""
+    codes = (str(answers[column].code) if column in answers else "." for column in COMMANDS)
+    return family.ljust(12) + "".join(code.rjust(len(column) + 2) for code, column in zip(codes, COMMANDS, strict=True))
+
+
 def main(families: list[str]) -> None:
     import tempfile
-    from time import process_time
 
-    print("family".ljust(12), *(column.rjust(8) for column in COMMANDS))
-    sentences = []
+    print(" " * 12 + "".join(f"  {column}" for column in COMMANDS))
+    sentences: dict[str, list[str]] = {}
     for family in families or FAMILIES:
         with tempfile.TemporaryDirectory() as scratch:
-            began = process_time()
             bench = make_bench(family, Path(scratch))
-            took = {"make": process_time() - began}
-            print(family.ljust(12), end="", flush=True)
-            for column in COMMANDS:
-                began = process_time()
-                answer = bench.run(column)
-                took[column] = process_time() - began
-                print(str(answer.code).rjust(9), end="", flush=True)
-                if answer.code >= 2:
-                    sentences += [f"{family} / {column}: {s.replace(scratch, '')}" for s in answer.sentences]
-            print("   s:", " ".join(f"{seconds:.1f}" for seconds in took.values()))
-    print(*sentences, sep="\n")
+            answers = {column: bench.run(column) for column in columns(family)}
+            print(table_row(family, answers), flush=True)
+            for column, answer in answers.items():
+                for sentence in answer.sentences:
+                    sentences.setdefault(sentence.replace(scratch, ""), []).append(f"{family} {column}")
+    for sentence, cells in sentences.items():
+        print(f"{', '.join(cells)}: {sentence}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,51 @@ from rora_cli.checkpoints.loading import load_classifier
 from rora_cli.evaluation.inference import predict_logits
 from tests.conftest import tiny_rows
 from tests.families import FAMILIES
-from tests.family_matrix import COMMANDS, Answer, Bench, make_bench
+from tests.family_matrix import Answer, Bench, columns, make_bench, table_row
 
-#: Exit codes other than 0. A code of 2 is a refusal by name, before any training: the part of its sentence stands here.
-EXPECTED: dict[str, dict[str, int]] = {}
-REFUSALS: dict[tuple[str, str], str] = {}
+_NO_LINEAR = "has no plain linear layers in its blocks, so no adapter fits on it"
+_UNKNOWN_PROJECTIONS = "no query and value layers were recognised in a XLNetForSequenceClassification; name some of"
+_FUSED = "the recipe fine-pruning cuts neurons of linear layers, and the experts of a"
+#: Family -> command -> a part of the sentence that refuses it (exit code 2). Every other command gives 0.
+REFUSED: dict[str, dict[str, str]] = {
+    "squeezebert": {
+        "rescale": "--layers 'top3' chooses none of the 1 adapted modules",
+        **dict.fromkeys(("lora", "paper", "crow", "adapter", "default"), _NO_LINEAR),
+        "prune": "the recipe fine-pruning finds no feed-forward layers in a SqueezeBertForSequenceClassification",
+    },
+    "xlnet": dict.fromkeys(("lora", "paper", "crow", "adapter"), _UNKNOWN_PROJECTIONS),
+    "funnel": {"crow": "the recipe crow compares the hidden states of neighbouring layers"},
+    "mixtral": {"prune": _FUSED, "rescale": "one lora_B serves all experts of a fused weight"},
+    "qwen2_moe": {"prune": _FUSED},
+}
 #: The search of so few rows and so small a vocabulary may find, miss or doubt: that it ends with a verdict is tested.
-OPEN = {"hunt": {0, 1, 3}, "default": {0, 1, 3}}
-
+SEARCHES = {"hunt", "default"}
 BEFORE_TRAINING = {"load", "read clean data", "clean accuracy before"}
-TEXTS = tiny_rows(12, seed=8)[0]
+TEXTS = tiny_rows(6, seed=8)[0]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Models this small are several times slower where two threads wait for each other at every layer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_command_on_a_family(family: str, tmp_path: Path) -> None:
     bench = make_bench(family, tmp_path)
-    answers = {column: bench.run(column) for column in COMMANDS}
-    print(family.ljust(12), *(f"{column} {answer.code}" for column, answer in answers.items()), sep="  ")
+    answers = {column: bench.run(column) for column in columns(family)}
+    print(table_row(family, answers))
     for column, answer in answers.items():
-        said = f"{family}, {column}: {answer.code}, {answer.stderr}"
-        expected = EXPECTED.get(family, {}).get(column, 0)
-        assert answer.code in OPEN.get(column, {expected}), said
-        assert "fault of rora" not in answer.stderr and "Traceback" not in answer.stderr, said
-        if answer.code == 2:
-            _is_refused_by_name(bench, column, answer)
+        refusal = REFUSED.get(family, {}).get(column)
+        if refusal is None:
+            assert answer.code in ((0, 1, 3) if column in SEARCHES else (0,)), (column, answer)
+        else:
+            _is_refused(bench, column, answer, refusal)
+    assert {output: answer.code for output, answer in bench.verify().items() if answer.code} == {}
     for output in sorted(bench.outputs.iterdir()):
         if (output / "config.json").is_file():
             _loads_alone(output)
@@ -45,11 +66,12 @@ def test_every_command_on_a_family(family: str, tmp_path: Path) -> None:
             _adapter_loads_in_peft(bench, output)
 
 
-def _is_refused_by_name(bench: Bench, column: str, answer: Answer) -> None:
+def _is_refused(bench: Bench, column: str, answer: Answer, refusal: str) -> None:
     """One sentence that names what cannot be done, nothing trained, and nothing written."""
-    assert len(answer.sentences) == 1 and REFUSALS[bench.family, column] in answer.sentences[0]
-    assert answer.phases <= BEFORE_TRAINING
-    assert not (bench.outputs / column).exists()
+    assert answer.code == 2 and len(answer.sentences) == 1, (column, answer)
+    assert refusal in answer.sentences[0] and "fault of rora" not in answer.sentences[0]
+    assert answer.phases <= BEFORE_TRAINING, column
+    assert not (bench.outputs / ("rescaled" if column == "rescale" else column)).exists()
 
 
 def _loads_alone(directory: Path) -> None:
