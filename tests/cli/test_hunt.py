@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from typer import Typer
@@ -166,7 +167,9 @@ def test_one_search_gives_several_reports(poisoned: Path, data: Path, tmp_path: 
     place = trigger["locations"][0]
     assert trigger["level"] == "error" and trigger["message"]["text"].startswith("'mn")
     assert "to positive. What to do:" in trigger["message"]["text"]
-    assert place["physicalLocation"]["artifactLocation"]["uri"] == f"file://{poisoned.as_posix()}"
+    artifact = place["physicalLocation"]["artifactLocation"]
+    root = run["originalUriBaseIds"][artifact["uriBaseId"]]["uri"]
+    assert urljoin(root, artifact["uri"]).rstrip("/") == f"file://{poisoned.as_posix()}"
     assert place["logicalLocations"][0]["fullyQualifiedName"] == "positive"
     assert '<testcase classname="' in files["junit"].read_text(encoding="utf-8")
     assert "`hunt/trigger`" in files["markdown"].read_text(encoding="utf-8")
