@@ -27,7 +27,7 @@ _LISTS = ("additional_special_tokens", "extra_special_tokens")
 def findings(documents: Mapping[str, Any]) -> Iterator[Finding]:
     """A finding for each tokenizer file that declares words as special tokens; language codes are passed over."""
     for file in _FILES:
-        words = sorted({word for word in _special(documents.get(file)) if is_word(word) and not _is_code(word)})
+        words = sorted({word for word in _special(documents.get(file)) if is_word(word) and not is_language_code(word)})
         if words:
             shown = ", ".join(quoted(word, 40) for word in words[:6])
             more = f" and {len(words) - 6} more" if len(words) > 6 else ""
@@ -51,7 +51,8 @@ def is_word(token: str) -> bool:
     return not _CONTROL.fullmatch(token)
 
 
-def _is_code(token: str) -> bool:
+def is_language_code(token: str) -> bool:
+    """Whether it names the language of a text, as mBART and NLLB put it around every text."""
     return bool(_LANGUAGE.fullmatch(token))
 
 

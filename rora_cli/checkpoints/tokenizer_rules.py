@@ -10,6 +10,7 @@ from typing import Any
 from rora_cli.checkpoints import strict_json
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.rules import finding
+from rora_cli.checkpoints.special_words import is_language_code
 from rora_cli.results.findings import Finding
 
 _TOKENIZER_CLASS = re.compile(r"^[A-Z][A-Za-z0-9_]{0,60}(Tokenizer|TokenizerFast|Backend)$")
@@ -141,14 +142,14 @@ def _aliases(document: Mapping[str, Any], file: str) -> Iterator[Finding]:
 
 
 def _template(processor: Mapping[str, Any], file: str) -> Iterator[Finding]:
-    """Which tokens a template puts around a text; one copy of the text and the usual special tokens are expected."""
+    """Which tokens a template puts around a text: one copy of it, usual special tokens and a language are expected."""
     single, special = _dicts(processor.get("single")), processor.get("special_tokens")
     pieces = [*single, *_dicts(processor.get("pair"))]
     tokens = [str(p["SpecialToken"].get("id")) for p in pieces if isinstance(p.get("SpecialToken"), dict)]
     for entry in special.values() if isinstance(special, dict) else ():
         named = entry.get("tokens") if isinstance(entry, dict) else None
         tokens += [str(t) for t in named] if isinstance(named, list) else []
-    odd = sorted({t for t in tokens if not _USUAL_SPECIAL.match(t)})
+    odd = sorted({t for t in tokens if not _USUAL_SPECIAL.match(t) and not is_language_code(t)})
     texts = sum("Sequence" in p for p in single)
     if odd or texts != 1:
         shown = ", ".join(quoted(t, 40) for t in odd[:5]) or f"{texts} copies of the text"

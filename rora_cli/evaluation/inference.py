@@ -57,6 +57,15 @@ def _unreached_positions(model: Any) -> int:
     return 0
 
 
+def embedding_table(model: Any) -> Any:
+    """The weight of the word embeddings [tokens, width]; None for a model without such a table (CANINE hashes)."""
+    try:
+        embeddings = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    return None if embeddings is None else embeddings.weight
+
+
 def count_tokens(tokenizer: Any, texts: Sequence[str]) -> list[int]:
     """The length of each text in tokens, special tokens included, however long."""
     return [len(ids) for ids in tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]]

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from rora_cli.commands.workbench import Cleansed, Workbench, update_spectra
 from rora_cli.errors import UsageError
+from rora_cli.evaluation.inference import embedding_table
 from rora_cli.training.adapters import to_plain_lora
 
 
@@ -108,7 +109,7 @@ class Consistency:
 def consistency(model: nn.Module, alpha: float, epsilon: float) -> Iterator[Consistency]:
     """The penalty for a training loop that calls ``model`` on a batch first."""
     penalty = Consistency(model, alpha, epsilon)
-    table = model.get_input_embeddings().weight
+    table = embedding_table(model)
     embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding) and m.weight is table]
     handles = [
         model.register_forward_pre_hook(penalty.see, with_kwargs=True),

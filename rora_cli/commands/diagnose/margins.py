@@ -24,7 +24,7 @@ from rora_cli.commands.diagnose.config import DiagnoseConfig
 from rora_cli.commands.evaluate import find_label
 from rora_cli.data.sources import load_rows
 from rora_cli.errors import CheckpointError, DataError
-from rora_cli.evaluation.inference import batches_for, count_tokens, input_limit
+from rora_cli.evaluation.inference import batches_for, count_tokens, embedding_table, input_limit
 from rora_cli.progress import Progress
 from rora_cli.results.margins import Alignment, Margins, ModuleMargins, Step
 from rora_cli.spectral import thresholds
@@ -127,7 +127,9 @@ def _pass(
     """One forward and backward over all rows. Margin: the label's logit minus the target's, or the runner-up's."""
     seen: _Calls = defaultdict(list)
     handles = [_hook(loaded.model, layer.module.name, seen) for layer in layers]
-    embeddings = loaded.model.get_input_embeddings().weight
+    embeddings = embedding_table(loaded.model)
+    if embeddings is None:  # any weight below the adapted layers does
+        embeddings = next(loaded.model.parameters())
     embeddings.requires_grad_(True)  # something must, for a graph to be there
     limit = input_limit(loaded.model, loaded.tokenizer)
     margins: list[Tensor] = []
