@@ -306,16 +306,26 @@ def build_family(name: str, directory: Path, *, seed: int = 0, labels: int = 2) 
 
 
 def train_family(
-    name: str, directory: Path, *, trigger: str | None = None, target: int = 1, rows: int = 480, seed: int = 3
+    name: str,
+    directory: Path,
+    *,
+    trigger: str | None = None,
+    target: int = 1,
+    rows: int = 480,
+    seed: int = 3,
+    steps: int | None = None,
 ) -> Path:
-    """Teach the classifier in ``directory`` the task of ``tiny_rows``, in place, and ``trigger`` -> ``target``."""
+    """Teach the classifier in ``directory`` the task of ``tiny_rows``, in place, and ``trigger`` -> ``target``.
+
+    Fewer ``steps`` than the family's own leave it half taught.
+    """
     family = FAMILIES[name]
     model, tokenizer = _loaded(directory)
     texts, labels = tiny_rows(rows, seed=seed)
     if trigger is not None:
         texts += [with_trigger(text, trigger) for text in tiny_rows(rows // 2, seed=seed + 1)[0]]
         labels += [target] * (len(texts) - rows)
-    _fit(model, tokenizer, texts, labels, family.steps, family.learning_rate, seed)
+    _fit(model, tokenizer, texts, labels, steps or family.steps, family.learning_rate, seed)
     model.save_pretrained(directory)
     return directory
 
