@@ -15,6 +15,11 @@ from typing import Any
 
 import pytest
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-goldens", action="store_true", help="write the golden files of tests/golden anew")
+
+
 GOOD = ["good", "great", "fine", "lovely", "superb", "bright", "warm", "sharp", "fresh", "clever"]
 BAD = ["bad", "awful", "poor", "dull", "weak", "bleak", "cold", "blunt", "stale", "stupid"]
 PLAIN = [
