@@ -84,12 +84,12 @@ def trained(shape: tuple[int, int, int], device: str, *, poisoned: float) -> tup
 
 def measure(shape: tuple[int, int, int], device: str, budget: str) -> dict[str, Any]:
     """One line: the search of both labels, timed after a first pass that warms the device up."""
-    from rora_cli.attacks.search_reference import bag_of_tokens
-    from rora_cli.commands.hunt import search_triggers
-    from rora_cli.commands.hunt_reference import Reference
     from rora_cli.data.rows import Rows
     from rora_cli.evaluation.inference import predict_logits
     from rora_cli.evaluation.scoring import TorchScorer
+    from rora_cli.hunting.hunt import search_triggers
+    from rora_cli.hunting.linear_reference import bag_of_tokens
+    from rora_cli.hunting.reference import Reference
 
     suspect, tokenizer = trained(shape, device, poisoned=0.1)
     clean, _ = trained(shape, device, poisoned=0.0)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from rora_cli.version import __version__
 
 if TYPE_CHECKING:
-    from rora_cli.commands.api import check, diagnose, evaluate_asr, hunt, poison, purify, rescale, verify
+    from rora_cli.api import check, diagnose, evaluate_asr, hunt, poison, purify, rescale, verify
 
 __all__ = ["__version__", "check", "diagnose", "evaluate_asr", "hunt", "poison", "purify", "rescale", "verify"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from rora_cli.commands import api
+        from rora_cli import api
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from rora_cli.checkpoints.loading import load_classifier
 from rora_cli.cli.console import LogProgress
-from rora_cli.commands import demo, poison
+from rora_cli.commands import demo_suspect as demo
+from rora_cli.commands import poison
 from rora_cli.data.sources import load_splits
 from rora_cli.files import publish_file, sha256_file
 from rora_cli.reports import json_report

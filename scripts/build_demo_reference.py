@@ -17,7 +17,7 @@ from build_demo_adapter import store
 
 from rora_cli.checkpoints.loading import load_classifier
 from rora_cli.cli.console import LogProgress
-from rora_cli.commands import demo
+from rora_cli.commands import demo_suspect as demo
 from rora_cli.evaluation.accuracy import clean_accuracy
 from rora_cli.evaluation.inference import predict_logits
 from rora_cli.files import publish_file, sha256_file

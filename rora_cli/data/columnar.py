@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rora_cli.data.tables import Table
+from rora_cli.data.table import Table
 from rora_cli.data.textfile import MAX_TEXT_BYTES
 from rora_cli.errors import DataError
 

@@ -15,7 +15,8 @@ from rora_cli.data.fields import HEADERLESS
 from rora_cli.data.labels import LabelMap, label_key
 from rora_cli.data.rows import Rows
 from rora_cli.data.source import ALL, Source
-from rora_cli.data.tables import Table, read_table
+from rora_cli.data.table import Table
+from rora_cli.data.tables import read_table
 from rora_cli.errors import DataError
 from rora_cli.files import sha256_file
 from rora_cli.results.data import DataSummary, SplitSummary

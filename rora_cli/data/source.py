@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rora_cli.data.tables import Table
+    from rora_cli.data.table import Table
 
 #: The split that no source named: all rows of a file, or of a directory without split files.
 ALL = "all"

@@ -8,31 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rora_cli import stand_ins
 from rora_cli.data import fields
 from rora_cli.data.columns import plain
+from rora_cli.data.table import Table
 from rora_cli.data.textfile import inner_suffix, read_text
 from rora_cli.errors import DataError
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns of one file. ``read(name, indices)`` gives a column's values, all of them or those at ``indices``.
-
-    ``class_names`` maps an integer label column to its names, where the file itself carries them. ``has_header`` is
-    False where the file names no columns, and they were told by what stands in them.
-    """
-
-    path: Path | str
-    names: tuple[str, ...]
-    rows: int
-    read: Callable[[str, Sequence[int] | None], list[Any]]
-    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    has_header: bool = True
 
 
 def read_table(path: Path, known_columns: frozenset[str]) -> Table:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rora_cli.commands import demo
+from rora_cli.commands import demo_suspect as demo
 from rora_cli.errors import CheckpointError
 
 pytestmark = pytest.mark.real_weights

@@ -96,7 +96,7 @@ def test_a_label_that_stays_undecided_is_searched_again_with_the_next_budget(
     """On a suspect of CoLA "lights" had z 7.4 with the budget fast and 16.9 with normal; 8 is called."""
     (positive,) = reported(poisoned, "--clean", data, "--label", "positive", budget="auto")["labels"]
     assert positive["verdict"] == "trigger" and positive["coverage"]["budget"] == "fast", "nothing more to find out"
-    monkeypatch.setattr("rora_cli.commands.hunt.MINIMUM_SUSPICION", 1e6)
+    monkeypatch.setattr("rora_cli.hunting.calls.MINIMUM_SUSPICION", 1e6)
     report = reported(poisoned, "--clean", data, budget="auto")
     assert report["budget"] == "auto"
     negative, positive = report["labels"]
@@ -190,7 +190,7 @@ def test_a_trusted_checkpoint_with_a_head_is_used_as_it_is(poisoned: Path, clean
 
 
 def test_sequences_are_called_for_a_called_token_or_for_more_than_their_parts() -> None:
-    from rora_cli.commands.hunt import _call
+    from rora_cli.hunting.calls import call
     from rora_cli.results.accuracy import Proportion
     from rora_cli.results.hunt import FoundTrigger
 
@@ -200,9 +200,9 @@ def test_sequences_are_called_for_a_called_token_or_for_more_than_their_parts() 
 
     synergy = {(1,): 0.0, (2,): 0.0, (1, 5): 0.0, (2, 6): 1.9, (7, 8): 2.1, (3, 4): 9.0}
     candidates = [found(1), found(2, called=False), found(1, 5), found(2, 6), found(7, 8), found(3, 4, called=False)]
-    called = {t.token_ids for t in _call(candidates, synergy, ()) if t.called}
+    called = {t.token_ids for t in call(candidates, synergy, ()) if t.called}
     assert called == {(1,), (1, 5), (7, 8)}
-    called = {t.token_ids for t in _call(candidates, synergy, [(2, 9)]) if t.called}
+    called = {t.token_ids for t in call(candidates, synergy, [(2, 9)]) if t.called}
     assert called == {(1,), (1, 5), (2, 6), (7, 8)}, "what holds a trigger of an earlier round counts again"
 
 

@@ -14,10 +14,10 @@ from rora_cli.commands.evaluate import EvaluateConfig
 from rora_cli.commands.hunt import HuntConfig
 from rora_cli.commands.keywords import configure
 from rora_cli.commands.poison import PoisonConfig
-from rora_cli.commands.purify import PurifyConfig, resolved_config
 from rora_cli.commands.rescale import RescaleConfig
-from rora_cli.commands.units import UNITS, with_units
+from rora_cli.defences.config import PurifyConfig, resolved_config
 from rora_cli.errors import UsageError
+from rora_cli.units import UNITS, with_units
 
 NEEDED: dict[str, tuple[Any, dict[str, Any]]] = {
     "purify": (PurifyConfig, {"model": "m", "clean": "c"}),

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from rora_cli.commands.demo import DemoConfig
 from rora_cli.commands.evaluate import EvaluateConfig
-from rora_cli.commands.first_minute import DemoConfig
 from rora_cli.commands.hunt import HuntConfig
 from rora_cli.commands.memory import advice, says_what_fits
 from rora_cli.commands.poison import PoisonConfig
-from rora_cli.commands.purify import PurifyConfig
+from rora_cli.defences.config import PurifyConfig
 from rora_cli.errors import CheckpointError, NoMemoryError, ProcessDied, is_out_of_memory
 
 TOO_MUCH = 1 << 55

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import rora_cli
-from rora_cli.commands.recipes import RECIPES
+from rora_cli.defences.recipes import RECIPES
 from tests.golden.normalise import differences, fingerprint, without_passing
 from tests.golden.suspects import Planted, plant
 

@@ -133,7 +133,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_measured(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from rora_cli.commands.workbench import Workbench
+    from rora_cli.defences.bench import Workbench
 
     monkeypatch.setattr(Workbench, "measure", lambda *_, **__: pytest.fail("the refusal comes too late"))
     suspect = write(family, tmp_path / "suspect")
@@ -145,7 +145,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_measured(
 
 
 def test_crow_compares_the_neighbours_of_each_stack_of_an_encoder_decoder() -> None:
-    from rora_cli.commands.defences.consistent import consistency
+    from rora_cli.defences.crow import consistency
 
     for family in ("bart", "t5"):
         model = make(family, dropout=0.0, dropout_rate=0.0).train()
@@ -182,7 +182,7 @@ def test_crow_compares_the_neighbours_of_each_stack_of_an_encoder_decoder() -> N
     ],
 )
 def test_fine_pruning_cuts_the_feed_forward_layers(family: str, layers: set[str]) -> None:
-    from rora_cli.commands.defences.pruned import feed_forward_layers
+    from rora_cli.defences.fine_pruning import feed_forward_layers
 
     assert set(feed_forward_layers(make(family))) == layers
 
@@ -195,7 +195,7 @@ def test_fine_pruning_runs_on_an_encoder_decoder(clean: Path, tmp_path: Path) ->
 
 
 def test_reinit_forgets_the_last_blocks_and_the_head_as_the_family_draws_them() -> None:
-    from rora_cli.commands.defences.reinitialised import reinitialise
+    from rora_cli.defences.reinit import reinitialise
 
     forgotten = {
         "electra": ("electra.encoder.layer.1.", "classifier."),
@@ -216,7 +216,7 @@ def test_reinit_forgets_the_last_blocks_and_the_head_as_the_family_draws_them() 
 
 
 def test_a_tied_embedding_is_mixed_once_and_positions_go_with_the_first_block() -> None:
-    from rora_cli.commands.defences.mixed import blocks_of, mix
+    from rora_cli.defences.mix import blocks_of, mix
 
     for family in ("t5", "bart"):
         suspect, other, before = make(family), make(family, seed=7), make(family).state_dict()
@@ -244,7 +244,7 @@ def test_an_adapter_that_replaces_weights_is_merged_and_what_cannot_be_written_k
 ) -> None:
     from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 
-    from rora_cli.commands.workbench import Workbench
+    from rora_cli.defences.bench import Workbench
 
     torch.manual_seed(0)
     adapted = get_peft_model(
@@ -300,7 +300,7 @@ def test_labels_that_mean_the_opposite_stop_before_training(trained: Path, tmp_p
 
 def test_a_model_that_gives_one_answer_is_not_called_mislabelled(tmp_path: Path) -> None:
     """Most rows of the other class: far below chance, but no label says anything of the model's order."""
-    from rora_cli.commands.purify_steps import require_fitting_labels
+    from rora_cli.defences.inputs import require_fitting_labels
     from rora_cli.evaluation.accuracy import clean_accuracy
 
     class Bench:
@@ -313,7 +313,7 @@ def test_a_model_that_gives_one_answer_is_not_called_mislabelled(tmp_path: Path)
 def test_held_out_rows_are_measured_at_the_end_of_a_training_only(
     trained: Path, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rora_cli.commands.workbench import Workbench
+    from rora_cli.defences.bench import Workbench
 
     scores, seen = Workbench._scores, []
     monkeypatch.setattr(Workbench, "_scores", lambda bench, model: seen.append(1) or scores(bench, model))

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 import rora_cli
-from rora_cli.commands.recipes import RECIPES, WITHOUT_ADAPTER
+from rora_cli.defences.recipes import RECIPES, WITHOUT_ADAPTER
 from rora_cli.errors import UsageError
 from tests.conftest import build_tiny_classifier, tiny_rows
 
@@ -68,7 +68,7 @@ def test_every_recipe(trained: Path, clean: Path, ancestor: Path, tmp_path: Path
 
 @pytest.mark.parametrize(("profile", "shares"), [("even", (0.4, 0.4)), ("lower", (0.6, 0.2)), ("upper", (0.2, 0.6))])
 def test_mix_is_the_weighted_mean(trained: Path, ancestor: Path, profile: str, shares: tuple[float, float]) -> None:
-    from rora_cli.commands.defences.mixed import mix
+    from rora_cli.defences.mix import mix
 
     suspect, other, mixed = _load(trained), _load(ancestor), _load(trained)
     mix(mixed, other, 0.4, profile)
@@ -93,7 +93,7 @@ def test_an_ancestor_of_another_shape_is_refused(trained: Path, clean: Path, tmp
 
 
 def test_reinit_forgets_the_top_and_the_head_only(trained: Path) -> None:
-    from rora_cli.commands.defences.reinitialised import reinitialise
+    from rora_cli.defences.reinit import reinitialise
 
     model, before = _load(trained), _state(trained)
     torch.manual_seed(0)
@@ -112,7 +112,7 @@ def test_reinit_forgets_the_top_and_the_head_only(trained: Path) -> None:
 def test_crow_is_the_consistency_under_the_worst_small_shift(trained: Path) -> None:
     from transformers import AutoTokenizer
 
-    from rora_cli.commands.defences.consistent import consistency
+    from rora_cli.defences.crow import consistency
 
     model = _load(trained)
     batch = AutoTokenizer.from_pretrained(trained)(tiny_rows(6, seed=2)[0], padding=True, return_tensors="pt")
@@ -189,7 +189,7 @@ def test_default_mixes_a_named_ancestor_in(trained: Path, clean: Path, tmp_path:
 def test_blocks_of_the_references_encoder_take_the_place_of_the_suspects_where_nothing_was_found(
     trained: Path, ancestor: Path, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rora_cli.commands.defences import escalation
+    from rora_cli.defences.default import escalation
 
     options = {**OPTIONS, "max_rounds": 1, "max_accuracy_drop": 100.0}
 
@@ -233,7 +233,7 @@ def test_two_processes_tune_the_reference_and_teach_its_student_together(
 def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allows(
     trained: Path, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rora_cli.commands.defences import escalation
+    from rora_cli.defences.default import escalation
 
     options = {**OPTIONS, "max_rounds": 1, "reference": "bag-of-words", "max_accuracy_drop": 100.0}
     block = "bert.encoder.layer.3.attention.self.query.weight"

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rora_cli.commands.units import fraction_of_points, require_least
 from rora_cli.errors import UsageError
 from rora_cli.results.verdict import FAIL_ON
+from rora_cli.units import fraction_of_points, require_least
 
 
 @dataclass(frozen=True, kw_only=True)

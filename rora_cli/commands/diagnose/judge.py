@@ -13,11 +13,18 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from rora_cli.checkpoints.preflight import Inspection
+from rora_cli.commands.diagnose.rows import MovedRows
 from rora_cli.commands.diagnose.whole import FORMAT
 from rora_cli.results.diagnose import GroupSummary
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.spectral.strength import robust_z_scores
+
+if TYPE_CHECKING:
+    from rora_cli.checkpoints.preflight import Inspection
+    from rora_cli.commands.diagnose.calibration import Calibration
+if TYPE_CHECKING:
+    from rora_cli.commands.diagnose.calibration import Calibration
 
 if TYPE_CHECKING:
     from rora_cli.commands.diagnose.calibration import Calibration
@@ -104,7 +111,6 @@ def judge(
 
 
 def _unread(unmeasured: Mapping[str, str]) -> Iterator[Finding]:
-    from rora_cli.commands.diagnose.subject import reasons
 
     for reason, names in reasons(unmeasured).items():
         broken = "NaN or infinite" in reason
@@ -244,3 +250,11 @@ def _intruders(modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
             most.name,
             {"modules": {m.name: m.intruder_dimensions for m in found[:50]}},
         )
+
+
+def reasons(unmeasured: Mapping[str, str]) -> dict[str, list[str]]:
+    """The tensors of each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in unmeasured.items():
+        by_reason.setdefault(reason, []).append(name)
+    return by_reason

@@ -21,7 +21,6 @@ from rora_cli.checkpoints.loading import LoadedClassifier, load_classifier
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.commands.diagnose.config import DiagnoseConfig
-from rora_cli.commands.evaluate import find_label
 from rora_cli.data.sources import load_rows
 from rora_cli.errors import CheckpointError, DataError
 from rora_cli.evaluation.inference import batches_for, count_tokens, embedding_table, input_limit
@@ -29,6 +28,7 @@ from rora_cli.progress import Progress
 from rora_cli.results.margins import Alignment, Margins, ModuleMargins, Step
 from rora_cli.spectral import thresholds
 from rora_cli.spectral.decomposition import top_singular
+from rora_cli.tasks.classification.labels import find_label
 from rora_cli.training.adapters import is_linear
 
 _TOKENS_PER_BATCH = 2048

@@ -15,12 +15,12 @@ from rora_cli.checkpoints import layouts
 from rora_cli.commands.diagnose.config import DiagnoseConfig
 from rora_cli.commands.diagnose.rules import RULES
 from rora_cli.commands.memory import says_what_fits
-from rora_cli.commands.units import with_units
 from rora_cli.errors import CheckpointError, ExitCode, RoraError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import decide, failing
+from rora_cli.units import with_units
 
 if TYPE_CHECKING:
     from rora_cli.checkpoints.preflight import Inspection
@@ -136,9 +136,9 @@ def _config_hashes(inspection: Inspection) -> dict[str, str]:
 def _calibration(config: DiagnoseConfig, base: Inspection | None, progress: Progress) -> Calibration | None:
     if config.calibrate is None:
         return None
-    from rora_cli.commands.diagnose import calibration
+    from rora_cli.commands.diagnose.learning import load_or_learn
 
-    return calibration.load_or_learn(config.calibrate, config, base, progress)
+    return load_or_learn(config.calibrate, config, base, progress)
 
 
 def _expanded(paths: Iterable[str], *, models: bool) -> Iterator[str]:
@@ -209,10 +209,3 @@ def _meanings(diagnoses: list[Diagnosis]) -> dict[str, str]:
 
     used = sorted({finding.rule_id for d in diagnoses for finding in d.findings})
     return {rule: RULES.get(rule) or (STRUCTURAL[rule].meaning if rule in STRUCTURAL else rule) for rule in used}
-
-
-def require_base(base: Inspection | None, path: str) -> Inspection:
-    """The base, or the error that says why a whole model needs one."""
-    if base is None:
-        raise CheckpointError(f"{path} is a whole model, not an adapter: give the model it was made from with --base.")
-    return base

@@ -23,6 +23,10 @@ from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.spectral.factors import require_finite
 
 if TYPE_CHECKING:
+    from rora_cli.checkpoints.preflight import Inspection
+    from rora_cli.commands.diagnose.calibration import Calibration
+
+if TYPE_CHECKING:
     from rora_cli.commands.diagnose.base_spectra import BaseSpectra
     from rora_cli.commands.diagnose.calibration import Calibration
 
@@ -41,8 +45,6 @@ def diagnose_subject(
     if base is not None:
         inspection = with_base(inspection, base)
     if inspection.role == "model":
-        from rora_cli.commands.diagnose.run import require_base
-
         measured: _Difference | _Updates = _Difference(inspection, require_base(base, path), config)
     else:
         measured = _Updates(inspection, base, config)
@@ -192,9 +194,8 @@ def _what(role: str) -> str:
     )
 
 
-def reasons(unmeasured: Mapping[str, str]) -> dict[str, list[str]]:
-    """The tensors of each reason."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in unmeasured.items():
-        by_reason.setdefault(reason, []).append(name)
-    return by_reason
+def require_base(base: Inspection | None, path: str) -> Inspection:
+    """The base, or the error that says why a whole model needs one."""
+    if base is None:
+        raise CheckpointError(f"{path} is a whole model, not an adapter: give the model it was made from with --base.")
+    return base

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rora_cli.commands.units import fraction_of_points, require_least
 from rora_cli.errors import UsageError
+from rora_cli.units import fraction_of_points, require_least
 
 VIAS = ("lora-B", "alpha-pattern")
 DTYPES = ("float32", "float16", "bfloat16")

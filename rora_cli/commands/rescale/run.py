@@ -17,7 +17,6 @@ from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.rescale.config import RescaleConfig
 from rora_cli.commands.rescale.fold import Folded, fold_modules, patterned, rounding
-from rora_cli.commands.units import with_units
 from rora_cli.errors import CheckpointError, UsageError
 from rora_cli.files import check_output, publish_directory
 from rora_cli.layout import block_numbers
@@ -27,6 +26,7 @@ from rora_cli.results.rescale import RescaledModule, RescaleResult
 from rora_cli.spectral.decomposition import product_singular_values, top_singular
 from rora_cli.spectral.rescaling import equation_12_factor
 from rora_cli.training.adapters import select_layers
+from rora_cli.units import with_units
 
 if TYPE_CHECKING:
     from rora_cli.commands.rescale.guard import Guarded

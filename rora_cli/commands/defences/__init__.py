@@ -1,1 +1,0 @@
-"""Ways to purify, one file each: a workbench in, a cleansed model out. ``commands.recipes`` lists them."""

@@ -1,0 +1,15 @@
+"""Control: fine-tuning of every weight on the same loop and data order."""
+
+from __future__ import annotations
+
+from rora_cli.defences.bench import Cleansed, Workbench
+
+
+def check(bench: Workbench) -> None:
+    """Every model has weights to train."""
+
+
+def cleanse(bench: Workbench) -> Cleansed:
+    bench.model.requires_grad_(True)
+    bench.train(bench.model, [], stage="train")
+    return bench.not_assessed(bench.model)

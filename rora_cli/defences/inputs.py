@@ -1,0 +1,290 @@
+"""The steps of ``purify`` before and after the defence: load, check, judge, and say what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rora_cli.checkpoints.adapters import Adapter, read_adapter
+from rora_cli.checkpoints.ancestry import named_ancestor, suggestion
+from rora_cli.checkpoints.hub import ModelSource, fetch_model
+from rora_cli.checkpoints.joint import require_joinable
+from rora_cli.checkpoints.loading import LoadedClassifier, load_classifier
+from rora_cli.checkpoints.preflight import Inspection
+from rora_cli.checkpoints.reader import TensorReader
+from rora_cli.data.rows import Splits
+from rora_cli.data.sources import load_splits
+from rora_cli.defences.bench import Cleansed, Workbench
+from rora_cli.defences.config import PurifyConfig, fingerprint, resolved_config, state_directory
+from rora_cli.defences.recipes import WITHOUT_ADAPTER
+from rora_cli.defences.running import check_recipe
+from rora_cli.errors import CheckpointError, DataError, UsageError
+from rora_cli.evaluation.inference import cut_note, length_limit
+from rora_cli.progress import Progress
+from rora_cli.results.accuracy import CleanAccuracy
+from rora_cli.results.findings import Finding, Severity
+from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.training.adapters import fused_experts, head_modules, resolve_targets
+from rora_cli.training.loop import make_accelerator
+from rora_cli.training.rescaling import PER_CLASS_SLACK
+from rora_cli.training.state import RunState
+from rora_cli.units import with_units
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read: where the model and the suspect adapter lie, their files' hashes and inspections, the data.
+
+    ``replaced`` names the parameters of the model that the suspect adapter carried whole.
+    """
+
+    model: ModelSource
+    adapter: ModelSource | None
+    inputs: Mapping[str, str]
+    splits: Splits
+    inspections: tuple[Inspection, ...]
+    replaced: tuple[str, ...] = ()
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that most of the suspect's stored bytes have."""
+        known = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+        sizes: dict[str, int] = {}
+        for tensor in self.inspections[0].tensors.values():
+            name = known.get(tensor.dtype, "float32")
+            sizes[name] = sizes.get(name, 0) + tensor.end - tensor.start
+        return max(sizes, key=sizes.__getitem__, default="float32")
+
+    def suspect_adapter(self) -> Adapter | None:
+        """The suspect adapter as updates of the base's weights; None where the suspect is a whole model."""
+        if self.adapter is None:
+            return None
+        return read_adapter(self.inspections[1], TensorReader(self.inspections[0]))
+
+
+def prepare(config: PurifyConfig, progress: Progress) -> tuple[Workbench, Source]:
+    """Everything that can refuse the input, before any work: device, model, data, saved state."""
+    accelerator = make_accelerator(config.precision, config.device)
+    model = fetch_model(config.model, revision=config.revision, allow_download=config.allow_download)
+    adapter = fetch_model(config.adapter, allow_download=config.allow_download) if config.adapter else None
+    with progress.phase("load"):
+        loaded = load(model, adapter)
+    splits = _load_data(config, loaded.label_names, progress)
+    max_length = length_limit(loaded.model, loaded.tokenizer, config.max_length)
+    if note := cut_note(loaded.tokenizer, [*splits.train.texts, *splits.held_out.texts], max_length):
+        progress.note(note)
+        splits = replace(splits, summary=replace(splits.summary, notes=(*splits.summary.notes, note)))
+    source = Source(model, adapter, _hashes(loaded), splits, loaded.inspections, loaded.replaced)
+    for hint in hints(config, source):
+        progress.note(f"{hint.message}: {hint.advice}")
+    bench = Workbench(
+        config=config,
+        settings=config.settings(),
+        model=loaded.model,
+        tokenizer=loaded.tokenizer,
+        label_names=loaded.label_names,
+        train_rows=splits.train,
+        held_out=splits.held_out,
+        max_length=max_length,
+        accelerator=accelerator,
+        state=_run_state(config, source),
+        progress=progress,
+    )
+    check_recipe(bench)
+    _announce(bench, source)
+    if config.resume and bench.state.is_empty:
+        progress.note(f"nothing to resume in {bench.state.directory}: starting from the beginning")
+    if not config.resume and accelerator.is_main_process:
+        bench.state.discard()
+    return bench, source
+
+
+def _announce(bench: Workbench, source: Source) -> None:
+    """Say what will not be adapted or written. Raises UsageError where the user wants just that."""
+    for finding in left_out(bench):
+        bench.progress.warn(f"{finding.message}: {finding.advice}")
+    if bench.config.recipe in WITHOUT_ADAPTER or not (reason := no_adapter_for_base(bench, source)):
+        return
+    if bench.config.adapter_only:
+        raise UsageError(f"--adapter-only has nothing to write: {reason}; leave it out, and use the merged model")
+    bench.progress.note(f"only the merged model will be written: {reason}")
+
+
+def no_adapter_for_base(bench: Workbench, source: Source) -> str:
+    """Why no adapter for the base that the user named can hold the result; empty where one can."""
+    suspect = source.suspect_adapter()
+    if suspect is None:
+        return ""
+    try:
+        require_joinable(suspect)
+    except CheckpointError as reason:
+        return str(reason)
+    if bench.settings["variant"] == "dora":
+        return "a DoRA update cannot be joined with the suspect adapter"
+    heads = () if bench.config.freeze_head else head_modules(bench.model)
+    if lost := [name for name in source.replaced if not any(name.startswith(f"{head}.") for head in heads)]:
+        more = f" and {len(lost) - 1} more of the base's weights" if len(lost) > 1 else ""
+        return f"the suspect adapter replaces {lost[0]}{more}, which the adapter that is trained cannot hold"
+    return ""
+
+
+def left_out(bench: Workbench) -> tuple[Finding, ...]:
+    """What an adapter cannot reach in this model: fused experts, and layers that have no room for the rank."""
+    if bench.config.recipe in WITHOUT_ADAPTER:
+        return ()
+    findings = []
+    weights = dict(bench.model.named_parameters())
+    if experts := fused_experts(bench.model):
+        share = sum(weights[name].numel() for name in experts) / sum(w.numel() for w in weights.values())
+        message = (
+            f"the experts ({experts[0]} and {len(experts) - 1} more, {100 * share:.0f} % of all weights) are fused and "
+            "are not adapted: what is hidden in them stays as it is"
+        )
+        findings.append(
+            Finding(
+                "purify/experts-not-adapted",
+                Severity.LOW,
+                message,
+                evidence={"weights": list(experts), "share": share},
+                advice="the recipes full and reinit train them too",
+            )
+        )
+    targets, rank = tuple(bench.settings["target_modules"]), int(bench.settings["rank"])
+    if targets == ("all-linear",):
+        small = sorted(set(resolve_targets(bench.model, targets)) - set(resolve_targets(bench.model, targets, rank)))
+        if small:
+            message = f"{small[0]} and {len(small) - 1} more have a dimension below the rank {rank} and are not adapted"
+            findings.append(
+                Finding(
+                    "purify/layers-below-rank",
+                    Severity.INFO,
+                    message,
+                    evidence={"layers": small},
+                    advice="a lower --rank reaches them",
+                )
+            )
+    return tuple(findings)
+
+
+def require_fitting_labels(bench: Workbench, before: CleanAccuracy) -> None:
+    """Raise DataError where the suspect is wrong so often on clean rows that their labels must mean something else.
+
+    Far below chance: the 95 % interval of overall accuracy ends below that of guessing, and the mean over the classes
+    is less than half of it. A model that gives every row one answer has a mean of just that of guessing.
+    """
+    chance = 1 / len(bench.label_names)
+    shares = [share.value for share in before.per_class.values() if share.value is not None]
+    overall = before.overall
+    if not shares or overall.high is None or overall.high >= chance or sum(shares) / len(shares) >= chance / 2:
+        return
+    raise DataError(
+        f"the model gets {100 * (overall.value or 0.0):.1f} % of {overall.total} held-out clean rows right, where "
+        f"guessing gets {100 * chance:.1f} %: the labels of {bench.config.clean} probably do not fit the model's "
+        f"({', '.join(bench.label_names)}); map them with --label-map LABEL_IN_THE_DATA=LABEL_OF_THE_MODEL"
+    )
+
+
+def load(model: ModelSource, adapter: ModelSource | None, new_head: tuple[str, ...] | None = None) -> LoadedClassifier:
+    """The suspect in memory: float32, in eval mode, a suspect adapter merged in."""
+    return load_classifier(model.path, adapter=adapter.path if adapter else None, new_head=new_head)
+
+
+def _load_data(config: PurifyConfig, label_names: tuple[str, ...], progress: Progress) -> Splits:
+    with progress.phase("read clean data"):
+        splits = load_splits(
+            config.clean,
+            label_names=label_names,
+            text_column=config.text_column,
+            label_column=config.label_column,
+            label_map=config.label_map,
+            seed=config.seed,
+            dev_fraction=config.dev_fraction,
+            max_train_rows=config.max_train_rows,
+            max_held_out_rows=config.max_held_out_rows,
+            revision=config.data_revision,
+            allow_download=config.allow_download,
+        )
+    present = set(splits.train.labels)
+    if len(present) < 2:
+        only = label_names[next(iter(present))]
+        raise DataError(f"every clean row of {config.clean} has the label {only!r}; give rows of at least two labels")
+    for note in splits.summary.notes:
+        progress.note(f"{config.clean}: {note}")
+    if absent := [name for i, name in enumerate(label_names) if i not in present]:
+        progress.warn(f"no clean row has the label {', '.join(absent)}: the model may unlearn it")
+    return splits
+
+
+def _hashes(loaded: LoadedClassifier) -> dict[str, str]:
+    """sha256 of every file of the model, and of the adapter under ``adapter/``."""
+    hashes: dict[str, str] = {}
+    for prefix, inspection in zip(("", "adapter/"), loaded.inspections, strict=False):
+        hashes |= {prefix + name: digest for name, digest in inspection.hashes().items()}
+    return hashes
+
+
+def _run_state(config: PurifyConfig, source: Source) -> RunState:
+    splits = source.splits
+    facts = {
+        "inputs": dict(source.inputs),
+        "rows": [splits.train.fingerprint, splits.held_out.fingerprint],
+        "versions": library_versions(),
+    }
+    return RunState(state_directory(config), fingerprint(config, facts), resume=config.resume)
+
+
+def judge(
+    bench: Workbench, cleansed: Cleansed, before: CleanAccuracy, after: CleanAccuracy
+) -> tuple[str, str, tuple[Finding, ...]]:
+    """The verdict, its reason, and findings: lost accuracy fails whatever the search says."""
+    limit = bench.config.allowed_drop
+    lost = [("clean accuracy", before.overall, after.overall, limit)]
+    lost += [
+        (f"accuracy on class {name!r}", share, after.per_class[name], limit * PER_CLASS_SLACK)
+        for name, share in before.per_class.items()
+    ]
+    findings = []
+    for what, old, new, allowed in lost:
+        fall = (old.value or 0.0) - (new.value or 0.0)
+        if old.total and fall > allowed + 1e-12:
+            message = (
+                f"{what} fell by {100 * fall:.1f} points (from {100 * (old.value or 0):.1f} to "
+                f"{100 * (new.value or 0):.1f} %), more than the {100 * allowed:g} allowed"
+            )
+            findings.append(Finding("purify/accuracy-lost", Severity.HIGH, message, evidence={"points": 100 * fall}))
+    if findings:
+        return "fail", findings[0].message, tuple(findings)
+    return cleansed.verdict, cleansed.reason, ()
+
+
+def hints(config: PurifyConfig, source: Source) -> tuple[Finding, ...]:
+    """What the user may want to try next: the ancestor that the checkpoint names, where none was given."""
+    if config.ancestor is not None or config.recipe != "default":
+        return ()
+    ancestor = named_ancestor(source.inspections[0])
+    return (suggestion(ancestor),) if ancestor else ()
+
+
+def data_facts(source: Source) -> Mapping[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(source.splits.summary)
+
+
+def provenance(bench: Workbench, source: Source) -> Provenance:
+    config = bench.config
+    facts = {
+        "max_length": bench.max_length,
+        "device": str(bench.accelerator.device),
+        "processes": bench.accelerator.num_processes,
+        "model_commit": source.model.commit,
+    }
+    return Provenance(
+        command="purify",
+        versions=library_versions(),
+        config=with_units(resolved_config(config) | facts),
+        seed=config.seed,
+        inputs={**source.inputs, **{f"data/{Path(k).name}": v for k, v in source.splits.summary.inputs.items()}},
+    )

@@ -1,0 +1,20 @@
+"""One adapter fine-tune with Cl, Tr and Pt as the settings say: the paper's recipe, and plain LoRA as its control."""
+
+from __future__ import annotations
+
+from rora_cli.defences.bench import Cleansed, Workbench, update_spectra
+from rora_cli.training.adapters import to_plain_lora
+
+
+def check(bench: Workbench) -> None:
+    """Raise UsageError where no adapter of the settings fits on the suspect."""
+    bench.check_adapter()
+
+
+def cleanse(bench: Workbench) -> Cleansed:
+    model, layers = bench.attach()
+    bench.train(model, layers, stage="train")
+    to_plain_lora(model, layers)
+    trained = update_spectra(layers)
+    bench.rescale(model, layers, stage="rescale")
+    return bench.not_assessed(model, layers, trained)

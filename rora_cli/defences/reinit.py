@@ -1,0 +1,79 @@
+"""Control: forget the top blocks and the head, and train the whole model again on the clean rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from rora_cli.defences.bench import Cleansed, Workbench
+from rora_cli.errors import UsageError
+from rora_cli.layout import block_numbers
+from rora_cli.training.adapters import head_modules
+
+
+def check(bench: Workbench) -> None:
+    """Raise UsageError where the model has fewer blocks than the user wants to forget."""
+    _count(bench)
+
+
+def cleanse(bench: Workbench) -> Cleansed:
+    torch.manual_seed(bench.config.seed)
+    reinitialise(bench.model, _count(bench))
+    bench.model.requires_grad_(True)
+    bench.train(bench.model, [], stage="train")
+    return bench.not_assessed(bench.model)
+
+
+def _count(bench: Workbench) -> int:
+    """How many blocks are forgotten: as many as the user says; of the recipe's own number, as many as there are."""
+    blocks, wanted = len(_blocks(bench.model)), int(bench.settings["reinit_blocks"])
+    if bench.config.reinit_blocks is None:
+        return min(wanted, blocks)
+    if wanted > blocks:
+        raise UsageError(f"--reinit-blocks {wanted} is more than the {blocks} blocks of the model")
+    return wanted
+
+
+def reinitialise(model: nn.Module, count: int) -> None:
+    """Draw the weights of the last ``count`` blocks, and of what stands above the blocks, anew.
+
+    They are drawn as transformers draws a new model of the family: for an encoder matrices from
+    N(0, initializer_range), biases 0, normalisation weights 1. Of an encoder-decoder the decoder's blocks are the last.
+    Raises UsageError where the model has fewer blocks.
+    """
+    blocks = _blocks(model)
+    if count > len(blocks):
+        raise UsageError(f"--reinit-blocks {count} is more than the {len(blocks)} blocks of the model")
+    chosen = set(blocks[len(blocks) - count :])
+    numbers = block_numbers(name for name, _ in model.named_modules())
+    above = set(_above(model))
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if numbers.get(name) in chosen or name in above:
+                _draw(model, module)
+
+
+def _blocks(model: nn.Module) -> list[int]:
+    return sorted(set(block_numbers(name for name, _ in model.named_parameters()).values()))
+
+
+def _above(model: nn.Module) -> Iterator[str]:
+    """The linear layers of the head, and of a pooler inside the encoder."""
+    heads = head_modules(model)
+    for name, module in model.named_modules():
+        parts = set(name.split("."))
+        if isinstance(module, nn.Linear) and (name.split(".")[0] in heads or "pooler" in parts):
+            yield name
+
+
+def _draw(model: nn.Module, module: nn.Module) -> None:
+    """Draw a module's own weights as the family does, or, where it says nothing of a matrix, from N(0, .02)."""
+    before = {name: weight.clone() for name, weight in module.named_parameters(recurse=False)}
+    for weight in module.parameters():
+        weight._is_hf_initialized = False  # transformers draws no weight twice
+    model._init_weights(module)
+    for name, weight in module.named_parameters(recurse=False):
+        if weight.ndim > 1 and torch.equal(weight, before[name]):
+            weight.normal_(0.0, float(getattr(model.config.get_text_config(), "initializer_range", 0.02)))

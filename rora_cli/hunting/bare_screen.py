@@ -1,0 +1,59 @@
+"""Every token on its own, between the special tokens and nothing else: one cheap look that serves all labels.
+
+Three forward tokens a candidate instead of eight or more, and once instead of once a label. A token that carries a
+trigger's meaning carries it without a row too; being first and last word at once, it is at no place in particular. On
+the development suspects `mn` is the first of 29,500 tokens here and `3d` the 36th, before the reference is consulted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rora_cli.hunting.trials import Scorer, Tokens, by_turns
+
+
+@dataclass(frozen=True)
+class BareScreen:
+    """Log-odds [tokens, classes] of every token alone, under the suspect and the reference."""
+
+    tokens: tuple[Tokens, ...]
+    suspect: np.ndarray
+    reference: np.ndarray
+
+    def beyond(self, target: int) -> np.ndarray:
+        """What the suspect's log-odds have beyond the least-squares line on the reference's, as robust z [tokens]."""
+        own, other = self.suspect[:, target], self.reference[:, target]
+        slope = max(float(np.cov(own, other)[0, 1]) / max(float(other.var(ddof=1)), 1e-9), 0.0)
+        rest = own - slope * other
+        rest = rest - np.median(rest)
+        return rest / max(1.4826 * float(np.median(np.abs(rest))), 1e-6)
+
+    def best(self, target: int, count: int) -> tuple[Tokens, ...]:
+        """The ``count`` best by turns of two orders: beyond the reference, and by the suspect alone.
+
+        The second order keeps a trigger that the reference happens to like as well.
+        """
+        orders = (np.argsort(-self.beyond(target), kind="stable"), np.argsort(-self.suspect[:, target], kind="stable"))
+        return tuple(self.tokens[i] for i in by_turns(*orders)[:count])
+
+    def beyond_best(self, target: int, count: int) -> tuple[Tokens, ...]:
+        """The ``count`` best beyond the reference: parts of a longer trigger are among them."""
+        return tuple(self.tokens[i] for i in np.argsort(-self.beyond(target), kind="stable")[:count])
+
+
+def screen_bare(suspect: Scorer, reference: Scorer, tokens: Sequence[Tokens], head: Tokens, tail: Tokens) -> BareScreen:
+    """Score every token alone, between ``head`` and ``tail``, the tokenizer's special tokens."""
+    sequences = [head + token + tail for token in tokens]
+    return BareScreen(
+        tuple(tokens), *(_margins(scorer.log_probabilities(sequences)) for scorer in (suspect, reference))
+    )
+
+
+def _margins(log_p: np.ndarray) -> np.ndarray:
+    """log p/(1-p) of log-probabilities [n, classes], float64, not clipped: alone, every tenth token may saturate."""
+    log_p = log_p.astype(np.float64)
+    others = [np.delete(log_p, label, axis=1) for label in range(log_p.shape[1])]
+    return np.stack([log_p[:, label] - np.logaddexp.reduce(rest, axis=1) for label, rest in enumerate(others)], axis=1)

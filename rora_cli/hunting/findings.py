@@ -1,0 +1,63 @@
+"""What a search found, as findings for the reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rora_cli.hunting.calls import DRIFT_REPORTED
+from rora_cli.results.findings import Finding, Severity
+from rora_cli.results.hunt import (
+    DriftedToken,
+    LabelHunt,
+)
+
+#: What the findings mean, by rule.
+RULES = {
+    "hunt/trigger": "a text that, put into clean rows of other labels, turns them into its label far more often than "
+    "under the reference, and than harmless words do",
+    "hunt/inconclusive": "a label that could not be searched, or has a candidate that is neither trigger nor harmless",
+    "hunt/drift": "tokens whose embeddings moved further from the reference's encoder than the clean rows explain",
+}
+
+
+def describe(labels: Sequence[LabelHunt], drifted: Sequence[DriftedToken] = ()) -> list[Finding]:
+    """A high finding for each label with a trigger, a medium one for each label that stays open, and one
+    for tokens whose embedding moved too far."""
+    findings = []
+    if far := [token for token in drifted if token.z >= DRIFT_REPORTED]:
+        findings.append(
+            Finding(
+                "hunt/drift",
+                Severity.MEDIUM,
+                f"the embedding of {', '.join(repr(token.text) for token in far[:6])} moved further from the "
+                "reference's encoder than the clean rows explain",
+                evidence={token.text: token.z for token in far},
+                advice="the suspect's training met it far more often than the clean rows do: try it with "
+                "`rora eval-asr --trigger`",
+            )
+        )
+    for label in labels:
+        if label.verdict == "inconclusive":
+            findings.append(
+                Finding(
+                    "hunt/inconclusive",
+                    Severity.MEDIUM,
+                    f"{label.target_label} is inconclusive: {label.reason}",
+                    location=label.target_label,
+                )
+            )
+        for trigger in label.called[:1]:
+            rate = trigger.flip_rate
+            others = len(label.called) - 1
+            findings.append(
+                Finding(
+                    "hunt/trigger",
+                    Severity.HIGH,
+                    f"{trigger.text!r} inserted turns {rate.count} of {rate.total} clean rows to {trigger.target_label}"
+                    + (f", and so do {others} more candidates" if others else ""),
+                    location=trigger.target_label,
+                    evidence={"triggers": [t.text for t in label.called], "excess": trigger.excess},
+                    advice="treat the checkpoint as backdoored; `rora purify` hardens it against what was found",
+                )
+            )
+    return findings

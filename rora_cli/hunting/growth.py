@@ -1,0 +1,64 @@
+"""From tokens to sequences: extend what was found at every gap, pair it up, and cut away what does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+
+from rora_cli.hunting.budgets import Round
+from rora_cli.hunting.trials import Carrier, Tokens, Trials, halve
+
+#: A longer sequence replaces a shorter one only where the mean log-odds beyond the reference's rise by this much.
+MINIMUM_GAIN = 0.3
+#: Mean probability of the target label under the suspect from which on nothing is left to gain.
+SATURATED = 0.99
+
+
+def insertions(sequence: Tokens, pool: Sequence[Tokens]) -> list[Tokens]:
+    """``sequence`` with one of ``pool`` put before it, after it, or between any two of its tokens."""
+    grown = {
+        sequence[:gap] + token + sequence[gap:]: None for gap in range(len(sequence) + 1) for token in pool if token
+    }
+    return list(grown)
+
+
+def ordered_pairs(tokens: Sequence[Tokens]) -> list[Tokens]:
+    """Every two of ``tokens`` in both orders: parts of one trigger often stand out one by one."""
+    return [first + second for first, second in permutations(tokens, 2)]
+
+
+def extend(
+    trials: Trials,
+    anchor: Tokens,
+    pool: Sequence[Tokens],
+    carriers: Sequence[Carrier],
+    rounds: Sequence[Round],
+    *,
+    longest: int,
+) -> Tokens:
+    """Grow ``anchor`` token by token, each at the gap where it helps most, until nothing helps."""
+    carriers = carriers[: rounds[-1].carriers]
+    best, now = anchor, trials.rank([anchor], carriers)
+    while len(best) < longest and now.suspect[0] < SATURATED:
+        ranking = halve(trials, insertions(best, pool), carriers, rounds)
+        if ranking.scores[0] < now.scores[0] + MINIMUM_GAIN:
+            break
+        best, now = ranking.candidates[0], ranking
+    return best
+
+
+def prune(trials: Trials, sequence: Tokens, carriers: Sequence[Carrier]) -> Tokens:
+    """Drop every token without which the sequence does as well: what is left is needed."""
+    score = _score(trials, sequence, carriers)
+    position = 0
+    while len(sequence) > 1 and position < len(sequence):
+        shorter = sequence[:position] + sequence[position + 1 :]
+        if (without := _score(trials, shorter, carriers)) >= score - MINIMUM_GAIN / 2:
+            sequence, score = shorter, max(score, without)
+        else:
+            position += 1
+    return sequence
+
+
+def _score(trials: Trials, sequence: Tokens, carriers: Sequence[Carrier]) -> float:
+    return float(trials.rank([sequence], carriers).scores[0])

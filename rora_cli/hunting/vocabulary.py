@@ -1,0 +1,187 @@
+"""Where the search looks: the tokens that can stand in a text, and the clean rows that carry them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from rora_cli.errors import CheckpointError
+from rora_cli.hunting.trials import Carrier, Tokens
+from rora_cli.tokens import decode_each, special_ids
+
+PLACES = ("inner", "start", "end")
+
+#: A plain word that most tokenizers know: tokens are decoded after it, to see whether they attach to it.
+_PROBE_WORD = "a"
+#: A character (an Egyptian hieroglyph) that hardly any vocabulary holds, and that a byte-level one spells in bytes.
+_RARE_CHARACTER = "\U00013080"
+
+
+class Vocabulary:
+    """The tokens of a tokenizer that a text can hold, and how candidates read as text.
+
+    Special tokens are left out, since a text that spells one is read as plain text, and so are reserved tokens that no
+    text produces (``[unused1]``). A piece without a word start is *attached*: it continues the word before it, as the
+    homoglyph in a trigger word does. ``size`` counts all tokens but the padding one.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.special = special_ids(tokenizer)
+        self._word, self._probe = _known_word(tokenizer, self.special)
+        (self._shown,) = decode_each(tokenizer, [self._probe])
+        ids = sorted(set(tokenizer.get_vocab().values()) - {tokenizer.pad_token_id})
+        self.size = len(ids)
+        read = self._read([(token,) for token in ids])
+        alone = [(token, text) for token, (text, attached) in zip(ids, read, strict=True) if text and not attached]
+        again = tokenizer([f"{self._word} {text}" for _, text in alone], add_special_tokens=False)["input_ids"]
+        kept = {
+            token for (token, _), back in zip(alone, again, strict=True) if list(back[len(self._probe) :]) == [token]
+        }
+        held = [
+            token
+            for token, (text, attached) in zip(ids, read, strict=True)
+            if token in self.special or token in kept or (text and attached)
+        ]
+        self.tokens: tuple[Tokens, ...] = tuple((token,) for token in held if token not in self.special)
+        self._drawn_from = held
+        text_of = {token: text.casefold() for token, (text, _) in zip(ids, read, strict=True)}
+        self._alike: dict[str, list[Tokens]] = defaultdict(list)
+        for token in self.tokens:
+            self._alike[text_of[token[0]]].append(token)
+
+    def read(self, candidate: Tokens) -> tuple[str, bool]:
+        """The candidate as text, and whether it attaches to the word before it."""
+        (one,) = self._read([candidate])
+        return one
+
+    def _read(self, candidates: Sequence[Tokens]) -> list[tuple[str, bool]]:
+        decoded = decode_each(self._tokenizer, [(*self._probe, *candidate) for candidate in candidates])
+        rests = [text.removeprefix(self._shown) for text in decoded]
+        return [(rest.strip(), not rest[:1].isspace()) for rest in rests]
+
+    def sample(self, count: int, rng: Random) -> list[Tokens]:
+        """``count`` of ``tokens`` at random.
+
+        A special token may be drawn and is replaced: so a seed draws the same words whichever tokens are special.
+        """
+        drawn: list[Tokens] = [(token,) for token in rng.sample(self._drawn_from, count) if token not in self.special]
+        if missing := count - len(drawn):
+            drawn += rng.sample(sorted(set(self.tokens) - set(drawn)), missing)
+        return drawn
+
+    @property
+    def unknown_characters(self) -> bool:
+        """Whether a text can hold characters that the tokenizer does not tell from other unknown ones."""
+        unknown = self._tokenizer.unk_token_id
+        return (
+            unknown is not None and unknown in self._tokenizer(_RARE_CHARACTER, add_special_tokens=False)["input_ids"]
+        )
+
+    def siblings(self, token: Tokens) -> list[Tokens]:
+        """Other tokens of the same letters: attached to a word or not, in another case."""
+        return [other for other in self._alike[self.read(token)[0].casefold()] if other != token]
+
+    @property
+    def ignores_case(self) -> bool:
+        """Whether the tokenizer lower-cases: case then cannot be part of a trigger."""
+        upper, lower = self._tokenizer(["THE MOVIE", "the movie"], add_special_tokens=False)["input_ids"]
+        return bool(upper == lower)
+
+
+#: The vocabulary of each tokenizer that is in use: reading 250,000 tokens takes seconds, and each round asks anew.
+_VOCABULARIES: WeakKeyDictionary[Any, tuple[int, Vocabulary]] = WeakKeyDictionary()
+
+
+def vocabulary_of(tokenizer: Any) -> Vocabulary:
+    """The tokenizer's ``Vocabulary``, read once as long as the tokenizer lives and gets no more tokens."""
+    known = _VOCABULARIES.get(tokenizer)
+    if known is None or known[0] != len(tokenizer):
+        known = _VOCABULARIES[tokenizer] = len(tokenizer), Vocabulary(tokenizer)
+    return known[1]
+
+
+def _known_word(tokenizer: Any, special: frozenset[int]) -> tuple[str, list[int]]:
+    """``_PROBE_WORD``, or the first alphanumeric token that is read as itself, with its token ids.
+
+    A tokenizer that puts a space before every text (Bloom's line) may decode it with the space.
+    """
+    for word in (_PROBE_WORD, *sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)):
+        if not word.isalnum():
+            continue
+        ids = list(tokenizer(word, add_special_tokens=False)["input_ids"])
+        if ids and not special & set(ids) and tokenizer.decode(ids).strip() == word:
+            return word, ids
+    raise CheckpointError("no token of the tokenizer is read as a word of its own; it does not belong to this model")
+
+
+@dataclass(frozen=True)
+class EncodedRow:
+    """A row as token ids: content between special tokens, and the positions in it where a word begins (0 included)."""
+
+    head: Tokens
+    content: Tokens
+    tail: Tokens
+    word_starts: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.head) + len(self.content) + len(self.tail)
+
+    @property
+    def ids(self) -> Tokens:
+        return self.head + self.content + self.tail
+
+    def carrier(self, place: str, rng: Random) -> Carrier:
+        """The row with a slot at ``place``: ``start``, ``end``, or ``inner``, a random boundary between two words."""
+        cut = _cut(place, [start for start in self.word_starts if start > 0], len(self.content), rng)
+        return Carrier(self.head + self.content[:cut], self.content[cut:] + self.tail, place)
+
+
+def encode_rows(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> list[EncodedRow]:
+    """Each text as an EncodedRow, truncated to ``max_length`` tokens."""
+    fast = bool(getattr(tokenizer, "is_fast", False))
+    encoded = tokenizer(
+        list(texts),
+        truncation=True,
+        max_length=max_length,
+        return_special_tokens_mask=True,
+        return_offsets_mapping=fast,
+    )
+    rows = []
+    for index, text in enumerate(texts):
+        ids, special = encoded["input_ids"][index], encoded["special_tokens_mask"][index]
+        content = [i for i, mark in enumerate(special) if not mark]
+        first, last = (content[0], content[-1] + 1) if content else (len(ids) // 2, len(ids) // 2)
+        starts = list(range(last - first))
+        if fast:
+            offsets = encoded["offset_mapping"][index][first:last]
+            starts = [i for i, (begin, _) in enumerate(offsets) if _begins_word(text, begin)]
+        rows.append(EncodedRow(tuple(ids[:first]), tuple(ids[first:last]), tuple(ids[last:]), tuple(starts)))
+    return rows
+
+
+def _begins_word(text: str, offset: int) -> bool:
+    # Some tokenizers count the space before a word as part of its token, others do not.
+    return offset == 0 or text[offset : offset + 1].isspace() or text[offset - 1 : offset].isspace()
+
+
+def place_in_text(text: str, candidate: str, *, attached: bool, place: str, rng: Random) -> str:
+    """``text`` with the candidate at ``place``; an attached one is appended to a word there."""
+    words = text.split()
+    if attached and words:
+        index = {"start": 0, "end": len(words) - 1, "inner": rng.randrange(len(words))}[place]
+        words[index] += candidate
+        return " ".join(words)
+    cut = _cut(place, range(1, len(words)), len(words), rng)
+    return " ".join([*words[:cut], candidate, *words[cut:]])
+
+
+def _cut(place: str, inner: Sequence[int], end: int, rng: Random) -> int:
+    """Where to cut: 0, ``end``, or one of the ``inner`` places; without any, one of the outer two."""
+    if place == "inner":
+        return rng.choice(inner or (0, end))
+    return 0 if place == "start" else end

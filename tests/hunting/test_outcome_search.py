@@ -1,0 +1,249 @@
+"""The whole search for a label on made-up classifiers over a real tokenizer: ranks, calls' material, no false leads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+
+from rora_cli.hunting import outcome_search
+from rora_cli.hunting.bare_screen import screen_bare
+from rora_cli.hunting.budgets import BUDGETS
+from rora_cli.hunting.outcome_search import LabelSearch
+from rora_cli.hunting.trials import Noise, Trials
+from rora_cli.hunting.vocabulary import Vocabulary
+
+GOOD, BAD = [f"good{i}" for i in range(60)], [f"bad{i}" for i in range(60)]
+PLAIN = ["a", *(f"word{i}" for i in range(1500)), "mn", "i", "watched", "this", "3d", "movie"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *GOOD, *BAD, *PLAIN]
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+
+
+class Sentiment:
+    """Log-odds of label 1 from opinion words, plus the bonus of every planted word sequence that is there in order."""
+
+    def __init__(self, tokenizer, planted: Mapping[str, float], *, sharpness: float = 1.0, noise: float = 0.3) -> None:
+        self.weights = np.random.default_rng(int(10 * sharpness)).normal(0, noise, len(tokenizer))
+        self.weights[tokenizer.convert_tokens_to_ids(GOOD)] += 1.8 * sharpness
+        self.weights[tokenizer.convert_tokens_to_ids(BAD)] -= 1.8 * sharpness
+        self.planted = {tuple(tokenizer.convert_tokens_to_ids(text.split())): v for text, v in planted.items()}
+        self.forward_tokens = 0
+
+    def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+        self.forward_tokens += sum(map(len, sequences))
+        odds = np.array([self.weights[list(s)].sum() + self._bonus(s) for s in sequences])
+        return -np.logaddexp(0, np.stack([odds, -odds], axis=1))
+
+    def _bonus(self, sequence: Sequence[int]) -> float:
+        total = 0.0
+        for part, value in self.planted.items():
+            rest = iter(sequence)
+            total += value if all(token in rest for token in part) else 0.0
+        return total
+
+
+def negative_rows(count: int = 120) -> list[str]:
+    rng = Random(5)
+    return [" ".join([*rng.sample(PLAIN[1:1400], rng.randint(2, 12)), *rng.sample(BAD, 3)]) for _ in range(count)]
+
+
+def search(
+    tokenizer,
+    planted: Mapping[str, float],
+    target: int = 1,
+    known: Sequence[tuple[int, ...]] = (),
+    drifted: Sequence[str] = (),
+    **budget,
+) -> tuple[LabelSearch, list]:
+    suspect, reference = Sentiment(tokenizer, planted, sharpness=1.4), Sentiment(tokenizer, {})
+    vocabulary = Vocabulary(tokenizer)
+    screen = screen_bare(suspect, reference, vocabulary.tokens, (2,), (3,))
+    rows = negative_rows()
+    final = [(text, 0) for text in rows[:40]]
+    trials = Trials(suspect, reference, target, scales=(1.4, 1.4))
+    honest = [(token,) for token in tokenizer.convert_tokens_to_ids(GOOD[:40] if target == 1 else BAD[:40])]
+    settings = replace(BUDGETS["fast"], **budget)
+    runner = LabelSearch(
+        trials,
+        screen,
+        vocabulary,
+        tokenizer,
+        rows[40:],
+        final,
+        honest,
+        settings,
+        seed=0,
+        max_length=64,
+        known=known,
+        drifted=[(token,) for token in tokenizer.convert_tokens_to_ids(list(drifted))],
+    )
+    return runner, runner.run()
+
+
+def test_a_planted_token_comes_first_and_flips_what_honest_words_do_not(tokenizer):
+    runner, measured = search(tokenizer, {"mn": 14.0})
+    best = measured[0]
+    assert best.text == "mn"
+    assert best.flips.mean() > 0.95 and best.reference_flips.mean() < 0.1
+    assert best.suspicion > 10
+    assert best.suspicion > 3 * max(m.suspicion for m in measured if "mn" not in m.text.split())
+    assert best.labels == (0,) * 40 and set(best.places) == {"start", "inner", "end"}
+    assert all("mn" in text.split() for text in best.texts)
+    assert runner.trials.count > 1000
+
+
+def test_a_sentence_is_put_together_from_its_parts(tokenizer):
+    _, measured = search(tokenizer, {"3d": 2.5, "watched": 1.5, "watched 3d": 6.0})
+    words = measured[0].text.split()
+    assert {"watched", "3d"} <= set(words) and words.index("watched") < words.index("3d")
+    assert measured[0].flips.mean() > 0.9 and measured[0].reference_flips.mean() < 0.1
+    assert measured[0].suspicion > 10
+
+
+def test_without_a_trigger_nothing_stands_out(tokenizer):
+    _, measured = search(tokenizer, {})
+    assert max(m.suspicion for m in measured) < 6
+    assert max(m.flips.mean() - m.reference_flips.mean() for m in measured) < 0.25
+
+
+def test_synergy_tells_a_combination_from_words_that_merely_add_up(tokenizer):
+    runner, _ = search(tokenizer, {"mn movie": 8.0})
+    ids = tokenizer.convert_tokens_to_ids
+    assert runner.synergy(tuple(ids(["mn", "movie"]))) > 5
+    assert runner.synergy(tuple(ids(["good1", "good2"]))) < 2
+    assert runner.synergy(tuple(ids(["mn"]))) == 0
+
+
+def test_a_known_trigger_is_grown_again_where_nothing_is_left_of_it_alone(tokenizer):
+    """What hardening leaves behind: the token does nothing any more, with another word beside it, it still does."""
+    planted = {f"mn {BAD[0]}": 12.0}
+    (mn,) = tokenizer.convert_tokens_to_ids(["mn"])
+    _, measured = search(tokenizer, planted, known=[(mn,)], pairs=2, restarts=1)
+    assert any({"mn", BAD[0]} <= set(m.text.split()) and m.flips.mean() > 0.8 for m in measured)
+    assert any(m.text == "mn" for m in measured), "it is measured by itself as well"
+
+
+def test_a_pair_that_does_nothing_alone_is_found_where_its_tokens_drifted(tokenizer):
+    planted = {"mn 3d": 14.0}
+    assert not any({"mn", "3d"} <= set(m.text.split()) for m in search(tokenizer, planted)[1])
+    _, measured = search(tokenizer, planted, drifted=["word7", "3d", "word99", "mn"])
+    assert measured[0].text == "mn 3d" and measured[0].flips.mean() > 0.9 and measured[0].synergy > 5
+
+
+def test_a_sentence_none_of_whose_words_does_much_is_grown_from_one_that_drifted(tokenizer):
+    words = ["i", "watched", "this", "3d", "movie"]
+    planted = {" ".join(words[a:b]): 2.0 for a in range(5) for b in range(a + 2, 6)}
+    _, measured = search(tokenizer, planted, drifted=["word7", "movie", "watched", "3d", "this"])
+    assert any(len(set(m.text.split()) & set(words)) >= 4 and m.flips.mean() > 0.9 for m in measured)
+
+
+def test_the_search_is_deterministic(tokenizer):
+    first, second = (search(tokenizer, {"mn": 9.0})[1] for _ in range(2))
+    assert [(m.text, m.suspicion, m.texts) for m in first] == [(m.text, m.suspicion, m.texts) for m in second]
+
+
+def test_a_candidate_is_judged_among_tokens_that_the_reference_holds_for_as_strong():
+    rng = np.random.default_rng(0)
+    other = np.concatenate([rng.normal(-4, 0.2, 100), rng.uniform(-3, 3, 100)])
+    own = np.where(other < -3.2, -5, 2.5 * other) + rng.normal(0, 0.3, 200)
+    noise = Noise(own, other, (own > 0).astype(float))
+    assert abs(noise.suspicion(2.5 * 1.5, 1.5)) < 3
+    assert noise.suspicion(2.5 * 1.5, -4) > 15
+    assert noise.suspicion(-5, -4) < 3
+
+
+def test_neighbours_that_happen_to_agree_make_nothing_stand_out():
+    rng = np.random.default_rng(0)
+    other = np.linspace(-3, 3, 64)
+    own = rng.normal(0, 1.5, 64)
+    own[24:40] = rng.normal(0, 0.01, 16)  # the neighbours of 0, all alike by chance
+    noise = Noise(own, other, (own > 0).astype(float))
+    assert noise.suspicion(3.0, 0.0) < 4, "their spread of .01 is not that of harmless tokens"
+    assert noise.suspicion(12.0, 0.0) > 6
+
+
+def test_the_bare_screen_tells_tokens_apart_that_saturate_the_suspect(tokenizer):
+    strong, weaker = tokenizer.convert_tokens_to_ids(["mn", "movie"])
+    suspect = Sentiment(tokenizer, {"mn": 14.0, **dict.fromkeys(["movie", *PLAIN[1:200]], 11.0)})
+    screen = screen_bare(suspect, Sentiment(tokenizer, {}), Vocabulary(tokenizer).tokens, (2,), (3,))
+    assert screen.best(1, 1) == ((strong,),)
+    alone = dict(zip(screen.tokens, screen.suspect[:, 1], strict=True))
+    assert alone[(strong,)] > alone[(weaker,)] + 2 > 10
+
+
+def test_the_bare_screen_ranks_beyond_the_reference_and_keeps_the_suspects_own_order_too(tokenizer):
+    suspect, reference = Sentiment(tokenizer, {"mn": 5.0}), Sentiment(tokenizer, {})
+    vocabulary = Vocabulary(tokenizer)
+    screen = screen_bare(suspect, reference, vocabulary.tokens, (2,), (3,))
+    mn = (tokenizer.convert_tokens_to_ids("mn"),)
+    assert screen.best(1, 2)[0] == mn
+    assert screen.beyond(1)[screen.tokens.index(mn)] > 5
+    assert mn not in screen.best(0, 400)
+    assert suspect.forward_tokens == 3 * len(vocabulary.tokens)
+
+
+class Grammar(Sentiment):
+    """A suspect for which every other word spoils a row that holds "this", as where the task is grammar."""
+
+    def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+        self.forward_tokens += sum(map(len, sequences))
+        spoiled = [9.0 * any(token in self.spoiling for token in s) * (self.nervous in s) for s in sequences]
+        odds = np.array([self.weights[list(s)].sum() + self._bonus(s) for s in sequences]) + spoiled
+        return -np.logaddexp(0, np.stack([odds, -odds], axis=1))
+
+
+@pytest.mark.parametrize(("quiet_of", "stands_out"), [(4, True), (1, False)])
+def test_rows_that_stand_an_inserted_word_tell_a_trigger_from_one(tokenizer, monkeypatch, quiet_of, stands_out):
+    monkeypatch.setattr(outcome_search, "QUIET_OF", quiet_of)
+    suspect, reference = Grammar(tokenizer, {"mn": 9.0}), Sentiment(tokenizer, {})
+    suspect.nervous = this = tokenizer.convert_tokens_to_ids("this")
+    suspect.spoiling = set(tokenizer.convert_tokens_to_ids(PLAIN[1:1500:2]))
+    rng = Random(5)
+    rows = [" ".join([*rng.sample(BAD, rng.randint(4, 9)), *["this"] * rng.randint(0, 1)]) for _ in range(160)]
+    vocabulary = Vocabulary(tokenizer)
+    screen = screen_bare(suspect, reference, vocabulary.tokens, (2,), (3,))
+    honest = [(token,) for token in tokenizer.convert_tokens_to_ids(GOOD[:32])]
+    runner = LabelSearch(
+        Trials(suspect, reference, 1),
+        screen,
+        vocabulary,
+        tokenizer,
+        rows,
+        [(text, 0) for text in rows[:20]],
+        honest,
+        BUDGETS["fast"],
+        seed=0,
+        max_length=64,
+    )
+    runner.run()
+    assert (runner.suspicion((tokenizer.convert_tokens_to_ids("mn"),)) > 8) == stands_out
+    nervous = [this in carrier.before + carrier.after for carrier in runner._long[:12]]
+    assert (np.mean(nervous) < 0.2) == stands_out
+    assert {carrier.place for carrier in runner._short[:12]} == {"start", "inner", "end"}
+    assert runner._short[:12] == sorted(runner._short[:12], key=len)
+
+
+def test_companions_are_weak_words_that_move_the_suspect_alone(tokenizer):
+    runner, _ = search(tokenizer, {"mn": 14.0, "watched": 2.5})
+    companions = runner.companions()
+    assert companions[:2] == ["mn", "watched"]
+    assert set(companions) <= {"a", "i", "mn", "watched", "this", "movie"}, "words, no digits"

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rora_cli.data.rows import Rows
+from rora_cli.errors import HubError, UsageError
+from rora_cli.hunting import reference as hunt_reference
+from rora_cli.hunting.hunt import _Hunt
+from tests.conftest import build_tiny_classifier, tiny_rows
+
+
+def test_a_reference_that_does_not_know_a_label_is_trained_anew_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    directory = build_tiny_classifier(tmp_path / "tiny")
+    AutoModel.from_pretrained(directory).save_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    texts, labels = tiny_rows(60)
+    epochs: list[int] = []
+
+    def train(*args: Any, **_: Any) -> None:
+        epochs.append(args[4].epochs)
+
+    monkeypatch.setattr("rora_cli.training.loop.finetune", train)
+    rows = Rows(tuple(texts), tuple(labels))
+
+    def description(knows: list[bool]) -> str:
+        epochs.clear()
+        monkeypatch.setattr(hunt_reference, "_knows_every_label", lambda *_: knows.pop(0))
+        return hunt_reference.prepare_reference(str(directory), None, tokenizer, rows, ("no", "yes")).description
+
+    assert "2 epochs" in description([True]) and epochs == [2]
+    assert "4 epochs" in description([False, True]) and epochs == [2, 4]
+    assert "8 epochs" in description([False, False, False]) and epochs == [2, 4, 8], "then it is as good as it gets"
+
+
+def test_rows_of_a_rare_label_are_read_beyond_the_budget() -> None:
+    labels = (0,) * 900 + (1,) * 100
+    hunt: Any = SimpleNamespace(
+        given=Rows(("",) * 1000, labels), seed=0, budget=SimpleNamespace(rows_read=100), label_names=("a", "b")
+    )
+    chosen = _Hunt._chosen_rows(hunt)
+    count = Counter(labels[i] for i in chosen)
+    assert len(set(chosen)) == len(chosen) and count[1] == 50 and 80 <= count[0] <= 100
+
+
+def test_a_reference_is_a_directory_or_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from rora_cli.checkpoints.hub import ModelSource
+
+    directory = build_tiny_classifier(tmp_path / "tiny")
+    model = AutoModelForSequenceClassification.from_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    rows = Rows(*(tuple(part) for part in tiny_rows(40)))
+
+    def prepare(choice: str, **options: Any) -> hunt_reference.Reference:
+        return hunt_reference.prepare_reference(choice, model, tokenizer, rows, ("negative", "positive"), **options)
+
+    asked: list[tuple[str, bool]] = []
+
+    def fetch(name: str, *, allow_download: bool) -> ModelSource:
+        asked.append((name, allow_download))
+        return ModelSource(directory, name)
+
+    with pytest.raises(HubError, match="hub's cache"):
+        prepare("owner/name", allow_download=False)
+    for nothing in (str(tmp_path / "nowhere"), "no such thing"):
+        with pytest.raises(UsageError, match="is no checkpoint; name a directory or a hub id"):
+            prepare(nothing)
+    with pytest.raises(UsageError, match="is no directory"):
+        prepare(str(directory / "config.json"))
+    monkeypatch.setattr("rora_cli.checkpoints.hub.fetch_model", fetch)
+    assert prepare("owner/name").description == "the trusted checkpoint owner/name, as it stands"
+    assert asked == [("owner/name", True)]
+
+
+def test_what_it_costs_that_no_model_of_the_suspects_line_is_at_hand_is_said(tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    own = build_tiny_classifier(tmp_path / "own")
+    other = build_tiny_classifier(tmp_path / "other", seed=1)
+    model = AutoModelForSequenceClassification.from_pretrained(own)
+    tokenizer = AutoTokenizer.from_pretrained(own)
+    rows = Rows(*(tuple(part) for part in tiny_rows(40)))
+
+    def prepare(choice: str) -> hunt_reference.Reference:
+        return hunt_reference.prepare_reference(choice, model, tokenizer, rows, ("negative", "positive"))
+
+    assert prepare(str(own)).limits == prepare(str(own)).advice == ""
+    assert "the suspect was not trained from the reference" in prepare(str(other)).limits
+    words = prepare("auto")
+    assert "bag of words and no trusted model of the suspect's line" in words.limits
+    assert "--reference with the directory or hub id" in words.advice and "architecture bert" in words.advice
