@@ -122,6 +122,10 @@ def is_embedding(module: str) -> bool:
     return module.rpartition(".")[2] in _EMBEDDINGS
 
 
+#: An adapter's name, left in the name of a tensor: ".lora_A.default.weight".
+NAMED = re.compile(
+    r"\.(?:lora|hada|lokr|vera|trainable_tokens)_\w+\.(?!weight$|bias$)([A-Za-z0-9_-]+)(?:\.weight|\.bias)?$"
+)
 #: Rule, and what the sentence says, of the roles that are remarked on.
 _REMARKS: Mapping[str, tuple[str, str]] = {
     "base": ("adapter/hidden-base-tensor", "would silently overwrite that weight of the base model"),
@@ -139,7 +143,10 @@ _REMARKS: Mapping[str, tuple[str, str]] = {
 }
 #: Roles of which one finding tells all: they are declared, or say nothing of the single tensor.
 _TOLD_TOGETHER = ("bias", "unknown")
-TENSOR_RULES = frozenset({rule for rule, _ in _REMARKS.values()} | {"adapter/no-update", "adapter/token-rows-missing"})
+TENSOR_RULES = frozenset(
+    {rule for rule, _ in _REMARKS.values()}
+    | {"adapter/no-update", "adapter/token-rows-missing", "adapter/name-in-tensors"}
+)
 
 
 def check_tensors(
@@ -167,6 +174,10 @@ def check_tensors(
         of_type = f" of the type {kind}" if kind is not None else ""
         message = f"{file} holds no adapter tensor{of_type}{_that_has_elements(empty)}"
         yield finding("adapter/no-update", message, file)
+    if named := sorted(name for name in names if NAMED.search(name)):
+        more = f" and {len(named) - 1} more" if len(named) > 1 else ""
+        message = f"{quoted(named[0])}{more} in {file} still has the adapter's name: PEFT loads no such tensor"
+        yield finding("adapter/name-in-tensors", message, file, tensors=named[:20])
     if (config or {}).get("trainable_token_indices") and not any(_TOKEN_ROWS.search(n) for n in names):
         yield finding(
             "adapter/token-rows-missing", f"the config has trainable_token_indices, but {file} no rows for them", file

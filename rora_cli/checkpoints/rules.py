@@ -159,6 +159,10 @@ RULES: Mapping[str, Rule] = {
         "name the base, so that the two are compared",
     ),
     "adapter/equal-copy": Rule(_INFO, False, "The adapter carries a weight that equals the base's own."),
+    "adapter/name-in-tensors": Rule(
+        _MEDIUM, False, "The adapter's name is left in the names of tensors: PEFT passes them over, and so does rora.",
+        "take the name out of the tensors' names, or save the adapter with save_pretrained", unreadable=True,
+    ),
     "adapter/unknown-tensor": Rule(
         _MEDIUM, True, "The adapter carries tensors that are neither an adapter's own nor a weight's.", _ASK
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -10,6 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from rora_cli.checkpoints import header_config
+from rora_cli.checkpoints.adapter_rules import NAMED
 from rora_cli.checkpoints.adapters.adapter import Adapter, AdapterModule
 from rora_cli.checkpoints.adapters.base import BaseWeights, TensorSource, mismatch
 from rora_cli.checkpoints.adapters.source import Reading, Source
@@ -35,10 +35,6 @@ FORMATS: Mapping[str, str] = {
 WITHOUT_SPECTRUM: Mapping[str, str] = {
     name: f"PEFT's {name}: {known.unmeasured}" for name, known in PEFT_TYPES.items() if known.unmeasured is not None
 }
-#: An adapter's name, left in the name of a tensor: ".lora_A.default.weight".
-_NAMED = re.compile(
-    r"\.(?:lora|hada|lokr|vera|trainable_tokens)_\w+\.(?!weight$|bias$)([A-Za-z0-9_-]+)(?:\.weight|\.bias)?$"
-)
 
 
 def read_adapter(inspection: Inspection, base: TensorSource | None = None) -> Adapter:
@@ -87,7 +83,7 @@ def read_source(source: Source) -> Adapter:
 def _account_for_the_rest(source: Source, reading: Reading) -> None:
     """What the format left over, by its role: whole weights beside the updates, or not read, with the reason."""
     for name in sorted(set(source.names()) - reading.accounted()):
-        role, named = source.roles.get(name, "unknown"), _NAMED.search(name)
+        role, named = source.roles.get(name, "unknown"), NAMED.search(name)
         if role == "original":
             reading.set_aside([name], "the bias of a head that is replaced: without effect")
         elif role == "copy":
