@@ -28,7 +28,7 @@ from rora_cli.training.regularisers import (
     check_truncation,
     clean_strengthened,
 )
-from rora_cli.training.rescaling import beyond_limit, chosen_layers, rescale_trained
+from rora_cli.training.rescaling import chosen_layers, rescale_trained
 from rora_cli.training.state import RunState
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ class Workbench:
         for share in shares:
             keep(share)
             shifts[share], after = self.balancing_shift(model)
-            lost[share] = beyond_limit(self.before, after, self.config.allowed_drop)
+            lost[share] = after.loss_beyond(self.before, self.config.allowed_drop)
             if not lost[share]:
                 break
         share = min(lost, key=lambda tried: (lost[tried], -tried))

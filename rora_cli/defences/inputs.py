@@ -23,12 +23,11 @@ from rora_cli.defences.running import check_recipe
 from rora_cli.errors import CheckpointError, DataError, UsageError
 from rora_cli.evaluation.inference import cut_note, length_limit
 from rora_cli.progress import Progress
-from rora_cli.results.accuracy import CleanAccuracy
+from rora_cli.results.accuracy import ROUNDING, CleanAccuracy
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.training.adapters import fused_experts, head_modules, resolve_targets
 from rora_cli.training.loop import make_accelerator
-from rora_cli.training.rescaling import PER_CLASS_SLACK
 from rora_cli.training.state import RunState
 from rora_cli.units import with_units
 
@@ -239,16 +238,11 @@ def judge(
     bench: Workbench, cleansed: Cleansed, before: CleanAccuracy, after: CleanAccuracy
 ) -> tuple[str, str, tuple[Finding, ...]]:
     """The verdict, its reason, and findings: lost accuracy fails whatever the search says."""
-    limit = bench.config.allowed_drop
-    lost = [("clean accuracy", before.overall, after.overall, limit)]
-    lost += [
-        (f"accuracy on class {name!r}", share, after.per_class[name], limit * PER_CLASS_SLACK)
-        for name, share in before.per_class.items()
-    ]
     findings = []
-    for what, old, new, allowed in lost:
-        fall = (old.value or 0.0) - (new.value or 0.0)
-        if old.total and fall > allowed + 1e-12:
+    for name, fall, allowed in after.losses(before, bench.config.allowed_drop):
+        old, new = (a.overall if name is None else a.per_class[name] for a in (before, after))
+        if old.total and fall > allowed + ROUNDING:
+            what = "clean accuracy" if name is None else f"accuracy on class {name!r}"
             message = (
                 f"{what} fell by {100 * fall:.1f} points (from {100 * (old.value or 0):.1f} to "
                 f"{100 * (new.value or 0):.1f} %), more than the {100 * allowed:g} allowed"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from rora_cli.results.accuracy import CleanAccuracy
-from rora_cli.training.rescaling import beyond_limit, keeps_accuracy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,12 +45,12 @@ def balancing_shift(
     needed = np.sort(misread[misread >= 0])
     steps = (needed + np.append(needed[1:], needed[-1:] + 0.1)) / 2
     shifts = [none + step * np.eye(len(none))[worst] for step in steps]
-    lost = [beyond_limit(before, after, limit)]
+    lost = [after.loss_beyond(before, limit)]
     for shift in shifts:
         accuracy = assess(logits + shift)
-        if keeps_accuracy(before, accuracy, limit, slack=1.0):
+        if accuracy.loss_beyond(before, limit, slack=1.0) == 0:
             return shift
-        lost.append(beyond_limit(before, accuracy, limit))
+        lost.append(accuracy.loss_beyond(before, limit))
     return [none, *shifts][int(np.argmin(lost))]
 
 

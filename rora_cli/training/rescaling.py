@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,8 +19,6 @@ from rora_cli.training.adapters import AdaptedLayer, select_layers
 BACK_OFFS = 6
 #: A backed-off strength whose largest factor is below this changes nothing that is worth measuring.
 WORTH_MEASURING = 1.3
-#: A class may lose this many times the overall limit: with few rows of a class, one row weighs more.
-PER_CLASS_SLACK = 2.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ def rescale_trained(
         _apply(chosen, trained, factors)
         accuracy = measure()
         accepted = before is None or all(
-            keeps_accuracy(known, accuracy, spec.max_accuracy_drop) for known in (before, baseline or before)
+            accuracy.loss_beyond(known, spec.max_accuracy_drop) == 0 for known in (before, baseline or before)
         )
         attempts.append(RescalingAttempt(strength, factors, accuracy, accepted))
         if accepted:
@@ -120,19 +117,3 @@ def _apply(layers: Sequence[AdaptedLayer], trained: dict[str, Tensor], factors: 
             layer.lora_B.copy_(fold(trained[layer.name], factors[layer.name]))
             if not torch.isfinite(layer.lora_B).all():
                 raise TrainingError(f"rescaling {layer.name} by {factors[layer.name]:.3g} overflowed; lower --pt-cap")
-
-
-def keeps_accuracy(
-    before: CleanAccuracy, after: CleanAccuracy, limit: float, *, slack: float = PER_CLASS_SLACK
-) -> bool:
-    """Whether overall accuracy fell by at most ``limit`` (a fraction), and each class's by ``slack`` times it."""
-    return beyond_limit(before, after, limit, slack=slack) == 0.0
-
-
-def beyond_limit(before: CleanAccuracy, after: CleanAccuracy, limit: float, *, slack: float = PER_CLASS_SLACK) -> float:
-    """By how much accuracy, overall or of the worst class, fell more than that (a fraction); 0 if it did not."""
-    pairs = [(before.overall, after.overall, limit)]
-    pairs += [(p, after.per_class[name], limit * slack) for name, p in before.per_class.items()]
-    losses = [(b.value or 0.0) - (a.value or 0.0) - drop for b, a, drop in pairs if not math.isclose(drop, 1.0)]
-    worst = max(losses, default=0.0)
-    return worst if worst > 1e-12 else 0.0  # a tolerance of rounding only: 1 point of 100 rows is exactly one row

@@ -114,7 +114,9 @@ def test_an_adapters_name_left_in_the_names_is_the_reason(base: Path, adapter: P
     diagnosis, code = diagnosed(adapter, base)
     assert code == 3 and diagnosis.unmeasured.keys() == {n for n in tensors if ".default." in n}
     assert all("'default'" in why for why in diagnosis.unmeasured.values())
-    assert check.exit_code(check.run(check.CheckConfig(paths=(str(adapter),))), "medium") == 3, "the names alone tell it"
+    assert check.exit_code(check.run(check.CheckConfig(paths=(str(adapter),))), "medium") == 3, (
+        "the names alone tell it"
+    )
 
 
 def test_an_adapter_that_adds_nothing_is_said(adapter: Path) -> None:

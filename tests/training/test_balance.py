@@ -7,7 +7,6 @@ from torch import nn
 from rora_cli.evaluation.accuracy import clean_accuracy
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.training.balance import balancing_shift, trainable_bias
-from rora_cli.training.rescaling import beyond_limit, keeps_accuracy
 
 NAMES = ("negative", "positive", "neutral")
 
@@ -32,11 +31,11 @@ def test_the_smallest_shift_that_gives_a_class_back_what_it_lost(classes: int) -
 
     before = assess(even)
     logits, _ = leaning(classes, 0.5)
-    assert not keeps_accuracy(before, assess(logits), 0.01)
+    assert assess(logits).loss_beyond(before, 0.01) > 0
     shift = balancing_shift(logits, labels, assess, before, 0.01)
     assert 0.2 < shift[0] < 0.5 and not shift[1:].any()
-    assert keeps_accuracy(before, assess(logits + shift), 0.01, slack=1.0)
-    assert not keeps_accuracy(before, assess(logits + 0.9 * shift), 0.01, slack=1.0)
+    assert assess(logits + shift).loss_beyond(before, 0.01, slack=1.0) == 0
+    assert assess(logits + 0.9 * shift).loss_beyond(before, 0.01, slack=1.0) > 0
 
 
 def test_what_is_kept_is_left_alone_and_what_cannot_be_mended_loses_least() -> None:
@@ -50,10 +49,10 @@ def test_what_is_kept_is_left_alone_and_what_cannot_be_mended_loses_least() -> N
     broken = np.random.default_rng(1).normal(size=even.shape)
     broken[:, 0] -= 1.0
     shift = balancing_shift(broken, labels, assess, before, 0.01)
-    assert beyond_limit(before, assess(broken + shift), 0.01) < beyond_limit(before, assess(broken), 0.01) - 0.1
+    assert assess(broken + shift).loss_beyond(before, 0.01) < assess(broken).loss_beyond(before, 0.01) - 0.1
     for other in (0.8, 1.2):
-        assert beyond_limit(before, assess(broken + shift), 0.01) <= beyond_limit(
-            before, assess(broken + other * shift), 0.01
+        assert assess(broken + shift).loss_beyond(before, 0.01) <= assess(broken + other * shift).loss_beyond(
+            before, 0.01
         )
 
 

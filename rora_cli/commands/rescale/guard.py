@@ -19,7 +19,6 @@ from rora_cli.evaluation.inference import predict_logits
 from rora_cli.progress import Progress
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.rescale import RescaledModule, ScaleAttempt
-from rora_cli.training.rescaling import PER_CLASS_SLACK
 
 #: Strengths fall by this from 1 until one keeps accuracy; then the gap to the one before is halved (in logarithms).
 _STEP = 2**-0.5
@@ -79,7 +78,7 @@ def largest_that_keeps_accuracy(
 
         def holds(strength: float) -> bool:
             accuracy = measure({m.name: m.factor for m in at_strength(asked, strength)})
-            attempts.append(ScaleAttempt(strength, accuracy, keeps(before, accuracy, config.allowed_drop)))
+            attempts.append(ScaleAttempt(strength, accuracy, accuracy.loss_beyond(before, config.allowed_drop) == 0))
             task.advance(strength=strength, accuracy=accuracy.overall.value or 0.0)
             return attempts[-1].accepted
 
@@ -109,13 +108,6 @@ def search(holds: Callable[[float], bool], asked: Sequence[RescaledModule]) -> f
         else:
             failed = middle
     return strength
-
-
-def keeps(before: CleanAccuracy, after: CleanAccuracy, limit: float) -> bool:
-    """Whether overall accuracy fell by at most ``limit`` and that of each class by at most twice that, as in Pt."""
-    pairs = [(before.overall, after.overall, limit)]
-    pairs += [(share, after.per_class[name], limit * PER_CLASS_SLACK) for name, share in before.per_class.items()]
-    return all((new.value or 0.0) >= (old.value or 0.0) - drop - 1e-12 for old, new, drop in pairs)
 
 
 def at_strength(asked: Sequence[RescaledModule], strength: float) -> list[RescaledModule]:

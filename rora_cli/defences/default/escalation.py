@@ -25,7 +25,6 @@ from rora_cli.defences.recipes import FULL
 from rora_cli.defences.reinit import reinitialise
 from rora_cli.evaluation.inference import predict_logits, whole_words
 from rora_cli.results.purify import StageRecord
-from rora_cli.training import rescaling
 from rora_cli.training.loop import on_main
 
 #: Shares of the suspect that are tried where an ancestor, or a student that keeps too little accuracy, is mixed in.
@@ -226,4 +225,4 @@ def _beyond_limit_here(bench: Workbench, model: nn.Module) -> float:
     """The same, measured by the process that calls it."""
     before = bench.before or bench.measure_here()
     _, after = bench.balancing_shift(model)
-    return rescaling.beyond_limit(before, after, bench.config.allowed_drop)
+    return after.loss_beyond(before, bench.config.allowed_drop)
