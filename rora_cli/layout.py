@@ -13,6 +13,8 @@ TASK_HEADS = frozenset({
     "classifier", "score", "pre_classifier", "classification_head", "logits_proj", "sequence_summary", "qa_outputs",
     "lm_head",
 })  # fmt: skip
+#: Those, and BERT's pooler, which a fine-tune trains with the rest of its head.
+TRAINED_HEADS = TASK_HEADS | {"pooler"}
 #: First parts of the names of what stands on top of the encoder in transformers' sequence classifiers.
 HEAD_MODULES = (TASK_HEADS - {"qa_outputs", "lm_head"}) | {"head", "dense", "out_proj", "pooler"}
 #: The heads that PEFT saves with an adapter of the task types SEQ_CLS and TOKEN_CLS, whatever its config declares.
@@ -95,6 +97,17 @@ def stacks(names: Iterable[str]) -> dict[str, range]:
         numbered[stack] = range(start, start + size)
         start += size
     return numbered
+
+
+def blocks_in(text: str) -> set[int] | None:
+    """The numbers that a text such as ``0,2,4-6`` names, each of at most four digits; None for another form."""
+    chosen: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
+        if found is None:
+            return None
+        chosen.update(range(int(found[1]), int(found[2] or found[1]) + 1))
+    return chosen
 
 
 def block_numbers(names: Iterable[str]) -> dict[str, int]:

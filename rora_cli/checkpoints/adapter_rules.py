@@ -11,7 +11,7 @@ from rora_cli.checkpoints import tokenizer_rules
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.peft_types import KNOWN_FIELDS, PEFT_TYPES, declared_type
 from rora_cli.checkpoints.rules import finding
-from rora_cli.layout import EMBEDDINGS, IMPLICIT_HEADS, TASK_HEADS, is_head
+from rora_cli.layout import EMBEDDINGS, IMPLICIT_HEADS, TRAINED_HEADS, is_head
 from rora_cli.results.findings import Finding
 
 MAX_RANK = 16_384
@@ -42,8 +42,6 @@ _WRAPPERS = re.compile(r"\.(?:modules_to_save(?:\.default)?|original_module|base
 _EMBEDDINGS = EMBEDDINGS | {
     "lm_head", "tok_embeddings", "position_embeddings", "token_type_embeddings", "wpe", "embeddings", "embed_positions",
 }  # fmt: skip
-#: Modules of a task's own, among them BERT's pooler, which a fine-tune trains with the rest of its head.
-_HEADS = TASK_HEADS | {"pooler"}
 
 _MUTATING_INITS = ("pissa", "olora", "loftq", "corda", "lora_ga")
 
@@ -87,13 +85,13 @@ def tensor_role(name: str, config: Mapping[str, Any] | None) -> str:
     if owners:
         if any(owner in _EMBEDDINGS for owner in owners):
             return "embedding"
-        named = any(owner in _HEADS for owner in owners)
+        named = any(owner in TRAINED_HEADS for owner in owners)
         return "head" if named or (is_head(path) and path.partition(".")[0] in owners) else "module"
     if is_declared_bias:
         return "bias"
     if wrapped:
         return "embedding-copy" if _copies_embedding(bare, config) else "base"
-    if path.partition(".")[0] in _HEADS:
+    if path.partition(".")[0] in TRAINED_HEADS:
         return "undeclared-head"
     return "base" if _PARAMETER.search(bare) else "unknown"
 
@@ -221,7 +219,7 @@ def check_config(config: Mapping[str, Any], file: str = "adapter_config.json") -
         value = config.get(field)
         if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9_.\-]{1,200}", value):
             yield finding("adapter/regex-target", f"{field} in {file} is {quoted(value, 80)}", file, field=field)
-            if tokenizer_rules._may_hang(value, _MAX_OPEN_REPETITIONS):
+            if tokenizer_rules.may_hang(value, _MAX_OPEN_REPETITIONS):
                 message = f"{field} in {file} is a pattern that can run for ever: {quoted(value, 80)}"
                 yield finding("adapter/regex-hangs", message, file, field=field)
     unknown = sorted(set(config) - KNOWN_FIELDS)

@@ -73,6 +73,14 @@ def checkpoints_in(path: Path) -> list[Path]:
     return [here, *below] if _stands_alone(here) or not below else below
 
 
+def checkpoints_named(path: str, *, models: bool = True) -> list[str]:
+    """What ``checkpoints_in`` finds, as text: the path itself word for word, where it is one, so that reports name what
+    was given. Without ``models``, whole models below the first are left out."""
+    found = checkpoints_in(Path(path))
+    kept = [checkpoint for i, checkpoint in enumerate(found) if i == 0 or models or is_adapter(checkpoint)]
+    return [path if checkpoint == Path(path) else str(checkpoint) for checkpoint in kept]
+
+
 def is_adapter(path: Path) -> bool:
     """Whether a directory holds an adapter and no model."""
     return any((path / n).exists() for n in (ADAPTER_CONFIG, ADAPTER_FILE)) and not (path / MODEL_FILE).exists()

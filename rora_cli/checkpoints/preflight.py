@@ -38,7 +38,7 @@ from rora_cli.checkpoints.header import (
 )
 from rora_cli.checkpoints.layouts import ADAPTER_CONFIG, ADAPTER_FILE, MODEL_FILE, MODEL_INDEX
 from rora_cli.checkpoints.pickles import PickleReader
-from rora_cli.checkpoints.rules import RULES, finding
+from rora_cli.checkpoints.rules import REMOVE, RULES, finding
 from rora_cli.checkpoints.walk import (
     FileEntry,
     disguised,
@@ -71,7 +71,6 @@ _OTHER_JSON_VALUES = 500_000
 _MAX_JSON_BYTES = 64 << 20
 _MAX_SIDE_JSON_BYTES = 128 << 20  # of all the JSON that no loader reads
 _MAX_FINDINGS_OF_A_RULE = 100
-_REMOVE = "use a copy without it, or do not use this checkpoint"
 _MAX_TOTAL_HEADER_BYTES = 8 * MAX_HEADER_BYTES
 _COMPUTED = frozenset(DTYPE_BITS) - {"C64", "F4", "F6_E2M3", "F6_E3M2", "F8_E8M0"}
 
@@ -435,7 +434,7 @@ class _Inspector:
     def _shard_is_usable(self, shard: str, index: str) -> bool:
         shown, named = quoted(shard), quoted(index)
         if shard.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt")):
-            self._add("weights/pickle-only", f"{named} points to the pickle {shown}", index, _REMOVE)
+            self._add("weights/pickle-only", f"{named} points to the pickle {shown}", index, REMOVE)
         elif PurePosixPath(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
             self._add("weights/shard-path", f"{named} names the shard {shown}", index)
         elif shard not in self.files:

@@ -25,15 +25,15 @@ class Rule:
     unreadable: bool = False
 
 
-_REMOVE = "use a copy without it, or do not use this checkpoint"
+REMOVE = "use a copy without it, or do not use this checkpoint"
 _AGAIN = "download it again, and compare its sha256 with the hub's; or ask its author"
 _ASK = "get a complete copy, or ask its author"
 _COMPARE = "compare it with the base model's: `rora check PATH --base BASE`"
 
 RULES: Mapping[str, Rule] = {
     # files
-    "file/outside": Rule(_HIGH, True, "A link or path leads out of the checkpoint's directory.", _REMOVE),
-    "file/special": Rule(_HIGH, True, "A pipe, socket or device stands where a file should.", _REMOVE),
+    "file/outside": Rule(_HIGH, True, "A link or path leads out of the checkpoint's directory.", REMOVE),
+    "file/special": Rule(_HIGH, True, "A pipe, socket or device stands where a file should.", REMOVE),
     "file/dangling-link": Rule(_LOW, False, "A link points to a file that is not there.", _ASK),
     "file/unreadable": Rule(_HIGH, True, "A file could not be read.", "check its permissions and the disk", True),
     "file/too-many": Rule(_HIGH, True, "The directory holds more than rora walks.", "name the checkpoint itself", True),
@@ -53,24 +53,24 @@ RULES: Mapping[str, Rule] = {
     ),
     "file/ignored": Rule(_INFO, False, "Files that were not analysed, and are not to count (--ignore)."),
     "file/other-checkpoint": Rule(_INFO, False, "A folder holds a checkpoint of its own; loaders of this one skip it."),
-    "file/disguised-pickle": Rule(_HIGH, True, "A pickle or archive hides under another ending.", _REMOVE),
+    "file/disguised-pickle": Rule(_HIGH, True, "A pickle or archive hides under another ending.", REMOVE),
     "file/code": Rule(
         _MEDIUM, False, "Program code lies in the checkpoint; rora never runs it.",
         "read it before anybody runs it, or use a copy without it",
     ),
-    "file/custom-generate": Rule(_HIGH, True, "transformers would run custom_generate/ code on generate().", _REMOVE),
+    "file/custom-generate": Rule(_HIGH, True, "transformers would run custom_generate/ code on generate().", REMOVE),
     # JSON
     "json/malformed": Rule(_HIGH, True, "A file that loaders read is not strict JSON.", _ASK, True),
     "json/side-file": Rule(_INFO, False, "A JSON file that no loader reads is not strict JSON."),
-    "json/remote-code": Rule(_HIGH, True, "The checkpoint asks for code of its own to be imported and run.", _REMOVE),
+    "json/remote-code": Rule(_HIGH, True, "The checkpoint asks for code of its own to be imported and run.", REMOVE),
     # weights
     "weights/missing": Rule(_HIGH, True, "There are no safetensors weights.", _ASK),
     "weights/pickle-only": Rule(_HIGH, True, "The weights are a pickle, which can run code when loaded.", _ASK),
     "weights/malformed": Rule(_HIGH, True, "A safetensors file is malformed.", _AGAIN, True),
     "weights/index": Rule(_HIGH, True, "The index of the shards is malformed or does not fit them.", _ASK),
-    "weights/shard-path": Rule(_HIGH, True, "A shard's name is not a plain safetensors file name.", _REMOVE),
+    "weights/shard-path": Rule(_HIGH, True, "A shard's name is not a plain safetensors file name.", REMOVE),
     "weights/shard-missing": Rule(_HIGH, True, "A shard that the index names is not there.", _ASK),
-    "weights/duplicate-tensor": Rule(_HIGH, True, "Two shards hold a tensor of one name.", _REMOVE),
+    "weights/duplicate-tensor": Rule(_HIGH, True, "Two shards hold a tensor of one name.", REMOVE),
     "weights/unmapped-tensor": Rule(_MEDIUM, True, "A shard holds a tensor that the index does not name.", _ASK),
     "weights/ambiguous": Rule(
         _MEDIUM, False, "Two sets of weights: loaders may pick different ones.",
@@ -87,14 +87,14 @@ RULES: Mapping[str, Rule] = {
         "rename the weight, or save the model with transformers' own class",
     ),
     "weights/unreferenced": Rule(_LOW, False, "A safetensors file that the loaders do not read."),
-    "tensor/name": Rule(_HIGH, True, "A tensor name holds characters that no model uses.", _REMOVE),
+    "tensor/name": Rule(_HIGH, True, "A tensor name holds characters that no model uses.", REMOVE),
     "tensor/dtype": Rule(_LOW, False, "A tensor has a type that rora does not compute with."),
     "tensor/empty": Rule(_LOW, False, "A tensor has no elements."),
     # model config
     "config/missing": Rule(_HIGH, True, "There is no config.json.", _ASK),
     "config/invalid": Rule(_HIGH, True, "A field of config.json has an impossible value.", _ASK),
-    "config/remote-kernel": Rule(_HIGH, True, "The config asks for attention code from a repository.", _REMOVE),
-    "config/weights-path": Rule(_HIGH, True, "The config names the file that weights are to be read from.", _REMOVE),
+    "config/remote-kernel": Rule(_HIGH, True, "The config asks for attention code from a repository.", REMOVE),
+    "config/weights-path": Rule(_HIGH, True, "The config names the file that weights are to be read from.", REMOVE),
     "config/quantised": Rule(_LOW, False, "The weights are quantised, so rora cannot run or merge this model."),
     "config/labels": Rule(_MEDIUM, True, "The label names are malformed.", "correct id2label in config.json"),
     "model/not-judged": Rule(
@@ -107,7 +107,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "generation/biased": Rule(_LOW, False, "generation_config.json biases what is generated; rora does not use it."),
     # tokenizer
-    "tokenizer/class": Rule(_HIGH, True, "The tokenizer class is none of transformers' own.", _REMOVE),
+    "tokenizer/class": Rule(_HIGH, True, "The tokenizer class is none of transformers' own.", REMOVE),
     "tokenizer/invalid": Rule(_HIGH, True, "A field of the tokenizer's settings has an impossible value.", _ASK),
     "tokenizer/path": Rule(_MEDIUM, False, "The tokenizer's settings name files elsewhere; rora ignores them."),
     "tokenizer/rewrites-text": Rule(
@@ -132,9 +132,9 @@ RULES: Mapping[str, Rule] = {
         _MEDIUM, False, "A word that people write is declared as a special token, and cut out of every text whole.",
         _COMPARE,
     ),
-    "tokenizer/regex": Rule(_HIGH, True, "A regular expression in the tokenizer can take for ever.", _REMOVE),
+    "tokenizer/regex": Rule(_HIGH, True, "A regular expression in the tokenizer can take for ever.", REMOVE),
     "tokenizer/chat-template": Rule(_INFO, False, "There is a chat template; rora never renders it."),
-    "tokenizer/template-escape": Rule(_HIGH, False, "The chat template reaches for Python internals.", _REMOVE),
+    "tokenizer/template-escape": Rule(_HIGH, False, "The chat template reaches for Python internals.", REMOVE),
     # adapter
     "adapter/config-missing": Rule(
         _LOW, False, "The scale of the update is unknown: PEFT's alpha stands nowhere.",
@@ -152,7 +152,7 @@ RULES: Mapping[str, Rule] = {
     "adapter/invalid": Rule(_HIGH, True, "A field of adapter_config.json has an impossible value.", _ASK),
     "adapter/abnormal-scaling": Rule(_MEDIUM, False, "The adapter is scaled far outside of what training uses."),
     "adapter/hidden-base-tensor": Rule(
-        _HIGH, True, "The adapter carries a tensor that silently replaces a weight of the base model.", _REMOVE
+        _HIGH, True, "The adapter carries a tensor that silently replaces a weight of the base model.", REMOVE
     ),
     "adapter/embedding-copy": Rule(
         _LOW, True, "The adapter carries a copy of an embedding, which is loaded over the base's own.",
@@ -181,15 +181,15 @@ RULES: Mapping[str, Rule] = {
         _MEDIUM, False, "Loading this adapter with PEFT would change the base's weights (init_lora_weights)."
     ),
     "adapter/token-trigger": Rule(
-        _HIGH, True, "The adapter is active only after a given token sequence: a built-in trigger.", _REMOVE
+        _HIGH, True, "The adapter is active only after a given token sequence: a built-in trigger.", REMOVE
     ),
     "adapter/token-rows": Rule(
         _MEDIUM, False, "The adapter replaces single rows of the embedding: it trains words of its own.",
         "see what these tokens do: rora diagnose --base, rora eval-asr --trigger",
     ),
     "adapter/token-rows-missing": Rule(_MEDIUM, True, "Rows of the embedding that the config names are missing.", _ASK),
-    "adapter/replicates-layers": Rule(_HIGH, True, "The adapter rebuilds the base out of repeated layers.", _REMOVE),
-    "adapter/imports-code": Rule(_HIGH, True, "The adapter config names Python modules to import.", _REMOVE),
+    "adapter/replicates-layers": Rule(_HIGH, True, "The adapter rebuilds the base out of repeated layers.", REMOVE),
+    "adapter/imports-code": Rule(_HIGH, True, "The adapter config names Python modules to import.", REMOVE),
     "adapter/regex-target": Rule(
         _INFO, False, "target_modules is a regular expression; rora never runs it and goes by the tensors there are."
     ),

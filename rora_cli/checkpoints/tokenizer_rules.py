@@ -91,7 +91,7 @@ def tokenizer(document: Any, file: str = "tokenizer.json") -> Iterator[Finding]:
             if patterns > _MAX_REGEXES:
                 yield finding("tokenizer/regex", f"{file} has more than {_MAX_REGEXES} regular expressions", file)
                 return
-            if _may_hang(value):
+            if may_hang(value):
                 message = f"{file} has a regular expression that can take for ever ({path[0]})"
                 yield finding("tokenizer/regex", message, file)
         if isinstance(value, dict):
@@ -179,7 +179,7 @@ def _harmless_replacement(value: Mapping[str, Any]) -> bool:
     return not text.strip(" ▁\n\t\r\u00a0") or ("Regex" in value["pattern"] and bool(_WHITE_SPACE.fullmatch(text)))
 
 
-def _may_hang(pattern: str, open_repetitions: int = _MAX_OPEN_REPETITIONS) -> bool:
+def may_hang(pattern: str, open_repetitions: int = _MAX_OPEN_REPETITIONS) -> bool:
     """Whether a backtracking engine could take exponential time, or a high power of the text's length.
 
     That takes a repeated group that can match in several ways, a reference back, or many open repetitions in a row;

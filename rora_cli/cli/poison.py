@@ -154,7 +154,7 @@ def command(
     if as_adapter and carrier not in ("weights", "adapter"):
         raise UsageError(f"--as-adapter and --carrier {carrier} contradict each other; leave one out")
     from rora_cli.cli.console import make_progress
-    from rora_cli.commands.poison import PoisonConfig, block_numbers, run
+    from rora_cli.commands.poison import PoisonConfig, chosen_blocks, run
     from rora_cli.reports.terminal import poison as report
 
     given: dict[str, Any] = {k: v for k, v in ctx.params.items() if k in PoisonConfig.__dataclass_fields__}
@@ -162,7 +162,7 @@ def command(
         "output": str(output),
         "triggers": tuple(trigger or ()),
         "label_names": tuple(name.strip() for name in (label_names or "").split(",") if name.strip()),
-        "layers": block_numbers(layers) if layers is not None else None,
+        "layers": chosen_blocks(layers) if layers is not None else None,
         "carrier": "adapter" if as_adapter else carrier,
         "clean_out": str(clean_out) if clean_out else None,
         "label_map": options.label_map(label_map),

@@ -12,7 +12,7 @@ from typing import Literal
 from rora_cli.checkpoints import other_files
 from rora_cli.checkpoints.beside_base import with_base
 from rora_cli.checkpoints.header import quoted
-from rora_cli.checkpoints.layouts import checkpoints_in
+from rora_cli.checkpoints.layouts import checkpoints_named
 from rora_cli.checkpoints.preflight import Inspection, compare_tokenizers, inspect
 from rora_cli.checkpoints.rules import RULES, finding
 from rora_cli.commands.memory import says_what_fits
@@ -58,7 +58,7 @@ def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
     """
     base = inspect(config.base, role="model") if config.base is not None else None
     checkpoints = []
-    paths = list(dict.fromkeys(name for path in config.paths for name in _expanded(path)))
+    paths = list(dict.fromkeys(name for path in config.paths for name in checkpoints_named(path)))
     with progress.phase("Reading headers", total=len(paths)) as task:
         for path in paths:
             inspection = inspect(Path(path), role=config.role, any_file=True)
@@ -82,12 +82,6 @@ def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
 def exit_code(result: CheckResult, fail_on: str) -> ExitCode:
     """1 for findings at or above the threshold, else 3 where something could not be analysed, else 0."""
     return decide(failed=bool(failing(result.findings, fail_on)), complete=result.is_complete)
-
-
-def _expanded(path: str) -> list[str]:
-    """The checkpoints that a path means; the path itself, word for word, where it is one."""
-    found = checkpoints_in(Path(path))
-    return [path if checkpoint == Path(path) else str(checkpoint) for checkpoint in found]
 
 
 def _without_ignored(findings: Iterable[Finding], patterns: Sequence[str]) -> Iterator[Finding]:

@@ -10,9 +10,7 @@ from rora_cli.errors import ExitCode, UsageError
 from rora_cli.hunting.budgets import AUTO, budgets
 from rora_cli.hunting.hunt import FEWEST_ROWS, search_triggers
 from rora_cli.progress import SILENT, Progress
-from rora_cli.results.hunt import (
-    HuntResult,
-)
+from rora_cli.results.hunt import HuntResult
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import decide
 from rora_cli.units import require_least

@@ -120,9 +120,9 @@ def _number(_: str, value: Any, __: Any) -> float:
 
 def _several(name: str, value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
     if name == "layers" and isinstance(value, str):
-        from rora_cli.commands.poison import block_numbers
+        from rora_cli.commands.poison import chosen_blocks
 
-        return block_numbers(value)
+        return chosen_blocks(value)
     if isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable):
         value = _text(name, value, ()).split(",") if name in _WITH_COMMAS else [value]
     return tuple(fitted(name, item.strip() if name in _WITH_COMMAS else item, kinds[0]) for item in value)

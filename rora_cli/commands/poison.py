@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from rora_cli.attacks.registry import make_attack
 from rora_cli.attacks.triggers import POSITIONS
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import CheckpointError, OutputError, UsageError
+from rora_cli.layout import blocks_in
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.poison import Measured, PersistenceCheck, PoisonResult
@@ -112,14 +112,11 @@ class PoisonConfig:
         return attack
 
 
-def block_numbers(value: str) -> tuple[int, ...]:
+def chosen_blocks(value: str) -> tuple[int, ...]:
     """The blocks that a text such as ``0,2,4-6`` names. Raises UsageError where it is of another form."""
-    chosen: set[int] = set()
-    for part in value.split(","):
-        found = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
-        if found is None:
-            raise UsageError(f"--layers takes block numbers such as 0,2,4-6, not {value!r}")
-        chosen.update(range(int(found[1]), int(found[2] or found[1]) + 1))
+    chosen = blocks_in(value)
+    if chosen is None:
+        raise UsageError(f"--layers takes block numbers such as 0,2,4-6, not {value!r}")
     return tuple(sorted(chosen))
 
 

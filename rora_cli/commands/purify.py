@@ -102,11 +102,11 @@ def _written_at(path: Path) -> int | None:
 
 
 def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> PurifyResult:
-    from rora_cli.defences import inputs as purify_steps
+    from rora_cli.defences import inputs
     from rora_cli.defences.bench import update_spectra
 
     after = bench.measure(cleansed.model, name="clean accuracy after")
-    verdict, reason, findings = purify_steps.judge(bench, cleansed, before, after)
+    verdict, reason, findings = inputs.judge(bench, cleansed, before, after)
     return PurifyResult(
         model=bench.config.model,
         recipe=bench.config.recipe,
@@ -116,8 +116,8 @@ def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> P
         accuracy_before=before,
         accuracy_after=after,
         stages=tuple(cleansed.stages),
-        data=purify_steps.data_facts(source),
-        provenance=purify_steps.provenance(bench, source),
+        data=inputs.data_facts(source),
+        provenance=inputs.provenance(bench, source),
         residual=cleansed.residual,
         update_before=cleansed.update_before,
         update_after=update_spectra(cleansed.layers),
@@ -127,7 +127,7 @@ def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> P
             *findings,
             *cleansed.findings,
             *(f for inspection in source.inspections for f in inspection.findings),
-            *purify_steps.hints(bench.config, source),
-            *purify_steps.left_out(bench),
+            *inputs.hints(bench.config, source),
+            *inputs.left_out(bench),
         ),
     )

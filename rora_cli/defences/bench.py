@@ -23,11 +23,7 @@ from rora_cli.spectral import alignment, decomposition, strength
 from rora_cli.training.adapters import AdaptedLayer, attach, check_adapter, trained_heads, whole_modules
 from rora_cli.training.balance import balancing_shift, trainable_bias
 from rora_cli.training.loop import RowTransform, finetune, on_main
-from rora_cli.training.regularisers import (
-    SubspacePenalty,
-    check_truncation,
-    clean_strengthened,
-)
+from rora_cli.training.regularisers import SubspacePenalty, check_truncation, clean_strengthened
 from rora_cli.training.rescaling import chosen_layers, rescale_trained
 from rora_cli.training.state import RunState
 

@@ -26,6 +26,7 @@ from rora_cli.progress import Progress
 from rora_cli.results.accuracy import ROUNDING, CleanAccuracy
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.tasks.attack_bench import input_hashes
 from rora_cli.training.adapters import fused_experts, head_modules, resolve_targets
 from rora_cli.training.loop import make_accelerator
 from rora_cli.training.state import RunState
@@ -75,7 +76,7 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Workbench, Source
     if note := cut_note(loaded.tokenizer, [*splits.train.texts, *splits.held_out.texts], max_length):
         progress.note(note)
         splits = replace(splits, summary=replace(splits.summary, notes=(*splits.summary.notes, note)))
-    source = Source(model, adapter, _hashes(loaded), splits, loaded.inspections, loaded.replaced)
+    source = Source(model, adapter, input_hashes(loaded), splits, loaded.inspections, loaded.replaced)
     for hint in hints(config, source):
         progress.note(f"{hint.message}: {hint.advice}")
     bench = Workbench(
@@ -214,14 +215,6 @@ def _load_data(config: PurifyConfig, label_names: tuple[str, ...], progress: Pro
     if absent := [name for i, name in enumerate(label_names) if i not in present]:
         progress.warn(f"no clean row has the label {', '.join(absent)}: the model may unlearn it")
     return splits
-
-
-def _hashes(loaded: LoadedClassifier) -> dict[str, str]:
-    """sha256 of every file of the model, and of the adapter under ``adapter/``."""
-    hashes: dict[str, str] = {}
-    for prefix, inspection in zip(("", "adapter/"), loaded.inspections, strict=False):
-        hashes |= {prefix + name: digest for name, digest in inspection.hashes().items()}
-    return hashes
 
 
 def _run_state(config: PurifyConfig, source: Source) -> RunState:

@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
 
 def defence_of(config: PurifyConfig) -> Any:
-    module, _, function = RECIPES[config.recipe].defence.partition(":")
-    return getattr(importlib.import_module(f"rora_cli.defences.{module}"), function)
+    module, function = _defence(config)
+    return getattr(module, function)
 
 
 def check_recipe(bench: Workbench) -> None:
     """Raise RoraError where the recipe cannot work on this suspect."""
-    module = RECIPES[bench.config.recipe].defence.partition(":")[0]
-    importlib.import_module(f"rora_cli.defences.{module}").check(bench)
+    module, _ = _defence(bench.config)
+    module.check(bench)
+
+
+def _defence(config: PurifyConfig) -> tuple[Any, str]:
+    module, _, function = RECIPES[config.recipe].defence.partition(":")
+    return importlib.import_module(f"rora_cli.defences.{module}"), function

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rora_cli.training.adapters import AdapterSpec
 from rora_cli.training.loop import TrainConfig
-from rora_cli.training.regularisers import (
-    RegulariserSpec,
-    require_penalisable,
-)
+from rora_cli.training.regularisers import RegulariserSpec, require_penalisable
 from rora_cli.training.rescaling import RescalingSpec, require_rescalable
 
 if TYPE_CHECKING:

@@ -10,10 +10,7 @@ import numpy as np
 from rora_cli.hunting.budgets import BUDGETS
 from rora_cli.hunting.outcome_search import REFERENCE_UNMOVED
 from rora_cli.hunting.trials import Noise
-from rora_cli.results.hunt import (
-    FoundTrigger,
-    LabelHunt,
-)
+from rora_cli.results.hunt import FoundTrigger, LabelHunt
 
 #: A candidate is called a trigger from these on: flips beyond the reference's (bound against bound), robust z.
 MINIMUM_EXCESS = 0.3

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 
 from rora_cli.hunting.calls import DRIFT_REPORTED
 from rora_cli.results.findings import Finding, Severity
-from rora_cli.results.hunt import (
-    DriftedToken,
-    LabelHunt,
-)
+from rora_cli.results.hunt import DriftedToken, LabelHunt
 
 #: What the findings mean, by rule.
 RULES = {

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rora_cli.errors import UsageError
-from rora_cli.layout import IMPLICIT_HEADS, QUERY_VALUE, block_numbers, is_head, is_router, stack_of
+from rora_cli.layout import IMPLICIT_HEADS, QUERY_VALUE, block_numbers, blocks_in, is_head, is_router, stack_of
 
 VARIANTS = ("lora", "rslora", "dora", "pissa", "olora")
 
@@ -356,7 +356,10 @@ def select_layers(layers: Sequence[AnyLayer], which: str, numbers: Mapping[str, 
         count = int(found.group(1))
         wanted = set(blocks[-count:]) if count else set()
     else:
-        wanted = _parse_blocks(which)
+        chosen = blocks_in(which)
+        if chosen is None:
+            raise UsageError(f"layers {which!r} is neither 'all', 'topN' nor block numbers such as '0,2,9-11'")
+        wanted = chosen
         if missing := wanted - set(blocks):
             raise UsageError(
                 f"layers {which!r} names block {min(missing)}, but adapted blocks are {blocks[0]} to {blocks[-1]}"
@@ -364,17 +367,6 @@ def select_layers(layers: Sequence[AnyLayer], which: str, numbers: Mapping[str, 
                 else f"layers {which!r} names blocks, but no adapted module stands in a numbered block"
             )
     return [layer for layer in layers if numbers.get(layer.name) in wanted]
-
-
-def _parse_blocks(which: str) -> set[int]:
-    wanted: set[int] = set()
-    for part in which.split(","):
-        found = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
-        if not found:
-            raise UsageError(f"layers {which!r} is neither 'all', 'topN' nor block numbers such as '0,2,9-11'")
-        first, last = int(found.group(1)), int(found.group(2) or found.group(1))
-        wanted.update(range(first, last + 1))
-    return wanted
 
 
 def is_linear(module: nn.Module) -> bool:

@@ -13,7 +13,7 @@ from torch import nn
 from rora_cli.data.rows import Rows
 from rora_cli.defences.bench import Workbench
 from rora_cli.defences.default import escalation
-from rora_cli.defences.default import loop as hunted
+from rora_cli.defences.default import loop as default_loop
 from rora_cli.defences.default.escalation import (
     Course,
     Courses,
@@ -93,7 +93,7 @@ def test_a_round_after_a_student_trains_on_what_it_was_taught_and_more_slowly(
     loop = _Loop(bench(train=lambda _m, _l, **options: calls.append(options)), reference=None)
     monkeypatch.setattr(_Loop, "hardener", lambda _: "hardener")
     loop.bench.config.epochs, loop.bench.settings = None, {"epochs": 4, "batch_size": 1}
-    monkeypatch.setattr(hunted, "FEWEST_STEPS", 1)
+    monkeypatch.setattr(default_loop, "FEWEST_STEPS", 1)
     loop.answers = [[0.5, 0.5]] * 3 if taught else None
     loop.train(nn.Identity(), [], number)
     (call,) = calls
@@ -199,7 +199,7 @@ def test_a_student_with_blocks_of_the_suspect_is_taught_longer(
         "teach_on": lambda _, course: seen.update(taught=course.texts),
     }
     for name, function in replacements.items():
-        monkeypatch.setattr(hunted, name, function)
+        monkeypatch.setattr(default_loop, name, function)
     monkeypatch.setattr(_Loop, "hardener", lambda *_, **__: None)
     monkeypatch.setattr(_Loop, "_roomy", [])
     loop.escalate()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rora_cli.errors import CheckpointError
-from rora_cli.layout import EMBEDDINGS, TASK_HEADS
+from rora_cli.layout import EMBEDDINGS, TRAINED_HEADS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ _OLD_NAMES = {"weight": "gamma", "bias": "beta", "gamma": "weight", "beta": "bia
 _OUTPUTS = {"lm_head", "embed_out", "vocab_projector", "generator_lm_head"}
 _INPUTS = (EMBEDDINGS - _OUTPUTS) | {"tok_embeddings"}
 #: What a base may well lack, and no renaming would bring.
-_NEW_HEADS = (TASK_HEADS - {"lm_head"}) | {"pooler"}
+_NEW_HEADS = TRAINED_HEADS - {"lm_head"}
 
 
 class _Names:

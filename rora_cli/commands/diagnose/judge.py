@@ -12,8 +12,6 @@ from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
 
-from rora_cli.checkpoints.preflight import Inspection
-from rora_cli.commands.diagnose.rows import MovedRows
 from rora_cli.commands.diagnose.whole import FORMAT
 from rora_cli.results.diagnose import GroupSummary
 from rora_cli.results.findings import Finding, Severity
@@ -22,11 +20,6 @@ from rora_cli.spectral.strength import robust_z_scores
 
 if TYPE_CHECKING:
     from rora_cli.checkpoints.preflight import Inspection
-    from rora_cli.commands.diagnose.calibration import Calibration
-if TYPE_CHECKING:
-    from rora_cli.commands.diagnose.calibration import Calibration
-
-if TYPE_CHECKING:
     from rora_cli.commands.diagnose.calibration import Calibration
     from rora_cli.commands.diagnose.rows import MovedRows
 
@@ -111,7 +104,6 @@ def judge(
 
 
 def _unread(unmeasured: Mapping[str, str]) -> Iterator[Finding]:
-
     for reason, names in reasons(unmeasured).items():
         broken = "NaN or infinite" in reason
         yield Finding(

@@ -152,16 +152,10 @@ def _expanded(paths: Iterable[str], *, models: bool) -> Iterator[str]:
             if not matches:
                 raise UsageError(f"the pattern {path!r} matches nothing")
         for match in matches:
-            for found in _checkpoints(match, models):
+            for found in layouts.checkpoints_named(match, models=models):
                 if found not in seen:
                     seen.add(found)
                     yield found
-
-
-def _checkpoints(path: str, models: bool) -> list[str]:
-    found = layouts.checkpoints_in(Path(path))
-    kept = [f for i, f in enumerate(found) if i == 0 or models or layouts.is_adapter(f)]
-    return [path if checkpoint == Path(path) else str(checkpoint) for checkpoint in kept]
 
 
 def _diagnose(

@@ -23,10 +23,6 @@ from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.spectral.factors import require_finite
 
 if TYPE_CHECKING:
-    from rora_cli.checkpoints.preflight import Inspection
-    from rora_cli.commands.diagnose.calibration import Calibration
-
-if TYPE_CHECKING:
     from rora_cli.commands.diagnose.base_spectra import BaseSpectra
     from rora_cli.commands.diagnose.calibration import Calibration
 

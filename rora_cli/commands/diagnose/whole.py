@@ -11,7 +11,7 @@ from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.commands.diagnose.rows import MovedRows, moved_far
 from rora_cli.errors import CheckpointError
-from rora_cli.layout import TASK_HEADS
+from rora_cli.layout import TASK_HEADS, TRAINED_HEADS
 from rora_cli.results.spectra import ModuleSpectrum
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 FORMAT = "difference"
 #: Heads that a fine-tune makes anew: there is nothing in a base that they could be compared with.
 _NEW_HEADS = TASK_HEADS - {"lm_head"}
-_HEADS = TASK_HEADS | {"pooler"}
 #: What transformers registers as buffers and computes itself: positions, masks, frequencies, and counters.
 _BUFFER = re.compile(
     r"(?:^|\.)(?:position_ids|token_type_ids|inv_freq|num_batches_tracked|masked_bias|attn\.bias|attention\.bias"
@@ -58,7 +57,7 @@ class WholeWeights:
             return "a buffer, which transformers computes itself: no weight"
         found, shape = self.base.find(module, parameter), tuple(self.ours.info(name).shape)
         if found is None:
-            if not _HEADS.isdisjoint(module.split(".")):
+            if not TRAINED_HEADS.isdisjoint(module.split(".")):
                 return "a head that the base does not have"
             raise CheckpointError("the base has no tensor of this name")
         if self.base.shape(found) != shape:
