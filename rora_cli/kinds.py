@@ -1,0 +1,24 @@
+"""Facts about each kind of model that rora purifies, as plain strings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """``auto_class`` is transformers' class that loads such a model, ``peft_task_type`` what PEFT calls its task,
+    ``card_tag`` the ``pipeline_tag`` of a model card."""
+
+    name: str
+    auto_class: str
+    peft_task_type: str
+    card_tag: str
+
+
+SEQUENCE_CLASSIFIER = ModelKind(
+    name="sequence classifier",
+    auto_class="AutoModelForSequenceClassification",
+    peft_task_type="SEQ_CLS",
+    card_tag="text-classification",
+)

@@ -1,0 +1,202 @@
+"""What an option is, beside the field that holds it: its help, its names, its unit, its bounds and its choices.
+
+A field and its option are one thing: ``rank: Annotated[int, Option("Rank of the adapter.", ("--rank", "-r"), low=1)]``.
+The command line is built from these annotations (``cli.command``), Python keywords are matched with them
+(``commands.keywords``), and ``check_options`` holds the bounds and choices wherever a value comes from. Nothing here
+imports typer or torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import lru_cache
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from rora_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Option:
+    """The option of one field.
+
+    Attributes:
+        help: a sentence for ``--help``.
+        names: as the command line has them; without any, ``--`` and the field's name. A pair such as
+            ``--cache/--no-cache`` is typer's.
+        metavar: what stands for the value on the help page.
+        low, high: the least and the most that a number may be.
+        above, below: bounds that it must not reach.
+        choices: the values that a text may have.
+        unit: what a number counts, where the name does not tell.
+        shown: the default in words, where the field's own says nothing.
+        read: turns the command line's text (or texts) into the field's value; raises UsageError.
+        argument: whether it stands without a name.
+        infinite: whether a number may be infinite.
+    """
+
+    help: str
+    names: tuple[str, ...] = ()
+    metavar: str | None = None
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+    unit: str = ""
+    shown: str | None = None
+    read: Callable[[Any], Any] | None = None
+    argument: bool = False
+    infinite: bool = False
+
+
+@dataclass(frozen=True)
+class OptionField:
+    """A field with its option. ``kind`` is the type of one value, ``group`` the class that declares the field."""
+
+    name: str
+    option: Option
+    kind: type
+    several: bool
+    default: Any
+    group: type
+
+    @property
+    def required(self) -> bool:
+        return self.default is MISSING
+
+    @property
+    def flag(self) -> str:
+        """Its name in a sentence: ``--max-rows``, or ``MODEL`` for an argument."""
+        if self.option.argument:
+            return (self.option.metavar or self.name.upper()).removesuffix("...")
+        names = self.option.names or (f"--{self.name.replace('_', '-')}",)
+        return next((name for name in names if name.startswith("--")), names[0]).partition("/")[0]
+
+    def __post_init__(self) -> None:
+        if not self.option.argument and not self.option.names:
+            object.__setattr__(self, "option", _named(self.option, f"--{self.name.replace('_', '-')}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of every group of options, and of every command's config, which inherits from its groups.
+
+    The first line of a group's docstring is the heading of its options on the help page.
+    """
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@lru_cache
+def options_of(group: type) -> Mapping[str, OptionField]:
+    """The options of a class by field name: its own first, then those of its bases in the order of their listing.
+
+    A field may point to the class that describes it: ``rank: Annotated[int | None, AdapterSpec] = None``.
+    """
+    hints = get_type_hints(group, include_extras=True)
+    declared = {field.name: field for field in fields(group)}
+    found = {}
+    for owner in (group, *_groups(group)):
+        for name in getattr(owner, "__annotations__", {}):
+            if name in declared and name not in found and (option := _option_in(hints[name], name)):
+                kind, several = _kind(get_args(hints[name])[0])
+                default = _default(declared[name])
+                found[name] = OptionField(name, option, kind, several, default, owner)
+    return found
+
+
+def check_options(group: Any) -> None:
+    """Raise UsageError where a value of ``group`` is beyond the bounds of its option, or none of its choices."""
+    for field in options_of(type(group)).values():
+        value = getattr(group, field.name)
+        for each in value if isinstance(value, tuple | list) else (value,):
+            if each is not None and (wanted := _wanted(field.option, each)):
+                shown = repr(each) if isinstance(each, str) else f"{each:g}" if isinstance(each, float) else each
+                raise UsageError(f"{field.flag} {wanted}, not {shown}")
+
+
+def units_of(group: type) -> dict[str, str]:
+    """Field name -> unit, for the fields that have one: reports say it beside the numbers."""
+    return {name: field.option.unit for name, field in options_of(group).items() if field.option.unit}
+
+
+def commas(text: str) -> tuple[str, ...]:
+    """The names in a text such as ``query, value``."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _wanted(option: Option, value: Any) -> str:
+    """What the value should have been; empty where it is that."""
+    if option.choices:
+        return "" if value in option.choices else f"is one of {', '.join(option.choices)}"
+    bounds = (option.low, option.high, option.above, option.below)
+    if isinstance(value, bool) or not isinstance(value, int | float) or all(bound is None for bound in bounds):
+        return ""
+    inside = (
+        not math.isnan(value)
+        and (math.isfinite(value) or option.infinite)
+        and (option.low is None or value >= option.low)
+        and (option.high is None or value <= option.high)
+        and (option.above is None or value > option.above)
+        and (option.below is None or value < option.below)
+    )
+    return "" if inside else _range(option)
+
+
+def _range(option: Option) -> str:
+    unit = f" {option.unit}" if option.unit else ""
+    if option.low is not None and option.high is not None:
+        return f"is between {option.low:g} and {option.high:g}{unit}"
+    if option.above is not None and option.below is not None:
+        return f"lies between {option.above:g} and {option.below:g}{unit}, neither of them included"
+    words = [
+        f"{word} {bound:g}{unit}"
+        for word, bound in (
+            ("at least", option.low),
+            ("above", option.above),
+            ("at most", option.high),
+            ("below", option.below),
+        )
+        if bound is not None
+    ]
+    return "is " + " and ".join(words)
+
+
+def _groups(group: type) -> Iterator[type]:
+    """The bases of a class, each before its own bases, in the order of their listing."""
+    for base in group.__bases__:
+        if base not in (object, Options):
+            yield base
+            yield from _groups(base)
+
+
+def _option_in(hint: Any, name: str) -> Option | None:
+    for item in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
+        if isinstance(item, Option):
+            return item
+        if isinstance(item, type):
+            return options_of(item)[name].option  # type: ignore[arg-type]
+    return None
+
+
+def _kind(hint: Any) -> tuple[type, bool]:
+    """The type of one value, and whether there may be several."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType] if NoneType in get_args(hint) else [hint]
+    kind = kinds[0]
+    if get_origin(kind) in (tuple, list):
+        return get_args(kind)[0], True
+    if get_origin(kind) is not None:
+        return str, True
+    return kind, False
+
+
+def _default(field: Any) -> Any:
+    return field.default_factory() if field.default_factory is not MISSING else field.default
+
+
+def _named(option: Option, name: str) -> Option:
+    return replace(option, names=(name,))
