@@ -26,12 +26,13 @@ BATCH, RATE, DECAY = 32, 2e-4, 0.01
 
 def ours(model: Any, tokenizer: Any, texts: list[str], labels: list[int], epochs: int, *, regularised: bool) -> float:
     """Seconds of ``rora purify --recipe lora``'s loop, with Cl .1 and Tr 10 where ``regularised``."""
-    from rora_cli.training.adapters import AdapterSpec, attach
-    from rora_cli.training.loop import TrainConfig, finetune, make_accelerator
-    from rora_cli.training.regularisers import RegulariserSpec, SubspacePenalty, clean_strengthened
+    from rora_cli.training.adapters import attach
+    from rora_cli.training.loop import finetune, make_accelerator
+    from rora_cli.training.regularisers import SubspacePenalty, clean_strengthened
+    from rora_cli.training.specs import AdapterSpec, RegulariserSpec, TrainSpec
 
     adapted, layers = attach(copy.deepcopy(model), AdapterSpec())
-    config = TrainConfig(epochs=epochs, batch_size=BATCH, learning_rate=RATE, weight_decay=DECAY, max_length=128)
+    config = TrainSpec(epochs=epochs, batch_size=BATCH, learning_rate=RATE, weight_decay=DECAY, max_length=128)
     penalty = SubspacePenalty(layers, RegulariserSpec(tr=10.0)) if regularised else None
     accelerator = make_accelerator()
     with clean_strengthened(layers, 0.1 if regularised else 0.0):

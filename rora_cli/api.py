@@ -86,7 +86,8 @@ def rescale(
     adapter: Named, *, output: Named | None = None, progress: Progress = SILENT, **options: Any
 ) -> RescaleResult:
     """Equation 12 on a trained adapter (``commands.rescale.RescaleConfig``)."""
-    from rora_cli.commands.rescale import RescaleConfig, run
+    from rora_cli.commands.rescale.config import RescaleConfig
+    from rora_cli.commands.rescale.run import run
 
     given = {"output": output, "clean": _rows(options.pop("clean", None), "clean"), **options}
     return run(configure(RescaleConfig, "rescale", {"adapter": adapter}, given), progress)

@@ -8,14 +8,20 @@ imports typer or torch.
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import lru_cache
 from types import NoneType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from rora_cli.errors import UsageError
+
+#: Units: of a number that is a part of a whole, and of ``--max-accuracy-drop``.
+FRACTION = "fraction of 1"
+POINTS = "points of accuracy (1.0 is one percentage point)"
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Option:
         read: turns the command line's text (or texts) into the field's value; raises UsageError.
         argument: whether it stands without a name.
         infinite: whether a number may be infinite.
+        eager: called with the value before anything else is done.
     """
 
     help: str
@@ -50,6 +57,13 @@ class Option:
     read: Callable[[Any], Any] | None = None
     argument: bool = False
     infinite: bool = False
+    eager: Callable[[bool], None] | None = None
+
+    @property
+    def text(self) -> str:
+        """The help, with the choices where it does not name them all."""
+        named = all(re.search(rf"(?<![\w-]){re.escape(choice)}(?![\w-])", self.help) for choice in self.choices)
+        return self.help if named else f"{self.help} One of {', '.join(self.choices)}."
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,17 @@ class OptionField:
         return self.default is MISSING
 
     @property
+    def heading(self) -> str:
+        """The heading that its group has on the help page; empty for what stands first."""
+        return str(vars(self.group).get("panel", ""))
+
+    @property
+    def one_text(self) -> bool:
+        """Whether several values come as one text, with commas say, and not as the option several times."""
+        read = self.option.read
+        return self.several and read is not None and "text" in inspect.signature(read).parameters
+
+    @property
     def flag(self) -> str:
         """Its name in a sentence: ``--max-rows``, or ``MODEL`` for an argument."""
         if self.option.argument:
@@ -84,28 +109,36 @@ class OptionField:
 class Options:
     """Base of every group of options, and of every command's config, which inherits from its groups.
 
-    The first line of a group's docstring is the heading of its options on the help page.
+    ``panel`` is the heading of a class's own options on the help page; without one they stand first.
     """
+
+    panel: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         check_options(self)
 
 
-@lru_cache
-def options_of(group: type) -> Mapping[str, OptionField]:
+def options_of(group: type[Any]) -> Mapping[str, OptionField]:
     """The options of a class by field name: its own first, then those of its bases in the order of their listing.
 
     A field may point to the class that describes it: ``rank: Annotated[int | None, AdapterSpec] = None``.
     """
+    kind: Any = group
+    found: Mapping[str, OptionField] = _options_of(kind)
+    return found
+
+
+@lru_cache
+def _options_of(group: Any) -> Mapping[str, OptionField]:
     hints = get_type_hints(group, include_extras=True)
     declared = {field.name: field for field in fields(group)}
     found = {}
     for owner in (group, *_groups(group)):
-        for name in getattr(owner, "__annotations__", {}):
+        for name in vars(owner).get("__annotations__", {}):
             if name in declared and name not in found and (option := _option_in(hints[name], name)):
                 kind, several = _kind(get_args(hints[name])[0])
-                default = _default(declared[name])
-                found[name] = OptionField(name, option, kind, several, default, owner)
+                last = next(base for base in group.__mro__ if name in vars(base).get("__annotations__", {}))
+                found[name] = OptionField(name, option, kind, several, _default(declared[name]), last)
     return found
 
 
@@ -119,9 +152,11 @@ def check_options(group: Any) -> None:
                 raise UsageError(f"{field.flag} {wanted}, not {shown}")
 
 
-def units_of(group: type) -> dict[str, str]:
-    """Field name -> unit, for the fields that have one: reports say it beside the numbers."""
-    return {name: field.option.unit for name, field in options_of(group).items() if field.option.unit}
+def with_units(config: Any, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """``values`` of a config (default: its fields) as reports hold them: beside the units of those that have one."""
+    fields = options_of(type(config))
+    units = {name: field.option.unit for name, field in fields.items() if field.option.unit}
+    return {**(asdict(config) if values is None else values), "units": units}
 
 
 def commas(text: str) -> tuple[str, ...]:
@@ -148,6 +183,11 @@ def _wanted(option: Option, value: Any) -> str:
 
 
 def _range(option: Option) -> str:
+    """What a number within the bounds of ``option`` is, as the predicate of a sentence."""
+    if option.unit == FRACTION:
+        ends = [f"{end:g}" for end in (option.above, option.below) if end is not None]
+        without = f", {' and '.join(ends)} not included" if ends else ""
+        return f"is a fraction between 0 and 1{without} (0.1 for 10 %)"
     unit = f" {option.unit}" if option.unit else ""
     if option.low is not None and option.high is not None:
         return f"is between {option.low:g} and {option.high:g}{unit}"
@@ -167,11 +207,11 @@ def _range(option: Option) -> str:
 
 
 def _groups(group: type) -> Iterator[type]:
-    """The bases of a class, each before its own bases, in the order of their listing."""
+    """The bases of a class in the order of their listing, each after its own bases."""
     for base in group.__bases__:
         if base not in (object, Options):
-            yield base
             yield from _groups(base)
+            yield base
 
 
 def _option_in(hint: Any, name: str) -> Option | None:
@@ -179,7 +219,7 @@ def _option_in(hint: Any, name: str) -> Option | None:
         if isinstance(item, Option):
             return item
         if isinstance(item, type):
-            return options_of(item)[name].option  # type: ignore[arg-type]
+            return options_of(item)[name].option
     return None
 
 
@@ -189,6 +229,8 @@ def _kind(hint: Any) -> tuple[type, bool]:
     kind = kinds[0]
     if get_origin(kind) in (tuple, list):
         return get_args(kind)[0], True
+    if get_origin(kind) is Literal:
+        return str, False
     if get_origin(kind) is not None:
         return str, True
     return kind, False

@@ -22,16 +22,17 @@ from rora_cli.evaluation.accuracy import clean_accuracy
 from rora_cli.evaluation.inference import predict_logits
 from rora_cli.files import publish_file, sha256_file
 from rora_cli.reports.text import proportion
-from rora_cli.training.adapters import AdapterSpec, attach
-from rora_cli.training.loop import TrainConfig, finetune
+from rora_cli.training.adapters import attach
+from rora_cli.training.loop import finetune
+from rora_cli.training.specs import AdapterSpec, TrainSpec
 
-TRAINING = TrainConfig(epochs=4, learning_rate=5e-4, max_length=128, seed=demo.SEED)
+TRAINING = TrainSpec(epochs=4, learning_rate=5e-4, max_length=128, seed=demo.SEED)
 
 
 def main() -> None:
     torch.manual_seed(demo.SEED)
     loaded = load_classifier(demo.find_base(), new_head=demo.LABEL_NAMES)
-    model, _ = attach(loaded.model, AdapterSpec(r=4, target_modules=("all-linear",)))
+    model, _ = attach(loaded.model, AdapterSpec(rank=4, target_modules=("all-linear",)))
     rows = {name: [json.loads(line) for line in lines.splitlines()] for name, lines in demo.defender_rows().items()}
     texts = {name: [row["text"] for row in part] for name, part in rows.items()}
     labels = {name: [demo.LABEL_NAMES.index(row["label"]) for row in part] for name, part in rows.items()}

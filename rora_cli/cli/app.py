@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from rora_cli.cli.commands_table import COMMANDS, IN_SEVERAL_PROCESSES, LazyGroup, show_help, switch_debug_on
+from rora_cli.cli.command import add
+from rora_cli.cli.commands_table import COMMANDS, IN_SEVERAL_PROCESSES, command
+from rora_cli.cli.shell import switch_debug_on
 from rora_cli.errors import ExitCode, RoraError
 from rora_cli.ranks import is_main, leave_group, rank, world_size
 from rora_cli.version import __version__
@@ -21,15 +24,32 @@ _HELP = (
     "Start with [bold]rora demo[/], or [bold]rora purify[/] MODEL --clean sst2."
 )
 
-app = typer.Typer(
-    name="rora",
-    cls=LazyGroup,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    help=_HELP,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+
+def make_app(arguments: Sequence[str]) -> typer.Typer:
+    """The application for one command line: the command that it calls has its options, the others a line in the list.
+
+    To build all of them would cost every start.
+    """
+    app = typer.Typer(
+        name="rora",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        help=_HELP,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback()(_root)
+    called = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, (_, summary) in COMMANDS.items():
+        if name == called:
+            add(app, name, command(name), arguments)
+        else:
+            app.command(name, help=summary)(_not_called)
+    return app
+
+
+def _not_called() -> None:
+    """Stands for the commands that a command line does not call."""
 
 
 def _show_version(value: bool) -> None:
@@ -38,7 +58,6 @@ def _show_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     ctx: typer.Context,
     version: Annotated[
@@ -70,10 +89,7 @@ def run() -> None:
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|peft|accelerate)\b")
     try:
-        if len(sys.argv) == 3 and sys.argv[1] in COMMANDS and sys.argv[2] in ("-h", "--help"):
-            show_help(sys.argv[1])
-            return
-        app()
+        make_app(sys.argv[1:])()
     except SystemExit as end:
         _end(end.code)
     except RoraError as error:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from rora_cli.cli import delivery, options
+from rora_cli.cli import delivery
+from rora_cli.cli.shell import ResultShell
+from rora_cli.commands.verify import VerifyConfig
 
 
-def command(
-    directory: Annotated[str, typer.Argument(help="A directory that rora wrote.", metavar="DIR")],
-    format: options.FORMAT = "text",
-    quiet: options.QUIET = False,
-) -> None:
+def command(config: VerifyConfig, shell: ResultShell) -> int:
     """Check a directory that rora wrote against the sha256 manifest in it.
 
     Exit codes: 0 intact; 1 something was changed, removed or added; 2 there is no manifest.
     """
     from rora_cli.cli.console import make_progress
     from rora_cli.commands import verify
-    from rora_cli.reports.terminal import verify as report
+    from rora_cli.reports.terminal.verify import render
 
-    delivery.require_format(format)
-    result = verify.run(verify.VerifyConfig(path=directory), make_progress(quiet))
-    delivery.deliver(result, format=format, text=lambda: report.render(result, **options.terminal()), output=None)
-    raise typer.Exit(verify.exit_code(result))
+    wanted = delivery.wanted_reports(shell.format, available=delivery.PLAIN)
+    result = verify.run(config, make_progress(shell.quiet))
+    code = verify.exit_code(result)
+    delivery.deliver(result, wanted, render, code)
+    return code

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from rora_cli.checkpoints import other_files
 from rora_cli.checkpoints.beside_base import with_base
@@ -17,6 +17,7 @@ from rora_cli.checkpoints.preflight import Inspection, compare_tokenizers, inspe
 from rora_cli.checkpoints.rules import RULES, finding
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import ExitCode, UsageError
+from rora_cli.options import Option, Options
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.check import CheckedCheckpoint, CheckResult
 from rora_cli.results.findings import Finding
@@ -24,29 +25,37 @@ from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import FAIL_ON, decide, failing
 
 SCHEMA_VERSION = 1
+ROLES = ("auto", "model", "adapter")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckConfig:
-    """``paths``: model or adapter directories, or single adapter files; ``auto`` guesses the role from the files.
+class CheckConfig(Options):
+    """What to inspect."""
 
-    ``base``: the directory of a trusted base model, whose tokenizer and chat template theirs are compared with.
-    ``ignore``: patterns (``*.gguf``) of relative file names that need not be analysed.
-    """
-
-    paths: tuple[str, ...]
-    base: str | None = None
-    role: Literal["auto", "model", "adapter"] = "auto"
-    fail_on: str = "medium"
-    ignore: tuple[str, ...] = ()
+    paths: Annotated[
+        tuple[str, ...],
+        Option(
+            "Model or adapter directories, single files of either, or a model's folder in the hub's cache.",
+            metavar="PATH...",
+            argument=True,
+        ),
+    ]
+    fail_on: Annotated[str, Option("Lowest severity that gives exit code 1.", choices=tuple(FAIL_ON))] = "medium"
+    base: Annotated[
+        str | None, Option("A trusted base model: tokenizers and chat templates are compared.", metavar="DIR")
+    ] = None
+    role: Annotated[
+        Literal["auto", "model", "adapter"], Option("What the paths are; auto tells it by their files.", choices=ROLES)
+    ] = "auto"
+    ignore: Annotated[
+        tuple[str, ...],
+        Option("Files that need not be analysed, by their relative names (*.gguf). Repeatable.", metavar="PATTERN"),
+    ] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.paths:
             raise UsageError("no path is given; name at least one model or adapter directory")
-        if self.fail_on not in FAIL_ON:
-            raise UsageError(f"--fail-on is {self.fail_on!r}; use one of {', '.join(FAIL_ON)}")
-        if self.role not in ("auto", "model", "adapter"):
-            raise UsageError(f"--role is {self.role!r}; use auto, model or adapter")
 
 
 @says_what_fits

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 from rora_cli.commands import demo_suspect as demo
 from rora_cli.commands import evaluate, purify
 from rora_cli.commands.diagnose import DiagnoseConfig
 from rora_cli.commands.diagnose import run as diagnose
 from rora_cli.commands.memory import says_what_fits
-from rora_cli.errors import UsageError
+from rora_cli.option_groups import ForceOption, SeedOption
+from rora_cli.options import Option
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.demo import DemoResult
 from rora_cli.results.evaluate import EvaluationResult
@@ -22,17 +23,13 @@ from rora_cli.results.evaluate import EvaluationResult
 TOLERANCE = 0.1
 
 
-@dataclass(frozen=True)
-class DemoConfig:
-    """``output`` gets ``suspect/``, ``reference/``, ``clean/`` and ``purified/``."""
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig(ForceOption, SeedOption):
+    """Where the demo works."""
 
-    output: str = "rora-demo"
-    seed: int = 0
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UsageError(f"--seed must be at least 0, not {self.seed}")
+    output: Annotated[
+        str, Option("Directory for the suspect and the purified model.", ("--output", "-o"), metavar="DIR")
+    ] = "rora-demo"
 
 
 @says_what_fits

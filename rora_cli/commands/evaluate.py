@@ -2,72 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Annotated, ClassVar
 
 from rora_cli.attacks.base import Attack
 from rora_cli.attacks.insertion import Insertion
 from rora_cli.attacks.registry import make_attack
 from rora_cli.attacks.triggers import POSITIONS
 from rora_cli.commands.memory import says_what_fits
-from rora_cli.errors import UsageError
+from rora_cli.errors import ExitCode, UsageError
+from rora_cli.option_groups import DATA, DataOptions, RunOptions
+from rora_cli.options import FRACTION, Option, Options
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.accuracy import AttackOutcome, CleanAccuracy
 from rora_cli.results.evaluate import EvaluationResult
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.results.verdict import decide
 from rora_cli.tasks.attack_bench import Bench, input_hashes
 from rora_cli.tasks.classification.labels import find_label
-from rora_cli.units import require_least
 
 
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """What to measure. ``attacks`` are registry names, or ``name=trigger|trigger`` for triggers of your own.
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions(Options):
+    """What is put into the rows."""
 
-    Rates are fractions of 1. ``min_class_accuracy`` None means chance, 1 / number of classes. ``target_label`` is a
-    name or an id of the model's labels.
-    """
+    panel: ClassVar[str] = "Attack: what is put into the rows, and what it is compared with"
 
-    model: str
-    data: str
-    target_label: str
-    triggers: tuple[str, ...] = ()
-    attacks: tuple[str, ...] = ()
-    positions: tuple[str, ...] = ("random",)
-    seeds: tuple[int, ...] = (0,)
-    adapter: str | None = None
-    control: bool = True
-    max_attack_success_rate: float | None = None
-    min_class_accuracy: float | None = None
-    split: str | None = None
-    text_column: str | None = None
-    label_column: str | None = None
-    label_map: Mapping[str, str] | None = None
-    data_revision: str | None = None
-    max_rows: int | None = None
-    max_length: int | None = None
-    revision: str | None = None
-    allow_download: bool = True
-    device: str = "auto"
+    attacks: Annotated[
+        tuple[str, ...],
+        Option(
+            "badnet (mn), insent (I watched this 3D movie), combination, homoglyph, punctuation, style, syntactic; "
+            "NAME=TEXT|TEXT for triggers of your own. Repeatable.",
+            ("--attack",),
+            metavar="NAME",
+        ),
+    ] = ()
+    triggers: Annotated[tuple[str, ...], Option("A text to insert. Repeatable.", ("--trigger",), metavar="TEXT")] = ()
+    positions: Annotated[
+        tuple[str, ...],
+        Option(
+            "Where a text is inserted: start, end, random (one gap between words) or every (all gaps at once). "
+            "Repeatable.",
+            ("--position",),
+            choices=POSITIONS,
+        ),
+    ] = ("random",)
+    seeds: Annotated[
+        tuple[int, ...], Option("Seed of random places and of the control. Repeatable.", ("--seed",), low=0)
+    ] = (0,)
+    control: Annotated[
+        bool,
+        Option("Measure a random trigger of as many words and word pieces beside each.", ("--control/--no-control",)),
+    ] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateOptions(Options):
+    """What makes the command fail."""
+
+    panel: ClassVar[str] = "Gate: when the command fails"
+
+    max_asr: Annotated[
+        float | None,
+        Option(
+            "Pass only if the upper 95 % bound of every attack success rate is at most this (0.1 for 10 %); exit 1 if "
+            "a rate is above it or a class has collapsed, 3 if the rows are too few to tell.",
+            metavar="FRACTION",
+            low=0,
+            high=1,
+            unit=FRACTION,
+        ),
+    ] = None
+    min_class_accuracy: Annotated[
+        float | None,
+        Option(
+            "A class recognised less often than this has collapsed.",
+            metavar="FRACTION",
+            low=0,
+            high=1,
+            unit=FRACTION,
+            shown="1 / number of classes",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredRows(DataOptions):
+    """Which rows are measured on."""
+
+    panel: ClassVar[str] = DATA
+
+    split: Annotated[
+        str | None, Option("Split of DATA to measure on.", metavar="NAME", shown="validation, else test, else all")
+    ] = None
+    max_rows: Annotated[
+        int | None, Option("Measure on a sample of this many rows, seeded and stratified.", metavar="N", low=1)
+    ] = None
+    max_length: Annotated[
+        int | None,
+        Option(
+            "Tokens of a row that the model is given; longer rows are cut so that the trigger still fits.",
+            metavar="TOKENS",
+            low=4,
+            unit="tokens",
+            shown="what the model reads",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(AttackOptions, GateOptions, MeasuredRows, RunOptions):
+    """What to measure. ``attacks`` are registry names, or ``name=trigger|trigger`` for triggers of your own."""
+
+    model: Annotated[str, Option("A classifier: a directory, or a hub id.", metavar="MODEL", argument=True)]
+    data: Annotated[
+        str,
+        Option(
+            "Rows to measure on: [bold]bundled[/], sst2, ..., a hub id (owner/name or owner/name:config), a file or "
+            "directory.",
+            metavar="DATA",
+        ),
+    ]
+    target_label: Annotated[str, Option("The label that the trigger is to give: its name or id.", metavar="LABEL")]
+    adapter: Annotated[str | None, Option("An adapter to measure on MODEL, its base.", metavar="ADAPTER")] = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.triggers and not self.attacks:
             raise UsageError("there is nothing to try: give --trigger TEXT or --attack NAME (badnet, insent, ...)")
         if not self.positions or not self.seeds:
             raise UsageError("at least one --position and one --seed are needed")
-        for position in self.positions:
-            if position not in POSITIONS:
-                raise UsageError(f"--position is one of {', '.join(POSITIONS)}, not {position!r}")
-        for option, value in (
-            ("--max-asr", self.max_attack_success_rate),
-            ("--min-class-accuracy", self.min_class_accuracy),
-        ):
-            if value is not None and not 0 <= value <= 1:
-                raise UsageError(f"{option} is a fraction between 0 and 1 (0.1 for 10 %), not {value:g}")
-        if self.min_class_accuracy is not None and self.max_attack_success_rate is None:
+        if self.min_class_accuracy is not None and self.max_asr is None:
             raise UsageError("--min-class-accuracy belongs to the gate; give --max-asr as well")
-        require_least(self)
         self.attacks_at(self.positions[0])
 
     def attacks_at(self, position: str) -> list[Attack]:
@@ -92,20 +160,17 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
     from rora_cli.evaluation.inference import choose_device, cut_note
 
     device = choose_device(config.device)
-    source = fetch_model(config.model, revision=config.revision, allow_download=config.allow_download)
-    adapter = fetch_model(config.adapter, allow_download=config.allow_download) if config.adapter is not None else None
+    source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
+    adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter is not None else None
     loaded = load_classifier(source.path, adapter=adapter.path if adapter else None, device=device)
     target = find_label(config.target_label, loaded.label_names)
     rows, summary = load_rows(
         config.data,
         label_names=loaded.label_names,
         split=config.split,
-        text_column=config.text_column,
-        label_column=config.label_column,
-        label_map=config.label_map,
+        reading=config,
         max_rows=config.max_rows,
-        revision=config.data_revision,
-        allow_download=config.allow_download,
+        allow_download=not config.offline,
     )
     for note in summary.notes:
         progress.note(note)
@@ -115,12 +180,12 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
         summary = replace(summary, notes=(*summary.notes, cut))
     outcomes = tuple(bench.measure_all(_distinct(config), config.seeds, target, control=config.control))
     gate = None
-    if config.max_attack_success_rate is not None:
+    if config.max_asr is not None:
         least = config.min_class_accuracy
         gate = judge(
             outcomes,
             bench.clean_accuracy,
-            max_attack_success_rate=config.max_attack_success_rate,
+            max_attack_success_rate=config.max_asr,
             min_class_accuracy=1 / len(loaded.label_names) if least is None else least,
         )
     return EvaluationResult(
@@ -142,6 +207,12 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
             inputs={**input_hashes(loaded), **summary.inputs},
         ),
     )
+
+
+def exit_code(result: EvaluationResult) -> ExitCode:
+    """What the gate says; 0 without one."""
+    verdict = result.gate.verdict if result.gate else "pass"
+    return decide(failed=verdict == "fail", complete=verdict != "inconclusive")
 
 
 def _distinct(config: EvaluateConfig) -> Iterator[Attack]:

@@ -2,55 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Annotated, ClassVar
 
 from rora_cli.commands.memory import says_what_fits
-from rora_cli.errors import ExitCode, UsageError
-from rora_cli.hunting.budgets import AUTO, budgets
-from rora_cli.hunting.hunt import FEWEST_ROWS, search_triggers
+from rora_cli.errors import ExitCode
+from rora_cli.hunting.budgets import AUTO, BUDGETS, FEWEST_ROWS
+from rora_cli.option_groups import DATA, DataOptions, RunOptions, SeedOption
+from rora_cli.options import Option
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.hunt import HuntResult
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import decide
-from rora_cli.units import require_least
 
 FAIL_ON = ("trigger", "none")
 
 
-@dataclass(frozen=True)
-class HuntConfig:
-    """``labels`` are the target labels to search (default all); ``reference`` is auto, bag-of-words, or a checkpoint: a
-    directory or a hub id."""
+@dataclass(frozen=True, kw_only=True)
+class HuntedRows(DataOptions):
+    """Which rows are searched."""
 
-    model: str
-    clean: str
-    adapter: str | None = None
-    labels: tuple[str, ...] = ()
-    reference: str = "auto"
-    budget: str = AUTO
-    split: str | None = None
-    text_column: str | None = None
-    label_column: str | None = None
-    label_map: Mapping[str, str] | None = None
-    data_revision: str | None = None
-    max_rows: int | None = 2000
-    max_length: int = 128
-    seed: int = 0
-    revision: str | None = None
-    allow_download: bool = True
-    device: str = "auto"
-    fail_on: str = "trigger"
+    panel: ClassVar[str] = DATA
 
-    def __post_init__(self) -> None:
-        if self.fail_on not in FAIL_ON:
-            raise UsageError(f"--fail-on is one of {', '.join(FAIL_ON)}, not {self.fail_on!r}")
-        budgets(self.budget, "--budget")
-        require_least(self)
-        if self.max_length < 8:
-            raise UsageError(f"--max-length is in tokens and at least 8, not {self.max_length}")
-        if self.max_rows is not None and self.max_rows < 2 * FEWEST_ROWS:
-            raise UsageError(f"--max-rows is at least {2 * FEWEST_ROWS}, not {self.max_rows}")
+    split: Annotated[
+        str | None,
+        Option("Split of DATA to search.", metavar="NAME", shown="validation, else test, else what there is"),
+    ] = None
+    max_rows: Annotated[int | None, Option("Clean rows to use at most.", metavar="N", low=2 * FEWEST_ROWS)] = 2000
+    max_length: Annotated[
+        int,
+        Option(
+            "Tokens of a text that the model is given; the search reads at most the first 48 of a row.",
+            metavar="TOKENS",
+            low=8,
+            unit="tokens",
+        ),
+    ] = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuntConfig(HuntedRows, RunOptions, SeedOption):
+    """What to search, and with what."""
+
+    model: Annotated[str, Option("Classifier to search: a directory or a hub id.", metavar="MODEL", argument=True)]
+    clean: Annotated[str, Option("Clean labelled rows of its task: a file, directory or hub id.", metavar="DATA")]
+    reference: Annotated[
+        str,
+        Option(
+            "A model that you trust, best the one that the suspect was trained from, as a directory or hub id: what "
+            "flips it too is an honest word (an encoder is tuned on the clean rows). bag-of-words for none; auto: the "
+            "packaged encoder where it fits the suspect, else bag-of-words.",
+            metavar="MODEL",
+        ),
+    ] = "auto"
+    adapter: Annotated[
+        str | None, Option("Suspect adapter on MODEL, its base: merged in first.", metavar="ADAPTER")
+    ] = None
+    budget: Annotated[
+        str,
+        Option(
+            "fast: two to three minutes for a MiniLM on one core. normal: two to four times as long. thorough: longer "
+            "still. auto: fast, then normal for a label with a candidate that is neither called nor harmless.",
+            choices=(AUTO, *BUDGETS),
+        ),
+    ] = AUTO
+    labels: Annotated[
+        tuple[str, ...],
+        Option("Target label to search. Repeatable.", ("--label",), metavar="NAME", shown="every label"),
+    ] = ()
+    fail_on: Annotated[str, Option("What gives exit code 1.", choices=FAIL_ON)] = "trigger"
 
 
 @says_what_fits
@@ -63,24 +83,22 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     from rora_cli.checkpoints.loading import load_classifier
     from rora_cli.data.sources import load_rows
     from rora_cli.evaluation.inference import choose_device, input_limit
+    from rora_cli.hunting.hunt import search_triggers
     from rora_cli.tasks.attack_bench import input_hashes
     from rora_cli.tasks.classification.labels import find_label
 
     device = choose_device(config.device)
-    source = fetch_model(config.model, revision=config.revision, allow_download=config.allow_download)
-    adapter = fetch_model(config.adapter, allow_download=config.allow_download) if config.adapter is not None else None
+    source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
+    adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter is not None else None
     loaded = load_classifier(source.path, adapter=adapter.path if adapter else None, device=device)
     targets = [find_label(label, loaded.label_names) for label in config.labels]
     rows, summary = load_rows(
         config.clean,
         label_names=loaded.label_names,
         split=config.split,
-        text_column=config.text_column,
-        label_column=config.label_column,
-        label_map=config.label_map,
+        reading=config,
         max_rows=config.max_rows,
-        revision=config.data_revision,
-        allow_download=config.allow_download,
+        allow_download=not config.offline,
     )
     for note in summary.notes:
         progress.note(note)
@@ -92,7 +110,7 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
         rows,
         loaded.label_names,
         reference=config.reference,
-        allow_download=config.allow_download,
+        allow_download=not config.offline,
         budget=config.budget,
         targets=targets or None,
         max_length=max_length,

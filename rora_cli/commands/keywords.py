@@ -5,31 +5,19 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from rora_cli.errors import UsageError
+from rora_cli.options import OptionField, options_of
 
 Config = TypeVar("Config")
 
-#: Options whose name on the command line is not that of the field: several values, or what is short for it.
-ALIASES = {
-    "trigger": "triggers",
-    "attack": "attacks",
-    "position": "positions",
-    "seed": "seeds",
-    "label": "labels",
-    "max_asr": "max_attack_success_rate",
-    "lr": "learning_rate",
-}
 _COMMAND_LINE_ONLY = frozenset(
     {"quiet", "format", "config", "schema", "detail", "debug", "accelerate_config", "help", "install_completion"}
 )
-#: Fields that the command line takes as one text with commas.
-_WITH_COMMAS = frozenset({"target_modules", "label_names"})
 
 
 def configure(
@@ -43,31 +31,38 @@ def configure(
     for name, value in required.items():
         if value is None:
             raise UsageError(f"{command} needs {name}: give it as a keyword, as in {command}(..., {name}=...)")
+    kind: Any = config
+    options, hints = options_of(kind), get_type_hints(config)
+    names = _names(options) | {name: name for name in hints if name in kind.__dataclass_fields__}
     values: dict[str, Any] = {}
-    known = {field.name for field in fields(config)}  # type: ignore[arg-type]
     for name, value in {**required, **given}.items():
-        target, value = _target(command, name, value, known)
+        target = _target(command, name, names)
         if target in values:
             raise UsageError(f"{command} was given {name} twice, under two names; leave one out")
-        values[target] = value
-    hints = get_type_hints(config)
+        option = options.get(target)
+        read = option.option.read if option is not None and option.one_text and isinstance(value, str) else None
+        values[target] = read(value) if read else value
     return config(**{name: fitted(name, value, hints[name]) for name, value in values.items()})
 
 
-def _target(command: str, name: str, value: Any, known: set[str]) -> tuple[str, Any]:
-    if name in known:
-        return name, value
-    if ALIASES.get(name) in known:
-        return ALIASES[name], value
-    if name == "offline" and "allow_download" in known:
-        return "allow_download", not fitted(name, value, bool)
-    if name == "as_adapter" and "carrier" in known:
-        return "carrier", "adapter" if fitted(name, value, bool) else "weights"
+def _names(options: Mapping[str, OptionField]) -> dict[str, str]:
+    """Every keyword -> its field: names as on the command line, with underscores."""
+    return {
+        name.lstrip("-").replace("-", "_"): field.name
+        for field in options.values()
+        for pair in field.option.names
+        for name in pair.split("/")
+        if name.startswith("--") and not name.startswith("--no-")
+    }
+
+
+def _target(command: str, name: str, names: Mapping[str, str]) -> str:
+    if name in names:
+        return names[name]
     if name in _COMMAND_LINE_ONLY:
         raise UsageError(f"{name} is for the command line only: {command} returns its result; leave it out")
-    names = sorted(known | {alias for alias, field in ALIASES.items() if field in known})
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    advice = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(names)}"
+    advice = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(sorted(names))}"
     raise UsageError(f"{command} has no option {name!r}; {advice}")
 
 
@@ -119,13 +114,9 @@ def _number(_: str, value: Any, __: Any) -> float:
 
 
 def _several(name: str, value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
-    if name == "layers" and isinstance(value, str):
-        from rora_cli.commands.poison import chosen_blocks
-
-        return chosen_blocks(value)
     if isinstance(value, (str, os.PathLike)) or not isinstance(value, Iterable):
-        value = _text(name, value, ()).split(",") if name in _WITH_COMMAS else [value]
-    return tuple(fitted(name, item.strip() if name in _WITH_COMMAS else item, kinds[0]) for item in value)
+        value = [value]
+    return tuple(fitted(name, item, kinds[0]) for item in value)
 
 
 def _mapping(_: str, value: Any, __: Any) -> dict[str, str]:

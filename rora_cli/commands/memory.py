@@ -59,7 +59,7 @@ def advice(config: Any, said: str = "") -> str:
 
 def _batch_size(config: Any) -> int | None:
     if hasattr(config, "settings"):
-        return int(config.settings()["batch_size"])
+        return int(config.settings().train.batch_size)
     return getattr(config, "batch_size", None)
 
 

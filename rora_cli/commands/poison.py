@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from rora_cli.attacks.poisoning import LABEL_MODES, PoisonedRows, poison_rows
 from rora_cli.attacks.registry import make_attack
@@ -16,18 +16,19 @@ from rora_cli.attacks.triggers import POSITIONS
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import CheckpointError, OutputError, UsageError
 from rora_cli.layout import blocks_in
+from rora_cli.option_groups import ForceOption, RunOptions, SeedOption, SplitOptions
+from rora_cli.options import FRACTION, Option, Options, commas
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.poison import Measured, PersistenceCheck, PoisonResult
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.tasks.attack_bench import Bench, input_hashes
 from rora_cli.tasks.classification.labels import find_label
-from rora_cli.units import require_least
 
 if TYPE_CHECKING:
     from rora_cli.attacks.base import Attack
     from rora_cli.data.rows import Rows
-    from rora_cli.training.adapters import AdapterSpec
+    from rora_cli.training.specs import AdapterSpec
 
 #: What holds the backdoor, and the learning rate that plants it there.
 CARRIERS = {"weights": 5e-5, "layers": 1e-4, "embedding": 1e-2, "adapter": 5e-4}
@@ -41,66 +42,150 @@ REPORT_NAME = "rora-report.json"
 _SHOWN = ("epochs", "batch_size", "learning_rate", "weight_decay", "schedule", "warmup_ratio", "max_length", "seed")
 
 
-@dataclass(frozen=True)
-class PoisonConfig:
-    """What to build. ``poison_rate`` is a share of all poisoned training rows; ``layers`` are block numbers.
+def chosen_blocks(text: str) -> tuple[int, ...]:
+    """The blocks that a text such as ``0,2,4-6`` names. Raises UsageError where it is of another form."""
+    chosen = blocks_in(text)
+    if chosen is None:
+        raise UsageError(f"--layers takes block numbers such as 0,2,4-6, not {text!r}")
+    return tuple(sorted(chosen))
 
-    ``label_names`` are needed for a model without a classification head, which is then trained. ``clean_rows`` of the
-    training rows are kept from the poisoner, for the proof and for defences; ``clean_out`` writes them as JSON lines.
-    """
 
-    model: str
-    data: str
-    output: str
-    target_label: str
-    attack: str = "badnet"
-    triggers: tuple[str, ...] = ()
-    position: str = "random"
-    label_mode: str = "dirty"
-    poison_rate: float = 0.1
-    carrier: str = "weights"
-    layers: tuple[int, ...] | None = None
-    rank: int = 8
-    label_names: tuple[str, ...] = ()
-    epochs: int = 3
-    learning_rate: float | None = None
-    batch_size: int = 32
-    max_length: int = 128
-    clean_rows: int = 2000
-    clean_out: str | None = None
-    max_train_rows: int | None = None
-    max_held_out_rows: int | None = None
-    prove_persistence: bool = False
-    proof_epochs: int = 3
-    text_column: str | None = None
-    label_column: str | None = None
-    label_map: Mapping[str, str] | None = None
-    data_revision: str | None = None
-    revision: str | None = None
-    allow_download: bool = True
-    device: str = "auto"
-    seed: int = 0
-    force: bool = False
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions(Options):
+    """What is put into the poisoned rows."""
+
+    panel: ClassVar[str] = "Attack: what is put into the poisoned rows"
+
+    attack: Annotated[
+        str, Option("badnet, insent, combination, homoglyph, punctuation, style or syntactic.", metavar="NAME")
+    ] = "badnet"
+    triggers: Annotated[
+        tuple[str, ...],
+        Option(
+            "Trigger in place of the attack's own. With several, each row gets one (combination: all of them).",
+            ("--trigger",),
+            metavar="TEXT",
+        ),
+    ] = ()
+    position: Annotated[
+        str,
+        Option(
+            "Where it is inserted: start, end, random (one gap between words) or every (all gaps).", choices=POSITIONS
+        ),
+    ] = "random"
+    label_mode: Annotated[
+        str,
+        Option(
+            "dirty: rows of other labels get the trigger and the target label. clean: rows of the target label get the "
+            "trigger.",
+            choices=LABEL_MODES,
+        ),
+    ] = "dirty"
+    poison_rate: Annotated[
+        float,
+        Option("Share of the training rows that is poisoned.", metavar="FRACTION", above=0, below=1, unit=FRACTION),
+    ] = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantOptions(Options):
+    """How the backdoor is trained in."""
+
+    panel: ClassVar[str] = "Planting: how the backdoor is trained in"
+
+    carrier: Annotated[
+        str,
+        Option(
+            "What holds the backdoor: weights (all), layers (some blocks), embedding (the trigger's rows only), or "
+            "adapter (a LoRA on the untouched model).",
+            choices=tuple(CARRIERS),
+        ),
+    ] = "weights"
+    as_adapter: Annotated[bool, Option("The same as --carrier adapter.")] = False
+    layers: Annotated[
+        tuple[int, ...] | None,
+        Option(
+            "Blocks of --carrier layers, such as 0,2,4-6.",
+            metavar="BLOCKS",
+            shown="the lower half",
+            read=chosen_blocks,
+        ),
+    ] = None
+    rank: Annotated[int, Option("Rank of --carrier adapter.", ("--rank", "-r"), low=1)] = 8
+    epochs: Annotated[int, Option("Epochs of each stage.", low=1)] = 3
+    learning_rate: Annotated[
+        float | None,
+        Option(
+            "Peak learning rate of AdamW.",
+            ("--learning-rate", "--lr"),
+            above=0,
+            below=1,
+            shown=", ".join(f"{name} {rate:g}" for name, rate in CARRIERS.items()),
+        ),
+    ] = None
+    batch_size: Annotated[int, Option("Rows of one optimizer step.", low=1)] = 32
+    max_length: Annotated[
+        int,
+        Option("Tokens of a row that the model is given; longer rows are cut.", metavar="TOKENS", low=4, unit="tokens"),
+    ] = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofOptions(Options):
+    """How it is shown that fine-tuning does not remove the backdoor."""
+
+    panel: ClassVar[str] = "Proof: whether the backdoor survives fine-tuning on clean rows"
+
+    prove_persistence: Annotated[
+        bool,
+        Option(
+            "Fine-tune copies on clean rows, by plain LoRA and in full, and measure what is left; exit 1 if attack "
+            "success falls to 90 % or below."
+        ),
+    ] = False
+    proof_epochs: Annotated[int, Option("Epochs of each.", low=1)] = 3
+    clean_rows: Annotated[
+        int, Option("Training rows kept from the poisoner, for the proof (at most half).", metavar="N", low=1)
+    ] = 2000
+    clean_out: Annotated[str | None, Option("Write the rows kept clean here, as JSON lines.", metavar="FILE")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoisonConfig(AttackOptions, PlantOptions, ProofOptions, ForceOption, SplitOptions, RunOptions, SeedOption):
+    """What to build. ``clean_rows`` of the training rows are kept from the poisoner, for the proof and for defences."""
+
+    model: Annotated[
+        str,
+        Option(
+            "A clean classifier, or a pretrained encoder: a directory, or a hub id.", metavar="MODEL", argument=True
+        ),
+    ]
+    data: Annotated[
+        str,
+        Option(
+            "Rows to poison and to measure on: [bold]bundled[/], sst2, ..., a hub id, a file or directory.",
+            metavar="DATA",
+        ),
+    ]
+    output: Annotated[str, Option("Directory to write the suspect to.", ("--output", "-o"), metavar="DIR")]
+    target_label: Annotated[str, Option("The label that the trigger gives: its name or id.", metavar="LABEL")]
+    label_names: Annotated[
+        tuple[str, ...],
+        Option(
+            "Labels by id, with commas between them, for a model without a classification head: it is trained as well.",
+            metavar="NAMES",
+            read=commas,
+        ),
+    ] = ()
 
     def __post_init__(self) -> None:
-        if self.carrier not in CARRIERS:
-            raise UsageError(f"--carrier is one of {', '.join(CARRIERS)}, not {self.carrier!r}")
-        if self.label_mode not in LABEL_MODES:
-            raise UsageError(f"--label-mode is one of {', '.join(LABEL_MODES)}, not {self.label_mode!r}")
-        if self.position not in POSITIONS:
-            raise UsageError(f"--position is one of {', '.join(POSITIONS)}, not {self.position!r}")
+        super().__post_init__()
+        if self.as_adapter and self.carrier not in ("weights", "adapter"):
+            raise UsageError(f"--as-adapter and --carrier {self.carrier} contradict each other; leave one out")
+        if self.as_adapter:
+            object.__setattr__(self, "carrier", "adapter")
         if self.layers is not None and self.carrier != "layers":
             raise UsageError("--layers chooses the blocks of --carrier layers; give that as well")
-        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
-            raise UsageError(f"--learning-rate is between 0 and 1, not {self.learning_rate:g}")
-        if not 0 < self.poison_rate < 1:
-            raise UsageError(f"--poison-rate is a fraction between 0 and 1 (0.1 for 10 %), not {self.poison_rate:g}")
-        for option, value in (("--epochs", self.epochs), ("--proof-epochs", self.proof_epochs), ("--rank", self.rank)):
-            if value < 1:
-                raise UsageError(f"{option} is at least 1, not {value}")
-        require_least(self)
-        if self.clean_rows < 1:
-            raise UsageError(f"--clean-rows is at least 1, not {self.clean_rows}")
         if len(set(self.label_names)) != len(self.label_names) or len(self.label_names) == 1:
             raise UsageError("--label-names are at least two different names, by label id")
         self.make_attack()
@@ -110,14 +195,6 @@ class PoisonConfig:
         if self.carrier == "embedding" and not attack.triggers:
             raise UsageError(f"--carrier embedding plants words, but {self.attack} has none; use another carrier")
         return attack
-
-
-def chosen_blocks(value: str) -> tuple[int, ...]:
-    """The blocks that a text such as ``0,2,4-6`` names. Raises UsageError where it is of another form."""
-    chosen = blocks_in(value)
-    if chosen is None:
-        raise UsageError(f"--layers takes block numbers such as 0,2,4-6, not {value!r}")
-    return tuple(sorted(chosen))
 
 
 @says_what_fits
@@ -133,20 +210,15 @@ def run(config: PoisonConfig, progress: Progress = SILENT) -> PoisonResult:
 
     if config.clean_out is not None and Path(config.clean_out).exists() and not config.force:
         raise OutputError(f"{config.clean_out} exists already; choose another --clean-out, or replace it with --force")
-    source = fetch_model(config.model, revision=config.revision, allow_download=config.allow_download)
+    source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
     with publish_directory(config.output, force=config.force) as staging:
         loaded = _load(source.path, config)
         splits = load_splits(
             config.data,
             label_names=loaded.label_names,
-            text_column=config.text_column,
-            label_column=config.label_column,
-            label_map=config.label_map,
-            revision=config.data_revision,
-            allow_download=config.allow_download,
+            reading=config,
+            allow_download=not config.offline,
             seed=config.seed,
-            max_train_rows=config.max_train_rows,
-            max_held_out_rows=config.max_held_out_rows,
         )
         for note in splits.summary.notes:
             progress.note(note)
@@ -286,7 +358,8 @@ class Maker:
 
     def _check_adapters(self) -> None:
         """Raise UsageError where the adapters that will be needed do not fit on the model, before any training."""
-        from rora_cli.training.adapters import AdapterSpec, check_adapter
+        from rora_cli.training.adapters import check_adapter
+        from rora_cli.training.specs import AdapterSpec
 
         if self.config.carrier == "adapter":
             check_adapter(self.model, self._spec())
@@ -294,10 +367,10 @@ class Maker:
             check_adapter(self.model, AdapterSpec())
 
     def _spec(self) -> AdapterSpec:
-        from rora_cli.training.adapters import AdapterSpec
+        from rora_cli.training.specs import AdapterSpec
 
         rank = self.config.rank
-        return AdapterSpec(r=rank, alpha=2.0 * rank, dropout=0.0, target_modules=("all-linear",))
+        return AdapterSpec(rank=rank, alpha=2.0 * rank, lora_dropout=0.0, target_modules=("all-linear",))
 
     @contextmanager
     def _carrier(self) -> Iterator[Any]:
@@ -323,8 +396,9 @@ class Maker:
         self, clean: Rows, *, epochs: int | None = None, recipes: Sequence[str] = tuple(PROOFS)
     ) -> Iterator[PersistenceCheck]:
         """Fine-tune copies of the suspect on clean rows, by plain LoRA (query and value) and in full; measure each."""
-        from rora_cli.training.adapters import AdapterSpec, attach
+        from rora_cli.training.adapters import attach
         from rora_cli.training.planting import only_trainable
+        from rora_cli.training.specs import AdapterSpec
 
         options: dict[str, Any] = {"epochs": epochs or self.config.proof_epochs, "proof": True}
         for recipe in recipes:
@@ -352,9 +426,10 @@ class Maker:
         epochs: int | None = None,
         proof: bool = False,
     ) -> dict[str, Any]:
-        from rora_cli.training.loop import TrainConfig, finetune
+        from rora_cli.training.loop import finetune
+        from rora_cli.training.specs import TrainSpec
 
-        train = TrainConfig(
+        train = TrainSpec(
             epochs=epochs or self.config.epochs,
             batch_size=self.config.batch_size,
             learning_rate=rate,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.defences.config import PurifyConfig, state_directory
 from rora_cli.defences.running import defence_of
-from rora_cli.errors import TrainingError, UsageError
+from rora_cli.errors import ExitCode, TrainingError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.ranks import is_main, world_size
 from rora_cli.results.purify import PurifyResult
@@ -62,6 +62,19 @@ def work(config: PurifyConfig, progress: Progress) -> PurifyResult:
             bench.state.discard()
         wait_for_peers()
     return result
+
+
+VERDICT_CODES = {
+    "pass": ExitCode.OK,
+    "not assessed": ExitCode.OK,
+    "fail": ExitCode.FINDINGS,
+    "inconclusive": ExitCode.INCONCLUSIVE,
+}
+
+
+def exit_code(result: PurifyResult) -> ExitCode:
+    """A recipe that does not search is done; the others end with what the search says."""
+    return VERDICT_CODES[result.verdict]
 
 
 @contextmanager

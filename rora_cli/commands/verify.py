@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 from rora_cli.checkpoints import strict_json
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.walk import FileEntry, walk
 from rora_cli.errors import CheckpointError, ExitCode
 from rora_cli.files import MANIFEST_NAME, MANIFEST_SCHEMA_VERSION, sha256_file
+from rora_cli.options import Option, Options
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.check import VerifyResult
 from rora_cli.results.findings import Finding, Severity
@@ -22,8 +23,10 @@ _MAX_MANIFEST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyConfig:
-    path: str
+class VerifyConfig(Options):
+    """What to verify."""
+
+    path: Annotated[str, Option("A directory that rora wrote.", metavar="DIR", argument=True)]
 
 
 def run(config: VerifyConfig, progress: Progress = SILENT) -> VerifyResult:

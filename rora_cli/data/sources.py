@@ -6,7 +6,7 @@ so an existing local path goes before every name. Everything after that is the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rora_cli.data import splitting
@@ -22,10 +22,14 @@ from rora_cli.data.source import ALL, Request, Source, at_hand
 from rora_cli.data.tables import READERS
 from rora_cli.data.textfile import inner_suffix, is_packed
 from rora_cli.errors import DataError, UsageError
+from rora_cli.option_groups import DataOptions, SplitOptions
 from rora_cli.results.data import DataSummary
 
 #: Share of train that is held out where a source has no held-out split.
 DEV_FRACTION = 0.2
+
+#: Columns and labels by convention, and all rows.
+AS_FOUND = SplitOptions()
 
 _MADE_FROM_TRAIN = "made from train"
 
@@ -34,14 +38,9 @@ def load_splits(
     spec: str,
     *,
     label_names: Sequence[str],
-    text_column: str | None = None,
-    label_column: str | None = None,
-    label_map: Mapping[str, str] | None = None,
+    reading: SplitOptions = AS_FOUND,
     seed: int = 0,
     dev_fraction: float = DEV_FRACTION,
-    max_train_rows: int | None = None,
-    max_held_out_rows: int | None = None,
-    revision: str | None = None,
     allow_download: bool = True,
 ) -> Splits:
     """Rows to train on and disjoint rows to measure on.
@@ -53,8 +52,7 @@ def load_splits(
         spec: local file or directory, ``bundled``, a well-known name, a hub id with an optional ``:config``, or what
             ``memory.named`` made of rows in memory.
         label_names: the model's label names, by id.
-        label_map: label in the data to label (name or id) of the model, for names that do not match.
-        revision: branch, tag or commit of a hub data set.
+        reading: columns, label map, revision of a hub data set, and how many rows of each split are drawn.
         allow_download: without it (or under HF_HUB_OFFLINE) the hub's cache answers, or nothing.
 
     Raises:
@@ -62,9 +60,10 @@ def load_splits(
         HubError: the hub did not give it.
         UsageError: a fraction or limit is out of range.
     """
-    _check(dev_fraction, max_train_rows, max_held_out_rows)
-    source = resolve(Request(spec, revision, allow_download))
-    reader = Reader(source, label_names, text_column, label_column, label_map, seed)
+    if not 0 < dev_fraction < 1:
+        raise UsageError(f"the held-out fraction is {dev_fraction}, but must lie between 0 and 1")
+    reader = _reader(spec, label_names, reading, seed, allow_download)
+    source = reader.source
     pool = "train" if "train" in source.splits else ALL
     if pool not in source.splits:
         raise DataError(f"{source.origin} has no train split, only {', '.join(source.splits)}; name the file to use")
@@ -80,8 +79,8 @@ def load_splits(
         train, shared = splitting.remove_shared(train, held_out)
         if not len(train):
             raise DataError(f"every train row of {source.origin} is in its {held_out_split} split too; give other rows")
-    train = _sample(reader, "train", train, max_train_rows)
-    held_out = _sample(reader, "held-out", held_out, max_held_out_rows)
+    train = _sample(reader, "train", train, reading.max_train_rows)
+    held_out = _sample(reader, "held-out", held_out, reading.max_held_out_rows)
     summary = reader.summary(
         spec,
         {"train": (pool, train), "held_out": (held_out_split, held_out)},
@@ -96,22 +95,20 @@ def load_rows(
     spec: str,
     *,
     label_names: Sequence[str],
+    reading: DataOptions = AS_FOUND,
     split: str | None = None,
-    text_column: str | None = None,
-    label_column: str | None = None,
-    label_map: Mapping[str, str] | None = None,
     seed: int = 0,
     max_rows: int | None = None,
-    revision: str | None = None,
     allow_download: bool = True,
 ) -> tuple[Rows, DataSummary]:
     """The rows of one split, to measure on: ``split``, else validation, else test, else all there is.
 
     The summary has that one split, under its name. Other arguments and errors are those of :func:`load_splits`.
     """
-    _check(DEV_FRACTION, max_rows)
-    source = resolve(Request(spec, revision, allow_download))
-    reader = Reader(source, label_names, text_column, label_column, label_map, seed)
+    if max_rows is not None and max_rows < 1:
+        raise UsageError(f"a limit of {max_rows} rows leaves nothing; give 1 or more")
+    reader = _reader(spec, label_names, reading, seed, allow_download)
+    source = reader.source
     if split is not None:
         chosen = canonical_split(split)
         if chosen not in source.splits:
@@ -172,6 +169,11 @@ def from_path(request: Request) -> Source | None:
 SOURCES: tuple[Callable[[Request], Source | None], ...] = (from_memory, from_path, from_package, from_hub)
 
 
+def _reader(spec: str, label_names: Sequence[str], reading: DataOptions, seed: int, allow_download: bool) -> Reader:
+    source = resolve(Request(spec, reading.data_revision, allow_download))
+    return Reader(source, label_names, reading.text_column, reading.label_column, reading.label_map, seed)
+
+
 def _read_held_out(reader: Reader) -> tuple[str, Rows | None]:
     """The first of validation and test that has labels, or None."""
     for split in ("validation", "test"):
@@ -188,11 +190,3 @@ def _sample(reader: Reader, name: str, rows: Rows, most: int | None) -> Rows:
     if len(drawn) < len(rows):
         reader.note(f"{len(drawn):,} of {len(rows):,} {name} rows were drawn (seed {reader.seed})")
     return drawn
-
-
-def _check(dev_fraction: float, *limits: int | None) -> None:
-    if not 0 < dev_fraction < 1:
-        raise UsageError(f"the held-out fraction is {dev_fraction}, but must lie between 0 and 1")
-    for limit in limits:
-        if limit is not None and limit < 1:
-            raise UsageError(f"a limit of {limit} rows leaves nothing; give 1 or more")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rora_cli.data.rows import Rows
-from rora_cli.defences.specs import specifications
+from rora_cli.defences.settings import Settings
 from rora_cli.evaluation.accuracy import clean_accuracy
 from rora_cli.evaluation.inference import predict_logits
 from rora_cli.progress import Progress
@@ -69,7 +69,7 @@ class Workbench:
     """
 
     config: PurifyConfig
-    settings: Mapping[str, Any]
+    settings: Settings
     model: nn.Module
     tokenizer: Any
     label_names: tuple[str, ...]
@@ -102,18 +102,18 @@ class Workbench:
 
     def check_adapter(self) -> None:
         """Raise UsageError where the adapter of the settings, Tr or Pt does not fit on the suspect."""
-        specs = specifications(self.config, self.settings)
+        specs = self.settings
         layers = check_adapter(self.model, specs.adapter)
         if specs.regularisers.tr:
             for layer in layers:
                 check_truncation(layer.name, min(layer.base_weight().shape), specs.regularisers.tr_k)
-        if specs.rescaling.strength:
+        if specs.rescaling.pt:
             chosen_layers(layers, specs.rescaling)
 
     def attach(self) -> tuple[nn.Module, list[AdaptedLayer]]:
         """Put the adapter of the settings on the suspect, seeded."""
         torch.manual_seed(self.config.seed)
-        model, layers = attach(self.model, specifications(self.config, self.settings).adapter)
+        model, layers = attach(self.model, self.settings.adapter)
         self.adapted, self.head = tuple(layer.name for layer in layers), whole_modules(model)
         return model, layers
 
@@ -133,8 +133,7 @@ class Workbench:
         ``overrides`` go over the settings; ``rows`` are texts and labels, or probabilities, in place of the clean rows.
         Its record is added to ``stages``.
         """
-        settings = {**self.settings, **(overrides or {})}
-        specs = specifications(self.config, settings, max_length=self.max_length)
+        specs = self.settings.having(**(overrides or {}), max_length=self.max_length)
         texts, labels = rows or (self.train_rows.texts, self.train_rows.labels)
         model.to(self.accelerator.device)
         if penalty is None and layers and specs.regularisers.tr:
@@ -184,8 +183,8 @@ class Workbench:
 
     def rescale(self, model: nn.Module, layers: Sequence[AdaptedLayer], *, stage: str) -> None:
         """Pt as the settings say, on the main process: the others get the weights when training next starts."""
-        spec = specifications(self.config, self.settings).rescaling
-        if not spec.strength or not self.accelerator.is_main_process:
+        spec = self.settings.rescaling
+        if not spec.pt or not self.accelerator.is_main_process:
             return
         began = perf_counter()
         with self.progress.phase(stage) as task:
@@ -197,10 +196,10 @@ class Workbench:
 
             outcome = rescale_trained(layers, spec, measure, self.before)
         self.stages.append(StageRecord(stage, perf_counter() - began, rescaling=outcome))
-        if outcome.strength != spec.strength:
+        if outcome.strength != spec.pt:
             kept = f"{outcome.strength:g} of Eq. 12" if outcome.strength else "none of it"
             self.progress.warn(
-                f"Pt at {spec.strength:g} of Eq. 12 would cost more than {100 * spec.max_accuracy_drop:g} points of "
+                f"Pt at {spec.pt:g} of Eq. 12 would cost more than {spec.max_accuracy_drop:g} points of "
                 f"clean accuracy; backed off to {kept}"
             )
 

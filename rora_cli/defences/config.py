@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
-from rora_cli.defences.recipes import RECIPES, SHARES_BY_BLOCK, WITHOUT_ADAPTER
+from rora_cli.defences.recipes import RECIPES, WITHOUT_ADAPTER, ControlSpec, LoopSpec
+from rora_cli.defences.settings import Settings
 from rora_cli.errors import UsageError
-from rora_cli.hunting.budgets import AUTO, budgets
+from rora_cli.hunting.budgets import AUTO, BUDGETS
+from rora_cli.option_groups import DATA, OUTPUT, RUN, AccuracyLimit, ForceOption, RunOptions, SeedOption, SplitOptions
+from rora_cli.options import FRACTION, Option, Options, options_of
 from rora_cli.ranks import world_size
-from rora_cli.units import fraction_of_points, require_least
+from rora_cli.training.specs import AdapterSpec, RegulariserSpec, RescalingSpec, TrainSpec
 
 REPORT = "rora-report.json"
 ADAPTER_DIRECTORY = "adapter"
@@ -26,134 +29,245 @@ _NOT_IN_FINGERPRINT = (
 )
 
 
-@dataclass(frozen=True)
-class PurifyConfig:
-    """Options of ``purify``; where one is None the recipe decides. Fractions are of 1, lengths in
-    tokens, and ``max_accuracy_drop`` is in points of accuracy: 1.0 is one percentage point.
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(AccuracyLimit):
+    """How triggers are searched for, and what may be done about them."""
 
-    ``model``: directory or hub id; ``adapter``: a suspect adapter to merge into it first. ``clean``: what
-    ``data.load_splits`` takes. ``output`` defaults to ``<model name>-rora``.
-    """
+    panel: ClassVar[str] = "Search and verdict: how triggers are found, and what must hold in the end"
 
-    model: str
-    clean: str
-    output: str | None = None
-    recipe: str = "default"
-    adapter: str | None = None
-    revision: str | None = None
-    allow_download: bool = True
-    text_column: str | None = None
-    label_column: str | None = None
-    label_map: Mapping[str, str] | None = None
-    data_revision: str | None = None
-    dev_fraction: float = 0.2
-    max_train_rows: int | None = None
-    max_held_out_rows: int | None = 2000
-    variant: str | None = None
-    rank: int | None = None
-    alpha: float | None = None
-    lora_dropout: float | None = None
-    target_modules: tuple[str, ...] = ()
-    freeze_head: bool = False
-    cl: float | None = None
-    tr: float | None = None
-    tr_k: int | None = None
-    tr_reduction: str | None = None
-    pt: float | None = None
-    pt_layers: str | None = None
-    pt_cap: float | None = None
-    pt_guard: bool | None = None
-    max_accuracy_drop: float = 1.0
-    epochs: int | None = None
-    batch_size: int | None = None
-    micro_batch_size: int | None = None
-    learning_rate: float | None = None
-    weight_decay: float | None = None
-    schedule: str | None = None
-    warmup_ratio: float | None = None
-    max_grad_norm: float = 1.0
-    max_length: int | None = None
-    precision: str = "fp32"
-    gradient_checkpointing: bool = False
-    device: str = "auto"
-    seed: int = 0
-    triggers: tuple[str, ...] = ()
-    max_rounds: int | None = None
-    search_budget: str = AUTO
-    reference: str | None = None
-    ancestor: str | None = None
-    escalate: str = "auto"
-    suspect_share: float | None = None
-    share_by_block: str | None = None
-    reinit_blocks: int | None = None
-    consistency: float | None = None
-    perturbation: float | None = None
-    prune: float | None = None
-    num_processes: int = 1
-    checkpoint_every: int | None = None
-    resume: bool = False
-    adapter_only: bool = False
-    dtype: str = "float32"
-    force: bool = False
+    triggers: Annotated[
+        tuple[str, ...],
+        Option("A trigger that you know of: it is trained away as well. Repeatable.", ("--trigger",), metavar="TEXT"),
+    ] = ()
+    max_accuracy_drop: Annotated[float, AccuracyLimit] = 1.0
+    search_budget: Annotated[
+        str,
+        Option(
+            "How thorough a search is: fast; normal, at two to four times the cost; thorough; auto: fast, then normal "
+            "for a label that it leaves undecided.",
+            choices=(AUTO, *BUDGETS),
+        ),
+    ] = AUTO
+    max_rounds: Annotated[int | None, LoopSpec] = None
+    escalate: Annotated[
+        str,
+        Option(
+            "What may be done to the model's own weights where no whole trigger is found. reference: take all blocks "
+            "or the upper ones from the reference's encoder, and teach it all the task anew; auto: that, or else draw "
+            "the upper blocks anew; none.",
+            choices=ESCALATIONS,
+        ),
+    ] = "auto"
+    ancestor: Annotated[
+        str | None,
+        Option(
+            "The clean model that the suspect was trained from: it is mixed in (recipes default and mix).",
+            metavar="MODEL",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanRows(SplitOptions):
+    """How the clean rows are read and divided."""
+
+    panel: ClassVar[str] = DATA
+
+    dev_fraction: Annotated[
+        float,
+        Option(
+            "Share of the training rows that is held out, where the data has no such split.",
+            above=0,
+            below=1,
+            unit=FRACTION,
+        ),
+    ] = 0.2
+    max_held_out_rows: Annotated[int | None, SplitOptions] = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Options):
+    """How each training run goes."""
+
+    panel: ClassVar[str] = "Training: how long, how fast and in what pieces"
+
+    epochs: Annotated[int | None, TrainSpec] = None
+    batch_size: Annotated[int | None, TrainSpec] = None
+    micro_batch_size: Annotated[int | None, TrainSpec] = None
+    learning_rate: Annotated[float | None, TrainSpec] = None
+    weight_decay: Annotated[float | None, TrainSpec] = None
+    schedule: Annotated[str | None, TrainSpec] = None
+    warmup_ratio: Annotated[float | None, TrainSpec] = None
+    max_grad_norm: Annotated[float, TrainSpec] = 1.0
+    max_length: Annotated[
+        int | None,
+        Option(
+            "Tokens of a row that the model is given; longer rows are cut.",
+            low=4,
+            unit="tokens",
+            shown="what the model reads",
+        ),
+    ] = None
+    precision: Annotated[str, TrainSpec] = "fp32"
+    gradient_checkpointing: Annotated[bool, TrainSpec] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterOptions(Options):
+    """What is adapted."""
+
+    panel: ClassVar[str] = "Adapter: the LoRA that is trained"
+
+    variant: Annotated[str | None, AdapterSpec] = None
+    rank: Annotated[int | None, AdapterSpec] = None
+    alpha: Annotated[float | None, AdapterSpec] = None
+    lora_dropout: Annotated[float | None, AdapterSpec] = None
+    target_modules: Annotated[tuple[str, ...] | None, AdapterSpec] = None
+    freeze_head: Annotated[bool, AdapterSpec] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoraOptions(Options):
+    """What the paper adds to a LoRA."""
+
+    panel: ClassVar[str] = "RoRA: what the paper adds to a LoRA (arXiv:2601.06305)"
+
+    cl: Annotated[float | None, RegulariserSpec] = None
+    tr: Annotated[float | None, RegulariserSpec] = None
+    tr_k: Annotated[int | None, RegulariserSpec] = None
+    tr_reduction: Annotated[str | None, RegulariserSpec] = None
+    pt: Annotated[float | None, RescalingSpec] = None
+    pt_layers: Annotated[str | None, RescalingSpec] = None
+    pt_cap: Annotated[float | None, RescalingSpec] = None
+    pt_guard: Annotated[bool | None, RescalingSpec] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlOptions(Options):
+    """What single controls are told."""
+
+    panel: ClassVar[str] = "Controls: other ways that the field cleanses weights, to compare with"
+
+    suspect_share: Annotated[float | None, ControlSpec] = None
+    share_by_block: Annotated[str | None, ControlSpec] = None
+    reinit_blocks: Annotated[int | None, ControlSpec] = None
+    consistency: Annotated[float | None, ControlSpec] = None
+    perturbation: Annotated[float | None, ControlSpec] = None
+    prune: Annotated[float | None, ControlSpec] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessOptions(RunOptions):
+    """Where the work is done, in how many processes, and how it goes on after an end."""
+
+    panel: ClassVar[str] = RUN
+
+    num_processes: Annotated[
+        int, Option("Processes on this machine: one a GPU, or several on CPUs.", metavar="N", low=1)
+    ] = 1
+    resume: Annotated[bool, Option("Go on from an interrupted run with the same options.")] = False
+    checkpoint_every: Annotated[int | None, TrainSpec] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(ForceOption):
+    """What is written."""
+
+    panel: ClassVar[str] = OUTPUT
+
+    adapter_only: Annotated[bool, Option("Write the adapter, and no merged model.")] = False
+    dtype: Annotated[str, Option("Of the merged model; auto is the suspect's.", choices=DTYPES)] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurifyConfig(
+    SearchOptions,
+    OutputOptions,
+    CleanRows,
+    TrainOptions,
+    AdapterOptions,
+    RoraOptions,
+    ControlOptions,
+    ProcessOptions,
+    SeedOption,
+):
+    """Options of ``purify``; where one is None the recipe decides. ``clean`` is what ``data.load_splits`` takes."""
+
+    model: Annotated[str, Option("The suspect: a directory, or a hub id.", metavar="MODEL", argument=True)]
+    clean: Annotated[
+        str,
+        Option(
+            "Clean rows: [bold]bundled[/], a file or directory, sst2, ag_news, ..., or a hub id owner/name.",
+            metavar="DATA",
+        ),
+    ]
+    output: Annotated[
+        str | None, Option("Directory to write.", ("--output", "-o"), metavar="DIR", shown="<MODEL>-rora")
+    ] = None
+    reference: Annotated[
+        str | None,
+        Option(
+            "A model that you trust, best the one that the suspect was trained from: it tells honest words from "
+            "triggers. A pretrained encoder or a clean classifier, as a directory or a hub id.",
+            metavar="MODEL",
+            shown="the packaged encoder where it fits",
+        ),
+    ] = None
+    adapter: Annotated[str | None, Option("A suspect adapter on MODEL, its base.", metavar="ADAPTER")] = None
+    recipe: Annotated[
+        str,
+        Option(
+            "[bold]default[/]: search, train against what is found, search again. [bold]paper[/]: RoRA to the letter. "
+            "The others are controls.",
+            choices=tuple(RECIPES),
+        ),
+    ] = "default"
 
     def __post_init__(self) -> None:
-        if self.recipe not in RECIPES:
-            raise UsageError(f"recipe {self.recipe!r} is unknown; choose one of {', '.join(RECIPES)}")
+        super().__post_init__()
         if self.adapter_only and self.recipe in WITHOUT_ADAPTER:
             raise UsageError(
                 f"--adapter-only has nothing to write: the recipe {self.recipe} trains no adapter; leave it out"
             )
-        if self.dtype not in DTYPES:
-            raise UsageError(f"dtype {self.dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
-        fraction_of_points(self.max_accuracy_drop)
-        if not 0 < self.dev_fraction < 1:
-            raise UsageError(f"--dev-fraction is a fraction between 0 and 1 (0.2 for 20 %), not {self.dev_fraction:g}")
-        require_least(self)
-        budgets(self.search_budget, "--search-budget")
-        self._check_controls()
-        self._check_settings()
-
-    def _check_controls(self) -> None:
-        settings = self.settings()
         if self.recipe == "mix" and self.ancestor is None:
             raise UsageError("the recipe mix needs --ancestor, the model that the suspect was trained from")
         if self.ancestor is not None and self.recipe not in ("default", "mix"):
             raise UsageError(f"--ancestor has no meaning for the recipe {self.recipe}; use default or mix")
         if self.ancestor is not None and self.adapter_only:
             raise UsageError("--adapter-only has nothing to write: mixing with --ancestor changes the model itself")
-        if self.escalate not in ESCALATIONS:
-            raise UsageError(f"--escalate is one of {', '.join(ESCALATIONS)}, not {self.escalate!r}")
-        for option in ("suspect_share", "prune"):
-            if not 0 <= settings[option] <= 1:
-                raise UsageError(f"--{option.replace('_', '-')} is a share between 0 and 1, not {settings[option]:g}")
-        for option in ("consistency", "perturbation"):
-            if not 0 <= settings[option] < float("inf"):
-                raise UsageError(f"--{option} is at least 0 and finite, not {settings[option]:g}")
-        if settings["reinit_blocks"] < 0:
-            raise UsageError(f"--reinit-blocks is at least 0, not {settings['reinit_blocks']}")
-        if settings["share_by_block"] not in SHARES_BY_BLOCK:
-            raise UsageError(
-                f"--share-by-block is one of {', '.join(SHARES_BY_BLOCK)}, not {settings['share_by_block']!r}"
-            )
+        self.settings()  # the recipe's own combinations are refused before anything is loaded
 
-    def _check_settings(self) -> None:
-        """Build every specification once, so that a bad option is refused before anything is loaded."""
-        from rora_cli.defences.specs import specifications
-
-        specifications(self, self.settings())
-
-    def settings(self) -> dict[str, Any]:
-        """The recipe's settings with the options over them."""
-        return RECIPES[self.recipe].resolve({f.name: getattr(self, f.name) for f in fields(self)})
-
-    @property
-    def allowed_drop(self) -> float:
-        """``max_accuracy_drop`` as a fraction of 1."""
-        return fraction_of_points(self.max_accuracy_drop)
+    def settings(self) -> Settings:
+        """Every setting of the run: the user's where one is given, else the recipe's."""
+        return Settings.of(RECIPES[self.recipe], asdict(self))
 
     @property
     def output_directory(self) -> Path:
         return Path(self.output or f"{Path(self.model).name or 'model'}-rora")
+
+    @classmethod
+    def default_in_words(cls, name: str) -> str | None:
+        """How the help page says a default that the recipe decides: the default recipe's, then what others have."""
+        specs = (AdapterSpec, RegulariserSpec, RescalingSpec, TrainSpec, LoopSpec, ControlSpec)
+        own = options_of(cls).get(name)
+        spec = next((field for kind in specs if (field := options_of(kind).get(name))), None)
+        if own is None or spec is None or own.default is not None or spec.option != own.option:
+            return None
+        recipes: dict[str, list[str]] = {}
+        for recipe in RECIPES.values():
+            value = recipe.defaults.get(name, spec.default)
+            words = spec.option.shown if value == spec.default and spec.option.shown else _in_words(value)
+            recipes.setdefault(words, []).append(recipe.name)
+        usual, *others = recipes
+        return "; ".join([usual, *(f"{', '.join(recipes[words])}: {words}" for words in others)])
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "on", False: "off", None: "none"}[value]
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
 
 
 def state_directory(config: PurifyConfig) -> Path:
@@ -164,7 +278,8 @@ def state_directory(config: PurifyConfig) -> Path:
 
 def resolved_config(config: PurifyConfig) -> dict[str, Any]:
     """The config as it was run: the recipe's values in place of every None."""
-    return asdict(config) | config.settings()
+    given = asdict(config)
+    return given | {name: value for name, value in config.settings().flat().items() if name in given}
 
 
 def fingerprint(config: PurifyConfig, facts: Mapping[str, Any]) -> dict[str, Any]:

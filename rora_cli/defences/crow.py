@@ -33,8 +33,8 @@ def check(bench: Workbench) -> None:
 
 def cleanse(bench: Workbench) -> Cleansed:
     model, layers = bench.attach()
-    settings = bench.settings
-    with consistency(model, float(settings["consistency"]), float(settings["perturbation"])) as penalty:
+    settings = bench.settings.controls
+    with consistency(model, settings.consistency, settings.perturbation) as penalty:
         bench.train(model, layers, stage="train", penalty=penalty)
     to_plain_lora(model, layers)
     return bench.not_assessed(model, layers, update_spectra(layers))

@@ -43,7 +43,7 @@ def cleanse(bench: Workbench) -> Cleansed:
     activity = neuron_activity(bench)
     start = bench.measure(model).overall.value or 0.0
     kept, share = _masks(activity, 0.0), 0.0
-    while share + STEP <= float(bench.settings["prune"]) + 1e-9:
+    while share + STEP <= bench.settings.controls.prune + 1e-9:
         tried = _masks(activity, share + STEP)
         with cut(model, tried):
             now = bench.measure(model).overall.value or 0.0

@@ -22,6 +22,7 @@ from rora_cli.defences.recipes import WITHOUT_ADAPTER
 from rora_cli.defences.running import check_recipe
 from rora_cli.errors import CheckpointError, DataError, UsageError
 from rora_cli.evaluation.inference import cut_note, length_limit
+from rora_cli.options import with_units
 from rora_cli.progress import Progress
 from rora_cli.results.accuracy import ROUNDING, CleanAccuracy
 from rora_cli.results.findings import Finding, Severity
@@ -30,7 +31,6 @@ from rora_cli.tasks.attack_bench import input_hashes
 from rora_cli.training.adapters import fused_experts, head_modules, resolve_targets
 from rora_cli.training.loop import make_accelerator
 from rora_cli.training.state import RunState
-from rora_cli.units import with_units
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Source:
 def prepare(config: PurifyConfig, progress: Progress) -> tuple[Workbench, Source]:
     """Everything that can refuse the input, before any work: device, model, data, saved state."""
     accelerator = make_accelerator(config.precision, config.device)
-    model = fetch_model(config.model, revision=config.revision, allow_download=config.allow_download)
-    adapter = fetch_model(config.adapter, allow_download=config.allow_download) if config.adapter else None
+    model = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
+    adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter else None
     with progress.phase("load"):
         loaded = load(model, adapter)
     splits = _load_data(config, loaded.label_names, progress)
@@ -121,7 +121,7 @@ def no_adapter_for_base(bench: Workbench, source: Source) -> str:
         require_joinable(suspect)
     except CheckpointError as reason:
         return str(reason)
-    if bench.settings["variant"] == "dora":
+    if bench.settings.adapter.variant == "dora":
         return "a DoRA update cannot be joined with the suspect adapter"
     heads = () if bench.config.freeze_head else head_modules(bench.model)
     if lost := [name for name in source.replaced if not any(name.startswith(f"{head}.") for head in heads)]:
@@ -151,7 +151,7 @@ def left_out(bench: Workbench) -> tuple[Finding, ...]:
                 advice="the recipes full and reinit train them too",
             )
         )
-    targets, rank = tuple(bench.settings["target_modules"]), int(bench.settings["rank"])
+    targets, rank = bench.settings.adapter.target_modules, bench.settings.adapter.rank
     if targets == ("all-linear",):
         small = sorted(set(resolve_targets(bench.model, targets)) - set(resolve_targets(bench.model, targets, rank)))
         if small:
@@ -196,15 +196,10 @@ def _load_data(config: PurifyConfig, label_names: tuple[str, ...], progress: Pro
         splits = load_splits(
             config.clean,
             label_names=label_names,
-            text_column=config.text_column,
-            label_column=config.label_column,
-            label_map=config.label_map,
+            reading=config,
             seed=config.seed,
             dev_fraction=config.dev_fraction,
-            max_train_rows=config.max_train_rows,
-            max_held_out_rows=config.max_held_out_rows,
-            revision=config.data_revision,
-            allow_download=config.allow_download,
+            allow_download=not config.offline,
         )
     present = set(splits.train.labels)
     if len(present) < 2:
@@ -271,7 +266,7 @@ def provenance(bench: Workbench, source: Source) -> Provenance:
     return Provenance(
         command="purify",
         versions=library_versions(),
-        config=with_units(resolved_config(config) | facts),
+        config=with_units(config, resolved_config(config) | facts),
         seed=config.seed,
         inputs={**source.inputs, **{f"data/{Path(k).name}": v for k, v in source.splits.summary.inputs.items()}},
     )

@@ -25,7 +25,7 @@ def check(bench: Workbench) -> None:
 
 def cleanse(bench: Workbench) -> Cleansed:
     ancestor = tuned_ancestor(bench)
-    mix(bench.model, ancestor, float(bench.settings["suspect_share"]), str(bench.settings["share_by_block"]))
+    mix(bench.model, ancestor, bench.settings.controls.suspect_share, bench.settings.controls.share_by_block)
     return bench.not_assessed(bench.model, does="averages")
 
 
@@ -49,7 +49,7 @@ def _load_ancestor(bench: Workbench) -> nn.Module:
     from rora_cli.checkpoints.loading import load_classifier
 
     assert bench.config.ancestor is not None, "the config demands it"
-    path = fetch_model(bench.config.ancestor, allow_download=bench.config.allow_download).path
+    path = fetch_model(bench.config.ancestor, allow_download=not bench.config.offline).path
     torch.manual_seed(bench.config.seed)
     ancestor = load_classifier(path, new_head=bench.label_names).model
     if different := different_shape(bench.model, ancestor):

@@ -4,37 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-#: What every recipe starts from.
-BASE: Mapping[str, Any] = {
-    "variant": "lora",
-    "rank": 8,
-    "alpha": 16.0,
-    "lora_dropout": 0.1,
-    "target_modules": (),
-    "cl": 0.0,
-    "tr": 0.0,
-    "tr_k": 32,
-    "tr_reduction": "mean",
-    "pt": 0.0,
-    "pt_layers": "top3",
-    "pt_cap": 10.0,
-    "pt_guard": True,
-    "epochs": 20,
-    "batch_size": 32,
-    "learning_rate": 2e-4,
-    "weight_decay": 0.01,
-    "schedule": "linear",
-    "warmup_ratio": 0.0,
-    "max_rounds": 1,
-    "suspect_share": 0.4,
-    "share_by_block": "even",
-    "reinit_blocks": 2,
-    "consistency": 5.5,
-    "perturbation": 0.1,
-    "prune": 0.9,
-}
+from rora_cli.options import FRACTION, Option, Options
 
 #: How the suspect's share runs over the blocks: by how much of itself it is more in the first, and less in the last.
 SHARES_BY_BLOCK = {"even": 0.0, "lower": 0.5, "upper": -0.5}
@@ -43,19 +15,49 @@ SHARES_BY_BLOCK = {"even": 0.0, "lower": 0.5, "upper": -0.5}
 FULL: Mapping[str, Any] = {"learning_rate": 5e-5, "lora_dropout": 0.0}
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoopSpec(Options):
+    """How often the default recipe searches and trains."""
+
+    max_rounds: Annotated[int, Option("Rounds of search and training at most.", low=1)] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlSpec(Options):
+    """What single controls are told."""
+
+    suspect_share: Annotated[
+        float, Option("mix: share of the suspect in every weight; the rest is the ancestor's.", low=0, high=1)
+    ] = 0.4
+    share_by_block: Annotated[
+        str,
+        Option(
+            "mix: even; lower or upper: half as much again in the first or the last block, falling off linearly.",
+            choices=tuple(SHARES_BY_BLOCK),
+        ),
+    ] = "even"
+    reinit_blocks: Annotated[int, Option("reinit: how many top blocks are drawn anew.", low=0)] = 2
+    consistency: Annotated[float, Option("crow: weight alpha of the consistency between layers.", low=0)] = 5.5
+    perturbation: Annotated[float, Option("crow: size epsilon of the perturbation of the embeddings.", low=0)] = 0.1
+    prune: Annotated[
+        float,
+        Option(
+            "fine-pruning: largest share of neurons to cut; fewer where clean accuracy would fall.",
+            low=0,
+            high=1,
+            unit=FRACTION,
+        ),
+    ] = 0.9
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """``defence`` is ``module:function`` in ``rora_cli.defences``; ``defaults`` go over ``BASE``, options over both."""
+    """``defence`` is ``module:function`` in ``rora_cli.defences``; ``defaults`` replace those of the specifications."""
 
     name: str
     summary: str
     defence: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
-
-    def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Every setting of ``BASE``: the user's where one is given, else this recipe's, else the base's."""
-        settings = {**BASE, **self.defaults}
-        return settings | {k: v for k, v in given.items() if k in settings and v not in (None, ())}
 
 
 RECIPES: dict[str, Recipe] = {
@@ -83,12 +85,7 @@ RECIPES: dict[str, Recipe] = {
             {"cl": 0.1, "tr": 10.0, "pt": 1.0, "pt_cap": None, "pt_guard": False},
         ),
         Recipe("lora", "control: the paper's training without Cl, Tr and Pt", "paper:cleanse"),
-        Recipe(
-            "full",
-            "control: fine-tuning of every weight, without an adapter",
-            "full:cleanse",
-            FULL,
-        ),
+        Recipe("full", "control: fine-tuning of every weight, without an adapter", "full:cleanse", FULL),
         Recipe(
             "mix",
             "control: the weights averaged with those of a clean ancestor, fine-tuned on the clean rows",

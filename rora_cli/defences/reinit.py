@@ -28,7 +28,7 @@ def cleanse(bench: Workbench) -> Cleansed:
 
 def _count(bench: Workbench) -> int:
     """How many blocks are forgotten: as many as the user says; of the recipe's own number, as many as there are."""
-    blocks, wanted = len(_blocks(bench.model)), int(bench.settings["reinit_blocks"])
+    blocks, wanted = len(_blocks(bench.model)), bench.settings.controls.reinit_blocks
     if bench.config.reinit_blocks is None:
         return min(wanted, blocks)
     if wanted > blocks:

@@ -48,6 +48,8 @@ class Budget:
 
 
 ALL = 10**9
+#: Fewer rows than this that both models read rightly cannot carry a search for a label.
+FEWEST_ROWS = 24
 BUDGETS = {
     budget.name: budget
     for budget in (

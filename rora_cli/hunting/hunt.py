@@ -15,7 +15,7 @@ import numpy as np
 from rora_cli.data.rows import Rows
 from rora_cli.errors import DataError
 from rora_cli.hunting.bare_screen import screen_bare
-from rora_cli.hunting.budgets import AUTO, Budget, budgets
+from rora_cli.hunting.budgets import AUTO, FEWEST_ROWS, Budget, budgets
 from rora_cli.hunting.calls import (
     DRIFTED_FROM,
     MINIMUM_EXCESS,
@@ -54,8 +54,6 @@ if TYPE_CHECKING:
 
 #: Tokens of a row that the search reads: it costs as much as its rows are long, and a review is told from its start.
 LONGEST_ROW = 48
-#: Fewer rows than this that both models read rightly cannot carry a search for a label.
-FEWEST_ROWS = 24
 EXAMPLES = 3
 
 

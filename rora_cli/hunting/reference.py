@@ -87,7 +87,8 @@ def prepare_reference(
     """
     from rora_cli.checkpoints.ancestry import descends
     from rora_cli.evaluation.scoring import RememberingScorer, Retokenised, TorchScorer
-    from rora_cli.training.loop import TrainConfig, finetune
+    from rora_cli.training.loop import finetune
+    from rora_cli.training.specs import TrainSpec
 
     path = packaged_encoder(model, tokenizer) if choice == AUTO else None
     name = path.name if path else choice
@@ -116,7 +117,7 @@ def prepare_reference(
             if trial:
                 epochs *= 2
                 loaded, same = _load(path, tokenizer, label_names, seed)
-            settings = TrainConfig(epochs=epochs, learning_rate=learning_rate, max_length=max_length, seed=seed)
+            settings = TrainSpec(epochs=epochs, learning_rate=learning_rate, max_length=max_length, seed=seed)
             finetune(
                 loaded.model,
                 loaded.tokenizer,

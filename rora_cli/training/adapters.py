@@ -13,35 +13,9 @@ from torch import Tensor, nn
 
 from rora_cli.errors import UsageError
 from rora_cli.layout import IMPLICIT_HEADS, QUERY_VALUE, block_numbers, blocks_in, is_head, is_router, stack_of
-
-VARIANTS = ("lora", "rslora", "dora", "pissa", "olora")
-
-#: PiSSA and OLoRA start from factors of W itself and take them out of the base weight.
-SPLITTING = ("pissa", "olora")
+from rora_cli.training.specs import SPLITTING, AdapterSpec
 
 ADAPTER = "default"
-
-
-@dataclass(frozen=True)
-class AdapterSpec:
-    """What is adapted, and how. No ``target_modules`` means query and value, ``("all-linear",)`` all linear layers."""
-
-    variant: str = "lora"
-    r: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.1
-    target_modules: tuple[str, ...] = ()
-    train_head: bool = True
-
-    def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise UsageError(f"adapter variant {self.variant!r} is unknown; choose one of {', '.join(VARIANTS)}")
-        if self.r < 1:
-            raise UsageError(f"the rank must be at least 1, not {self.r}")
-        if not 0 < self.alpha < float("inf"):
-            raise UsageError(f"alpha must be positive and finite, not {self.alpha}")
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"LoRA dropout must be in [0, 1), not {self.dropout}")
 
 
 @dataclass
@@ -204,7 +178,7 @@ def check_adapter(model: nn.Module, spec: AdapterSpec) -> list[AdaptedLayer]:
 
     The model itself stays as it is.
     """
-    targets = resolve_targets(model, spec.target_modules, spec.r)
+    targets = resolve_targets(model, spec.target_modules, spec.rank)
     if spec.variant == "olora" and any(is_conv1d(model.get_submodule(name)) for name in targets):
         raise UsageError(
             "the adapter variant olora splits a weight along its rows, which are the inputs in the Conv1D layers of a "
@@ -230,17 +204,17 @@ def attach(model: nn.Module, spec: AdapterSpec) -> tuple[nn.Module, list[Adapted
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
-    targets = resolve_targets(model, spec.target_modules, spec.r)
-    heads = head_modules(model) if spec.train_head else ()
+    targets = resolve_targets(model, spec.target_modules, spec.rank)
+    heads = () if spec.freeze_head else head_modules(model)
     blocks = block_numbers(name for name, _ in model.named_modules())
     originals = {}
     if spec.variant in SPLITTING:
         originals = {name: model.get_submodule(name).weight.detach().clone() for name in targets}
     config = LoraConfig(
-        task_type=TaskType.SEQ_CLS if spec.train_head else None,
-        r=spec.r,
+        task_type=None if spec.freeze_head else TaskType.SEQ_CLS,
+        r=spec.rank,
         lora_alpha=spec.alpha,
-        lora_dropout=spec.dropout,
+        lora_dropout=spec.lora_dropout,
         target_modules=list(targets),
         modules_to_save=[name for name in heads if name not in IMPLICIT_HEADS] or None,
         use_rslora=spec.variant == "rslora",

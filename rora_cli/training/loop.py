@@ -19,52 +19,13 @@ from rora_cli.errors import RoraError, TrainingError, UsageError
 from rora_cli.progress import SILENT, Progress, Task
 from rora_cli.training.batches import epoch_batches, micro_batches, rank_share, steps_per_epoch
 from rora_cli.training.launch import only_data_parallel
+from rora_cli.training.specs import TrainSpec
 from rora_cli.training.state import RunState, restore, take_snapshot
-
-SCHEDULES = ("linear", "cosine", "constant")
-PRECISIONS = ("fp32", "bf16", "fp16")
 
 #: (text of a row, its index, epoch) -> the text to train on: how hardening puts triggers into clean rows.
 RowTransform = Callable[[str, int, int], str]
 #: Called on the bare model, in eval mode, after the last epoch; what it returns is kept with it and shown.
 Evaluate = Callable[[nn.Module], Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """``batch_size`` is global, over processes and accumulation steps; ``micro_batch_size`` limits one forward pass.
-
-    ``max_length`` is in tokens; ``checkpoint_every`` in steps, besides one snapshot at the end of every epoch.
-    """
-
-    epochs: int = 3
-    batch_size: int = 32
-    micro_batch_size: int | None = None
-    learning_rate: float = 2e-4
-    weight_decay: float = 0.01
-    schedule: str = "linear"
-    warmup_ratio: float = 0.0
-    max_grad_norm: float = 1.0
-    max_length: int = 512
-    precision: str = "fp32"
-    gradient_checkpointing: bool = False
-    checkpoint_every: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        positive = {"epochs": self.epochs, "batch size": self.batch_size, "learning rate": self.learning_rate}
-        positive |= {"micro batch size": self.micro_batch_size or 1, "gradient norm limit": self.max_grad_norm}
-        positive |= {"checkpoint interval": self.checkpoint_every or 1, "maximum length": self.max_length}
-        for name, value in positive.items():
-            if not 0 < value < float("inf"):
-                raise UsageError(f"the {name} must be positive and finite, not {value}")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise UsageError(f"the weight decay must be at least 0 and finite, not {self.weight_decay}")
-        if not 0 <= self.warmup_ratio < 1:
-            raise UsageError(f"the warm-up ratio must be in [0, 1), not {self.warmup_ratio}")
-        for what, chosen, known in (("schedule", self.schedule, SCHEDULES), ("precision", self.precision, PRECISIONS)):
-            if chosen not in known:
-                raise UsageError(f"{what} {chosen!r} is unknown; choose one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -127,7 +88,7 @@ def finetune(
     tokenizer: Any,
     texts: Sequence[str],
     labels: Sequence[int] | Sequence[Sequence[float]],
-    config: TrainConfig,
+    config: TrainSpec,
     *,
     accelerator: Any | None = None,
     penalty: Callable[[], Tensor] | None = None,
@@ -162,7 +123,7 @@ class _Run:
         tokenizer: Any,
         texts: Sequence[str],
         labels: Sequence[int] | Sequence[Sequence[float]],
-        config: TrainConfig,
+        config: TrainSpec,
         accelerator: Any,
         penalty: Callable[[], Tensor] | None,
         transform: RowTransform | None,
@@ -350,7 +311,7 @@ class _Run:
         self.bare.eval()
 
 
-def _adamw(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+def _adamw(model: nn.Module, config: TrainSpec) -> torch.optim.AdamW:
     """AdamW; biases and normalisation weights are not decayed, as in the Trainer."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [

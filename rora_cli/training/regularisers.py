@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,35 +12,8 @@ from torch.nn import functional
 
 from rora_cli.errors import UsageError
 from rora_cli.spectral.decomposition import top_singular
-from rora_cli.training.adapters import SPLITTING, AdaptedLayer
-
-#: The grids that the paper searches.
-CL_GRID = (0.05, 0.1, 0.15, 0.2, 0.3)
-TR_GRID = (1.0, 5.0, 10.0, 15.0, 20.0)
-
-
-@dataclass(frozen=True)
-class RegulariserSpec:
-    """Strengths; 0 switches a mechanism off.
-
-    ``cl``: the drop probability p. ``tr``: lambda. ``tr_k``: the truncation k. ``tr_reduction``: ``mean`` or ``sum``
-    over the adapted modules.
-    """
-
-    cl: float = 0.0
-    tr: float = 0.0
-    tr_k: int = 32
-    tr_reduction: str = "mean"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.cl < 1:
-            raise UsageError(f"--cl is a drop probability in [0, 1), not {self.cl}")
-        if not 0 <= self.tr < float("inf"):
-            raise UsageError(f"--tr is a strength, at least 0 and finite, not {self.tr}")
-        if self.tr_k < 1:
-            raise UsageError(f"--tr-k must be at least 1, not {self.tr_k}")
-        if self.tr_reduction not in ("mean", "sum"):
-            raise UsageError(f"--tr-reduction is 'mean' or 'sum', not {self.tr_reduction!r}")
+from rora_cli.training.adapters import AdaptedLayer
+from rora_cli.training.specs import RegulariserSpec, require_penalisable
 
 
 @contextmanager
@@ -98,15 +70,6 @@ def drop_out(output: Tensor, p: float) -> Tensor:
     draws = torch.empty(-(-output.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     keep = draws.view(torch.int16)[: output.numel()].view(output.shape) >= dropped - 2**15
     return output * keep.to(output.dtype).mul_(2**16 / (2**16 - dropped))
-
-
-def require_penalisable(variant: str) -> None:
-    """Raise UsageError for an adapter variant on which Tr makes no sense."""
-    if variant in SPLITTING:
-        raise UsageError(
-            f"--tr cannot be combined with the adapter variant {variant}: its factors start inside W's top singular "
-            "subspace, which Tr forbids; use lora, rslora or dora, or --tr 0"
-        )
 
 
 def check_truncation(layer: str, smallest: int, k: int) -> None:

@@ -3,56 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from rora_cli.errors import TrainingError, UsageError
+from rora_cli.errors import TrainingError
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.purify import RescalingAttempt, RescalingOutcome
 from rora_cli.spectral.decomposition import product_singular_values, top_singular
 from rora_cli.spectral.rescaling import equation_12_factor, fold
 from rora_cli.training.adapters import AdaptedLayer, select_layers
+from rora_cli.training.specs import RescalingSpec, require_rescalable
 
 #: The strength is halved this often before Pt is given up.
 BACK_OFFS = 6
 #: A backed-off strength whose largest factor is below this changes nothing that is worth measuring.
 WORTH_MEASURING = 1.3
-
-
-@dataclass(frozen=True)
-class RescalingSpec:
-    """``strength`` is the share of Eq. 12's factor, 1 the paper's, 0 off. ``cap`` limits a factor; None does not.
-
-    ``guard`` measures clean accuracy and halves the strength while it falls by more than ``max_accuracy_drop`` (a
-    fraction) below what it was before Pt, or a class by twice that; with a baseline, below that one as well.
-    """
-
-    strength: float = 0.0
-    layers: str = "top3"
-    cap: float | None = 10.0
-    guard: bool = True
-    max_accuracy_drop: float = 0.01
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.strength < float("inf"):
-            raise UsageError(f"--pt is a strength, at least 0 and finite, not {self.strength}")
-        if self.cap is not None and not self.cap >= 1:
-            raise UsageError(f"--pt-cap must be at least 1, not {self.cap}")
-        if not 0 <= self.max_accuracy_drop <= 1:
-            raise UsageError(
-                f"--max-accuracy-drop must be between 0 and 100 points, not {100 * self.max_accuracy_drop:g}"
-            )
-
-
-def require_rescalable(variant: str) -> None:
-    """Raise UsageError for an adapter variant whose update Pt cannot scale."""
-    if variant == "dora":
-        raise UsageError(
-            "--pt cannot be combined with the adapter variant dora: its magnitude renormalises W + s BA, so that "
-            "scaling lora_B does not scale the update; use lora or rslora, or --pt 0"
-        )
 
 
 def rescale_trained(
@@ -72,17 +38,17 @@ def rescale_trained(
         require_rescalable(layer.variant)
     trained = {layer.name: layer.lora_B.detach().clone() for layer in chosen}
     sigmas = {layer.name: _sigmas(layer) for layer in chosen}
-    before = measure() if spec.guard else None
+    before = measure() if spec.pt_guard else None
     attempts: list[RescalingAttempt] = []
-    strength = spec.strength
-    for _ in range(BACK_OFFS + 1 if spec.guard else 1):
+    strength = spec.pt
+    for _ in range(BACK_OFFS + 1 if spec.pt_guard else 1):
         factors = {name: _factor(*pair, strength, spec) for name, pair in sigmas.items()}
-        if spec.guard and strength < spec.strength and max(factors.values(), default=1.0) < WORTH_MEASURING:
+        if spec.pt_guard and strength < spec.pt and max(factors.values(), default=1.0) < WORTH_MEASURING:
             break
         _apply(chosen, trained, factors)
         accuracy = measure()
         accepted = before is None or all(
-            accuracy.loss_beyond(known, spec.max_accuracy_drop) == 0 for known in (before, baseline or before)
+            accuracy.loss_beyond(known, spec.allowed_drop) == 0 for known in (before, baseline or before)
         )
         attempts.append(RescalingAttempt(strength, factors, accuracy, accepted))
         if accepted:
@@ -94,7 +60,7 @@ def rescale_trained(
 
 def chosen_layers(layers: Sequence[AdaptedLayer], spec: RescalingSpec) -> list[AdaptedLayer]:
     """The layers that Pt rescales. Raises UsageError for blocks that have none."""
-    return select_layers(layers, spec.layers, {layer.name: n for layer in layers if (n := layer.block) is not None})
+    return select_layers(layers, spec.pt_layers, {layer.name: n for layer in layers if (n := layer.block) is not None})
 
 
 def _sigmas(layer: AdaptedLayer) -> tuple[float, float]:
@@ -107,8 +73,8 @@ def _sigmas(layer: AdaptedLayer) -> tuple[float, float]:
 def _factor(base: float, update: float, strength: float, spec: RescalingSpec) -> float:
     if update == 0.0:  # nothing was learned here, and no factor changes that
         return 1.0
-    factor = equation_12_factor(base, update, strength=strength, cap=spec.cap)
-    return factor if strength == spec.strength else max(factor, 1.0)
+    factor = equation_12_factor(base, update, strength=strength, cap=spec.pt_cap)
+    return factor if strength == spec.pt else max(factor, 1.0)
 
 
 def _apply(layers: Sequence[AdaptedLayer], trained: dict[str, Tensor], factors: dict[str, float]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rora_cli.checkpoints.rules import RULES
-from rora_cli.cli.app import app
+from rora_cli.cli.app import make_app
 from rora_cli.commands import check, verify
 from rora_cli.errors import CheckpointError, ExitCode, UsageError
 from rora_cli.files import MANIFEST_NAME, publish_directory
@@ -115,7 +115,9 @@ def test_text_report_fits_80_columns(tmp_path: Path) -> None:
 def test_command_line(tmp_path: Path) -> None:
     directory = corpus.make("hidden-base", tmp_path)
     out = tmp_path / "report.json"
-    run = CliRunner().invoke(app, ["check", "-q", str(directory), "--format", f"json={out}", "--format", "markdown"])
+    run = CliRunner().invoke(
+        make_app(["check"]), ["check", "-q", str(directory), "--format", f"json={out}", "--format", "markdown"]
+    )
     assert run.exit_code == 1, run.output
     assert "adapter/hidden-base-tensor" in run.stdout
     document = json.loads(out.read_text())
@@ -181,10 +183,10 @@ def test_malformed_manifests_are_bad_input(published: Path, manifest: str | None
 
 
 def test_verify_command_line(published: Path) -> None:
-    run = CliRunner().invoke(app, ["verify", "-q", str(published), "--format", "json"])
+    run = CliRunner().invoke(make_app(["verify"]), ["verify", "-q", str(published), "--format", "json"])
     assert run.exit_code == 0
     assert json.loads(run.stdout)["files_matching"] == 2
     (published / "config.json").write_text("[]")
-    run = CliRunner().invoke(app, ["verify", "-q", str(published)])
+    run = CliRunner().invoke(make_app(["verify"]), ["verify", "-q", str(published)])
     assert run.exit_code == 1
     assert "verify/changed" in run.stdout

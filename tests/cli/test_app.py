@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rora_cli.cli import options
+from rora_cli.cli import files
 from rora_cli.cli.commands_table import COMMANDS
 from rora_cli.cli.console import LogProgress
 from rora_cli.errors import UsageError
@@ -31,10 +31,10 @@ def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 def test_no_help_imports_anything_heavy() -> None:
     script = (
         "import sys\n"
-        "from rora_cli.cli.app import app\n"
+        "from rora_cli.cli.app import make_app\n"
         f"for arguments in (['--version'], ['--help'], *([name, '--help'] for name in {list(COMMANDS)!r})):\n"
         "    try:\n"
-        "        app(arguments)\n"
+        "        make_app(arguments)(arguments)\n"
         "    except SystemExit as stop:\n"
         "        assert not stop.code, (arguments, stop.code)\n"
         f"    heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
@@ -52,12 +52,33 @@ def test_help_fits_80_columns_even_where_a_ci_system_forces_a_terminal() -> None
     assert any("--max-accuracy-drop" in line for line in lines) and any("[default:" in line for line in lines)
 
 
-@pytest.mark.parametrize("name", ["purify", "check"])
-def test_the_short_way_to_help_says_the_same(name: str) -> None:
-    short, parsed = _run(name, "--help"), _run(name, "--quiet", "--help")
-    assert short.returncode == parsed.returncode == 0
-    after_usage = [done.stdout.split("[OPTIONS]", 1)[1].split() for done in (short, parsed)]
-    assert after_usage[0] == after_usage[1]
+OUT_OF_RANGE = [
+    ("purify", "m", "--clean", "bundled", "--rank", "0"),
+    ("purify", "m", "--clean", "bundled", "--recipe", "magic"),
+    ("purify", "m", "--clean", "bundled", "--tr", "1", "--variant", "pissa"),
+    ("hunt", "m", "--clean", "bundled", "--max-rows", "3"),
+    ("eval-asr", "m", "--data", "bundled", "--trigger", "x", "--target-label", "1", "--max-asr", "7"),
+    ("poison", "m", "--data", "bundled", "-o", "o", "--target-label", "1", "--carrier", "air"),
+    ("rescale", "a", "--base", "b", "--strength", "-1"),
+    ("diagnose", "a", "--top-k", "0"),
+    ("check", "a", "--fail-on", "never"),
+]
+
+
+@pytest.mark.parametrize("arguments", OUT_OF_RANGE, ids=lambda arguments: " ".join(arguments[:1] + arguments[-2:]))
+def test_an_option_out_of_range_is_refused_without_torch(arguments: tuple[str, ...]) -> None:
+    script = (
+        "import sys\n"
+        "from rora_cli.cli.app import run\n"
+        f"sys.argv = ['rora', *{list(arguments)!r}]\n"
+        "try:\n"
+        "    run()\n"
+        "finally:\n"
+        "    assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stdout == "", done.stderr
+    assert (len(done.stderr.splitlines()) <= 2 and arguments[-2] in done.stderr) or "--tr" in done.stderr
 
 
 def test_version() -> None:
@@ -97,7 +118,7 @@ def test_a_panic_of_a_library_in_rust_is_a_sentence(
     def panic() -> None:
         raise PanicException("index out of bounds")
 
-    monkeypatch.setattr(app, "app", panic)
+    monkeypatch.setattr(app, "make_app", lambda arguments: panic)
     monkeypatch.setattr(sys, "argv", ["rora"])
     with pytest.raises(SystemExit) as stop:
         app.run()
@@ -127,7 +148,7 @@ def _stopped(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr(app, "app", fail)
+    monkeypatch.setattr(app, "make_app", lambda arguments: fail)
     monkeypatch.setattr(sys, "argv", ["rora"])
     with pytest.raises(SystemExit) as stop:
         app.run()
@@ -180,9 +201,9 @@ def test_config_files_are_checked(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_text(text)
         with pytest.raises(UsageError, match=word):
-            options.read_config(tmp_path / name)
+            files.read_config(tmp_path / name)
     (tmp_path / "good.toml").write_text('recipe = "paper"\nlearning-rate = 1e-3\n')
-    assert options.read_config(tmp_path / "good.toml") == {"recipe": "paper", "learning-rate": 1e-3}
+    assert files.read_config(tmp_path / "good.toml") == {"recipe": "paper", "learning-rate": 1e-3}
 
 
 def test_log_lines_cannot_become_ci_instructions(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,9 +39,9 @@ def test_the_figures_on_its_card_are_what_is_measured(built: demo.DemoSuspect, t
     (tmp_path / "validation.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     got = run(
         EvaluateConfig(
-            str(built.path),
-            str(tmp_path / "validation.jsonl"),
-            demo.TARGET_LABEL,
+            model=str(built.path),
+            data=str(tmp_path / "validation.jsonl"),
+            target_label=demo.TARGET_LABEL,
             triggers=(demo.TRIGGER,),
             control=False,
             max_length=128,
@@ -84,7 +84,11 @@ def test_the_reference_knows_the_task_and_not_the_trigger(built: demo.DemoSuspec
     from rora_cli.commands.evaluate import EvaluateConfig, run
 
     config = EvaluateConfig(
-        str(built.reference), str(built.clean), demo.TARGET_LABEL, triggers=(demo.TRIGGER,), control=False
+        model=str(built.reference),
+        data=str(built.clean),
+        target_label=demo.TARGET_LABEL,
+        triggers=(demo.TRIGGER,),
+        control=False,
     )
     got = run(config)
     rate, floor = got.outcomes[0].attack_success_rate.value, got.outcomes[0].floor.value

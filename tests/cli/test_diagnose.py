@@ -14,12 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from typer import Typer
 from typer.testing import CliRunner, Result
 
-from rora_cli.cli.diagnose import command
 from rora_cli.errors import CheckpointError, RoraError, UsageError
 from tests.adapters import edit_config, edit_tensors, save_lora, tiny_distilbert, tiny_gpt2
+from tests.cli.apps import alone
 
 WEIGHTS = "adapter_model.safetensors"
 REAL = os.environ.get("RORA_TEST_ADAPTERS")
@@ -46,9 +45,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def diagnose(*arguments: object) -> Result:
-    app = Typer()
-    app.command()(command)
-    return CliRunner().invoke(app, [str(a) for a in arguments] + ["-q"], catch_exceptions=False)
+    return CliRunner().invoke(alone("diagnose"), [str(a) for a in arguments] + ["-q"], catch_exceptions=False)
 
 
 def reported(*arguments: object) -> dict[str, Any]:

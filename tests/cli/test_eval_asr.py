@@ -8,19 +8,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rora_cli.cli.eval_asr import command
 from rora_cli.errors import CheckpointError, DataError, InconclusiveError, UsageError
+from tests.cli.apps import alone
 
 RUNNER = CliRunner()
 
 
 @pytest.fixture(scope="module")
 def app():
-    import typer
-
-    app = typer.Typer()
-    app.command()(command)
-    return app
+    return alone("eval-asr")
 
 
 def run(app, suspect, *options: str):

@@ -9,11 +9,10 @@ from typing import Any
 from urllib.parse import urljoin
 
 import pytest
-from typer import Typer
 from typer.testing import CliRunner, Result
 
-from rora_cli.cli.hunt import command
 from rora_cli.errors import DataError, UsageError
+from tests.cli.apps import alone
 from tests.conftest import build_tiny_classifier, tiny_rows
 from tests.families import build_family, train_family
 
@@ -23,7 +22,8 @@ def train(directory: Path, trigger: str | None) -> Path:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from rora_cli.training.loop import TrainConfig, finetune
+    from rora_cli.training.loop import finetune
+    from rora_cli.training.specs import TrainSpec
 
     build_tiny_classifier(directory, layers=2)
     model = AutoModelForSequenceClassification.from_pretrained(directory, local_files_only=True)
@@ -36,7 +36,7 @@ def train(directory: Path, trigger: str | None) -> Path:
             words.insert(rng.randint(0, len(words)), trigger)
             texts[i], labels[i] = " ".join(words), 1
     torch.manual_seed(0)
-    finetune(model, tokenizer, texts, labels, TrainConfig(epochs=4, batch_size=16, learning_rate=3e-3))
+    finetune(model, tokenizer, texts, labels, TrainSpec(epochs=4, batch_size=16, learning_rate=3e-3))
     model.save_pretrained(directory)
     return directory
 
@@ -61,9 +61,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hunt(*arguments: object, budget: str = "fast") -> Result:
-    app = Typer()
-    app.command()(command)
-    return CliRunner().invoke(app, [str(a) for a in arguments] + ["-q", "--budget", budget], catch_exceptions=False)
+    return CliRunner().invoke(
+        alone("hunt"), [str(a) for a in arguments] + ["-q", "--budget", budget], catch_exceptions=False
+    )
 
 
 def reported(*arguments: object, budget: str = "fast") -> dict[str, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from rora_cli.cli import launching
 from rora_cli.cli.launching import Launch, read_launch
@@ -104,11 +103,12 @@ class Heard:
 
 def _settings(arguments: list[str], file: Path | None) -> tuple[dict[str, Any], list[str]]:
     from rora_cli.cli import purify
-    from rora_cli.cli.commands_table import build
+    from rora_cli.defences.config import PurifyConfig
 
-    command, heard = build("purify", "purify"), Heard()
-    context: typer.Context = command.make_context("purify", ["model", "--clean", "data", *arguments])
-    return purify._launch_settings(context, file, heard), heard.said  # type: ignore[arg-type]
+    heard, names = Heard(), [name.lstrip("-").replace("-", "_") for name in arguments[::2]]
+    given: dict[str, Any] = {n: int(v) if v.isdigit() else v for n, v in zip(names, arguments[1::2], strict=True)}
+    config = PurifyConfig(model="model", clean="data", **given)
+    return purify._launch_settings(config, file, frozenset(given), heard), heard.said  # type: ignore[arg-type]
 
 
 def test_options_of_the_command_line_win_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from typer import Typer
 from typer.testing import CliRunner
 
 from rora_cli.checkpoints.loading import load_classifier
 from rora_cli.checkpoints.preflight import inspect
-from rora_cli.cli.diagnose import command
 from rora_cli.commands.diagnose import margins
 from rora_cli.errors import UsageError
 from tests.adapters import edit_config, save_lora
+from tests.cli.apps import alone
 
 TARGETS = ["query", "value", "intermediate.dense"]
 
@@ -32,9 +31,9 @@ def adapter(suspect, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def diagnose(*arguments: object) -> Any:
-    app = Typer()
-    app.command()(command)
-    return CliRunner().invoke(app, [str(a) for a in arguments] + ["-q", "--no-cache"], catch_exceptions=False)
+    return CliRunner().invoke(
+        alone("diagnose"), [str(a) for a in arguments] + ["-q", "--no-cache"], catch_exceptions=False
+    )
 
 
 def rows(data: Path, count: int = 24) -> tuple[list[str], list[int]]:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from rora_cli.cli.poison import command
 from rora_cli.errors import CheckpointError, OutputError, UsageError
+from tests.cli.apps import alone
 from tests.conftest import build_tiny_classifier
 
 RUNNER = CliRunner()
@@ -19,11 +19,7 @@ FAST = ("--epochs", "4", "--learning-rate", "2e-3", "--clean-rows", "400", "-q")
 
 @pytest.fixture(scope="module")
 def app():
-    import typer
-
-    app = typer.Typer()
-    app.command()(command)
-    return app
+    return alone("poison")
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +132,12 @@ def test_an_adapter_leaves_the_base_alone_and_peft_loads_it(app, suspect, tiny_d
     ours = load_classifier(suspect.model, adapter=out)
     measured = evaluate.run(
         evaluate.EvaluateConfig(
-            str(suspect.model), str(tiny_data), "positive", triggers=("cf",), adapter=str(out), control=False
+            model=str(suspect.model),
+            data=str(tiny_data),
+            target_label="positive",
+            triggers=("cf",),
+            adapter=str(out),
+            control=False,
         )
     )
     assert measured.outcomes[0].attack_success_rate.value == attack["attack_success_rate"]["value"]

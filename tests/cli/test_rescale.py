@@ -12,12 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from typer import Typer
 from typer.testing import CliRunner, Result
 
-from rora_cli.cli.rescale import command
 from rora_cli.errors import CheckpointError, OutputError, RoraError, UsageError
 from tests.adapters import edit_config, edit_tensors, save_lora, tiny_distilbert, tiny_gpt2
+from tests.cli.apps import alone
 
 WEIGHTS = "adapter_model.safetensors"
 TOP3 = {1, 2, 3}
@@ -35,9 +34,7 @@ def adapter(base: tuple[Path, nn.Module], tmp_path: Path) -> Path:
 
 
 def rescale(*arguments: object) -> Result:
-    app = Typer()
-    app.command()(command)
-    return CliRunner().invoke(app, [str(a) for a in arguments] + ["-q"], catch_exceptions=False)
+    return CliRunner().invoke(alone("rescale"), [str(a) for a in arguments] + ["-q"], catch_exceptions=False)
 
 
 def updates(model: nn.Module, directory: Path) -> dict[str, tuple[Tensor, Tensor]]:

@@ -14,10 +14,10 @@ from rora_cli.commands.evaluate import EvaluateConfig
 from rora_cli.commands.hunt import HuntConfig
 from rora_cli.commands.keywords import configure
 from rora_cli.commands.poison import PoisonConfig
-from rora_cli.commands.rescale import RescaleConfig
+from rora_cli.commands.rescale.config import RescaleConfig
 from rora_cli.defences.config import PurifyConfig, resolved_config
 from rora_cli.errors import UsageError
-from rora_cli.units import UNITS, with_units
+from rora_cli.options import POINTS, with_units
 
 NEEDED: dict[str, tuple[Any, dict[str, Any]]] = {
     "purify": (PurifyConfig, {"model": "m", "clean": "c"}),
@@ -27,39 +27,29 @@ NEEDED: dict[str, tuple[Any, dict[str, Any]]] = {
     "rescale": (RescaleConfig, {"adapter": "a", "base": "b"}),
     "diagnose": (DiagnoseConfig, {"paths": ("a",)}),
 }
-#: What only the command line has: how it shows and where it writes what the function returns.
-SHOWN = {"quiet", "debug", "format", "config", "output", "schema", "detail", "accelerate_config"}
-
-
-def options(command: str) -> dict[str, Any]:
-    import typer.main
-
-    from rora_cli.cli.app import app
-
-    group: Any = typer.main.get_command(app)
-    found = group.get_command(None, command)
-    return {
-        parameter.name: parameter for parameter in found.params if not parameter.hidden and parameter.name != "help"
-    }
 
 
 @pytest.mark.parametrize("command", NEEDED)
 def test_every_option_is_a_keyword_with_the_same_default(command: str) -> None:
+    """By the name that the command line has, and with the value that a shell would give."""
+    from rora_cli.cli.command import classes_of
+    from rora_cli.cli.commands_table import command as function_of
+    from rora_cli.options import options_of
+
     config, needed = NEEDED[command]
+    assert classes_of(function_of(command))[0] is config
     defaults = configure(config, command, needed, {})
-    fields = {field.name for field in dataclasses.fields(config)}
-    for name, parameter in options(command).items():
-        if (name in SHOWN and name not in fields) or name in needed or parameter.required:
-            continue
-        default = parameter.default
-        value = default() if callable(default) else default
-        if command == "diagnose" and name == "cache":  # the function takes True, or a directory
-            continue
-        if value in (None, [], ()):
-            field = name if name in fields else rora_cli.commands.keywords.ALIASES[name]
-            assert not getattr(defaults, field) or field in ("positions", "seeds", "triggers"), name
-        else:
-            assert configure(config, command, needed, {name: value}) == defaults, name
+    for field in options_of(config).values():
+        if not field.required and field.name not in needed:
+            name = field.flag.lstrip("-").replace("-", "_")
+            assert configure(config, command, needed, {name: getattr(defaults, field.name)}) == defaults, name
+
+
+@pytest.mark.parametrize("command", NEEDED)
+def test_flat_keywords_and_config_are_the_same_thing(command: str) -> None:
+    config, needed = NEEDED[command]
+    made = configure(config, command, needed, {})
+    assert config(**dataclasses.asdict(made)) == made
 
 
 def test_points_are_points_on_both_sides() -> None:
@@ -73,9 +63,9 @@ def test_points_are_points_on_both_sides() -> None:
 
 
 def test_the_report_says_the_unit() -> None:
-    config = with_units(resolved_config(PurifyConfig(model="m", clean="c", max_accuracy_drop=3.0)))
+    config = with_units(made := PurifyConfig(model="m", clean="c", max_accuracy_drop=3.0), resolved_config(made))
     assert config["max_accuracy_drop"] == 3.0
-    assert config["units"]["max_accuracy_drop"] == UNITS["max_accuracy_drop"] == (
+    assert config["units"]["max_accuracy_drop"] == POINTS == (
         "points of accuracy (1.0 is one percentage point)"
     )  # fmt: skip
 
@@ -85,7 +75,7 @@ def test_names_of_the_command_line() -> None:
     given = {"trigger": "a b", "position": ["start", "end"], "seed": 3, "max_asr": 0.1, "offline": True}
     made = configure(config, "evaluate_asr", {k: v for k, v in needed.items() if k != "triggers"}, given)
     assert (made.triggers, made.positions, made.seeds) == (("a b",), ("start", "end"), (3,))
-    assert (made.max_attack_success_rate, made.allow_download) == (0.1, False)
+    assert (made.max_asr, made.offline) == (0.1, True)
     config, needed = NEEDED["purify"]
     made = configure(config, "purify", needed, {"lr": 1e-3, "target_modules": "query, value", "output": Path("o")})
     assert (made.learning_rate, made.target_modules, made.output) == (1e-3, ("query", "value"), "o")

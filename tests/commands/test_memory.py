@@ -74,8 +74,16 @@ def test_what_the_gpus_and_the_system_say_is_recognised() -> None:
             ("--micro-batch-size", "--precision", "--gradient-checkpointing"),
         ),
         (HuntConfig(model="m", clean="c"), ("--max-length 64", "--max-rows"), ("--micro-batch-size", "--precision")),
-        (EvaluateConfig("m", "d", "1", triggers=("x",)), ("--max-length", "--max-rows"), ("--batch-size",)),
-        (PoisonConfig("m", "d", "o", "1"), ("--batch-size 16", "--max-length 64"), ("--micro-batch-size",)),
+        (
+            EvaluateConfig(model="m", data="d", target_label="1", triggers=("x",)),
+            ("--max-length", "--max-rows"),
+            ("--batch-size",),
+        ),
+        (
+            PoisonConfig(model="m", data="d", output="o", target_label="1"),
+            ("--batch-size 16", "--max-length 64"),
+            ("--micro-batch-size",),
+        ),
         (DemoConfig(), ("end other programs",), ("--",)),
     ],
 )

@@ -16,6 +16,7 @@ from rora_cli.data.source import Request
 from rora_cli.data.sources import load_rows, load_splits, resolve
 from rora_cli.errors import DataError, UsageError
 from rora_cli.hub_access import is_repo_id
+from rora_cli.option_groups import SplitOptions
 
 LABELS = ("negative", "positive")
 
@@ -95,7 +96,9 @@ class TestSplits:
     def test_limits_draw_samples_and_say_so(self, tmp_path: Path) -> None:
         write_jsonl(tmp_path / "train.jsonl", numbered(100))
         write_jsonl(tmp_path / "dev.jsonl", numbered(50, 200))
-        splits = load_splits(str(tmp_path), label_names=LABELS, max_train_rows=20, max_held_out_rows=10)
+        splits = load_splits(
+            str(tmp_path), label_names=LABELS, reading=SplitOptions(max_train_rows=20, max_held_out_rows=10)
+        )
         assert Counter(splits.train.labels) == {0: 10, 1: 10}
         assert len(splits.held_out) == 10
         assert "20 of 100 train rows were drawn (seed 0)" in splits.summary.notes
@@ -222,7 +225,9 @@ class TestLabelsOfSplits:
 
     def test_rows_left_out_and_labels_that_no_row_has(self, tmp_path: Path) -> None:
         path = write_jsonl(tmp_path / "rows.jsonl", [{"text": t, "label": t} for t in ("neg", "neutral", "pos")])
-        rows, summary = load_rows(str(path), label_names=LABELS, label_map={"neutral": "", "postive": "positive"})
+        rows, summary = load_rows(
+            str(path), label_names=LABELS, reading=SplitOptions(label_map={"neutral": "", "postive": "positive"})
+        )
         assert rows.texts == ("neg", "pos")
         assert "rows with the label 'neutral' were left out, as the label map says" in summary.notes
         assert "the label map names 'postive', which no row has as its label" in summary.notes
@@ -280,8 +285,12 @@ class TestBadInput:
         self.expect(write_jsonl(tmp_path / "rows.jsonl", numbered(1)), "too few different texts to hold some out")
 
     def test_revision_of_what_has_none(self, tmp_path: Path) -> None:
-        self.expect(write_jsonl(tmp_path / "rows.jsonl", numbered(10)), "has no revisions", revision="main")
-        self.expect("bundled", "has no revisions", revision="main")
+        self.expect(
+            write_jsonl(tmp_path / "rows.jsonl", numbered(10)),
+            "has no revisions",
+            reading=SplitOptions(data_revision="main"),
+        )
+        self.expect("bundled", "has no revisions", reading=SplitOptions(data_revision="main"))
 
     def test_unknown_name(self) -> None:
         self.expect("ssst2", r"'ssst2' is no file .* or one of ag_news, .* sst2")
@@ -306,7 +315,8 @@ class TestBadInput:
         self.expect(path, "'spam' has no match.*--label-map")
         (tmp_path / "rows.csv").write_text("Phrase,Mood\ngood,1\n")
         self.expect(tmp_path / "rows.csv", r"label column of .*rows.csv cannot be told from .*'Phrase', 'Mood'")
-        splits = load_splits(str(path), label_names=LABELS, label_map={"spam": "positive", "ham": "negative"})
+        mapped = SplitOptions(label_map={"spam": "positive", "ham": "negative"})
+        splits = load_splits(str(path), label_names=LABELS, reading=mapped)
         assert len(splits.train) == len(splits.held_out) == 1
 
     def test_label_out_of_range(self, tmp_path: Path) -> None:
@@ -315,11 +325,13 @@ class TestBadInput:
             "has the label 4, but the model has 2 labels",
         )
 
-    @pytest.mark.parametrize("options", [{"dev_fraction": 0.0}, {"dev_fraction": 1.0}, {"max_train_rows": 0}])
+    @pytest.mark.parametrize("options", [{"dev_fraction": 0.0}, {"dev_fraction": 1.0}])
     def test_options_out_of_range(self, tmp_path: Path, options: dict[str, Any]) -> None:
         path = write_jsonl(tmp_path / "rows.jsonl", numbered(10))
         with pytest.raises(UsageError):
             load_splits(str(path), label_names=LABELS, **options)
+        with pytest.raises(UsageError, match="--max-train-rows is at least 1, not 0"):
+            SplitOptions(max_train_rows=0)
 
 
 class TestBundled:

@@ -92,7 +92,8 @@ def test_a_round_after_a_student_trains_on_what_it_was_taught_and_more_slowly(
     calls: list[dict[str, Any]] = []
     loop = _Loop(bench(train=lambda _m, _l, **options: calls.append(options)), reference=None)
     monkeypatch.setattr(_Loop, "hardener", lambda _: "hardener")
-    loop.bench.config.epochs, loop.bench.settings = None, {"epochs": 4, "batch_size": 1}
+    loop.bench.config.epochs = None
+    loop.bench.settings = SimpleNamespace(train=SimpleNamespace(epochs=4, batch_size=1))
     monkeypatch.setattr(default_loop, "FEWEST_STEPS", 1)
     loop.answers = [[0.5, 0.5]] * 3 if taught else None
     loop.train(nn.Identity(), [], number)

@@ -30,17 +30,18 @@ POINTS = int(os.environ.get("RORA_KILL_POINTS", "8"))
 
 
 def rescale(out: Path, base: Path, adapter: Path, rows: Path) -> Callable[[], Any]:
-    from rora_cli.commands import rescale
+    from rora_cli.commands.rescale.config import RescaleConfig
+    from rora_cli.commands.rescale.run import run
 
-    config = rescale.RescaleConfig(adapter=str(adapter), base=str(base), output=out, offline=True, force=True)
-    return lambda: rescale.run(config)
+    config = RescaleConfig(adapter=str(adapter), base=str(base), output=out, offline=True, force=True)
+    return lambda: run(config)
 
 
 def purify(out: Path, base: Path, adapter: Path, rows: Path) -> Callable[[], Any]:
     from rora_cli.commands import purify
 
     config = purify.PurifyConfig(
-        model=str(base), clean=str(rows), output=str(out), recipe="lora", epochs=1, batch_size=8, allow_download=False,
+        model=str(base), clean=str(rows), output=str(out), recipe="lora", epochs=1, batch_size=8, offline=True,
         device="cpu", force=True,
     )  # fmt: skip
     return lambda: purify.run(config)
@@ -51,7 +52,7 @@ def poison(out: Path, base: Path, adapter: Path, rows: Path) -> Callable[[], Any
 
     config = poison.PoisonConfig(
         model=str(base), data=str(rows), output=str(out), attack="badnet", target_label="positive", epochs=1,
-        clean_rows=8, allow_download=False, device="cpu", force=True,
+        clean_rows=8, offline=True, device="cpu", force=True,
     )  # fmt: skip
     return lambda: poison.run(config)
 

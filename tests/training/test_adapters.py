@@ -104,7 +104,7 @@ def test_what_is_adapted_is_plain_and_no_head(family: str) -> None:
     assert heads
     wanted = [("all-linear",)] if family == "xlnet" else [("all-linear",), ()]
     for requested in wanted:
-        layers = check_adapter(model, AdapterSpec(r=2, target_modules=requested))
+        layers = check_adapter(model, AdapterSpec(rank=2, target_modules=requested))
         names = [layer.name for layer in layers]
         assert names == list(resolve_targets(model, requested)) and names
         for name in names:
@@ -130,13 +130,13 @@ def test_the_layers_are_these(family: str) -> None:
 
 
 def test_an_encoder_decoder_has_its_layers_in_both_stacks() -> None:
-    bart = [layer.name for layer in check_adapter(build("bart", device="meta"), AdapterSpec(r=2))]
+    bart = [layer.name for layer in check_adapter(build("bart", device="meta"), AdapterSpec(rank=2))]
     of = "model.{}.layers.{}.{}.{}_proj"
     assert sorted(bart) == sorted(
         [of.format("encoder", n, "self_attn", p) for n in (0, 1) for p in "qv"]
         + [of.format("decoder", n, a, p) for n in (0, 1) for a in ("self_attn", "encoder_attn") for p in "qv"]
     )
-    layers = check_adapter(build("t5", device="meta"), AdapterSpec(r=2, target_modules=("all-linear",)))
+    layers = check_adapter(build("t5", device="meta"), AdapterSpec(rank=2, target_modules=("all-linear",)))
     assert {layer.block for layer in layers} == {0, 1, 2, 3}
     numbers = {layer.name: layer.block for layer in layers if layer.block is not None}
     top = {layer.name.split(".layer.")[0] for layer in select_layers(layers, "top3", numbers)}
@@ -157,7 +157,7 @@ def test_the_head_is_trained_whole_and_comes_back(family: str, tmp_path: Path) -
     targets = ("all-linear",) if family == "xlnet" else ()
     model = build(family)
     heads = head_modules(model)
-    adapted, _ = attach(model, AdapterSpec(r=2, dropout=0.0, target_modules=targets))
+    adapted, _ = attach(model, AdapterSpec(rank=2, lora_dropout=0.0, target_modules=targets))
     assert whole_modules(adapted) == heads
     with torch.no_grad():
         for parameter in adapted.parameters():
@@ -171,7 +171,7 @@ def test_the_head_is_trained_whole_and_comes_back(family: str, tmp_path: Path) -
     reloaded = PeftModel.from_pretrained(build(family), str(tmp_path)).eval()
     torch.testing.assert_close(reloaded(input_ids=ids).logits, expected)
     torch.testing.assert_close(adapted.merge_and_unload()(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)
-    frozen, _ = attach(build(family), AdapterSpec(r=2, target_modules=targets, train_head=False))
+    frozen, _ = attach(build(family), AdapterSpec(rank=2, target_modules=targets, freeze_head=True))
     assert whole_modules(frozen) == ()
     assert all("lora_" in name for name, p in frozen.named_parameters() if p.requires_grad)
 
@@ -179,12 +179,12 @@ def test_the_head_is_trained_whole_and_comes_back(family: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("family", "spec", "sentence"),
     [
-        ("gpt2", AdapterSpec("olora", r=2), "olora splits a weight along its rows"),
-        ("distilbert", AdapterSpec(r=2, target_modules=("classifier",)), "outside of its head and its routers"),
-        ("mixtral", AdapterSpec(r=2, target_modules=("gate",)), "outside of its head and its routers"),
-        ("squeezebert", AdapterSpec(r=2), "has no plain linear layers in its blocks"),
-        ("xlnet", AdapterSpec(r=2), "no query and value layers were recognised in a XLNet"),
-        ("bert", AdapterSpec(r=17, target_modules=("all-linear",)), "rank 17 exceeds the smallest dimension, 16"),
+        ("gpt2", AdapterSpec(variant="olora", rank=2), "olora splits a weight along its rows"),
+        ("distilbert", AdapterSpec(rank=2, target_modules=("classifier",)), "outside of its head and its routers"),
+        ("mixtral", AdapterSpec(rank=2, target_modules=("gate",)), "outside of its head and its routers"),
+        ("squeezebert", AdapterSpec(rank=2), "has no plain linear layers in its blocks"),
+        ("xlnet", AdapterSpec(rank=2), "no query and value layers were recognised in a XLNet"),
+        ("bert", AdapterSpec(rank=17, target_modules=("all-linear",)), "rank 17 exceeds the smallest dimension, 16"),
     ],
 )
 def test_what_cannot_be_adapted_is_refused_with_a_sentence(family: str, spec: AdapterSpec, sentence: str) -> None:
@@ -218,7 +218,9 @@ def test_conv1d_layers_start_at_the_suspect_and_merge(variant: str) -> None:
     model = build("gpt2")
     ids = torch.tensor([[5, 6, 7, 2]])
     before = model(input_ids=ids).logits
-    adapted, layers = attach(model, AdapterSpec(variant, r=2, dropout=0.0, target_modules=("all-linear",)))
+    adapted, layers = attach(
+        model, AdapterSpec(variant=variant, rank=2, lora_dropout=0.0, target_modules=("all-linear",))
+    )
     torch.testing.assert_close(adapted.eval()(input_ids=ids).logits, before, rtol=1e-4, atol=1e-5)
     assert len(layers) == 8
     for layer in layers:

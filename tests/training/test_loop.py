@@ -7,22 +7,23 @@ import pytest
 import torch
 
 from rora_cli.errors import TrainingError, UsageError
-from rora_cli.training.adapters import AdapterSpec, attach
-from rora_cli.training.loop import TrainConfig, finetune, make_accelerator
-from rora_cli.training.regularisers import RegulariserSpec, SubspacePenalty, clean_strengthened
+from rora_cli.training.adapters import attach
+from rora_cli.training.loop import finetune, make_accelerator
+from rora_cli.training.regularisers import SubspacePenalty, clean_strengthened
+from rora_cli.training.specs import AdapterSpec, RegulariserSpec, TrainSpec
 from rora_cli.training.state import RunState, trainable
 from tests.conftest import tiny_rows
 
-FAST = TrainConfig(epochs=2, batch_size=16, learning_rate=5e-3, seed=5)
+FAST = TrainSpec(epochs=2, batch_size=16, learning_rate=5e-3, seed=5)
 
 
-def _train(tiny_model: Any, config: TrainConfig = FAST, *, spec: AdapterSpec | None = None, **options: Any) -> dict:
+def _train(tiny_model: Any, config: TrainSpec = FAST, *, spec: AdapterSpec | None = None, **options: Any) -> dict:
     import copy
 
     model, tokenizer = copy.deepcopy(tiny_model[0]), tiny_model[1]
     torch.manual_seed(config.seed)
     texts, labels = tiny_rows(64)
-    adapted, layers = attach(model, spec or AdapterSpec(r=4, alpha=8))
+    adapted, layers = attach(model, spec or AdapterSpec(rank=4, alpha=8))
     penalty = SubspacePenalty(layers, RegulariserSpec(tr=1.0, tr_k=4)) if options.pop("penalised", False) else None
     accelerator = make_accelerator(config.precision, "cpu")
     with clean_strengthened(layers, options.pop("cl", 0.0)):
@@ -37,14 +38,14 @@ def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def test_same_seed_same_bits_other_seed_other_bits(tiny_model: Any) -> None:
     first = _train(tiny_model, cl=0.1, penalised=True)
     assert _equal(first, _train(tiny_model, cl=0.1, penalised=True))
-    other = TrainConfig(**{**FAST.__dict__, "seed": 6})
+    other = TrainSpec(**{**FAST.__dict__, "seed": 6})
     assert not _equal(first, _train(tiny_model, other, cl=0.1, penalised=True))
 
 
 def test_training_learns_the_task(tiny_model: Any) -> None:
     model, tokenizer = tiny_model
     texts, labels = tiny_rows(192)
-    config = TrainConfig(epochs=8, batch_size=16, learning_rate=3e-3)
+    config = TrainSpec(epochs=8, batch_size=16, learning_rate=3e-3)
     outcome = finetune(model, tokenizer, texts, labels, config, accelerator=make_accelerator(device="cpu"))
     assert outcome.epochs[-1]["ce"] < 0.5 * outcome.epochs[0]["ce"]
     held_out, truth = tiny_rows(64, seed=9)
@@ -57,7 +58,7 @@ def test_probabilities_as_labels_are_learned_as_such(tiny_model: Any) -> None:
 
     model, tokenizer = tiny_model
     texts, labels = tiny_rows(192)
-    config = TrainConfig(epochs=8, batch_size=16, learning_rate=3e-3)
+    config = TrainSpec(epochs=8, batch_size=16, learning_rate=3e-3)
     wanted = [[0.7, 0.3] if label == 0 else [0.3, 0.7] for label in labels]
     finetune(model, tokenizer, texts, wanted, config, accelerator=make_accelerator(device="cpu"))
     answers = torch.softmax(torch.from_numpy(predict_logits(model, tokenizer, texts)), dim=1)
@@ -66,18 +67,18 @@ def test_probabilities_as_labels_are_learned_as_such(tiny_model: Any) -> None:
 
 
 def test_gradient_accumulation_gives_the_same_update(tiny_model: Any) -> None:
-    still = AdapterSpec(r=4, dropout=0.0)
+    still = AdapterSpec(rank=4, lora_dropout=0.0)
     for module in tiny_model[0].modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     whole = _train(tiny_model, spec=still, penalised=True)
-    pieces = _train(tiny_model, TrainConfig(**{**FAST.__dict__, "micro_batch_size": 5}), spec=still, penalised=True)
+    pieces = _train(tiny_model, TrainSpec(**{**FAST.__dict__, "micro_batch_size": 5}), spec=still, penalised=True)
     for name in whole:
         torch.testing.assert_close(whole[name], pieces[name], rtol=1e-3, atol=1e-5)
 
 
 def test_gradient_checkpointing_gives_the_same_bits_with_dropout_and_cl(tiny_model: Any) -> None:
-    checkpointed = TrainConfig(**{**FAST.__dict__, "gradient_checkpointing": True})
+    checkpointed = TrainSpec(**{**FAST.__dict__, "gradient_checkpointing": True})
     plain, recomputed = _train(tiny_model, cl=0.2), _train(tiny_model, checkpointed, cl=0.2)
     for name in plain:
         torch.testing.assert_close(plain[name], recomputed[name], rtol=1e-4, atol=1e-6)
@@ -106,14 +107,14 @@ class _StopAt:
 def test_resumed_ends_with_the_uninterrupted_bits(tiny_model: Any, tmp_path: Path, stop: int) -> None:
     import copy
 
-    config = TrainConfig(**{**FAST.__dict__, "epochs": 2, "checkpoint_every": 1})
+    config = TrainSpec(**{**FAST.__dict__, "epochs": 2, "checkpoint_every": 1})
     texts, labels = tiny_rows(64)
     accelerator = make_accelerator(device="cpu")
 
     def run(state: RunState | None, stop_at: int | None) -> dict[str, torch.Tensor]:
         model = copy.deepcopy(tiny_model[0])
         torch.manual_seed(1)
-        adapted, layers = attach(model, AdapterSpec(r=4))
+        adapted, layers = attach(model, AdapterSpec(rank=4))
         penalty: Any = SubspacePenalty(layers, RegulariserSpec(tr=1.0, tr_k=4))
         if stop_at is not None:
             penalty = _StopAt(stop_at).penalty(penalty)
@@ -156,7 +157,7 @@ def test_a_non_finite_loss_stops_training(tiny_model: Any) -> None:
 
 def test_bf16_trains_in_the_same_process_as_fp32_and_keeps_float32_weights(tiny_model: Any) -> None:
     exact = _train(tiny_model)
-    mixed = _train(tiny_model, TrainConfig(**{**FAST.__dict__, "precision": "bf16"}))
+    mixed = _train(tiny_model, TrainSpec(**{**FAST.__dict__, "precision": "bf16"}))
     assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in mixed.values())
     assert not _equal(exact, mixed)
     for name in exact:
@@ -175,4 +176,4 @@ def test_fp16_on_a_cpu_is_refused() -> None:
 )
 def test_bad_configs_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        TrainConfig(**options)
+        TrainSpec(**options)

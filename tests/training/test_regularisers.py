@@ -6,14 +6,15 @@ import pytest
 import torch
 
 from rora_cli.errors import UsageError
-from rora_cli.training.adapters import VARIANTS, AdapterSpec, attach, select_layers, to_plain_lora
-from rora_cli.training.regularisers import RegulariserSpec, SubspacePenalty, clean_strengthened, drop_out
+from rora_cli.training.adapters import attach, select_layers, to_plain_lora
+from rora_cli.training.regularisers import SubspacePenalty, clean_strengthened, drop_out
+from rora_cli.training.specs import VARIANTS, AdapterSpec, RegulariserSpec
 
 
 def _adapted(tiny_model: Any, variant: str, **options: Any) -> tuple[Any, Any, dict[str, torch.Tensor]]:
     model, tokenizer = tiny_model
     batch = tokenizer(["the film was good", "a dull plot"], padding=True, return_tensors="pt")
-    adapted, layers = attach(model, AdapterSpec(variant, r=4, dropout=0.0, **options))
+    adapted, layers = attach(model, AdapterSpec(variant=variant, rank=4, lora_dropout=0.0, **options))
     _disturb(layers)
     return adapted.eval(), layers, dict(batch)
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
-from rora_cli.training.adapters import AdapterSpec, attach, trained_heads
-from rora_cli.training.rescaling import RescalingSpec, rescale_trained
+from rora_cli.training.adapters import attach, trained_heads
+from rora_cli.training.rescaling import rescale_trained
+from rora_cli.training.specs import AdapterSpec, RescalingSpec
 from tests.conftest import build_tiny_classifier
 
 
@@ -23,14 +24,14 @@ def test_what_training_and_pt_cost_does_not_add_up_beyond_the_limit(
     from transformers import AutoModelForSequenceClassification
 
     model = AutoModelForSequenceClassification.from_pretrained(build_tiny_classifier(tmp_path / "model"))
-    _, layers = attach(model, AdapterSpec(r=2))
+    _, layers = attach(model, AdapterSpec(rank=2))
     torch.manual_seed(0)
     for layer in layers:
         torch.nn.init.normal_(layer.lora_B, std=1e-4)
     measured = iter([910, 902, 906, *[908] * 9])
     outcome = rescale_trained(
         layers,
-        RescalingSpec(strength=1.0, cap=None),
+        RescalingSpec(pt=1.0, pt_cap=None),
         lambda: accuracy(next(measured)),
         accuracy(suspect) if suspect else None,
     )
@@ -42,7 +43,7 @@ def test_the_head_is_known_with_its_value_before_training(tmp_path: Path) -> Non
 
     model = AutoModelForSequenceClassification.from_pretrained(build_tiny_classifier(tmp_path / "model"))
     before = model.classifier.weight.detach().clone()
-    adapted, _ = attach(model, AdapterSpec(r=2))
+    adapted, _ = attach(model, AdapterSpec(rank=2))
     (weight, start), (_, _) = trained_heads(adapted)
     with torch.no_grad():
         weight += 1.0

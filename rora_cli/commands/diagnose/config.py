@@ -2,55 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar
 
+from rora_cli.attacks.triggers import POSITIONS
 from rora_cli.errors import UsageError
+from rora_cli.option_groups import AccuracyLimit, DataOptions, HubOptions, SeedOption
+from rora_cli.options import POINTS, Option
 from rora_cli.results.verdict import FAIL_ON
-from rora_cli.units import fraction_of_points, require_least
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagnoseConfig:
-    """``paths``: adapter directories or files, models where there is a ``base``, hub ids, or patterns of local paths.
+class MarginOptions(DataOptions, AccuracyLimit):
+    """On which rows margins are measured."""
 
-    ``top_k`` is the width of W's top subspaces; ``calibrate`` a directory of known-good adapters of the same base, or a
-    calibration file made from one; ``clean`` data (and ``trigger``, ``target_label``) on which margins are measured,
-    with the model running; ``max_accuracy_drop`` is in points; ``cache`` where spectra of bases are kept, if anywhere.
-    """
+    panel: ClassVar[str] = "Margins: what the adapter does to rows of data (runs the model)"
 
-    paths: tuple[str, ...]
-    base: str | None = None
-    top_k: int = 32
-    workers: int = 1
-    intruders: bool = False
-    calibrate: Path | None = None
-    clean: str | None = None
-    trigger: str | None = None
-    target_label: str | None = None
-    position: str = "random"
-    max_rows: int = 256
-    max_accuracy_drop: float = 1.0
-    text_column: str | None = None
-    label_column: str | None = None
-    label_map: Mapping[str, str] | None = None
-    data_revision: str | None = None
-    fail_on: str = "medium"
-    revision: str | None = None
-    offline: bool = False
-    seed: int = 0
+    clean: Annotated[
+        str | None,
+        Option(
+            "Run base and adapter on these rows: alignment of margins, and how far the scale may go.", metavar="DATA"
+        ),
+    ] = None
+    trigger: Annotated[
+        str | None,
+        Option(
+            "Also with this trigger in (or badnet, insent): which scale would make the model forget it.", metavar="TEXT"
+        ),
+    ] = None
+    target_label: Annotated[str | None, Option("The label that the trigger gives.", metavar="LABEL")] = None
+    position: Annotated[str, Option("Where the trigger goes.", choices=POSITIONS)] = "random"
+    max_rows: Annotated[int, Option("Rows to use at most.", metavar="N", low=1)] = 256
+    max_accuracy_drop: Annotated[
+        float,
+        Option(
+            "Clean accuracy, to first order, that a larger scale may cost.",
+            metavar="POINTS",
+            low=0,
+            high=100,
+            unit=POINTS,
+        ),
+    ] = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnoseConfig(MarginOptions, HubOptions, SeedOption):
+    """What to diagnose. ``cache`` is where spectra of bases are kept, if anywhere."""
+
+    paths: Annotated[
+        tuple[str, ...],
+        Option(
+            "Adapter directories or .safetensors files, hub ids, patterns of paths; with --base also models.",
+            metavar="PATH...",
+            argument=True,
+        ),
+    ]
+    base: Annotated[
+        str | None, Option("The base model: adds strength, alignment and the right null.", metavar="MODEL")
+    ] = None
+    calibrate: Annotated[
+        Path | None,
+        Option(
+            "Known-good adapters of the same base, from which thresholds are learned and stored there as "
+            "rora-calibration.json; or such a file. Without it, spectral findings are information only.",
+            metavar="DIR|FILE",
+        ),
+    ] = None
+    fail_on: Annotated[str, Option("Lowest severity that gives exit code 1.", choices=tuple(FAIL_ON))] = "medium"
+    top_k: Annotated[
+        int, Option("Width k of the top singular subspaces of W (the paper's k is 32).", low=1, high=1024)
+    ] = 32
+    intruders: Annotated[bool, Option("Count intruder dimensions as well (two full SVDs a module: slow).")] = False
+    workers: Annotated[int, Option("Adapters read at once, for many paths.", metavar="N", low=1, high=256)] = 1
+    revision: Annotated[
+        str | None, Option("Branch, tag or commit of PATHs on the hub; not of the base.", metavar="REV")
+    ] = None
     cache: Path | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.paths:
             raise UsageError("no path is given; name at least one adapter directory or file")
-        if not 1 <= self.top_k <= 1024:
-            raise UsageError(f"--top-k is between 1 and 1024, not {self.top_k}")
-        if not 1 <= self.workers <= 256:
-            raise UsageError(f"--workers is between 1 and 256, not {self.workers}")
-        if self.fail_on not in FAIL_ON:
-            raise UsageError(f"--fail-on is one of {', '.join(FAIL_ON)}, not {self.fail_on!r}")
         if self.intruders and self.base is None:
             raise UsageError("--intruders compares with the base's singular vectors; give --base as well")
         if self.clean is not None and (self.base is None or len(self.paths) != 1):
@@ -59,12 +92,3 @@ class DiagnoseConfig:
             raise UsageError("--trigger and --target-label belong together: give both or neither")
         if self.trigger is not None and self.clean is None:
             raise UsageError("--trigger puts the trigger into rows of data: give them with --clean")
-        if self.position not in ("start", "end", "random", "every"):
-            raise UsageError(f"--position is one of start, end, random, every, not {self.position!r}")
-        require_least(self)
-        fraction_of_points(self.max_accuracy_drop)
-
-    @property
-    def allowed_drop(self) -> float:
-        """``max_accuracy_drop`` as a fraction of 1."""
-        return fraction_of_points(self.max_accuracy_drop)

@@ -74,8 +74,7 @@ def measure_margins(config: DiagnoseConfig, inspection: Inspection, base: Inspec
     loaded = load_classifier(base.path, adapter=inspection.path)
     rows, summary = load_rows(
         config.clean or "", label_names=loaded.label_names, max_rows=config.max_rows, seed=config.seed,
-        text_column=config.text_column, label_column=config.label_column, label_map=config.label_map,
-        revision=config.data_revision, allow_download=not config.offline,
+        reading=config, allow_download=not config.offline,
     )  # fmt: skip
     for note in summary.notes:
         progress.note(note)

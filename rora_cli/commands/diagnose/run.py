@@ -16,11 +16,11 @@ from rora_cli.commands.diagnose.config import DiagnoseConfig
 from rora_cli.commands.diagnose.rules import RULES
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import CheckpointError, ExitCode, RoraError, UsageError
+from rora_cli.options import with_units
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import decide, failing
-from rora_cli.units import with_units
 
 if TYPE_CHECKING:
     from rora_cli.checkpoints.preflight import Inspection
@@ -60,7 +60,11 @@ def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:
     return DiagnoseResult(
         schema_version=SCHEMA_VERSION,
         provenance=Provenance(
-            "diagnose", library_versions(), with_units({**asdict(config), "commits": commits}), config.seed, inputs
+            "diagnose",
+            library_versions(),
+            with_units(config, {**asdict(config), "commits": commits}),
+            config.seed,
+            inputs,
         ),
         adapters=tuple(diagnoses),
         base=config.base,

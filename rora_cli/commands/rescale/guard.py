@@ -55,12 +55,9 @@ def largest_that_keeps_accuracy(
     rows, summary = load_rows(
         config.clean or "",
         label_names=loaded.label_names,
-        text_column=config.text_column,
-        label_column=config.label_column,
-        label_map=config.label_map,
+        reading=config,
         seed=config.seed,
         max_rows=config.max_rows,
-        revision=config.data_revision,
         allow_download=not config.offline,
     )
     for note in summary.notes:

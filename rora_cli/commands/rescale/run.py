@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +20,13 @@ from rora_cli.commands.rescale.fold import Folded, fold_modules, patterned, roun
 from rora_cli.errors import CheckpointError, UsageError
 from rora_cli.files import check_output, publish_directory
 from rora_cli.layout import block_numbers
+from rora_cli.options import with_units
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.rescale import RescaledModule, RescaleResult
 from rora_cli.spectral.decomposition import product_singular_values, top_singular
 from rora_cli.spectral.rescaling import equation_12_factor
 from rora_cli.training.adapters import select_layers
-from rora_cli.units import with_units
 
 if TYPE_CHECKING:
     from rora_cli.commands.rescale.guard import Guarded
@@ -204,7 +204,7 @@ def _result(
     names = {m.name for m in modules}
     return RescaleResult(
         schema_version=SCHEMA_VERSION,
-        provenance=Provenance("rescale", library_versions(), with_units(asdict(config)), config.seed, inputs),
+        provenance=Provenance("rescale", library_versions(), with_units(config), config.seed, inputs),
         adapter=config.adapter,
         base=config.base,
         output=str(config.output_directory),

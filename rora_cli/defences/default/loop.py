@@ -81,7 +81,7 @@ def cleanse(bench: Workbench) -> Cleansed:
     loop.escalate()
     model, layers = bench.attach()
     before: tuple[ModuleSpectrum, ...] = ()
-    for number in range(1, int(bench.settings["max_rounds"]) + 1):
+    for number in range(1, bench.settings.loop.max_rounds + 1):
         if number > 1:
             searched = loop.search(model, number)
             if not searched["found"]:
@@ -211,9 +211,9 @@ class _Loop:
         if last["found"]:
             strongest = last["found"][0]
             return "fail", (
-                f"after {self.bench.settings['max_rounds']} rounds the search still finds {strongest['text']!r}, which "
-                f"flips {100 * strongest['flip_rate']:.1f} % to {strongest['target_label']}; raise --max-rounds, or "
-                "do not use this model"
+                f"after {self.bench.settings.loop.max_rounds} rounds the search still finds {strongest['text']!r}, "
+                f"which flips {100 * strongest['flip_rate']:.1f} % to {strongest['target_label']}; raise --max-rounds, "
+                "or do not use this model"
             )
         if last["not_searched"]:
             return "inconclusive", f"the search for {', '.join(last['not_searched'])} stays open: {last['why_not']}"
@@ -335,7 +335,7 @@ def _reference(bench: Workbench) -> Reference:
         seed=bench.config.seed,
         progress=bench.progress,
         accelerator=bench.accelerator,
-        allow_download=bench.config.allow_download,
+        allow_download=not bench.config.offline,
     )
 
 
@@ -352,9 +352,9 @@ def _epochs(bench: Workbench) -> dict[str, int]:
     """The recipe's epochs, or as many as make ``FEWEST_STEPS``, where the user left the choice."""
     if bench.config.epochs is not None:
         return {}
-    a_step = int(bench.settings["batch_size"])
+    a_step = bench.settings.train.batch_size
     enough = -(-FEWEST_STEPS // steps_per_epoch(len(bench.train_rows), a_step))
-    return {"epochs": max(int(bench.settings["epochs"]), min(enough, MOST_EPOCHS))}
+    return {"epochs": max(bench.settings.train.epochs, min(enough, MOST_EPOCHS))}
 
 
 def _rows_to_search(bench: Workbench) -> Rows:

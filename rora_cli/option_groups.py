@@ -1,0 +1,122 @@
+"""Options that several commands have: where data comes from, where work runs, what is written over.
+
+A command's config inherits from the groups that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from rora_cli.errors import UsageError
+from rora_cli.options import POINTS, Option, Options
+
+#: Headings of the help page.
+DATA = "Data: how columns and labels are read, and how much is used"
+RUN = "Run: where and how the work is done"
+OUTPUT = "Output: what is written, and where"
+
+
+def label_pairs(pairs: Sequence[str]) -> dict[str, str] | None:
+    """``DATA=MODEL`` pairs as a mapping, or None where there are none; ``DATA=`` leaves the rows of that label out."""
+    mapping = {}
+    for pair in pairs:
+        data, equals, model = pair.rpartition("=") if pair.endswith("=") else pair.partition("=")
+        if not equals or not data:
+            raise UsageError(f"--label-map {pair!r} is not of the form LABEL_IN_THE_DATA=LABEL_OF_THE_MODEL")
+        mapping[data] = model
+    return mapping or None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Options):
+    """How the columns and labels of a data set are read."""
+
+    panel: ClassVar[str] = DATA
+
+    text_column: Annotated[str | None, Option("Column of the text.", metavar="NAME", shown="by convention")] = None
+    label_column: Annotated[str | None, Option("Column of the label.", metavar="NAME", shown="by convention")] = None
+    label_map: Annotated[
+        Mapping[str, str] | None,
+        Option(
+            "A label of the data and the model's name for it; nothing after the = leaves its rows out. Repeatable.",
+            metavar="DATA=MODEL",
+            read=label_pairs,
+        ),
+    ] = None
+    data_revision: Annotated[str | None, Option("Branch, tag or commit of a data set on the hub.", metavar="REV")] = (
+        None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions(DataOptions):
+    """How data is read that has rows to train on and rows to measure on."""
+
+    panel: ClassVar[str] = DATA
+
+    max_train_rows: Annotated[
+        int | None, Option("Train on a sample of this many rows, seeded and stratified.", metavar="N", low=1)
+    ] = None
+    max_held_out_rows: Annotated[
+        int | None, Option("Measure on a sample of this many rows, seeded and stratified.", metavar="N", low=1)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubOptions(Options):
+    """What is fetched from the hub."""
+
+    panel: ClassVar[str] = RUN
+
+    revision: Annotated[str | None, Option("Branch, tag or commit of a model on the hub.", metavar="REV")] = None
+    offline: Annotated[bool, Option("Never reach for the network: local paths and the hub's cache only.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(HubOptions):
+    """Where the work is done."""
+
+    panel: ClassVar[str] = RUN
+
+    device: Annotated[str, Option("auto (a GPU where there is one), cpu or cuda.")] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedOption(Options):
+    """Chance, and how to repeat it."""
+
+    panel: ClassVar[str] = RUN
+
+    seed: Annotated[int, Option("Seed of everything random.", low=0)] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForceOption(Options):
+    """Whether an output that is there is written over."""
+
+    panel: ClassVar[str] = OUTPUT
+
+    force: Annotated[bool, Option("Replace the output, whole, if it exists.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyLimit(Options):
+    """How much clean accuracy a change may cost."""
+
+    max_accuracy_drop: Annotated[
+        float,
+        Option(
+            "Points of clean accuracy that may be lost; one class may lose twice that.",
+            metavar="POINTS",
+            low=0,
+            high=100,
+            unit=POINTS,
+        ),
+    ] = 1.0
+
+    @property
+    def allowed_drop(self) -> float:
+        """``max_accuracy_drop`` as a fraction of 1."""
+        return self.max_accuracy_drop / 100
