@@ -32,17 +32,15 @@ _SPARE_ELEMENTS = 1 << 26
 class LoadedClassifier:
     """A sequence classifier in evaluation mode, its tokenizer, and the labels in the order of its logits.
 
-    ``inspections`` are the model's and, where one was merged, the adapter's. ``unused_tensors`` are in the checkpoint
-    but in no place of the model (a masked-language head, say); ``new_head`` names the parameters of a head that the
-    checkpoint lacked and that therefore hold random values. ``replaced`` names the parameters that the adapter carried
-    whole, in place of the model's own.
+    ``inspections`` holds the model's inspection and, if an adapter was merged, the adapter's. ``new_head`` names the
+    head parameters that the checkpoint lacks, so that they hold random values. ``replaced`` names the parameters that
+    the adapter carries whole, in place of the model's own.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     label_names: tuple[str, ...]
     inspections: tuple[Inspection, ...]
-    unused_tensors: tuple[str, ...] = ()
     new_head: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
 
@@ -88,7 +86,7 @@ def load_classifier(
         config, model_class = sanitise.model_config(model_inspection, labels)
         tokenizer = sanitise.tokenizer(model_inspection, config, Path(scratch))
         _require_fitting_vocabulary(tokenizer, model_inspection)
-        model, missing, unused = _build(model_inspection, config, model_class, load_type)
+        model, missing = _build(model_inspection, config, model_class, load_type)
     replaced: set[str] = set()
     if adapter_inspection is not None:
         replaced = merging.merge_adapter(model, adapter_inspection, model_inspection)
@@ -103,7 +101,6 @@ def load_classifier(
         tokenizer,
         sanitise.label_names(model.config),
         inspections,
-        unused,
         tuple(sorted(head)),
         tuple(sorted(replaced)),
     )
@@ -129,10 +126,10 @@ def _require_judged(inspection: Inspection, labels: tuple[str, ...] | int | None
 
 def _build(
     inspection: Inspection, config: PreTrainedConfig, model_class: Any, dtype: torch.dtype
-) -> tuple[PreTrainedModel, set[str], tuple[str, ...]]:
-    """The model with the checkpoint's weights, the names it lacks, and the names that it has no place for.
+) -> tuple[PreTrainedModel, set[str]]:
+    """Build the model with the checkpoint's weights; returns it with the names of the weights that it lacks.
 
-    A head of another number of labels counts as lacking: a new one, or the adapter's, takes its place.
+    A head for another number of labels counts as lacking: a new head, or the adapter's, takes its place.
     """
     _require_fitting_size(inspection, config, model_class)
     attention = "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
@@ -160,7 +157,7 @@ def _build(
                 f"{list(wanted)}"
             )
         missing.add(name)
-    return model, missing, tuple(sorted(info["unexpected_keys"]))
+    return model, missing
 
 
 def _require_fitting_size(inspection: Inspection, config: PreTrainedConfig, model_class: Any) -> None:

@@ -31,13 +31,6 @@ def _escaped(character: str) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
-def markup(text: object, *, max_length: int = 200) -> str:
-    """An untrusted name for a rich console with markup on."""
-    from rich.markup import escape
-
-    return escape(safe(text, max_length=max_length))
-
-
 def percent(fraction: float | None, digits: int = 1) -> str:
     """``0.8856`` as ``88.6 %``; ``n/a`` for None."""
     return "n/a" if fraction is None else f"{100 * fraction:.{digits}f} %"
