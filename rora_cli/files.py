@@ -24,6 +24,8 @@ from pathlib import Path
 from rora_cli.errors import OutputError
 
 MANIFEST_NAME = "rora-manifest.json"
+#: The JSON report that a command writes into its output directory.
+REPORT_NAME = "rora-report.json"
 MANIFEST_SCHEMA_VERSION = 1
 
 _CHUNK = 1 << 20

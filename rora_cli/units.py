@@ -1,4 +1,4 @@
-"""Units of options, for what is measured in something else than it looks like: one home for configs and reports."""
+"""What the options of several commands share: units, least values and choices; one home for configs and reports."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ UNITS = {
     "max_length": "tokens",
 }
 
+
+#: Number types that a model or an adapter can be loaded in or written in.
+DTYPES = ("float32", "bfloat16", "float16")
 
 #: The least that an option may be, wherever it stands; what a command asks for beyond that it checks itself.
 LEAST = {

@@ -15,15 +15,15 @@ from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.padding import agree_on_padding
 from rora_cli.checkpoints.preflight import Inspection, inspect, require_loadable
 from rora_cli.checkpoints.reader import TensorReader
-from rora_cli.errors import CheckpointError, UsageError, is_out_of_memory
+from rora_cli.errors import CheckpointError, UsageError, first_line, is_out_of_memory
 from rora_cli.layout import is_head
+from rora_cli.units import DTYPES
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-DTYPES = ("float32", "bfloat16", "float16")
 #: How far a checkpoint may be from what its config asks for: a new head or vocabulary, or a head that is not used.
 _SPARE_ELEMENTS = 1 << 26
 
@@ -143,9 +143,7 @@ def _build(
     except Exception as error:  # a config of absurd values can make a constructor raise anything
         if is_out_of_memory(error):
             raise  # that says nothing about the checkpoint
-        raise CheckpointError(
-            f"{inspection.path} does not fit its own config.json: {sanitise._first_line(error)}"
-        ) from error
+        raise CheckpointError(f"{inspection.path} does not fit its own config.json: {first_line(error)}") from error
     finally:
         del state
         gc.collect()
@@ -173,9 +171,7 @@ def _require_fitting_size(inspection: Inspection, config: PreTrainedConfig, mode
     except Exception as error:
         pad, size = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", None)
         outside = type(pad) is int and type(size) is int and pad >= size
-        reason = (
-            f"pad_token_id {pad} is outside of its vocabulary of {size}" if outside else sanitise._first_line(error)
-        )
+        reason = f"pad_token_id {pad} is outside of its vocabulary of {size}" if outside else first_line(error)
         raise CheckpointError(f"{inspection.path} does not fit its own config.json: {reason}") from error
     if asked > 2 * held + _SPARE_ELEMENTS or held > 3 * asked + _SPARE_ELEMENTS:
         raise CheckpointError(

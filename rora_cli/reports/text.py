@@ -31,6 +31,22 @@ def _escaped(character: str) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
+def markdown(text: object) -> str:
+    """Untrusted text for a Markdown sentence or table cell: Markdown, and HTML inside of it, take it literally."""
+    shown = safe(text, max_length=1000).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]()#+!|~@])", r"\\\1", shown)
+
+
+def markdown_cell(text: object) -> str:
+    """An untrusted name for Markdown where it may also start a line: list, number and formula marks are escaped too."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+-.!|~$@&" else c for c in safe(text))
+
+
+def markdown_code(text: object) -> str:
+    """An untrusted name as a Markdown code span; it can end neither the span nor a table cell around it."""
+    return "`" + safe(text).replace("`", "'").replace("|", "\\|") + "`"
+
+
 def percent(fraction: float | None, digits: int = 1) -> str:
     """``0.8856`` as ``88.6 %``; ``n/a`` for None."""
     return "n/a" if fraction is None else f"{100 * fraction:.{digits}f} %"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 
 from rora_cli.errors import CheckpointError
 from rora_cli.spectral.rescaling import equation_12_factor, fold
+from rora_cli.spectral.robust import median_and_mad, robust_z_scores
 from rora_cli.spectral.strength import (
     entry_kurtosis,
     normalised_strength,
-    robust_z_scores,
     size_normalised_norm,
     spectrum_statistics,
 )
@@ -67,6 +68,12 @@ def test_robust_z_scores() -> None:
     assert robust_z_scores([1.0, 1.0, 1.0]) == [None] * 3
     assert robust_z_scores([1.0, 2.0]) == [None] * 2
     assert robust_z_scores([]) == []
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
+def test_median_and_mad_are_those_of_the_definition_to_the_bit(values: list[float]) -> None:
+    middle = statistics.median(values)
+    assert median_and_mad(values) == (middle, statistics.median(abs(value - middle) for value in values))
 
 
 def test_normalised_strength_of_a_zero_base_is_not_a_number() -> None:
