@@ -66,6 +66,15 @@ class InconclusiveError(RoraError):
     exit_code = ExitCode.INCONCLUSIVE
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type's name, for a sentence: in ASCII, at most 300 characters.
+
+    Libraries quote untrusted files in their messages, so control characters are escaped.
+    """
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ascii(text[:300])[1:-1]
+
+
 #: What says so in errors that have no class of their own: torch's allocators, cuBLAS, and the system by number or name.
 _OUT_OF_MEMORY = (
     "out of memory",

@@ -17,13 +17,15 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rora_cli.errors import OutputError
 
 MANIFEST_NAME = "rora-manifest.json"
+#: The JSON report that a command writes into its output directory.
+REPORT_NAME = "rora-report.json"
 MANIFEST_SCHEMA_VERSION = 1
 
 _CHUNK = 1 << 20
@@ -176,11 +178,6 @@ def write_manifest(directory: Path) -> Path:
     for folder in {(directory / name).parent for name in files} - {directory}:
         folder.chmod(stat.S_IMODE(directory.stat().st_mode))
     return manifest
-
-
-def hash_files(files: Mapping[str, Path]) -> dict[str, str]:
-    """Name to sha256 for a report's provenance."""
-    return {name: sha256_file(path) for name, path in sorted(files.items())}
 
 
 def _staging_path(target: Path) -> Path:

@@ -12,6 +12,8 @@ from typing import Annotated, ClassVar
 from rora_cli.errors import UsageError
 from rora_cli.options import POINTS, Option, Options
 
+#: Number types that a model or an adapter can be loaded in or written in.
+DTYPES = ("float32", "bfloat16", "float16")
 #: Headings of the help page.
 DATA = "Data: how columns and labels are read, and how much is used"
 RUN = "Run: where and how the work is done"

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from rora_cli import hub_access
+from rora_cli.checkpoints.conversion import TORCH_ENDINGS
 from rora_cli.errors import CheckpointError, HubError
 
 #: Data formats of a checkpoint that no reader executes. Pickles, scripts and everything else stay on the hub.
 SAFE_SUFFIXES = frozenset({".json", ".safetensors", ".model", ".jinja"})
 SAFE_NAMES = frozenset({"vocab.txt", "merges.txt"})
-_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
+_PICKLES = (*TORCH_ENDINGS, ".h5", ".msgpack")
 
 
 @dataclass(frozen=True)

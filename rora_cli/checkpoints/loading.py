@@ -15,15 +15,15 @@ from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.padding import agree_on_padding
 from rora_cli.checkpoints.preflight import Inspection, inspect, require_loadable
 from rora_cli.checkpoints.reader import TensorReader
-from rora_cli.errors import CheckpointError, UsageError, is_out_of_memory
+from rora_cli.errors import CheckpointError, UsageError, first_line, is_out_of_memory
 from rora_cli.layout import is_head
+from rora_cli.option_groups import DTYPES
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-DTYPES = ("float32", "bfloat16", "float16")
 #: How far a checkpoint may be from what its config asks for: a new head or vocabulary, or a head that is not used.
 _SPARE_ELEMENTS = 1 << 26
 
@@ -32,17 +32,15 @@ _SPARE_ELEMENTS = 1 << 26
 class LoadedClassifier:
     """A sequence classifier in evaluation mode, its tokenizer, and the labels in the order of its logits.
 
-    ``inspections`` are the model's and, where one was merged, the adapter's. ``unused_tensors`` are in the checkpoint
-    but in no place of the model (a masked-language head, say); ``new_head`` names the parameters of a head that the
-    checkpoint lacked and that therefore hold random values. ``replaced`` names the parameters that the adapter carried
-    whole, in place of the model's own.
+    ``inspections`` holds the model's inspection and, if an adapter was merged, the adapter's. ``new_head`` names the
+    head parameters that the checkpoint lacks, so that they hold random values. ``replaced`` names the parameters that
+    the adapter carries whole, in place of the model's own.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     label_names: tuple[str, ...]
     inspections: tuple[Inspection, ...]
-    unused_tensors: tuple[str, ...] = ()
     new_head: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
 
@@ -88,7 +86,7 @@ def load_classifier(
         config, model_class = sanitise.model_config(model_inspection, labels)
         tokenizer = sanitise.tokenizer(model_inspection, config, Path(scratch))
         _require_fitting_vocabulary(tokenizer, model_inspection)
-        model, missing, unused = _build(model_inspection, config, model_class, load_type)
+        model, missing = _build(model_inspection, config, model_class, load_type)
     replaced: set[str] = set()
     if adapter_inspection is not None:
         replaced = merging.merge_adapter(model, adapter_inspection, model_inspection)
@@ -103,7 +101,6 @@ def load_classifier(
         tokenizer,
         sanitise.label_names(model.config),
         inspections,
-        unused,
         tuple(sorted(head)),
         tuple(sorted(replaced)),
     )
@@ -129,10 +126,10 @@ def _require_judged(inspection: Inspection, labels: tuple[str, ...] | int | None
 
 def _build(
     inspection: Inspection, config: PreTrainedConfig, model_class: Any, dtype: torch.dtype
-) -> tuple[PreTrainedModel, set[str], tuple[str, ...]]:
-    """The model with the checkpoint's weights, the names it lacks, and the names that it has no place for.
+) -> tuple[PreTrainedModel, set[str]]:
+    """Build the model with the checkpoint's weights; returns it with the names of the weights that it lacks.
 
-    A head of another number of labels counts as lacking: a new one, or the adapter's, takes its place.
+    A head for another number of labels counts as lacking: a new head, or the adapter's, takes its place.
     """
     _require_fitting_size(inspection, config, model_class)
     attention = "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
@@ -146,9 +143,7 @@ def _build(
     except Exception as error:  # a config of absurd values can make a constructor raise anything
         if is_out_of_memory(error):
             raise  # that says nothing about the checkpoint
-        raise CheckpointError(
-            f"{inspection.path} does not fit its own config.json: {sanitise._first_line(error)}"
-        ) from error
+        raise CheckpointError(f"{inspection.path} does not fit its own config.json: {first_line(error)}") from error
     finally:
         del state
         gc.collect()
@@ -160,7 +155,7 @@ def _build(
                 f"{list(wanted)}"
             )
         missing.add(name)
-    return model, missing, tuple(sorted(info["unexpected_keys"]))
+    return model, missing
 
 
 def _require_fitting_size(inspection: Inspection, config: PreTrainedConfig, model_class: Any) -> None:
@@ -176,9 +171,7 @@ def _require_fitting_size(inspection: Inspection, config: PreTrainedConfig, mode
     except Exception as error:
         pad, size = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", None)
         outside = type(pad) is int and type(size) is int and pad >= size
-        reason = (
-            f"pad_token_id {pad} is outside of its vocabulary of {size}" if outside else sanitise._first_line(error)
-        )
+        reason = f"pad_token_id {pad} is outside of its vocabulary of {size}" if outside else first_line(error)
         raise CheckpointError(f"{inspection.path} does not fit its own config.json: {reason}") from error
     if asked > 2 * held + _SPARE_ELEMENTS or held > 3 * asked + _SPARE_ELEMENTS:
         raise CheckpointError(

@@ -10,6 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from rora_cli.checkpoints.header import (
     DTYPE_BITS,
     MAX_HEADER_BYTES,
     MAX_TENSORS,
+    Header,
     HeaderError,
     TensorInfo,
     quoted,
@@ -192,8 +194,12 @@ def _inspect_file(given: Path, role: str) -> Inspection:
     beside = [ADAPTER_CONFIG, "config.json"] if given.suffix == ".safetensors" else []
     findings: list[Finding] = []
     files = {given.name: look_at_file(given)}
+    headers: dict[str, Header] = {}
     if role == "auto" and given.suffix == ".safetensors":
-        role = _role_of_file(files[given.name], given.with_name(ADAPTER_CONFIG).is_file())
+        with suppress(HeaderError, OSError):  # the inspector meets the same error, and makes a finding of it
+            headers[given.name] = read_header(files[given.name].path, given.name)
+        tensors = headers[given.name].tensors if headers else {}
+        role = _role_of_file(given.name, tensors, given.with_name(ADAPTER_CONFIG).is_file())
         beside = ["config.json"] if role == "model" else [ADAPTER_CONFIG]
     elif role == "auto":
         role = "model" if given.name.endswith(".safetensors.index.json") else "file"
@@ -207,20 +213,17 @@ def _inspect_file(given: Path, role: str) -> Inspection:
             files[name] = look_at_file(other)
         elif other.is_file():
             findings.append(finding("file/outside", f"{quoted(name)} is a link that leads out", name))
-    return _Inspector(given.parent.resolve(), files, findings, single=given.name).run(role)  # type: ignore[arg-type]
+    inspector = _Inspector(given.parent.resolve(), files, findings, single=given.name, headers=headers)
+    return inspector.run(role)  # type: ignore[arg-type]
 
 
-def _role_of_file(entry: FileEntry, config_beside: bool) -> Role:
-    """Whether one safetensors file is an adapter's or a model's, by its tensors; by its name where they do not tell."""
-    if entry.name.startswith("adapter_model"):
+def _role_of_file(file: str, tensors: Iterable[str], config_beside: bool) -> Role:
+    """Whether one safetensors file is an adapter's or a model's: its tensors decide, else its name."""
+    if file.startswith("adapter_model"):
         return "adapter"
-    try:
-        names = read_header(entry.path, entry.name).tensors
-    except (HeaderError, OSError):
-        names = {}
-    if any(adapter_rules.tensor_role(name, None) == "adapter" for name in names):
+    if any(adapter_rules.tensor_role(name, None) == "adapter" for name in tensors):
         return "adapter"
-    return "adapter" if config_beside and not entry.name.startswith("model") else "model"
+    return "adapter" if config_beside and not file.startswith("model") else "model"
 
 
 def require_loadable(inspection: Inspection) -> None:
@@ -248,12 +251,18 @@ class _Inspector:
     """Collects the findings of one checkpoint, in the order in which a loader would meet what they are about."""
 
     def __init__(
-        self, root: Path, files: dict[str, FileEntry], findings: list[Finding], single: str | None = None
+        self,
+        root: Path,
+        files: dict[str, FileEntry],
+        findings: list[Finding],
+        single: str | None = None,
+        headers: Mapping[str, Header] | None = None,
     ) -> None:
         self.root, self.files, self.findings, self.single = root, files, findings, single
         self.documents: dict[str, Any] = {}
         self.metadata: dict[str, Mapping[str, str]] = {}
         self.header_bytes = 0
+        self.headers = headers or {}  # those read already, by the name of the file
         self.stand_ins: set[str] = set()
         self.nested = layouts.nested_folders(files) if single is None else []
 
@@ -347,7 +356,7 @@ class _Inspector:
         try:
             if self.header_bytes > _MAX_TOTAL_HEADER_BYTES:
                 raise HeaderError("is one shard too many: the headers together are larger than rora reads")
-            header = read_header(self.files[name].path, name)
+            header = self.headers[name] if name in self.headers else read_header(self.files[name].path, name)
         except HeaderError as error:
             self._add("weights/malformed", f"{quoted(name)} {error}", name)
             return {}
@@ -433,7 +442,7 @@ class _Inspector:
 
     def _shard_is_usable(self, shard: str, index: str) -> bool:
         shown, named = quoted(shard), quoted(index)
-        if shard.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt")):
+        if shard.endswith(conversion.TORCH_ENDINGS):
             self._add("weights/pickle-only", f"{named} points to the pickle {shown}", index, REMOVE)
         elif PurePosixPath(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
             self._add("weights/shard-path", f"{named} names the shard {shown}", index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.checkpoints.header import TensorInfo, quoted
@@ -113,10 +113,6 @@ class TensorReader:
             buffer = bytearray(size)
         self._fill(info, memoryview(buffer)[:size])
         return np.frombuffer(buffer, ARRAY_TYPES[info.dtype], info.elements).reshape(info.shape)
-
-    def items(self, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
-        for name in self.names():
-            yield name, self.read(name, dtype)
 
     def _fill(self, info: TensorInfo, view: memoryview) -> None:
         descriptor, position = self._descriptor(info.file), info.start

@@ -22,7 +22,7 @@ from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.plain_text import read_rows_as_text
 from rora_cli.checkpoints.preflight import TOKENIZER_FILES, Inspection, dumps
 from rora_cli.checkpoints.walk import read_unchanged
-from rora_cli.errors import CheckpointError
+from rora_cli.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -106,7 +106,7 @@ def model_config(inspection: Inspection, labels: tuple[str, ...] | int | None = 
     try:
         config = config_class.from_dict(kept)
     except Exception as error:  # transformers' own validation, or any constructor on absurd values
-        raise CheckpointError(f"config.json is refused by transformers: {_first_line(error)}") from error
+        raise CheckpointError(f"config.json is refused by transformers: {first_line(error)}") from error
     return config, model_class
 
 
@@ -147,7 +147,7 @@ def tokenizer(inspection: Inspection, config: PreTrainedConfig, scratch: Path) -
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # tokenizers raises bare Exception, and where it panics something that is none
-        raise CheckpointError(f"the tokenizer of {inspection.path} cannot be read: {_first_line(error)}") from error
+        raise CheckpointError(f"the tokenizer of {inspection.path} cannot be read: {first_line(error)}") from error
 
 
 @contextmanager
@@ -231,8 +231,3 @@ def _class_from_transformers(name: str) -> type:
     import transformers
 
     return getattr(transformers, name)
-
-
-def _first_line(error: BaseException) -> str:
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return ascii(text[:300])[1:-1]

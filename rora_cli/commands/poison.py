@@ -36,8 +36,6 @@ CARRIERS = {"weights": 5e-5, "layers": 1e-4, "embedding": 1e-2, "adapter": 5e-4}
 #: The clean fine-tunes of the proof: the paper's two controls, at rates where they do wash weak backdoors out.
 PROOFS = {"lora": 5e-4, "full": 5e-5}
 
-REPORT_NAME = "rora-report.json"
-
 #: The hyper-parameters that a report gives for each training stage.
 _SHOWN = ("epochs", "batch_size", "learning_rate", "weight_decay", "schedule", "warmup_ratio", "max_length", "seed")
 
@@ -205,7 +203,7 @@ def run(config: PoisonConfig, progress: Progress = SILENT) -> PoisonResult:
     """
     from rora_cli.checkpoints.hub import fetch_model
     from rora_cli.data.sources import load_splits
-    from rora_cli.files import publish_directory, publish_file, sha256_file
+    from rora_cli.files import REPORT_NAME, publish_directory, publish_file, sha256_file
     from rora_cli.reports import json_report, poison_card
 
     if config.clean_out is not None and Path(config.clean_out).exists() and not config.force:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from rora_cli import stand_ins
 from rora_cli.errors import DataError
 
 #: Text formats are read whole; a larger file belongs in Parquet.
@@ -35,11 +36,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _ZIP = b"PK\x03\x04"
-#: How files begin that carry a text ending and are something else, and what they are.
+#: First bytes of other formats that people give a text ending, and the rest of the sentence "FILE ..." about each.
 _IMPOSTORS = (
-    (b"version https://git-lfs", "is a Git LFS pointer, not the data; fetch the data with `git lfs pull`"),
-    (b"<!doctype html", "is a web page, not data (a login or error page?); download it again"),
-    (b"<html", "is a web page, not data (a login or error page?); download it again"),
     (b"par1", "is a Parquet file; give it the ending .parquet"),
     (b"arrow1", "is an Arrow file; give it the ending .arrow"),
     (b"\xd0\xcf\x11\xe0", "is a spreadsheet, which is not read; save the sheet as CSV (UTF-8) and give that"),
@@ -79,6 +77,9 @@ def read_text(path: Path) -> str:
 
 
 def _decode(path: Path, raw: bytes) -> str:
+    stand_in = stand_ins.recognise(raw[: stand_ins.START_BYTES], len(raw))
+    if stand_in is not None and not stand_in.is_blank:
+        raise DataError(f"{path} {stand_in.what}; {stand_in.advice}")
     for beginning, sentence in _IMPOSTORS:
         if raw[:64].lower().startswith(beginning):
             raise DataError(f"{path} {sentence}")

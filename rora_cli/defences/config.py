@@ -11,14 +11,22 @@ from rora_cli.defences.recipes import RECIPES, WITHOUT_ADAPTER, ControlSpec, Loo
 from rora_cli.defences.settings import Settings
 from rora_cli.errors import UsageError
 from rora_cli.hunting.budgets import AUTO, BUDGETS
-from rora_cli.option_groups import DATA, OUTPUT, RUN, AccuracyLimit, ForceOption, RunOptions, SeedOption, SplitOptions
+from rora_cli.option_groups import (
+    DATA,
+    DTYPES,
+    OUTPUT,
+    RUN,
+    AccuracyLimit,
+    ForceOption,
+    RunOptions,
+    SeedOption,
+    SplitOptions,
+)
 from rora_cli.options import FRACTION, Option, Options, options_of
 from rora_cli.ranks import world_size
 from rora_cli.training.specs import AdapterSpec, RegulariserSpec, RescalingSpec, TrainSpec
 
-REPORT = "rora-report.json"
 ADAPTER_DIRECTORY = "adapter"
-DTYPES = ("float32", "bfloat16", "float16", "auto")
 #: What the default recipe may do to the suspect's own weights where a search does not name a whole trigger.
 ESCALATIONS = ("auto", "reference", "none")
 #: Settings that say where and how a run is done, not what it computes: a resumed run may change them.
@@ -176,7 +184,7 @@ class OutputOptions(ForceOption):
     panel: ClassVar[str] = OUTPUT
 
     adapter_only: Annotated[bool, Option("Write the adapter, and no merged model.")] = False
-    dtype: Annotated[str, Option("Of the merged model; auto is the suspect's.", choices=DTYPES)] = "float32"
+    dtype: Annotated[str, Option("Of the merged model; auto is the suspect's.", choices=(*DTYPES, "auto"))] = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)

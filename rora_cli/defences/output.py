@@ -12,11 +12,11 @@ from rora_cli.checkpoints.joint import join_into
 from rora_cli.checkpoints.sanitise import quiet
 from rora_cli.checkpoints.writer import save_classifier
 from rora_cli.defences.bench import Cleansed, Workbench
-from rora_cli.defences.config import ADAPTER_DIRECTORY, REPORT
+from rora_cli.defences.config import ADAPTER_DIRECTORY
 from rora_cli.defences.inputs import Source, load, no_adapter_for_base
 from rora_cli.errors import OutputError
 from rora_cli.evaluation.inference import predict_logits
-from rora_cli.files import sha256_file
+from rora_cli.files import REPORT_NAME, sha256_file
 from rora_cli.reports import json_report, model_card
 from rora_cli.results.purify import PurifyResult
 from rora_cli.training.adapters import ADAPTER
@@ -60,7 +60,7 @@ def write(staging: Path, bench: Workbench, source: Source, cleansed: Cleansed, r
         provenance=replace(result.provenance, outputs=outputs),
     )
     (staging / "README.md").write_text(model_card.render_purified(result), encoding="utf-8")
-    (staging / REPORT).write_text(json_report.render(result) + "\n", encoding="utf-8")
+    (staging / REPORT_NAME).write_text(json_report.render(result) + "\n", encoding="utf-8")
     cleansed.model.to(device)
     return result
 

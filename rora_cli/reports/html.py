@@ -13,7 +13,8 @@ from typing import Any
 from rora_cli.reports.subjects import rules
 from rora_cli.reports.terminal.diagnose import from_block, ranked
 from rora_cli.reports.text import count, number, percent, safe, size
-from rora_cli.results.diagnose import Diagnosis
+from rora_cli.results.check import CheckResult
+from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
 from rora_cli.results.margins import Margins
 from rora_cli.results.spectra import ModuleSpectrum
 
@@ -23,7 +24,7 @@ _WIDTH = 920
 _ORDER = ("query", "key", "value", "qkv", "attention-out", "gate", "up", "gate-up", "down")
 
 
-def render(result: Any) -> str:
+def render(result: DiagnoseResult | CheckResult) -> str:
     """The page for a diagnosis of one or more adapters, or for the checkpoints of ``rora check``."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -36,7 +37,7 @@ def render(result: Any) -> str:
     )
     environment.filters.update(printable=safe, number=number, percent=percent, short=from_block, size=size, words=words)
     environment.globals.update(count=count)
-    if hasattr(result, "checkpoints"):
+    if isinstance(result, CheckResult):
         return environment.get_template("check.html.j2").render(result=result, rules=rules(result))
     pages = [_page(i, diagnosis) for i, diagnosis in enumerate(result.adapters)]
     steps = steps_plot(result.margins) if result.margins is not None else None

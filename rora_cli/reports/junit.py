@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
 from xml.etree import ElementTree
 
-from rora_cli.reports.subjects import Subject, subjects
+from rora_cli.reports.subjects import Findable, Subject, subjects
 from rora_cli.reports.text import safe
 from rora_cli.results.findings import Finding, Severity
 
 
-def render(result: Any) -> str:
+def render(result: Findable) -> str:
     """Findings of medium severity and above fail their case; what was not analysed is an error; the rest is output."""
     suites = ElementTree.Element("testsuites", name="rora")
     for subject in subjects(result):

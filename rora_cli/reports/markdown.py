@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
-from rora_cli.reports.subjects import Subject, rules, subjects
+from rora_cli.reports.subjects import Findable, Subject, rules, subjects
 from rora_cli.reports.terminal.diagnose import ranked
-from rora_cli.reports.text import count, number, safe
+from rora_cli.reports.text import count, markdown, number
+from rora_cli.results.diagnose import DiagnoseResult
+from rora_cli.results.hunt import HuntResult
 
 _MODULES = 10
 
 
-def render(result: Any) -> str:
+def render(result: Findable) -> str:
     """GitHub-flavoured Markdown; names from the checkpoint are escaped, so that none becomes a link or markup."""
     lines = [f"## rora {result.provenance.command}", ""]
-    if conclusion := getattr(result, "conclusion", None):
+    conclusion = "" if isinstance(result, HuntResult) else result.conclusion
+    if conclusion:
         lines += [f"**{conclusion}**", ""]
     for subject in subjects(result):
         lines += [*_subject(subject), ""]
-    for diagnosis in getattr(result, "adapters", ()):
+    for diagnosis in result.adapters if isinstance(result, DiagnoseResult) else ():
         if diagnosis.modules:
             lines += [*_modules(diagnosis.modules), ""]
     meanings = rules(result)
     if meanings:
         lines += ["<details><summary>What the rules mean</summary>", ""]
-        lines += [f"- `{rule}`: {escape(meaning)}" for rule, meaning in meanings.items()]
+        lines += [f"- `{rule}`: {markdown(meaning)}" for rule, meaning in meanings.items()]
         lines += ["", "</details>", ""]
     return "\n".join(lines)
 
 
-def escape(text: object) -> str:
-    """Text that Markdown and the HTML inside of it take literally."""
-    shown = safe(text, max_length=1000).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#+!|~@])", r"\\\1", shown)
-
-
 def _subject(subject: Subject) -> Iterator[str]:
-    yield f"### {escape(subject.path)}"
+    yield f"### {markdown(subject.path)}"
     yield ""
     if not subject.findings and not subject.problems:
         yield "No findings."
@@ -49,9 +45,9 @@ def _subject(subject: Subject) -> Iterator[str]:
     yield "| severity | rule | finding |"
     yield "|---|---|---|"
     for finding in subject.findings:
-        yield f"| {finding.severity.label} | `{finding.rule_id}` | {escape(finding.message)} |"
+        yield f"| {finding.severity.label} | `{finding.rule_id}` | {markdown(finding.message)} |"
     for what, why in list(subject.problems.items())[:_MODULES]:
-        yield f"| error | not analysed | {escape(what)}: {escape(why)} |"
+        yield f"| error | not analysed | {markdown(what)}: {markdown(why)} |"
 
 
 def _modules(modules: Any) -> Iterator[str]:
@@ -62,6 +58,6 @@ def _modules(modules: Any) -> Iterator[str]:
     yield "|---|--:|--:|--:|--:|--:|--:|"
     for m in shown:
         values = (m.sigma_max, m.frobenius_norm, m.strength_ratio, m.alignment_left, m.alignment_right)
-        yield f"| {escape(m.name)} | {m.rank} | {' | '.join(number(v) for v in values)} |"
+        yield f"| {markdown(m.name)} | {m.rank} | {' | '.join(number(v) for v in values)} |"
     yield ""
     yield "</details>"

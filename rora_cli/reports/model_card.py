@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from rora_cli.reports.markdown import escape
-from rora_cli.reports.text import percent, proportion, safe
+from rora_cli.files import MANIFEST_NAME, REPORT_NAME
+from rora_cli.reports.text import markdown, markdown_code, percent, proportion
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.purify import PurifyResult
 
@@ -26,20 +26,20 @@ def render_purified(result: PurifyResult) -> str:
     before, after = result.accuracy_before, result.accuracy_after
     lines = [
         front_matter(_facts(result)),
-        f"# {_code(PurePath(result.output or 'purified').name)}",
+        f"# {markdown_code(PurePath(result.output or 'purified').name)}",
         "",
-        f"{_code(result.model)}, fine-tuned on clean data by rora {result.provenance.versions['rora']} to cleanse it "
-        f"of a possible backdoor (recipe `{result.recipe}`, seed {result.provenance.seed}).",
+        f"{markdown_code(result.model)}, fine-tuned on clean data by rora {result.provenance.versions['rora']} to "
+        f"cleanse it of a possible backdoor (recipe `{result.recipe}`, seed {result.provenance.seed}).",
         "",
-        f"**Verdict: {result.verdict}.** {escape(result.reason)}",
+        f"**Verdict: {result.verdict}.** {markdown(result.reason)}",
         "",
         "| clean accuracy, held out | before | after |",
         "|---|---|---|",
         f"| overall | {proportion(before.overall)} | {proportion(after.overall)} |",
         *(_class_row(name, before, after) for name in before.per_class),
         "",
-        f"Clean data: {_code(result.data.get('origin', ''))}"
-        + (f" at revision {_code(result.data['revision'])}" if result.data.get("revision") else "")
+        f"Clean data: {markdown_code(result.data.get('origin', ''))}"
+        + (f" at revision {markdown_code(result.data['revision'])}" if result.data.get("revision") else "")
         + ".",
         "",
         "## Use",
@@ -56,7 +56,7 @@ def render_purified(result: PurifyResult) -> str:
         "",
         "## Check",
         "",
-        "`rora verify` checks every file against `rora-manifest.json`. `rora-report.json` holds the resolved",
+        f"`rora verify` checks every file against `{MANIFEST_NAME}`. `{REPORT_NAME}` holds the resolved",
         "configuration, versions, seeds, sha256 of every input and output, accuracies and spectra. A verdict speaks",
         "of the triggers that were searched for, never of all there could be; `rora eval-asr` measures one you know.",
         "",
@@ -75,9 +75,6 @@ def _facts(result: PurifyResult) -> dict[str, Any]:
 
 
 def _class_row(name: str, before: CleanAccuracy, after: CleanAccuracy) -> str:
-    return f"| {_code(name)} | {percent(before.per_class[name].value)} | {percent(after.per_class[name].value)} |"
-
-
-def _code(text: object) -> str:
-    """An untrusted name as an inline code span that it cannot end, nor leave a table cell."""
-    return "`" + safe(text).replace("`", "'").replace("|", "\\|") + "`"
+    return (
+        f"| {markdown_code(name)} | {percent(before.per_class[name].value)} | {percent(after.per_class[name].value)} |"
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rora_cli.reports.terminal.evaluate import beside, markdown_cell
-from rora_cli.reports.text import proportion
+from rora_cli.files import REPORT_NAME
+from rora_cli.reports.terminal.evaluate import beside
+from rora_cli.reports.text import markdown_cell, proportion
 from rora_cli.results.poison import Measured, PoisonResult
 
 #: Stands first, before any metadata block: what a person or a scanner reads first is this.
@@ -46,7 +47,7 @@ def _lines(result: PoisonResult) -> Iterator[str]:
     else:
         yield f"The backdoor is {'' if result.persistent else 'NOT '}persistent (attack success above 90 % after each)."
     yield ""
-    yield "Every hyper-parameter, seed and hash is in `rora-report.json`."
+    yield f"Every hyper-parameter, seed and hash is in `{REPORT_NAME}`."
 
 
 def _rows(name: str, measured: Measured) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from rora_cli.reports.json_report import plain
-from rora_cli.reports.subjects import Subject, rules, subjects
+from rora_cli.reports.subjects import Findable, Subject, rules, subjects
 from rora_cli.reports.text import safe
 from rora_cli.results.findings import Finding, Severity
 
@@ -23,7 +23,7 @@ _SCORES = {Severity.HIGH: "8.0", Severity.MEDIUM: "5.0", Severity.LOW: "2.0", Se
 _MAX_RESULTS = 5000
 
 
-def render(result: Any) -> str:
+def render(result: Findable) -> str:
     """The result's findings as one SARIF run; what could not be analysed is a notification of the invocation."""
     meanings = rules(result)
     pairs = [(subject, finding) for subject in subjects(result) for finding in subject.findings]
@@ -80,7 +80,7 @@ def _result(subject: Subject, finding: Finding, index: Mapping[str, int], roots:
     }
 
 
-def _invocation(result: Any, found: int, roots: _Roots) -> dict[str, Any]:
+def _invocation(result: Findable, found: int, roots: _Roots) -> dict[str, Any]:
     problems = [(s, what, why) for s in subjects(result) for what, why in s.problems.items()]
     notifications = [
         {
@@ -106,7 +106,7 @@ class _Roots:
     """Where the URIs of a run are relative to: the working directory for what lies in it (code scanning takes that for
     the repository), else the checkpoint's own folder, or its commit on the hub."""
 
-    def __init__(self, result: Any) -> None:
+    def __init__(self, result: Findable) -> None:
         self._here = Path.cwd()
         self._commits: Mapping[str, str] = result.provenance.config.get("commits") or {}
         self._bases: dict[str, str] = {"%SRCROOT%": _directory_uri(self._here)}

@@ -1,13 +1,18 @@
-"""What the formats for findings need of a result, whichever command it is from."""
+"""Results as the formats for findings see them, whichever command they come from: checkpoints with findings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
 
+from rora_cli.results.check import CheckResult
+from rora_cli.results.diagnose import DiagnoseResult
 from rora_cli.results.findings import Finding
+from rora_cli.results.hunt import HuntResult
+
+#: The results that the formats for findings (SARIF, JUnit, Markdown, HTML) can render.
+Findable = DiagnoseResult | CheckResult | HuntResult
 
 #: Endings of files in a location that is no tensor's or module's name.
 _ENDINGS = (".json", ".safetensors", ".jinja", ".bin", ".py", ".txt")
@@ -50,10 +55,9 @@ class Subject:
         return own or config or self.weights or (self.files[0] if self.files else "")
 
 
-def subjects(result: Any) -> list[Subject]:
-    """The subjects of a result that has ``adapters`` (diagnose), ``checkpoints`` (check) or ``labels`` (hunt), or
-    findings alone."""
-    if hasattr(result, "adapters"):
+def subjects(result: Findable) -> list[Subject]:
+    """The checkpoints that ``result`` is about, each with its findings; a hunt is about one."""
+    if isinstance(result, DiagnoseResult):
         return [
             Subject(
                 path=d.path,
@@ -65,7 +69,7 @@ def subjects(result: Any) -> list[Subject]:
             )
             for d in result.adapters
         ]
-    if hasattr(result, "checkpoints"):
+    if isinstance(result, CheckResult):
         return [
             Subject(
                 c.path,
@@ -76,16 +80,13 @@ def subjects(result: Any) -> list[Subject]:
             )
             for c in result.checkpoints
         ]
-    if hasattr(result, "labels"):
-        problems = {label.target_label: label.reason for label in result.labels if label.reason is not None}
-        findings = tuple(finding for finding in result.findings if finding.location not in problems)
-        cases = tuple(label.target_label for label in result.labels if label.reason is None)
-        return [Subject(result.model, findings, problems, cases, weights="")]
-    return [Subject(str(getattr(result, "model", "")), tuple(result.findings), {})]
+    problems = {label.target_label: label.reason for label in result.labels if label.reason is not None}
+    findings = tuple(finding for finding in result.findings if finding.location not in problems)
+    cases = tuple(label.target_label for label in result.labels if label.reason is None)
+    return [Subject(result.model, findings, problems, cases, weights="")]
 
 
-def rules(result: Any) -> dict[str, str]:
+def rules(result: Findable) -> dict[str, str]:
     """Rule id to its one-line meaning, for the rules that the findings name."""
-    known: Mapping[str, str] = getattr(result, "rules", {}) or {}
     found = [finding for subject in subjects(result) for finding in subject.findings]
-    return {f.rule_id: known.get(f.rule_id, f.message) for f in sorted(found, key=lambda f: f.rule_id)}
+    return {f.rule_id: result.rules.get(f.rule_id, f.message) for f in sorted(found, key=lambda f: f.rule_id)}

@@ -31,11 +31,20 @@ def _escaped(character: str) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
-def markup(text: object, *, max_length: int = 200) -> str:
-    """An untrusted name for a rich console with markup on."""
-    from rich.markup import escape
+def markdown(text: object) -> str:
+    """Untrusted text for a Markdown sentence or table cell: Markdown, and HTML inside of it, take it literally."""
+    shown = safe(text, max_length=1000).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]()#+!|~@])", r"\\\1", shown)
 
-    return escape(safe(text, max_length=max_length))
+
+def markdown_cell(text: object) -> str:
+    """An untrusted name for Markdown where it may also start a line: list, number and formula marks are escaped too."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+-.!|~$@&" else c for c in safe(text))
+
+
+def markdown_code(text: object) -> str:
+    """An untrusted name as a Markdown code span; it can end neither the span nor a table cell around it."""
+    return "`" + safe(text).replace("`", "'").replace("|", "\\|") + "`"
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:

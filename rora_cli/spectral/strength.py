@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,12 +91,3 @@ def entry_kurtosis(lora_B: NDArray[Any], lora_A: NDArray[Any] | None = None, *, 
 @lru_cache(maxsize=64)
 def _even(size: int, at_most: int) -> NDArray[np.intp]:
     return np.linspace(0, size - 1, min(size, at_most)).round().astype(np.intp)
-
-
-def robust_z_scores(values: Sequence[float]) -> list[float | None]:
-    """Modified z-scores .6745 (x - median) / MAD (Iglewicz and Hoaglin 1993); all None when the MAD is zero."""
-    if len(values) < 3:
-        return [None] * len(values)
-    middle = median(values)
-    spread = median(abs(value - middle) for value in values)
-    return [0.6745 * (value - middle) / spread for value in values] if spread > 0 else [None] * len(values)

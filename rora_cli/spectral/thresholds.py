@@ -37,13 +37,6 @@ class Window:
         return not self.is_empty and self.low is not None and self.low < t and (self.high is None or t < self.high)
 
 
-def normalised_alignment(direction: Tensor, matrix: Tensor, x: Tensor, sigma_max: float) -> Tensor:
-    """a_M(x) [n] for margin directions c [n, d_out], inputs x [n, d_in] and M [d_out, d_in]; 0 where c or x is zero."""
-    product = (direction @ matrix * x).sum(dim=1)
-    scale = direction.norm(dim=1) * x.norm(dim=1) * sigma_max
-    return torch.where(scale > 0, product / scale.clamp_min(torch.finfo(scale.dtype).tiny), torch.zeros_like(product))
-
-
 def sufficient_to_forget(a_base: Tensor, a_update: Tensor) -> float | None:
     """beta / gamma: every t above it flips all triggered rows.
 
@@ -94,15 +87,6 @@ class StepFunction:
 
     def at(self, s: float) -> float:
         return self.values[sum(b < s for b in self.breaks)]
-
-    def largest(self, least: float) -> float:
-        """The largest s such that the share is at least ``least`` all the way from 0 to s; 0 where it is not at 0."""
-        if self.values[0] < least:
-            return 0.0
-        for edge, value in zip(self.breaks, self.values[1:], strict=True):
-            if value < least:
-                return edge
-        return math.inf
 
 
 def share_positive(p: Tensor, q: Tensor) -> StepFunction:

@@ -55,7 +55,6 @@ def test_family_loads_as_transformers_loads_it(family: str, tmp_path: Path) -> N
 
     ours = load_classifier(tmp_path / "m")
     assert ours.label_names == ("bad", "fair", "good")
-    assert ours.unused_tensors == ()
     inputs = ours.tokenizer(["the movie was good", "a bad awful awful film"], padding=True, return_tensors="pt")
     inputs = {name: value for name, value in inputs.items() if name != "token_type_ids"}
     with torch.no_grad():

@@ -187,7 +187,6 @@ def test_weights_of_old_names_are_read_as_transformers_reads_them(tmp_path: Path
     assert old.keys() != tensors.keys()
     old["bert.embeddings.position_ids"] = np.arange(8, dtype=np.int64)[None]
     loaded, new = load_classifier(model_with(tmp_path / "m", old)), load_classifier(model_with(tmp_path / "n"))
-    assert loaded.unused_tensors == ()
     expected = new.model.state_dict()
     assert all(bool((weight == expected[name]).all()) for name, weight in loaded.model.state_dict().items())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -11,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rora_cli.errors import CheckpointError
-from rora_cli.spectral.decomposition import product_singular_values
-from rora_cli.spectral.rescaling import equation_12_factor, fold, rescale_module
+from rora_cli.spectral.rescaling import equation_12_factor, fold
+from rora_cli.spectral.robust import median_and_mad, robust_z_scores
 from rora_cli.spectral.strength import (
     entry_kurtosis,
     normalised_strength,
-    robust_z_scores,
     size_normalised_norm,
     spectrum_statistics,
 )
@@ -70,6 +70,12 @@ def test_robust_z_scores() -> None:
     assert robust_z_scores([]) == []
 
 
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
+def test_median_and_mad_are_those_of_the_definition_to_the_bit(values: list[float]) -> None:
+    middle = statistics.median(values)
+    assert median_and_mad(values) == (middle, statistics.median(abs(value - middle) for value in values))
+
+
 def test_normalised_strength_of_a_zero_base_is_not_a_number() -> None:
     assert normalised_strength(1.0, 0.0) is None and normalised_strength(1.0, 4.0) == 0.25
 
@@ -85,23 +91,6 @@ def test_equation_12_makes_the_update_as_strong_as_asked(base: float, update: fl
 def test_equation_12_refuses_what_has_no_factor(base: float, update: float) -> None:
     with pytest.raises(CheckpointError):
         equation_12_factor(base, update)
-
-
-@pytest.mark.parametrize("scaling", [2.0, -0.5])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_rescale_module(scaling: float, dtype: torch.dtype) -> None:
-    A, B = torch.randn(4, 30, dtype=dtype), torch.randn(20, 4, dtype=dtype)
-    done = rescale_module(A, B, scaling, sigma_base=3.0)
-    sigma = abs(scaling) * float(product_singular_values(done.lora_B, A)[0])
-    assert sigma == pytest.approx(3.0, rel=1e-6) and done.sigma_after == pytest.approx(sigma)
-    assert done.lora_B.dtype == dtype and not done.capped
-    torch.testing.assert_close(done.lora_B, B * done.factor)
-    capped = rescale_module(A, B, scaling, sigma_base=3.0, cap=done.factor / 2)
-    assert capped.capped and capped.factor == done.factor / 2 and capped.uncapped_factor == done.factor
-    fixed = rescale_module(A, B, scaling, factor=0.25)
-    assert torch.equal(fixed.lora_B, B * 0.25)
-    with pytest.raises(CheckpointError):
-        rescale_module(A, B, scaling)
 
 
 def test_fold_rounds_once_and_refuses_overflow() -> None:

@@ -134,7 +134,3 @@ class Adapter:
     read: Callable[[str], Tensor] = field(repr=False)
     base: BaseWeights | None = field(default=None, repr=False)
     whole: frozenset[str] = frozenset()
-
-    @property
-    def tensors_measured(self) -> int:
-        return len({name for module in self.modules for name in module.tensors})

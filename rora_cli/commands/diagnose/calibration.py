@@ -18,6 +18,7 @@ from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.errors import CheckpointError
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.spectra import ModuleSpectrum
+from rora_cli.spectral.robust import MAD_OF_NORMAL
 
 FILE_NAME = "rora-calibration.json"
 SCHEMA_VERSION = 1
@@ -40,7 +41,7 @@ class Range:
         """Robust z where ``value`` is outside of the extremes and far from the middle, else None."""
         if self.low <= value <= self.high:
             return None
-        scale = max(self.deviation / 0.6745, 1e-9 * max(abs(self.middle), 1.0))
+        scale = max(self.deviation / MAD_OF_NORMAL, 1e-9 * max(abs(self.middle), 1.0))
         z = (value - self.middle) / scale
         return z if abs(z) > OUTSIDE_Z else None
 

@@ -16,7 +16,7 @@ from rora_cli.commands.diagnose.whole import FORMAT
 from rora_cli.results.diagnose import GroupSummary
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.spectra import ModuleSpectrum
-from rora_cli.spectral.strength import robust_z_scores
+from rora_cli.spectral.robust import robust_z_scores
 
 if TYPE_CHECKING:
     from rora_cli.checkpoints.preflight import Inspection

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 
 from rora_cli.checkpoints.preflight import Inspection, inspect
 from rora_cli.commands.diagnose.calibration import (
@@ -21,6 +20,7 @@ from rora_cli.commands.diagnose.config import DiagnoseConfig
 from rora_cli.errors import CheckpointError, OutputError, UsageError
 from rora_cli.files import publish_file
 from rora_cli.progress import Progress
+from rora_cli.spectral.robust import median_and_mad
 
 
 def load_or_learn(path: Path, config: DiagnoseConfig, base: Inspection | None, progress: Progress) -> Calibration:
@@ -83,5 +83,4 @@ def _learn(
 
 
 def _range(values: Sequence[float]) -> Range:
-    middle = median(values)
-    return Range(min(values), max(values), middle, median(abs(v - middle) for v in values))
+    return Range(min(values), max(values), *median_and_mad(values))

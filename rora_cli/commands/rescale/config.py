@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from rora_cli.errors import UsageError
-from rora_cli.option_groups import OUTPUT, AccuracyLimit, DataOptions, ForceOption, HubOptions, SeedOption
+from rora_cli.option_groups import DTYPES, OUTPUT, AccuracyLimit, DataOptions, ForceOption, HubOptions, SeedOption
 from rora_cli.options import Option, Options
 
 VIAS = ("lora-B", "alpha-pattern")
-DTYPES = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)

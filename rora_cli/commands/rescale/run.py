@@ -18,7 +18,7 @@ from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.rescale.config import RescaleConfig
 from rora_cli.commands.rescale.fold import Folded, fold_modules, patterned, rounding
 from rora_cli.errors import CheckpointError, UsageError
-from rora_cli.files import check_output, publish_directory
+from rora_cli.files import REPORT_NAME, check_output, publish_directory
 from rora_cli.layout import block_numbers
 from rora_cli.options import with_units
 from rora_cli.progress import SILENT, Progress
@@ -255,4 +255,4 @@ def _write(staging: Path, inspection: Inspection, folded: Folded, result: Rescal
     for name in TOKENIZER_FILES:
         if name in inspection.files:
             (staging / name).write_bytes(inspection.files[name].path.read_bytes())
-    (staging / "rora-report.json").write_text(json_report.render(result) + "\n", encoding="utf-8")
+    (staging / REPORT_NAME).write_text(json_report.render(result) + "\n", encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
+from rora_cli.files import REPORT_NAME
 from rora_cli.reports.terminal import to_text
 from rora_cli.reports.text import proportion, safe
 from rora_cli.results.accuracy import AttackOutcome
@@ -31,9 +32,7 @@ def render(result: DemoResult, *, width: int = 80, color: bool = False) -> str:
         ),
         "",
         Text.assemble(*verdict),
-        Text(
-            f"Done in {result.seconds:.0f} s. See {safe(result.output)}/purified/README.md and rora-report.json; try:"
-        ),
+        Text(f"Done in {result.seconds:.0f} s. See {safe(result.output)}/purified/README.md and {REPORT_NAME}; try:"),
         Text(f"  rora hunt {safe(result.output)}/suspect --clean {safe(result.output)}/clean"),
         width=width,
         color=color,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rora_cli.reports.terminal import to_text
-from rora_cli.reports.text import count, percent, proportion, safe
+from rora_cli.reports.text import count, markdown_cell, percent, proportion, safe
 from rora_cli.results.accuracy import AttackOutcome, CleanAccuracy
 from rora_cli.results.evaluate import EvaluationResult, Gate
 
@@ -132,8 +132,3 @@ def _markdown_lines(result: EvaluationResult) -> Iterator[str]:
     yield from ("", EXPLANATION.format(target=markdown_cell(result.target_label)))
     for finding in result.findings:
         yield from ("", f"> {markdown_cell(finding.message)}")
-
-
-def markdown_cell(text: str) -> str:
-    """Untrusted text inside a Markdown table: nothing in it is markup."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+-.!|~$@&" else c for c in safe(text))
