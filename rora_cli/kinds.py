@@ -7,11 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ModelKind:
-    """``auto_class`` is transformers' class that loads such a model, ``peft_task_type`` what PEFT calls its task,
-    ``card_tag`` the ``pipeline_tag`` of a model card."""
+    """Names of one kind of model.
+
+    Attributes:
+        auto_class: transformers' class that loads such a model.
+        answers: the field of its config that counts its possible answers; empty where they are not counted.
+        peft_task_type: what PEFT calls its task.
+        card_tag: the ``pipeline_tag`` of a model card.
+    """
 
     name: str
     auto_class: str
+    answers: str
     peft_task_type: str
     card_tag: str
 
@@ -19,6 +26,7 @@ class ModelKind:
 SEQUENCE_CLASSIFIER = ModelKind(
     name="sequence classifier",
     auto_class="AutoModelForSequenceClassification",
+    answers="num_labels",
     peft_task_type="SEQ_CLS",
     card_tag="text-classification",
 )

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.errors import InconclusiveError, UsageError
+from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.tokens import decode_each, special_ids
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def predict_logits(
     import torch
 
     if not texts:
-        return np.zeros((0, int(model.config.num_labels)), dtype=np.float32)
+        return np.zeros((0, int(getattr(model.config, SEQUENCE_CLASSIFIER.answers))), dtype=np.float32)
     limit = max_length or input_limit(model, tokenizer)
     encoded = tokenizer(list(texts), truncation=True, max_length=limit, padding=False)
     encoded = {key: encoded[key] for key in encoded if key in tokenizer.model_input_names}

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from rora_cli.files import MANIFEST_NAME, REPORT_NAME
+from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.reports.text import markdown, markdown_code, percent, proportion
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.purify import PurifyResult
@@ -45,9 +46,9 @@ def render_purified(result: PurifyResult) -> str:
         "## Use",
         "",
         "```python",
-        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+        f"from transformers import {SEQUENCE_CLASSIFIER.auto_class}, AutoTokenizer",
         "",
-        'model = AutoModelForSequenceClassification.from_pretrained("path/to/this/directory")',
+        f'model = {SEQUENCE_CLASSIFIER.auto_class}.from_pretrained("path/to/this/directory")',
         'tokenizer = AutoTokenizer.from_pretrained("path/to/this/directory")',
         "```",
         "",
@@ -67,7 +68,11 @@ def render_purified(result: PurifyResult) -> str:
 
 
 def _facts(result: PurifyResult) -> dict[str, Any]:
-    facts: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-classification", "tags": ["rora"]}
+    facts: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": SEQUENCE_CLASSIFIER.card_tag,
+        "tags": ["rora"],
+    }
     if result.provenance.config.get("model_commit"):
         facts["base_model"] = result.model
         facts["base_model_relation"] = "finetune"
