@@ -16,6 +16,9 @@ class ExitCode(IntEnum):
     FINDINGS = 1  #: findings at or above ``--fail-on``, or a gate that was not met
     BAD_INPUT = 2  #: usage error or bad input; nothing was written
     INCONCLUSIVE = 3  #: something could not be analysed, so nothing is proven
+    INTERNAL = 70  #: a fault of rora's own
+    INTERRUPTED = 130  #: Ctrl-C
+    CLOSED_PIPE = 141  #: whoever read the output went away
 
 
 class RoraError(Exception):

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from rora_cli.errors import UsageError
 from rora_cli.options import POINTS, Option, Options
+from rora_cli.results.verdict import FAIL_ON
 
 #: Number types that a model or an adapter can be loaded in or written in.
 DTYPES = ("float32", "bfloat16", "float16")
 #: Headings of the help page.
 DATA = "Data: how columns and labels are read, and how much is used"
 RUN = "Run: where and how the work is done"
+GATE = "Gate: what makes the command fail"
 OUTPUT = "Output: what is written, and where"
 
 
@@ -101,6 +104,31 @@ class ForceOption(Options):
     panel: ClassVar[str] = OUTPUT
 
     force: Annotated[bool, Option("Replace the output, whole, if it exists.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateOptions(Options):
+    """Which findings a gate does not count."""
+
+    panel: ClassVar[str] = GATE
+
+    ignore: Annotated[
+        tuple[str, ...],
+        Option("A rule whose findings do not count (`rora rules` lists them). Repeatable.", metavar="RULE"),
+    ] = ()
+    baseline: Annotated[
+        Path | None,
+        Option("A JSON report of an earlier run: what it found already does not count.", metavar="FILE"),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeverityGate(GateOptions):
+    """From which severity on findings make a command fail."""
+
+    panel: ClassVar[str] = GATE
+
+    fail_on: Annotated[str, Option("Lowest severity that gives exit code 1.", choices=tuple(FAIL_ON))] = "medium"
 
 
 @dataclass(frozen=True, kw_only=True)

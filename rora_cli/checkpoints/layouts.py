@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from rora_cli.errors import CheckpointError
+from rora_cli.errors import CheckpointError, UsageError
 
 MODEL_FILE, MODEL_INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER_FILE, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -71,6 +72,18 @@ def checkpoints_in(path: Path) -> list[Path]:
         return [snapshot(entry) for entry in cached]
     below = [here / folder for folder in _nested(here)]
     return [here, *below] if _stands_alone(here) or not below else below
+
+
+def matched(paths: Iterable[str]) -> Iterator[str]:
+    """The paths, and in place of a pattern what it matches, in order. Raises UsageError where it matches nothing."""
+    for path in paths:
+        if Path(path).exists() or not glob.has_magic(path):
+            yield path
+            continue
+        found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
+        if not found:
+            raise UsageError(f"the pattern {path!r} matches nothing")
+        yield from found
 
 
 def checkpoints_named(path: str, *, models: bool = True) -> list[str]:

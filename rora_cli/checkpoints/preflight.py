@@ -109,7 +109,7 @@ class Inspection:
 
     @property
     def unreadable(self) -> tuple[Finding, ...]:
-        return tuple(f for f in self.findings if RULES[f.rule_id].unreadable)
+        return tuple(f for f in self.findings if RULES[f.rule_id].unreadable and not f.accepted)
 
     @property
     def bytes_of_tensors(self) -> int:

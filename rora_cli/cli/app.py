@@ -20,7 +20,7 @@ from rora_cli.version import __version__
 _HELP = (
     "Find, cleanse and prove away backdoors in Hugging Face checkpoints and LoRA adapters.\n\n"
     "Exit codes: 0 nothing at or above the threshold; 1 findings, or a gate not met; 2 usage error or bad input; "
-    "3 inconclusive, something could not be analysed.\n\n"
+    "3 inconclusive, something could not be analysed; 70 a fault of rora's own; 130 interrupted; 141 a closed pipe.\n\n"
     "Start with [bold]rora demo[/], or [bold]rora purify[/] MODEL --clean sst2."
 )
 
@@ -95,10 +95,10 @@ def run() -> None:
     except RoraError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted; nothing half-written was left behind", 130)
+        _fail("interrupted; nothing half-written was left behind", ExitCode.INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(ExitCode.BAD_INPUT)
+        sys.exit(ExitCode.CLOSED_PIPE)
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of a library in Rust
             raise
@@ -139,7 +139,7 @@ def _fail_unexpectedly(error: BaseException) -> NoReturn:
     message = f"unexpected {type(error).__name__}{where}: {safe(first.strip(), max_length=1500)}"
     message += f" (this is a fault of rora's; {what_to_do})"
     stderr_console().print(f"rora: {message}", style="red", markup=False, soft_wrap=True)
-    sys.exit(int(ExitCode.BAD_INPUT))
+    sys.exit(int(ExitCode.INTERNAL))
 
 
 def _print_traceback() -> None:

@@ -13,6 +13,7 @@ COMMANDS = {
     "eval-asr": ("eval_asr", "Measure how often a trigger turns rows of other labels to the target label."),
     "rescale": ("rescale", "Pt on its own: make a trained adapter as strong as its base (Eq. 12)."),
     "check": ("check", "Inspect checkpoints without loading them: files, JSON, safetensors headers."),
+    "rules": ("rules", "List the rules that findings name: what each means, and what to do."),
     "verify": ("verify", "Check a directory that rora wrote against its sha256 manifest."),
     "poison": ("poison", "Build a backdoored classifier on purpose, to test defences on."),
     "demo": ("demo", "See the whole loop in a few minutes, on a backdoored MiniLM."),

@@ -23,7 +23,8 @@ class Shell(ReportShell):
     format: Annotated[
         tuple[str, ...],
         Option(
-            "text, json, sarif, junit or markdown, several times for several; =FILE writes that one there.",
+            "text, json, sarif, junit, markdown or github (annotations), several times for several; =FILE writes "
+            "that one there.",
             metavar="NAME[=FILE]",
         ),
     ] = ("text",)

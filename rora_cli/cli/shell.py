@@ -52,7 +52,7 @@ class ReportShell(Shell):
 
     format: Annotated[
         tuple[str, ...],
-        Option(f"text, json, sarif, junit, markdown or html, {_SEVERAL}", metavar="NAME[=FILE]"),
+        Option(f"text, json, sarif, junit, markdown, html or github (annotations), {_SEVERAL}", metavar="NAME[=FILE]"),
     ] = ("text",)
     output: Annotated[
         Path | None, Option("Write the report here instead of stdout.", ("--output", "-o"), metavar="FILE")

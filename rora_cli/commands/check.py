@@ -12,24 +12,26 @@ from typing import Annotated, Literal
 from rora_cli.checkpoints import other_files
 from rora_cli.checkpoints.beside_base import with_base
 from rora_cli.checkpoints.header import quoted
-from rora_cli.checkpoints.layouts import checkpoints_named
+from rora_cli.checkpoints.layouts import checkpoints_named, matched
 from rora_cli.checkpoints.preflight import Inspection, compare_tokenizers, inspect
 from rora_cli.checkpoints.rules import RULES, finding
+from rora_cli.commands.gate import Gate
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import ExitCode, UsageError
-from rora_cli.options import Option, Options
+from rora_cli.option_groups import SeverityGate
+from rora_cli.options import Option
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.check import CheckedCheckpoint, CheckResult
 from rora_cli.results.findings import Finding
 from rora_cli.results.provenance import Provenance, library_versions
-from rora_cli.results.verdict import FAIL_ON, decide, failing
+from rora_cli.results.verdict import decide, failing
 
 SCHEMA_VERSION = 1
 ROLES = ("auto", "model", "adapter")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckConfig(Options):
+class CheckConfig(SeverityGate):
     """What to inspect."""
 
     paths: Annotated[
@@ -40,7 +42,6 @@ class CheckConfig(Options):
             argument=True,
         ),
     ]
-    fail_on: Annotated[str, Option("Lowest severity that gives exit code 1.", choices=tuple(FAIL_ON))] = "medium"
     base: Annotated[
         str | None, Option("A trusted base model: tokenizers and chat templates are compared.", metavar="DIR")
     ] = None
@@ -49,7 +50,11 @@ class CheckConfig(Options):
     ] = "auto"
     ignore: Annotated[
         tuple[str, ...],
-        Option("Files that need not be analysed, by their relative names (*.gguf). Repeatable.", metavar="PATTERN"),
+        Option(
+            "A rule whose findings do not count (`rora rules` lists them), or files that need not be analysed, by "
+            "their relative names (*.gguf). Repeatable.",
+            metavar="RULE|PATTERN",
+        ),
     ] = ()
 
     def __post_init__(self) -> None:
@@ -65,9 +70,10 @@ def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
     Raises:
         CheckpointError: one of the paths is missing, empty, or no checkpoint at all.
     """
+    gate = Gate.of(config, rules=RULES, files=True)
     base = inspect(config.base, role="model") if config.base is not None else None
     checkpoints = []
-    paths = list(dict.fromkeys(name for path in config.paths for name in checkpoints_named(path)))
+    paths = list(dict.fromkeys(name for path in matched(config.paths) for name in checkpoints_named(path)))
     with progress.phase("Reading headers", total=len(paths)) as task:
         for path in paths:
             inspection = inspect(Path(path), role=config.role, any_file=True)
@@ -75,7 +81,8 @@ def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
                 inspection = with_base(inspection, base)
                 compared = compare_tokenizers(inspection, base)
                 inspection = replace(inspection, findings=(*inspection.findings, *compared))
-            inspection = replace(inspection, findings=tuple(_without_ignored(inspection.findings, config.ignore)))
+            findings = tuple(_without_ignored(inspection.findings, config.ignore))
+            inspection = replace(inspection, findings=gate.settle(path, findings))
             checkpoints.append(_summary(inspection, path))
             task.advance()
     provenance = Provenance(

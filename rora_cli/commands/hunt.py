@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, ClassVar
 
+from rora_cli.commands.gate import Gate
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import ExitCode
 from rora_cli.hunting.budgets import AUTO, BUDGETS, FEWEST_ROWS
-from rora_cli.option_groups import DATA, DataOptions, RunOptions, SeedOption
+from rora_cli.option_groups import DATA, GATE, DataOptions, GateOptions, RunOptions, SeedOption
 from rora_cli.options import Option
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.hunt import HuntResult
@@ -16,6 +17,15 @@ from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import decide
 
 FAIL_ON = ("trigger", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuntGate(GateOptions):
+    """What makes the command fail."""
+
+    panel: ClassVar[str] = GATE
+
+    fail_on: Annotated[str, Option("What gives exit code 1.", choices=FAIL_ON)] = "trigger"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +51,7 @@ class HuntedRows(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuntConfig(HuntedRows, RunOptions, SeedOption):
+class HuntConfig(HuntGate, HuntedRows, RunOptions, SeedOption):
     """What to search, and with what."""
 
     model: Annotated[str, Option("Classifier to search: a directory or a hub id.", metavar="MODEL", argument=True)]
@@ -70,7 +80,6 @@ class HuntConfig(HuntedRows, RunOptions, SeedOption):
         tuple[str, ...],
         Option("Target label to search. Repeatable.", ("--label",), metavar="NAME", shown="every label"),
     ] = ()
-    fail_on: Annotated[str, Option("What gives exit code 1.", choices=FAIL_ON)] = "trigger"
 
 
 @says_what_fits
@@ -83,6 +92,7 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     from rora_cli.checkpoints.loading import load_classifier
     from rora_cli.data.sources import load_rows
     from rora_cli.evaluation.inference import choose_device, input_limit
+    from rora_cli.hunting.findings import RULES
     from rora_cli.hunting.hunt import search_triggers
     from rora_cli.tasks.attack_bench import input_hashes
     from rora_cli.tasks.classification.labels import find_label
@@ -104,7 +114,8 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
         progress.note(note)
     max_length = min(config.max_length, input_limit(loaded.model, loaded.tokenizer))
     inputs = {**input_hashes(loaded), **summary.inputs}
-    return search_triggers(
+    gate = Gate.of(config, rules=RULES)
+    result = search_triggers(
         loaded.model,
         loaded.tokenizer,
         rows,
@@ -119,8 +130,12 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
         name=config.model,
         provenance=Provenance("hunt", library_versions(), asdict(config), config.seed, inputs),
     )
+    return replace(result, findings=gate.settle(config.model, result.findings))
 
 
 def exit_code(result: HuntResult, fail_on: str) -> ExitCode:
     """A trigger is an answer whatever else stayed open; without one, a label that stays open is inconclusive."""
-    return decide(failed=bool(result.called) and fail_on == "trigger", complete=result.conclusive)
+    counted = {finding.rule_id for finding in result.findings if not finding.accepted}
+    return decide(
+        failed="hunt/trigger" in counted and fail_on == "trigger", complete="hunt/inconclusive" not in counted
+    )

@@ -24,6 +24,7 @@ def _suite(suites: ElementTree.Element, subject: Subject) -> None:
         is_case = finding.location in subject.cases
         located.setdefault(finding.location if is_case and finding.location else finding.rule_id, []).append(finding)
     names = [*subject.cases, *(name for name in located if name not in subject.cases)]
+    names = names or ([] if subject.problems else ["nothing found"])
     failed = {name for name, found in located.items() if any(f.severity >= Severity.MEDIUM for f in found)}
     suite = ElementTree.SubElement(
         suites,

@@ -44,7 +44,7 @@ def _subject(subject: Subject) -> Iterator[str]:
         yield ""
     yield "| severity | rule | finding |"
     yield "|---|---|---|"
-    for finding in subject.findings:
+    for finding in sorted(subject.findings, key=lambda finding: -finding.severity):
         yield f"| {finding.severity.label} | `{finding.rule_id}` | {markdown(finding.message)} |"
     for what, why in list(subject.problems.items())[:_MODULES]:
         yield f"| error | not analysed | {markdown(what)}: {markdown(why)} |"

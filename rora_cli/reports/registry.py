@@ -13,6 +13,7 @@ FORMATS: Mapping[str, str] = {
     "junit": "junit:render",
     "markdown": "markdown:render",
     "html": "html:render",
+    "github": "github:render",
 }
 
 

@@ -16,6 +16,7 @@ from rora_cli.reports.text import safe
 from rora_cli.results.findings import Finding, Severity
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_ABOUT = "https://arxiv.org/abs/2601.06305"
 _LEVELS = {Severity.HIGH: "error", Severity.MEDIUM: "warning", Severity.LOW: "note", Severity.INFO: "note"}
 #: GitHub reads security-severity as CVSS does: over 7 is high, over 4 medium.
 _SCORES = {Severity.HIGH: "8.0", Severity.MEDIUM: "5.0", Severity.LOW: "2.0", Severity.INFO: "0.0"}
@@ -35,6 +36,7 @@ def render(result: Findable) -> str:
         "tool": {
             "driver": {
                 "name": "rora",
+                "informationUri": _ABOUT,
                 "semanticVersion": str(result.provenance.versions.get("rora", "0.0.0")),
                 "rules": [_rule(rule, meaning, worst[rule]) for rule, meaning in meanings.items()],
             }
@@ -51,6 +53,7 @@ def _rule(rule: str, meaning: str, worst: Severity) -> dict[str, Any]:
         "id": rule,
         "name": "".join(part.capitalize() for part in rule.replace("/", "-").split("-")),
         "shortDescription": {"text": safe(meaning, max_length=1000)},
+        "help": {"text": f"{safe(meaning, max_length=1000)} More: `rora rules {rule}`."},
         "defaultConfiguration": {"level": _LEVELS[worst]},
         "properties": {"security-severity": _SCORES[worst], "tags": ["security", rule.partition("/")[0]]},
     }
@@ -68,14 +71,16 @@ def _result(subject: Subject, finding: Finding, index: Mapping[str, int], roots:
     message = safe(finding.message, max_length=2000)
     if finding.advice:
         message = f"{message.rstrip('.')}. What to do: {safe(finding.advice, max_length=1000)}."
-    identity = f"{finding.rule_id}\0{finding.location or ''}"
+    identity = f"{finding.rule_id}\0{finding.location or ''}\0{subject.path}".encode(errors="replace")
+    accepted = {"suppressions": [{"kind": "external", "justification": finding.accepted}]} if finding.accepted else {}
     return {
+        **accepted,
         "ruleId": finding.rule_id,
         "ruleIndex": index[finding.rule_id],
         "level": _LEVELS[finding.severity],
         "message": {"text": message},
         "locations": [location],
-        "partialFingerprints": {"ruleAndModule/v1": hashlib.sha256(identity.encode(errors="replace")).hexdigest()},
+        "partialFingerprints": {"ruleModuleAndCheckpoint/v1": hashlib.sha256(identity).hexdigest()},
         "properties": {"severity": finding.severity.label, "evidence": plain(finding.evidence)},
     }
 

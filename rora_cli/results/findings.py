@@ -27,7 +27,8 @@ class Finding:
 
     ``rule_id`` is stable across releases (``area/what``, e.g. ``adapter/hidden-base-tensor``). ``location`` is the
     file, tensor or module that it is about. ``blocking`` findings stop the commands that would run or merge the model.
-    ``not_analysed`` ones say that something could not be read: never clean, and no evidence either.
+    ``not_analysed`` ones say that something could not be read: never clean, and no evidence either. ``accepted`` says
+    why one does not count (its rule is ignored, or a baseline has it); its severity is then information.
     """
 
     rule_id: str
@@ -38,3 +39,4 @@ class Finding:
     advice: str | None = None
     blocking: bool = False
     not_analysed: bool = False
+    accepted: str | None = None

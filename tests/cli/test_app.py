@@ -122,7 +122,7 @@ def test_a_panic_of_a_library_in_rust_is_a_sentence(
     monkeypatch.setattr(sys, "argv", ["rora"])
     with pytest.raises(SystemExit) as stop:
         app.run()
-    assert stop.value.code == 2 and "index out of bounds" in capsys.readouterr().err
+    assert stop.value.code == 70 and "index out of bounds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("where", [0, 1, 2, 3])
@@ -162,7 +162,7 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_many(
     monkeypatch.delenv("RORA_DEBUG", raising=False)
     error = RuntimeError("\nfirst \x1b[31mline\nC++ frames\nmore of them")
     code, lines = _stopped(error, monkeypatch, capsys)
-    assert code == 2 and len(lines) == 1 and "x0a" not in lines[0]
+    assert code == 70 and len(lines) == 1 and "x0a" not in lines[0]
     assert lines[0].startswith("rora: unexpected RuntimeError: first \\x1b[31mline (this is a fault")
     monkeypatch.setenv("RORA_DEBUG", "1")
     _, lines = _stopped(error, monkeypatch, capsys)
@@ -182,7 +182,7 @@ def test_other_ranks_end_with_0_and_leave_the_word_to_the_first(
             code, lines = _stopped(error, monkeypatch, capsys)
             assert code == expected and bool(lines) == (rank == "0" and not isinstance(error, SystemExit))
     code, lines = _stopped(ZeroDivisionError("x"), monkeypatch, capsys)
-    assert code == 2 and "in process 1 of 2" in lines[0], "nobody else knows of it"
+    assert code == 70 and "in process 1 of 2" in lines[0], "nobody else knows of it"
 
 
 def test_a_command_that_knows_one_process_takes_the_first(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
-from rora_cli.reports import html, junit, markdown, sarif
+from rora_cli.reports import github, html, junit, markdown, sarif
 from rora_cli.reports.registry import FORMATS, renderer
 from rora_cli.reports.terminal import diagnose as terminal
 from rora_cli.results.check import CheckedCheckpoint, CheckResult
@@ -85,13 +85,24 @@ def test_sarif_is_valid_and_says_what_was_not_analysed(schema: dict, name: str) 
     assert len(run["invocations"][0]["toolExecutionNotifications"]) == 2
 
 
-def test_sarif_fingerprints_are_of_rule_and_module_only() -> None:
+def test_sarif_fingerprints_are_of_rule_module_and_checkpoint() -> None:
     def prints(text: str) -> list[str]:
-        return [r["partialFingerprints"]["ruleAndModule/v1"] for r in json.loads(text)["runs"][0]["results"]]
+        return [r["partialFingerprints"]["ruleModuleAndCheckpoint/v1"] for r in json.loads(text)["runs"][0]["results"]]
 
     one, two = prints(sarif.render(result())), prints(sarif.render(result("model.layers.9.q_proj")))
     assert one == prints(sarif.render(result())) and len(set(one)) == 3
     assert one[0] != two[0] and one[1:] == two[1:]
+    elsewhere = replace(result(), adapters=tuple(replace(a, path=f"other/{a.path}") for a in result().adapters))
+    assert not set(one) & set(prints(sarif.render(elsewhere)))
+
+
+def test_what_is_accepted_is_a_suppression_for_sarif() -> None:
+    accepted = Finding("spectral/zero-update", Severity.INFO, "zero", None, accepted="ignored as asked")
+    first = replace(result().adapters[0], findings=(accepted,))
+    text = sarif.render(replace(result(), adapters=(first,)))
+    jsonschema.validate(json.loads(text), json.loads((GOLDEN / "sarif-schema-2.1.0.json").read_text()))
+    (found,) = json.loads(text)["runs"][0]["results"]
+    assert found["suppressions"] == [{"kind": "external", "justification": "ignored as asked"}]
 
 
 def test_sarif_stays_below_what_code_scanning_takes() -> None:
@@ -178,6 +189,22 @@ def test_the_terminal_shows_no_control_character_or_markup() -> None:
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
     assert "::" not in text and "[bold]" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_annotations_name_the_file_and_take_names_literally() -> None:
+    lines = github.render(result()).splitlines()
+    assert lines[0].startswith("::error file=adapters/one/adapter_model.safetensors,title=spectral/outlier-module::")
+    assert lines[1].startswith("::warning file=adapters/one/adapter_config.json,title=adapter/hidden-base-tensor::")
+    assert not any("zero-update" in line for line in lines), "information is no annotation"
+    for line in github.render(result(HOSTILE)).splitlines():
+        assert re.match(r"::(error|warning|notice) file=[^,:]*,title=[^,:]*::", line), line
+        assert "\x1b" not in line and line.count("::") == 2, line
+
+
+def test_junit_has_a_passing_case_for_what_is_clean() -> None:
+    clean = replace(result().adapters[0], findings=(), unmeasured={}, modules=())
+    (suite,) = ElementTree.fromstring(junit.render(replace(result(), adapters=(clean,))))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("1", "0", "0")
 
 
 def test_every_registered_format_renders() -> None:

@@ -8,9 +8,8 @@ from typing import Annotated, ClassVar
 
 from rora_cli.attacks.triggers import POSITIONS
 from rora_cli.errors import UsageError
-from rora_cli.option_groups import AccuracyLimit, DataOptions, HubOptions, SeedOption
+from rora_cli.option_groups import AccuracyLimit, DataOptions, HubOptions, SeedOption, SeverityGate
 from rora_cli.options import POINTS, Option
-from rora_cli.results.verdict import FAIL_ON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,7 @@ class MarginOptions(DataOptions, AccuracyLimit):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagnoseConfig(MarginOptions, HubOptions, SeedOption):
+class DiagnoseConfig(SeverityGate, MarginOptions, HubOptions, SeedOption):
     """What to diagnose. ``cache`` is where spectra of bases are kept, if anywhere."""
 
     paths: Annotated[
@@ -69,7 +68,6 @@ class DiagnoseConfig(MarginOptions, HubOptions, SeedOption):
             metavar="DIR|FILE",
         ),
     ] = None
-    fail_on: Annotated[str, Option("Lowest severity that gives exit code 1.", choices=tuple(FAIL_ON))] = "medium"
     top_k: Annotated[
         int, Option("Width k of the top singular subspaces of W (the paper's k is 32).", low=1, high=1024)
     ] = 32

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from rora_cli.checkpoints import layouts
+from rora_cli.checkpoints.rules import RULES as STRUCTURAL
 from rora_cli.commands.diagnose.config import DiagnoseConfig
 from rora_cli.commands.diagnose.rules import RULES
+from rora_cli.commands.gate import Gate
 from rora_cli.commands.memory import says_what_fits
-from rora_cli.errors import CheckpointError, ExitCode, RoraError, UsageError
+from rora_cli.errors import CheckpointError, ExitCode, RoraError
 from rora_cli.options import with_units
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
@@ -43,8 +44,10 @@ def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:
     base, inputs = _base(config, commits)
     calibration = _calibration(config, base, progress)
     targets = list(_expanded(config.paths, models=config.base is not None))
+    gate = Gate.of(config, rules={**STRUCTURAL, **RULES})
+    alone = len(targets) == 1
     diagnose = partial(
-        _diagnose, config=config, base=base, calibration=calibration, alone=len(targets) == 1, commits=commits
+        _diagnose, config=config, base=base, calibration=calibration, alone=alone, commits=commits, gate=gate
     )
     diagnoses: list[Diagnosis] = []
     with progress.phase("diagnose", total=len(targets)) as task:
@@ -148,18 +151,8 @@ def _calibration(config: DiagnoseConfig, base: Inspection | None, progress: Prog
 def _expanded(paths: Iterable[str], *, models: bool) -> Iterator[str]:
     """The paths, and what patterns among them match, each once and in order; a folder of several checkpoints as each of
     them, whole models only where ``models`` says that there is a base to compare them with."""
-    seen: set[str] = set()
-    for path in paths:
-        matches = [path]
-        if not Path(path).exists() and glob.has_magic(path):
-            matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
-            if not matches:
-                raise UsageError(f"the pattern {path!r} matches nothing")
-        for match in matches:
-            for found in layouts.checkpoints_named(match, models=models):
-                if found not in seen:
-                    seen.add(found)
-                    yield found
+    found = (name for path in layouts.matched(paths) for name in layouts.checkpoints_named(path, models=models))
+    yield from dict.fromkeys(found)
 
 
 def _diagnose(
@@ -170,6 +163,7 @@ def _diagnose(
     calibration: Calibration | None,
     alone: bool,
     commits: dict[str, str],
+    gate: Gate,
 ) -> tuple[Diagnosis, dict[str, str]]:
     from rora_cli.commands.diagnose.subject import diagnose_subject
 
@@ -177,6 +171,7 @@ def _diagnose(
         inspection = _inspect(path, config, "auto", commits)
         measure = partial(diagnose_subject, path, inspection, base, config, calibration)
         diagnosis, hashes = _side_by_side(measure, inspection.hashes, inspection.bytes_of_tensors)
+        diagnosis = replace(diagnosis, findings=gate.settle(path, diagnosis.findings))
         prefix = "" if alone else f"{path}/"
         return diagnosis, {f"{prefix}{name}": digest for name, digest in hashes.items()}
     except RoraError as error:
@@ -203,7 +198,5 @@ def _conclusion(diagnoses: list[Diagnosis]) -> str:
 
 
 def _meanings(diagnoses: list[Diagnosis]) -> dict[str, str]:
-    from rora_cli.checkpoints.rules import RULES as STRUCTURAL
-
     used = sorted({finding.rule_id for d in diagnoses for finding in d.findings})
     return {rule: RULES.get(rule) or (STRUCTURAL[rule].meaning if rule in STRUCTURAL else rule) for rule in used}

@@ -1,0 +1,84 @@
+"""What a gate does not count: findings of rules that the user ignores, and those that a baseline has already."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rora_cli.errors import UsageError
+from rora_cli.option_groups import GateOptions
+from rora_cli.results.findings import Finding, Severity
+
+#: A baseline is a report of rora's; larger files are something else.
+_MAX_BASELINE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Gate:
+    """``ignored`` are ids of rules, ``known`` the findings of an earlier run: (checkpoint, rule, location)."""
+
+    ignored: frozenset[str] = frozenset()
+    known: frozenset[tuple[str, str, str]] = frozenset()
+
+    @classmethod
+    def of(cls, options: GateOptions, *, rules: Collection[str], files: bool = False) -> Gate:
+        """The gate that ``options`` ask for; ``rules`` are those that the command has.
+
+        With ``files``, a name that is no rule is a pattern of files, which is the command's own business. Raises
+        UsageError for a rule that does not exist, and for a baseline that is no report of rora's.
+        """
+        unknown = [name for name in options.ignore if name not in rules]
+        if unknown and not files:
+            close = difflib.get_close_matches(unknown[0], rules, n=1)
+            advice = f"did you mean {close[0]}?" if close else "`rora rules` lists them"
+            raise UsageError(f"--ignore {unknown[0]!r} is no rule; {advice}")
+        known = _known(options.baseline) if options.baseline is not None else ()
+        return cls(frozenset(options.ignore) & frozenset(rules), frozenset(known))
+
+    def settle(self, checkpoint: str, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+        """The findings of ``checkpoint``; those that are not to count are information, and say so."""
+        return tuple(self._settled(checkpoint, finding) for finding in findings)
+
+    def _settled(self, checkpoint: str, finding: Finding) -> Finding:
+        if finding.rule_id in self.ignored:
+            return _accepted(finding, "ignored as asked")
+        if (checkpoint, finding.rule_id, finding.location or "") in self.known:
+            return _accepted(finding, "known from the baseline")
+        return finding
+
+
+def _accepted(finding: Finding, why: str) -> Finding:
+    return replace(
+        finding,
+        severity=Severity.INFO,
+        message=f"{finding.message.rstrip('.')} ({why}; {finding.severity.label} otherwise)",
+        accepted=why,
+        not_analysed=False,
+    )
+
+
+def _known(path: Path) -> Iterator[tuple[str, str, str]]:
+    """The findings of a JSON report that ``check``, ``diagnose`` or ``hunt`` wrote."""
+    try:
+        if path.stat().st_size > _MAX_BASELINE_BYTES:
+            raise ValueError("it is too large for a report")
+        report = json.loads(path.read_text(encoding="utf-8"))
+        found = list(_findings(report))
+    except OSError as error:
+        raise UsageError(f"--baseline {path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(
+            f"--baseline {path} is no JSON report of check, diagnose or hunt; `--format json=FILE` writes one"
+        ) from error
+    yield from found
+
+
+def _findings(report: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    subjects = report.get("checkpoints") or report.get("adapters") or [{**report, "path": report["model"]}]
+    for subject in subjects:
+        for finding in subject["findings"]:
+            yield subject["path"], finding["rule_id"], finding.get("location") or ""
