@@ -63,8 +63,8 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     from rora_cli.checkpoints.loading import load_classifier
     from rora_cli.data.sources import load_rows
     from rora_cli.evaluation.inference import choose_device, input_limit
-    from rora_cli.tasks.attack_bench import input_hashes
     from rora_cli.tasks.classification.labels import find_label
+    from rora_cli.tasks.subjects import input_hashes
 
     device = choose_device(config.device)
     source = fetch_model(config.model, revision=config.revision, allow_download=config.allow_download)

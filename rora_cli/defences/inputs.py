@@ -26,7 +26,7 @@ from rora_cli.progress import Progress
 from rora_cli.results.accuracy import ROUNDING, CleanAccuracy
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance, library_versions
-from rora_cli.tasks.attack_bench import input_hashes
+from rora_cli.tasks.subjects import input_hashes
 from rora_cli.training.adapters import fused_experts, head_modules, resolve_targets
 from rora_cli.training.loop import make_accelerator
 from rora_cli.training.state import RunState

@@ -15,7 +15,7 @@ from torch import nn
 from rora_cli.attacks.triggers import control_trigger
 from rora_cli.defences.bench import Workbench
 from rora_cli.defences.hardening import KnownTrigger
-from rora_cli.evaluation.attack import measure_attack
+from rora_cli.evaluation.attack import AttackTrial, TextLimit, measure_attack
 from rora_cli.evaluation.inference import count_tokens, predict_logits, whole_words
 from rora_cli.results.accuracy import AttackOutcome
 
@@ -84,25 +84,18 @@ def strongest_left(bench: Workbench, model: nn.Module, found: Iterable[Mapping[s
         rows = rows.take(Random(bench.config.seed).sample(range(len(rows)), RESIDUAL_ROWS))
 
     def predict(texts: Sequence[str]) -> Any:
-        return predict_logits(model, bench.tokenizer, texts, max_length=bench.max_length)
+        return predict_logits(model, bench.tokenizer, texts, max_length=bench.max_length).argmax(axis=1)
 
-    clean = predict(rows.texts).argmax(axis=1)
+    clean = predict(rows.texts)
 
     def measure(trigger: KnownTrigger, target: int) -> AttackOutcome:
+        others = [i for i, label in enumerate(rows.labels) if label != target]
         return measure_attack(
-            predict,
-            rows.texts,
-            rows.labels,
-            trigger.implant,
-            target_label=target,
-            label_names=names,
-            name="found",
-            trigger=trigger.text,
-            position="random",
-            seed=bench.config.seed,
-            clean_predictions=clean,
-            count_tokens=partial(count_tokens, bench.tokenizer),
-            max_tokens=bench.max_length,
+            lambda texts: predict(texts) == target,
+            [rows.texts[i] for i in others],
+            AttackTrial(trigger.implant, names[target], "found", trigger.text, "random", bench.config.seed),
+            before=clean[others] == target,
+            limit=TextLimit(partial(count_tokens, bench.tokenizer), bench.max_length),
         )
 
     @cache
