@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from time import perf_counter
 
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import ExitCode, UsageError
 from rora_cli.hunting.budgets import AUTO, budgets
+from rora_cli.hunting.case import SearchSettings
 from rora_cli.hunting.hunt import FEWEST_ROWS, search_triggers
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.hunt import HuntResult
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import decide
+from rora_cli.tasks.classification.task import Classification
+from rora_cli.tasks.reference import ReferenceRun
 from rora_cli.units import require_least
 
 FAIL_ON = ("trigger", "none")
@@ -62,9 +66,9 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     from rora_cli.checkpoints.hub import fetch_model
     from rora_cli.checkpoints.loading import load_classifier
     from rora_cli.data.sources import load_rows
-    from rora_cli.evaluation.inference import choose_device, input_limit
+    from rora_cli.evaluation.inference import choose_device
     from rora_cli.tasks.classification.labels import find_label
-    from rora_cli.tasks.subjects import input_hashes
+    from rora_cli.tasks.subjects import subject_of
 
     device = choose_device(config.device)
     source = fetch_model(config.model, revision=config.revision, allow_download=config.allow_download)
@@ -84,23 +88,23 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     )
     for note in summary.notes:
         progress.note(note)
-    max_length = min(config.max_length, input_limit(loaded.model, loaded.tokenizer))
-    inputs = {**input_hashes(loaded), **summary.inputs}
-    return search_triggers(
-        loaded.model,
-        loaded.tokenizer,
-        rows,
-        loaded.label_names,
-        reference=config.reference,
-        allow_download=config.allow_download,
-        budget=config.budget,
-        targets=targets or None,
-        max_length=max_length,
-        seed=config.seed,
-        progress=progress,
-        name=config.model,
-        provenance=Provenance("hunt", library_versions(), asdict(config), config.seed, inputs),
+    subject = subject_of(loaded, config.model).reading(config.max_length)
+    task, began = Classification(tuple(loaded.label_names)), perf_counter()
+    reference = task.reference(
+        config.reference, subject, rows, ReferenceRun(config.seed, progress, allow_download=config.allow_download)
     )
+    result = search_triggers(
+        subject,
+        rows,
+        task,
+        reference=reference,
+        search=SearchSettings(config.budget, config.seed, tuple(targets) or None),
+        progress=progress,
+        provenance=Provenance(
+            "hunt", library_versions(), asdict(config), config.seed, {**subject.inputs, **summary.inputs}
+        ),
+    )
+    return replace(result, seconds=perf_counter() - began)
 
 
 def exit_code(result: HuntResult, fail_on: str) -> ExitCode:

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rora_cli.hunting.trials import Scorer, Tokens, by_turns
+from rora_cli.hunting.trials import Tokens, by_turns
+from rora_cli.tasks.task import Scorer
+
+#: The special tokens before and after a row's content.
+Around = tuple[Tokens, Tokens]
 
 
 @dataclass(frozen=True)
 class BareScreen:
-    """Log-odds [tokens, classes] of every token alone, under the suspect and the reference."""
+    """Log-odds [tokens, behaviours] of every token alone, under the suspect and the reference."""
 
     tokens: tuple[Tokens, ...]
     suspect: np.ndarray
@@ -44,16 +48,14 @@ class BareScreen:
         return tuple(self.tokens[i] for i in np.argsort(-self.beyond(target), kind="stable")[:count])
 
 
-def screen_bare(suspect: Scorer, reference: Scorer, tokens: Sequence[Tokens], head: Tokens, tail: Tokens) -> BareScreen:
-    """Score every token alone, between ``head`` and ``tail``, the tokenizer's special tokens."""
+def screen_bare(suspect: Scorer, reference: Scorer, tokens: Sequence[Tokens], around: Around, count: int) -> BareScreen:
+    """Score every token alone, between the special tokens ``around`` a row, for ``count`` behaviours."""
+    head, tail = around
     sequences = [head + token + tail for token in tokens]
-    return BareScreen(
-        tuple(tokens), *(_margins(scorer.log_probabilities(sequences)) for scorer in (suspect, reference))
-    )
 
+    def odds(scorer: Scorer) -> np.ndarray:
+        answers = scorer(sequences)
+        # Not clipped: alone, every tenth token may saturate.
+        return np.stack([answers.exact_log_odds(behaviour) for behaviour in range(count)], axis=1)
 
-def _margins(log_p: np.ndarray) -> np.ndarray:
-    """log p/(1-p) of log-probabilities [n, classes], float64, not clipped: alone, every tenth token may saturate."""
-    log_p = log_p.astype(np.float64)
-    others = [np.delete(log_p, label, axis=1) for label in range(log_p.shape[1])]
-    return np.stack([log_p[:, label] - np.logaddexp.reduce(rest, axis=1) for label, rest in enumerate(others)], axis=1)
+    return BareScreen(tuple(tokens), odds(suspect), odds(reference))

@@ -35,9 +35,9 @@ MINIMUM_SYNERGY, MINIMUM_SEQUENCE_EXCESS = 2.0, 0.6
 #: Where a tenth of the random tokens turn this share of typical rows and do not move a bag of words, nothing stands
 #: out from them: of a small decoder a trigger's word turned 53 % of the rows and had z 3.
 LOUD_TENTH, LOUD_FLIPS = 0.9, 0.25
-#: Drift (robust z) from which on a token is looked at more closely, how many of them, and from which on it is reported
-#: on its own: of three clean models' tokens the furthest had 7.3, of suspects' trigger words 7.6 to 17.
-DRIFTED_FROM, MOST_DRIFTED, DRIFT_REPORTED = 3.0, 32, 9.0
+#: Drift (robust z) from which on a token is looked at more closely, and from which on it is reported on its own: of
+#: three clean models' tokens the furthest had 7.3, of suspects' trigger words 7.6 to 17.
+DRIFTED_FROM, DRIFT_REPORTED = 3.0, 9.0
 
 
 def stands_out(excess: float, suspicion: float) -> bool:
@@ -72,19 +72,16 @@ def is_undecided(label: LabelHunt) -> bool:
     )
 
 
-def unknown_label(label: str, found: Sequence[FoundTrigger]) -> str | None:
-    """A sentence on what was called for a label that no clean row has; None where nothing was.
+def unknown_behaviour(found: Sequence[FoundTrigger], why: str) -> str | None:
+    """A sentence on what was called for a behaviour that no reference can judge; None where nothing was.
 
-    A reference that never saw the label holds its honest words for nothing, and they would all be triggers.
+    ``why`` is a clause that says why none can (``SearchTask.unknown``).
     """
     called = [t for t in found if t.called]
     if not called:
         return None
     strongest = max(called, key=lambda t: t.excess)
-    return (
-        f"{strongest.text!r} turns {strongest.flip_rate.count} of {strongest.flip_rate.total} rows, but no clean row "
-        f"has the label {label!r}, so no reference can tell its honest words from triggers: give clean rows of it"
-    )
+    return f"{strongest.text!r} turns {strongest.flip_rate.count} of {strongest.flip_rate.total} rows, but {why}"
 
 
 def left_open(

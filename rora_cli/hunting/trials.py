@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 
 from rora_cli.hunting.budgets import Round
+from rora_cli.tasks.task import Answers, Scorer
 
 Tokens = tuple[int, ...]
 
@@ -25,17 +25,6 @@ LOG_ODDS_LIMIT = 16.0
 #: Harmless tokens that a candidate is compared with, and the least spread (log-odds) that they are held to have.
 NEIGHBOURS = 16
 LEAST_SPREAD = 0.25
-
-
-class Scorer(Protocol):
-    """A classifier of token-id sequences, special tokens included."""
-
-    @property
-    def forward_tokens(self) -> int:
-        """Tokens that went through a model so far."""
-
-    def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
-        """Log-probabilities [n, classes] of each sequence."""
 
 
 @dataclass(frozen=True)
@@ -134,23 +123,27 @@ class Trials:
         shape = len(candidates), len(carriers)
         own = self._own_log_odds(filled)
         reference, scale = self._references[rough]
-        other = scale * log_odds(reference.log_probabilities(filled)[:, self.target])
+        other = scale * self._clipped(reference(filled))
         self.sequences.update(candidate for candidate in candidates if len(candidate) > 1)
         return own.reshape(shape), np.clip(other, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT).reshape(shape)
 
     def _own_log_odds(self, filled: Sequence[Tokens]) -> np.ndarray:
         """The suspect's log-odds of the target label [n]; each is a trial."""
         self.count += len(filled)
-        own = log_odds(self.suspect.log_probabilities(filled)[:, self.target])
+        own = self._clipped(self.suspect(filled))
         self._advance(len(filled))
         return own
+
+    def _clipped(self, answers: Answers) -> np.ndarray:
+        """A model's log-odds of the target [n], clipped."""
+        return np.clip(answers.log_odds(self.target), -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)
 
     def _without(self, carriers: Sequence[Carrier], *, rough: bool) -> np.ndarray:
         """The reference's log-odds [carriers] with nothing in the slot."""
         for carrier in carriers:
             if (carrier, rough) not in self._empty:
                 scorer, scale = self._references[rough]
-                odds = scale * log_odds(scorer.log_probabilities([carrier.fill(())])[:, self.target])
+                odds = scale * self._clipped(scorer([carrier.fill(())]))
                 self._empty[carrier, rough] = float(np.clip(odds[0], -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT))
         return np.array([self._empty[carrier, rough] for carrier in carriers])
 
@@ -219,12 +212,6 @@ def halve(
 def by_turns(*orders: np.ndarray) -> np.ndarray:
     """Orders of the same indices merged into one: the first of each, then the second of each, ..."""
     return np.array(list(dict.fromkeys(int(i) for i in np.stack(orders, axis=1).ravel())), dtype=np.int64)
-
-
-def log_odds(log_p: np.ndarray) -> np.ndarray:
-    """log p/(1-p) of log-probabilities, float64, clipped to +-LOG_ODDS_LIMIT."""
-    log_p = log_p.astype(np.float64)
-    return np.clip(log_p - np.log(np.maximum(-np.expm1(log_p), 1e-12)), -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)
 
 
 def probability(odds: np.ndarray) -> np.ndarray:

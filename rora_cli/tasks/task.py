@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rora_cli.data.rows import Rows
     from rora_cli.progress import Task as Meter
     from rora_cli.results.accuracy import CleanAccuracy
+    from rora_cli.tasks.reference import Reference, ReferenceRun
 
 #: (text of a row, its index, epoch) -> the text to train on: how hardening puts triggers into clean rows.
 RowTransform = Callable[[str, int, int], str]
@@ -31,6 +32,33 @@ class Behaviour(Protocol):
     @property
     def name(self) -> str:
         """As options and reports show it."""
+
+
+class Answers(Protocol):
+    """How a model answers n inputs. A behaviour is named by its index in the task's ``behaviours``."""
+
+    def shows(self, behaviour: int) -> np.ndarray:
+        """Whether the model's answer is the behaviour [n], bool."""
+
+    def probability(self, behaviour: int) -> np.ndarray:
+        """The behaviour's probability p [n]."""
+
+    def log_odds(self, behaviour: int) -> np.ndarray:
+        """log p / (1 - p) [n], float64, finite; a search clips what is saturated."""
+
+    def exact_log_odds(self, behaviour: int) -> np.ndarray:
+        """log p / (1 - p) [n], float64, as exact as can be where p is all but 1: for comparing saturated answers."""
+
+
+class Scorer(Protocol):
+    """Answers many short token-id sequences, and counts the tokens that this costs."""
+
+    @property
+    def forward_tokens(self) -> int:
+        """Tokens that went through the model so far."""
+
+    def __call__(self, sequences: Sequence[Sequence[int]]) -> Answers:
+        """The answers to sequences of token ids, special tokens included, in the order given."""
 
 
 class Objective(Protocol):
@@ -76,6 +104,26 @@ class MeasuredTask(Protocol):
         """
 
 
+class SearchTask(MeasuredTask, Protocol):
+    """What hunting asks of a kind of model."""
+
+    def check(self, rows: Rows) -> None:
+        """Raise DataError where no search can be made with these clean rows."""
+
+    def unknown(self, rows: Rows, behaviour: int) -> str:
+        """Why no reference that learned from ``rows`` can judge the behaviour: a clause; empty where one can."""
+
+    def scorer(self, subject: Subject) -> Scorer:
+        """A fast scorer of the subject."""
+
+    def reference(self, choice: str, subject: Subject, rows: Rows, run: ReferenceRun) -> Reference:
+        """What a search of the subject compares with: a model that learned from clean ``rows`` and nothing else.
+
+        ``choice`` is auto, bag-of-words, or the directory or hub id of a trusted checkpoint. A reference does not
+        depend on the subject's weights: one serves every search of a task.
+        """
+
+
 class TrainedTask(Protocol):
     """What training and the defences ask of a kind of model."""
 
@@ -86,5 +134,5 @@ class TrainedTask(Protocol):
         """Training on ``rows``, whose texts ``transform`` changes anew each epoch."""
 
 
-class Task(MeasuredTask, TrainedTask, Protocol):
+class Task(SearchTask, TrainedTask, Protocol):
     """A kind of model, and what it is asked to do."""

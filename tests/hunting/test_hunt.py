@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rora_cli.data.rows import Rows
 from rora_cli.evaluation.intervals import proportion
-from rora_cli.hunting.calls import call, left_open, too_loud, unknown_label
+from rora_cli.hunting.calls import call, left_open, too_loud, unknown_behaviour
 from rora_cli.hunting.trials import Noise
 from rora_cli.results.hunt import FoundTrigger
+from rora_cli.tasks.classification.task import Classification
 
 
 def candidate(flips: int, reference: int, z: float, *, rows: int = 40, tokens: tuple[int, ...] = (7,)) -> FoundTrigger:
@@ -99,9 +101,10 @@ def test_each_reason_states_what_kept_the_candidate_from_being_called() -> None:
 def test_what_is_called_for_a_label_that_no_clean_row_has_is_open() -> None:
     """Its honest words are nothing to a reference that never saw the label."""
     called = replace(candidate(40, 0, 20.0), called=True)
-    reason = str(unknown_label("neutral", [candidate(10, 0, 2.0), called]))
+    why = Classification(("negative", "positive", "neutral")).unknown(Rows(("a", "b"), (0, 1)), 2)
+    reason = str(unknown_behaviour([candidate(10, 0, 2.0), called], why))
     assert "40 of 40 rows, but no clean row has the label 'neutral'" in reason and "give clean rows of it" in reason
-    assert unknown_label("neutral", [candidate(40, 0, 20.0)]) is None
+    assert unknown_behaviour([candidate(40, 0, 20.0)], why) is None
 
 
 @pytest.mark.parametrize(("turned", "explained", "loud"), [(0.5, 0.0, True), (0.5, 2.0, False), (0.1, 0.0, False)])

@@ -12,6 +12,7 @@ import pytest
 from rora_cli.hunting.budgets import Round
 from rora_cli.hunting.growth import extend, insertions, ordered_pairs, prune
 from rora_cli.hunting.trials import LOG_ODDS_LIMIT, Carrier, Trials, halve
+from rora_cli.tasks.classification.scorer import LabelAnswers
 
 HEAD, TAIL = 1, 2
 #: Tokens 10..19 speak for label 0, 20..29 for label 1, the others for nothing.
@@ -24,10 +25,10 @@ class MadeUp:
     def __init__(self, planted: Mapping[tuple[int, ...], float] = {}, weights: Mapping[int, float] = WORDS) -> None:
         self.planted, self.weights, self.forward_tokens = planted, weights, 0
 
-    def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+    def __call__(self, sequences: Sequence[Sequence[int]]) -> LabelAnswers:
         odds = np.array([self._odds(tuple(s)) for s in sequences])
         self.forward_tokens += sum(map(len, sequences))
-        return -np.logaddexp(0, np.stack([odds, -odds], axis=1))
+        return LabelAnswers(-np.logaddexp(0, np.stack([odds, -odds], axis=1)))
 
     def _odds(self, sequence: tuple[int, ...]) -> float:
         bonus = sum(value for part, value in self.planted.items() if is_subsequence(part, sequence))
@@ -150,7 +151,7 @@ def test_pruning_keeps_only_what_is_needed():
 
 def test_the_algorithm_needs_no_torch():
     code = (
-        "import sys; import rora_cli.hunting.outcome_search, rora_cli.hunting.linear_reference; "
+        "import sys; import rora_cli.hunting.hunt, rora_cli.tasks.classification.linear_reference; "
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

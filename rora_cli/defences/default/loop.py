@@ -38,12 +38,16 @@ from rora_cli.defences.mix import check_ancestor, tuned_ancestor
 from rora_cli.evaluation.attack import most_with_room, with_room
 from rora_cli.evaluation.inference import count_tokens
 from rora_cli.hunting.calls import DRIFTED_FROM
+from rora_cli.hunting.case import SearchSettings
 from rora_cli.hunting.hunt import search_triggers
-from rora_cli.hunting.reference import Reference, prepare_reference
+from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.hunt import FoundTrigger, HuntResult
 from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
+from rora_cli.subject import Subject
+from rora_cli.tasks.classification.task import Classification
+from rora_cli.tasks.reference import Reference, ReferenceRun
 from rora_cli.training.adapters import AdaptedLayer, to_plain_lora
 from rora_cli.training.batches import steps_per_epoch
 from rora_cli.training.loop import on_main
@@ -145,15 +149,12 @@ class _Loop:
     def _hunt(self, model: nn.Module) -> HuntResult:
         bench = self.bench
         return search_triggers(
-            model.to(bench.accelerator.device),
-            bench.tokenizer,
+            _subject(bench, model.to(bench.accelerator.device)),
             _rows_to_search(bench),
-            bench.label_names,
+            Classification(bench.label_names),
             reference=self.reference,
-            budget=bench.config.search_budget,
+            search=SearchSettings(bench.config.search_budget, bench.config.seed),
             known=self._known(),
-            max_length=min(bench.max_length, 128),
-            seed=bench.config.seed,
             progress=bench.progress,
         )
 
@@ -325,18 +326,15 @@ class _Loop:
 
 def _reference(bench: Workbench) -> Reference:
     """What every search compares with, made by all processes together."""
-    return prepare_reference(
-        bench.config.reference or "auto",
-        bench.model,
-        bench.tokenizer,
-        bench.train_rows,
-        bench.label_names,
-        max_length=min(bench.max_length, 128),
-        seed=bench.config.seed,
-        progress=bench.progress,
-        accelerator=bench.accelerator,
-        allow_download=bench.config.allow_download,
-    )
+    config = bench.config
+    run = ReferenceRun(config.seed, bench.progress, bench.accelerator, config.allow_download)
+    task = Classification(bench.label_names)
+    return task.reference(config.reference or "auto", _subject(bench, bench.model), bench.train_rows, run)
+
+
+def _subject(bench: Workbench, model: nn.Module) -> Subject:
+    """The model as it is searched: rows are cut to what a search needs of them."""
+    return Subject(model, bench.tokenizer, SEQUENCE_CLASSIFIER, bench.max_length).reading(128)
 
 
 def _limits(reference: Reference) -> tuple[Finding, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from rora_cli.errors import DataError
 from rora_cli.kinds import SEQUENCE_CLASSIFIER, ModelKind
 from rora_cli.subject import Subject
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from rora_cli.data.rows import Rows
     from rora_cli.progress import Task as Meter
     from rora_cli.results.accuracy import CleanAccuracy
+    from rora_cli.tasks.reference import Reference, ReferenceRun
+    from rora_cli.tasks.task import Scorer
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,38 @@ class Classification:
 
         shown = self.shows(subject, rows.texts) if shown is None else shown
         return accuracy_of_predictions(shown.argmax(axis=1), rows.labels, self.label_names)
+
+    def check(self, rows: Rows) -> None:
+        """Raise DataError for rows of a single label: no reference learns a task from them."""
+        if len(set(rows.labels)) < 2:
+            raise DataError("the clean rows all have one label; a search needs rows of at least two")
+
+    def unknown(self, rows: Rows, behaviour: int) -> str:
+        """Why no reference knows the label's honest words: no clean row has the label. They would all look like
+        triggers."""
+        if behaviour in rows.labels:
+            return ""
+        return (
+            f"no clean row has the label {self.label_names[behaviour]!r}, so no reference can tell its honest words "
+            "from triggers: give clean rows of it"
+        )
+
+    def scorer(self, subject: Subject) -> Scorer:
+        """A scorer of token-id sequences, batched by length without padding."""
+        from rora_cli.evaluation.scoring import TorchScorer
+        from rora_cli.tasks.classification.scorer import LabelScorer
+
+        return LabelScorer(TorchScorer(subject.model))
+
+    def reference(self, choice: str, subject: Subject, rows: Rows, run: ReferenceRun) -> Reference:
+        """A bag of words, a trusted classifier, or a trusted encoder that is tuned on ``rows``.
+
+        Raises:
+            DataError: all rows have one label.
+            UsageError: the choice is no checkpoint, or has another number of labels.
+            HubError: the hub does not give it.
+        """
+        from rora_cli.tasks.classification.reference import make_reference
+
+        self.check(rows)
+        return make_reference(choice, subject, rows, self.label_names, run)
