@@ -13,7 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from rora_cli.hunting.trials import Tokens, by_turns
+from rora_cli.spectral.robust import SIGMA_PER_MAD, median_and_mad
 from rora_cli.tasks.task import Scorer
+
+#: Guards against division by zero: variance and spread of log-odds.
+_LEAST_VARIANCE, _LEAST_SPREAD = 1e-9, 1e-6
 
 #: The special tokens before and after a row's content.
 Around = tuple[Tokens, Tokens]
@@ -30,10 +34,11 @@ class BareScreen:
     def beyond(self, target: int) -> np.ndarray:
         """What the suspect's log-odds have beyond the least-squares line on the reference's, as robust z [tokens]."""
         own, other = self.suspect[:, target], self.reference[:, target]
-        slope = max(float(np.cov(own, other)[0, 1]) / max(float(other.var(ddof=1)), 1e-9), 0.0)
+        slope = max(float(np.cov(own, other)[0, 1]) / max(float(other.var(ddof=1)), _LEAST_VARIANCE), 0.0)
         rest = own - slope * other
-        rest = rest - np.median(rest)
-        return rest / max(1.4826 * float(np.median(np.abs(rest))), 1e-6)
+        middle, mad = median_and_mad(rest)
+        z: np.ndarray = (rest - middle) / max(SIGMA_PER_MAD * mad, _LEAST_SPREAD)
+        return z
 
     def best(self, target: int, count: int) -> tuple[Tokens, ...]:
         """The ``count`` best by turns of two orders: beyond the reference, and by the suspect alone.

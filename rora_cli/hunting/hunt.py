@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from rora_cli.data.rows import Rows
 from rora_cli.hunting.bare_screen import screen_bare
 from rora_cli.hunting.budgets import Budget
-from rora_cli.hunting.calls import DRIFTED_FROM, is_undecided
+from rora_cli.hunting.calls import is_undecided
 from rora_cli.hunting.case import Case, SearchSettings
 from rora_cli.hunting.clean_rows import read_clean_rows
 from rora_cli.hunting.drift import embedding_drift
@@ -26,6 +27,7 @@ from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.subject import Subject
 from rora_cli.tasks.reference import Reference
 from rora_cli.tasks.task import SearchTask
+from rora_cli.tasks.thresholds import recorded
 
 #: Triggers of earlier rounds: token ids by target behaviour, strongest first.
 Known = Mapping[int, Sequence[Tokens]]
@@ -65,13 +67,15 @@ def search_triggers(
     hunt = _Hunt(case, known or {}, first)
     searched = {target: hunt.search(target) for target in case.targets}
     for following in deeper:
-        if undecided := [target for target, label in searched.items() if is_undecided(label)]:
+        if undecided := [target for target, label in searched.items() if is_undecided(label, task.calls)]:
             names = ", ".join(case.name(target) for target in undecided)
             progress.note(f"{names}: neither a trigger nor harmless; searching again with --budget {following.name}")
             hunt.read_rows(following)
             searched |= {target: hunt.search(target) for target in undecided}
+    if provenance is None:
+        provenance = Provenance("hunt", library_versions(), {"budget": search.budget}, search.seed)
     labels, drifted = tuple(searched.values()), hunt.drifted_tokens()
-    findings = tuple(describe(labels, drifted))
+    findings = tuple(describe(labels, drifted, task.calls))
     return HuntResult(
         model=subject.name,
         budget=search.budget,
@@ -79,7 +83,7 @@ def search_triggers(
         labels=labels,
         forward_tokens=hunt.forward_tokens,
         seconds=perf_counter() - began,
-        provenance=provenance or Provenance("hunt", library_versions(), {"budget": search.budget}, search.seed),
+        provenance=replace(provenance, thresholds=recorded(calls=task.calls)),
         drifted=drifted,
         findings=findings,
         rules={finding.rule_id: RULES[finding.rule_id] for finding in findings},
@@ -116,11 +120,12 @@ class _Hunt:
         reference = self.case.reference
         if reference.embeddings is None or reference.rows_with is None:
             return []
-        z = embedding_drift(embeddings_of(self.case.subject.model), reference.embeddings, reference.rows_with)
+        own, calls = embeddings_of(self.case.subject.model), self.case.task.calls
+        z = embedding_drift(own, reference.embeddings, reference.rows_with, calls)
         if z is None:
             return []
         inside = [(token, float(z[token[0]])) for token in self.vocabulary.tokens]
-        far = sorted((pair for pair in inside if pair[1] >= DRIFTED_FROM), key=lambda pair: -pair[1])
+        far = sorted((pair for pair in inside if pair[1] >= calls.min_drift), key=lambda pair: -pair[1])
         return far[: self.budget.max_drifted]
 
     def read_rows(self, budget: Budget) -> None:
@@ -157,6 +162,7 @@ class _Hunt:
                 self.suspect,
                 case.reference.scorer,
                 target,
+                case.task.calls,
                 rough_reference=case.reference.linear,
                 scales=clean.scales,
                 advance=meter.advance,

@@ -9,8 +9,6 @@ import numpy as np
 
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.hunting.calls import (
-    MINIMUM_EXCESS,
-    MINIMUM_SUSPICION,
     call,
     left_open,
     stands_out,
@@ -45,10 +43,10 @@ class Outcome:
 
     def label_hunt(self, measured: Sequence[Measured]) -> LabelHunt:
         """The finalists as triggers, called or not, with verdict, coverage and null."""
-        linear = self.case.reference.is_linear
+        linear, thresholds = self.case.reference.is_linear, self.case.task.calls
         # A linear reference has no interactions by construction, so it cannot tell honest ones from a trigger's.
         synergy = {m.candidate: 0.0 if linear else m.synergy for m in measured}
-        found = call([self._found(m) for m in measured], synergy, self.search.material.known)
+        found = call([self._found(m) for m in measured], synergy, self.search.material.known, thresholds)
         unknown = self.case.task.unknown(self.case.rows, self.target)
         reason = unknown_behaviour(found, unknown) if unknown else None
         if unknown:
@@ -59,9 +57,9 @@ class Outcome:
         companions = tuple(self.search.companions()) if called and not linear else ()
         coverage = self._coverage()
         if not called and reason is None:
-            reason = left_open(found, self.search.budget.name, synergy, linear=linear)
+            reason = left_open(found, self.search.budget.name, synergy, thresholds=thresholds, linear=linear)
         if not called and reason is None and linear:
-            reason = too_loud(self.search.noise, self.search.random_tokens)
+            reason = too_loud(self.search.noise, self.search.random_tokens, thresholds)
         return LabelHunt(
             target_label=self.case.name(self.target),
             verdict="trigger" if called else "inconclusive" if reason else "nothing",
@@ -99,8 +97,8 @@ class Outcome:
             honest_words=len(flips) - random_tokens,
             largest_random_flip_rate=float(flips[:random_tokens].max()),
             largest_honest_flip_rate=float(flips[random_tokens:].max(initial=0.0)),
-            minimum_excess=MINIMUM_EXCESS,
-            minimum_suspicion=MINIMUM_SUSPICION,
+            minimum_excess=self.case.task.calls.min_excess,
+            minimum_suspicion=self.case.task.calls.min_suspicion,
         )
 
     def _found(self, measured: Measured) -> FoundTrigger:
@@ -115,7 +113,7 @@ class Outcome:
             reference_flip_rate=reference,
             excess=excess,
             suspicion=measured.suspicion,
-            called=stands_out(excess, measured.suspicion),
+            called=stands_out(excess, measured.suspicion, self.case.task.calls),
             words=tuple(measured.text.split()),
             attached=measured.attached,
             by_place={place: _share(measured.flips[places == place]) for place in PLACES},

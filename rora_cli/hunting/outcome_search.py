@@ -18,11 +18,6 @@ from rora_cli.hunting.vocabulary import PLACES, EncodedRow, Vocabulary, encode_r
 from rora_cli.subject import Subject
 from rora_cli.tasks.task import Answers, Scorer
 
-#: A candidate is grown from this z on: what does not stand out at all is no part of anything.
-GROWN_FROM = 4.0
-#: Log-odds up to which the reference counts as unmoved.
-REFERENCE_UNMOVED = 1.0
-
 
 @dataclass(frozen=True)
 class Ground:
@@ -160,7 +155,7 @@ class OutcomeSearch:
         carriers = self._short[: self.budget.companion_rows]
         own, other = (odds.mean(axis=1) for odds in self.trials.log_odds([(), *(t for t, _ in words)], carriers))
         beyond = own[1:] - own[0] - np.maximum(other[1:] - other[0], 0.0)
-        beyond[other[1:] - other[0] > REFERENCE_UNMOVED] = 0.0
+        beyond[other[1:] - other[0] > self.trials.thresholds.max_reference_move] = 0.0
         return [words[i][1] for i in np.argsort(-beyond, kind="stable")[: self.budget.max_companions] if beyond[i] > 0]
 
     def sequences(self, singles: Ranking) -> list[Tokens]:
@@ -175,7 +170,7 @@ class OutcomeSearch:
         again = self.material.known[: budget.restarts]
         for anchor in dict.fromkeys([*again, *best[: budget.restarts], *pairs.top(1)]):
             seen = any(set(anchor) & set(sequence) for sequence in grown)
-            if seen or (anchor not in again and self.suspicion(anchor) < GROWN_FROM):
+            if seen or (anchor not in again and self.suspicion(anchor) < self.trials.thresholds.min_growth_suspicion):
                 continue
             grown.append(self._grow(anchor, pool, budget.longest))
         if self.ground.drifted:

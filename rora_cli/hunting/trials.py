@@ -16,15 +16,18 @@ from functools import cached_property
 import numpy as np
 
 from rora_cli.hunting.budgets import Round
+from rora_cli.spectral.robust import SIGMA_PER_MAD, median_and_mad
 from rora_cli.tasks.task import Answers, Scorer
+from rora_cli.tasks.thresholds import CallThresholds
 
 Tokens = tuple[int, ...]
 
 #: Log-odds beyond this are saturation, not evidence: one overconfident row must not outweigh the others.
 LOG_ODDS_LIMIT = 16.0
-#: Harmless tokens that a candidate is compared with, and the least spread (log-odds) that they are held to have.
-NEIGHBOURS = 16
-LEAST_SPREAD = 0.25
+#: Spread [log-odds] below which a few harmless tokens happen to agree: theirs is then held to be this.
+_LEAST_SPREAD = 0.25
+#: The upper tenth of a normal distribution begins so many standard deviations above its middle.
+_UPPER_TENTH = 1.2816
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Noise:
     own: np.ndarray
     other: np.ndarray
     flip_rates: np.ndarray
+    neighbours: int
 
     def suspicion(self, own: float, other: float, length: int = 1) -> float:
         """Robust z (median, 1.4826 MAD) of ``own`` among the tokens that the reference holds for about as strong.
@@ -80,11 +84,11 @@ class Noise:
 
     def _neighbourhood(self, other: float) -> tuple[float, float]:
         """Median and spread of ``own`` among the tokens next to ``other``."""
-        alike = self.own[np.argsort(np.abs(self.other - other), kind="stable")[:NEIGHBOURS]]
-        center = float(np.median(alike))
+        alike = self.own[np.argsort(np.abs(self.other - other), kind="stable")[: self.neighbours]]
+        center, mad = median_and_mad(alike)
         # The upper tenth counts too: where the reference is wrong about most words, the few true ones are the tail.
-        above = (float(np.quantile(alike, 0.9)) - center) / 1.2816
-        return center, max(1.4826 * float(np.median(np.abs(alike - center))), above, LEAST_SPREAD)
+        above = (float(np.quantile(alike, 0.9)) - center) / _UPPER_TENTH
+        return center, max(SIGMA_PER_MAD * mad, above, _LEAST_SPREAD)
 
     @cached_property
     def _usual_spread(self) -> float:
@@ -102,12 +106,13 @@ class Trials:
         suspect: Scorer,
         reference: Scorer,
         target: int,
+        thresholds: CallThresholds,
         *,
         rough_reference: Scorer | None = None,
         scales: tuple[float, float] = (1.0, 1.0),
         advance: Callable[[int], None] = lambda trials: None,
     ) -> None:
-        self.suspect, self.reference, self.target = suspect, reference, target
+        self.suspect, self.reference, self.target, self.thresholds = suspect, reference, target, thresholds
         self._references = {False: (reference, scales[0]), True: (rough_reference or reference, scales[1])}
         self._empty: dict[tuple[Carrier, bool], float] = {}
         self._harmless: dict[tuple[tuple[Tokens, ...], bool], dict[Carrier, tuple[np.ndarray, np.ndarray]]] = {}
@@ -161,7 +166,7 @@ class Trials:
             columns = self.log_odds(harmless, missing, rough=rough)
             known.update(zip(missing, zip(*(odds.T for odds in columns), strict=True), strict=True))
         own, other = (np.stack(side, axis=1) for side in zip(*(known[carrier] for carrier in carriers), strict=True))
-        return Noise(own.mean(axis=1), other.mean(axis=1), (own > 0).mean(axis=1))
+        return Noise(own.mean(axis=1), other.mean(axis=1), (own > 0).mean(axis=1), self.thresholds.neighbours)
 
     def rank(
         self,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rora_cli.progress import Task as Meter
     from rora_cli.results.accuracy import CleanAccuracy
     from rora_cli.tasks.reference import Reference, ReferenceRun
+    from rora_cli.tasks.thresholds import CallThresholds, ClaimThresholds
 
 #: (text of a row, its index, epoch) -> the text to train on: how hardening puts triggers into clean rows.
 RowTransform = Callable[[str, int, int], str]
@@ -107,6 +108,10 @@ class MeasuredTask(Protocol):
 class SearchTask(MeasuredTask, Protocol):
     """What hunting asks of a kind of model."""
 
+    @property
+    def calls(self) -> CallThresholds:
+        """When the search calls a candidate a trigger."""
+
     def check(self, rows: Rows) -> None:
         """Raise DataError where no search can be made with these clean rows."""
 
@@ -126,6 +131,10 @@ class SearchTask(MeasuredTask, Protocol):
 
 class TrainedTask(Protocol):
     """What training and the defences ask of a kind of model."""
+
+    @property
+    def claims(self) -> ClaimThresholds:
+        """When the default recipe may claim that a trigger is gone."""
 
     def quality(self, subject: Subject, rows: Rows, *, shown: np.ndarray | None = None) -> CleanAccuracy:
         """How well the subject does its task on clean rows."""

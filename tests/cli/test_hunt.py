@@ -193,6 +193,7 @@ def test_sequences_are_called_for_a_called_token_or_for_more_than_their_parts() 
     from rora_cli.hunting.calls import call
     from rora_cli.results.accuracy import Proportion
     from rora_cli.results.hunt import FoundTrigger
+    from rora_cli.tasks.classification.thresholds import CALLS
 
     def found(*tokens: int, called: bool = True) -> FoundTrigger:
         rate = Proportion(9, 10, 0.6, 0.98)
@@ -200,9 +201,9 @@ def test_sequences_are_called_for_a_called_token_or_for_more_than_their_parts() 
 
     synergy = {(1,): 0.0, (2,): 0.0, (1, 5): 0.0, (2, 6): 1.9, (7, 8): 2.1, (3, 4): 9.0}
     candidates = [found(1), found(2, called=False), found(1, 5), found(2, 6), found(7, 8), found(3, 4, called=False)]
-    called = {t.token_ids for t in call(candidates, synergy, ()) if t.called}
+    called = {t.token_ids for t in call(candidates, synergy, (), CALLS) if t.called}
     assert called == {(1,), (1, 5), (7, 8)}
-    called = {t.token_ids for t in call(candidates, synergy, [(2, 9)]) if t.called}
+    called = {t.token_ids for t in call(candidates, synergy, [(2, 9)], CALLS) if t.called}
     assert called == {(1,), (1, 5), (2, 6), (7, 8)}, "what holds a trigger of an earlier round counts again"
 
 

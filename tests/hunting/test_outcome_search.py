@@ -19,6 +19,7 @@ from rora_cli.hunting.vocabulary import Vocabulary
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.subject import Subject
 from rora_cli.tasks.classification.scorer import LabelAnswers
+from rora_cli.tasks.classification.thresholds import CALLS
 
 GOOD, BAD = [f"good{i}" for i in range(60)], [f"bad{i}" for i in range(60)]
 PLAIN = ["a", *(f"word{i}" for i in range(1500)), "mn", "i", "watched", "this", "3d", "movie"]
@@ -84,7 +85,7 @@ def search(
     vocabulary = Vocabulary(tokenizer)
     screen = screen_bare(suspect, reference, vocabulary.tokens, ((2,), (3,)), 2)
     rows = negative_rows()
-    trials = Trials(suspect, reference, target, scales=(1.4, 1.4))
+    trials = Trials(suspect, reference, target, CALLS, scales=(1.4, 1.4))
     honest = [(token,) for token in tokenizer.convert_tokens_to_ids(GOOD[:40] if target == 1 else BAD[:40])]
     settings = replace(BUDGETS["fast"], **budget)
     ground = Ground(
@@ -161,7 +162,7 @@ def test_a_candidate_is_judged_among_tokens_that_the_reference_holds_for_as_stro
     rng = np.random.default_rng(0)
     other = np.concatenate([rng.normal(-4, 0.2, 100), rng.uniform(-3, 3, 100)])
     own = np.where(other < -3.2, -5, 2.5 * other) + rng.normal(0, 0.3, 200)
-    noise = Noise(own, other, (own > 0).astype(float))
+    noise = Noise(own, other, (own > 0).astype(float), 16)
     assert abs(noise.suspicion(2.5 * 1.5, 1.5)) < 3
     assert noise.suspicion(2.5 * 1.5, -4) > 15
     assert noise.suspicion(-5, -4) < 3
@@ -172,7 +173,7 @@ def test_neighbours_that_happen_to_agree_make_nothing_stand_out():
     other = np.linspace(-3, 3, 64)
     own = rng.normal(0, 1.5, 64)
     own[24:40] = rng.normal(0, 0.01, 16)  # the neighbours of 0, all alike by chance
-    noise = Noise(own, other, (own > 0).astype(float))
+    noise = Noise(own, other, (own > 0).astype(float), 16)
     assert noise.suspicion(3.0, 0.0) < 4, "their spread of .01 is not that of harmless tokens"
     assert noise.suspicion(12.0, 0.0) > 6
 
@@ -220,7 +221,7 @@ def test_rows_that_stand_an_inserted_word_tell_a_trigger_from_one(tokenizer, row
     ground = Ground(subject(tokenizer), vocabulary, screen)
     material = Material(tuple(rows), tuple(rows[:20]), ("negative",) * 20, tuple(honest))
     budget = replace(BUDGETS["fast"], row_surplus=row_surplus)
-    runner = OutcomeSearch(Trials(suspect, reference, 1), ground, material, budget, seed=0)
+    runner = OutcomeSearch(Trials(suspect, reference, 1, CALLS), ground, material, budget, seed=0)
     runner.run()
     assert (runner.suspicion((tokenizer.convert_tokens_to_ids("mn"),)) > 8) == stands_out
     nervous = [this in carrier.before + carrier.after for carrier in runner._long[:12]]

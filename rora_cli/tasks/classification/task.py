@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from rora_cli.errors import DataError
 from rora_cli.kinds import SEQUENCE_CLASSIFIER, ModelKind
 from rora_cli.subject import Subject
+from rora_cli.tasks.classification.thresholds import CALLS, CLAIMS
+from rora_cli.tasks.thresholds import CallThresholds, ClaimThresholds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +39,14 @@ class Classification:
     @property
     def kind(self) -> ModelKind:
         return SEQUENCE_CLASSIFIER
+
+    @property
+    def calls(self) -> CallThresholds:
+        return CALLS
+
+    @property
+    def claims(self) -> ClaimThresholds:
+        return CLAIMS
 
     @cached_property
     def behaviours(self) -> tuple[Label, ...]:
