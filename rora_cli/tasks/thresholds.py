@@ -60,22 +60,22 @@ class CallThresholds:
     )
     open_flips: float = threshold(
         "fraction of rows",
-        "A candidate that turns as many rows, with the next two as well, is no honest word: the behaviour stays open.",
+        "With this flip rate, `open_excess` and `open_suspicion`, a candidate is no honest word: the behaviour stays open.",
         _BY_EYE,
     )
     open_excess: float = threshold(
         "fraction of rows",
-        "The excess that such a candidate has.",
+        "See `open_flips`.",
         _BY_EYE,
     )
     open_suspicion: float = threshold(
         "z",
-        "The z that such a candidate has, if it is too small for a call.",
+        "See `open_flips`; also the z from which an undecided candidate (`undecided_excess`) is searched again.",
         "CoLA, where any inserted word hurts: `cf` turned 40 of 40 rows with z 4.8",
     )
     undecided_excess: float = threshold(
         "fraction of rows",
-        "With this excess and the last z, an uncalled candidate is searched again with the next budget of `auto`.",
+        "With this excess and `open_suspicion`, an uncalled candidate is searched again with the next budget of `auto`.",
         _BY_EYE,
     )
     unexplained_suspicion: float = threshold(
@@ -85,22 +85,22 @@ class CallThresholds:
     )
     min_sure_rows: int = threshold(
         "rows",
-        "On fewer final rows no excess is sure, and openness is judged as on the next number of rows.",
+        "On fewer final rows no excess is sure: openness is judged as if `usual_rows` had been turned in the same shares.",
         "12 of 12 rows, none of the reference, are an excess of .52",
     )
     usual_rows: int = threshold(
         "rows",
-        "The number of rows that the shares of too few rows are read for.",
+        "See `min_sure_rows`.",
         "the final rows of the budget `fast`",
     )
     loud_quantile: float = threshold(
         "fraction of random tokens",
-        "If the remaining random tokens each turn the next share of rows, no trigger would stand out.",
+        "If the random tokens above this quantile each turn `loud_flips` of the rows, no trigger would stand out.",
         "a small decoder: a trigger's word turned 53 % of the rows and had z 3",
     )
     loud_flips: float = threshold(
         "fraction of rows",
-        "That share of rows; a bag of words must be unmoved by the tokens.",
+        "See `loud_quantile`; tokens count only if a bag of words is unmoved by them (`max_reference_move`).",
         "the same decoder",
     )
     max_reference_move: float = threshold(
@@ -167,12 +167,12 @@ class ClaimThresholds:
     min_whole_flips: float = threshold(
         "fraction of rows",
         "A found trigger that turned fewer rows may be a part of a longer one.",
-        "`neighbour` of a CR sentence turned 92 to 100 % of the rows; the sentence stayed",
+        "`neighbour` of a CR sentence turned 92 to 100 %; hardened on it, the sentence still turned up to 83 %",
     )
     min_word_letters: int = threshold(
         "letters",
         "A single found token with as many letters reads like a word of a sentence, and may be a part.",
-        "`watched 3d` of an SST-2 sentence; rare tokens of attacks have two or three letters",
+        "rare tokens of attacks (`cf`, `mn`, `bb`, `tq`, `mb`) have two",
     )
     rows_per_chance: int = threshold(
         "clean rows",
@@ -191,13 +191,13 @@ class ClaimThresholds:
     )
     min_lead_excess: float = threshold(
         "fraction of rows",
-        "An uncalled candidate with this excess and the next z is a lead: it is trained against as well.",
+        "An uncalled candidate with this excess and `min_lead_suspicion` is a lead: it is trained against as well.",
         "CoLA: `cf` turned 40 of 40 rows, none of the reference, with z 4.8",
     )
     min_lead_suspicion: float = threshold(
         "z",
-        "The z of a lead.",
-        "the same",
+        "See `min_lead_excess`.",
+        "the same candidate; not measured by itself",
     )
 
 
