@@ -1,7 +1,7 @@
 """Put the numbers of the code into docs/method.md: python scripts/build_method.py [--check]
 
-A number before a comment such as ``<!-- calls.min_suspicion -->`` is that threshold, ``<!-- 100 claims.max_residual -->``
-a hundred times it; the table between the comments ``thresholds`` and ``/thresholds`` holds all of them.
+A number before a comment such as ``<!-- calls.min_suspicion -->`` is that threshold, and a hundred times it before
+``<!-- 100 claims.max_residual -->``. The table between the comments ``thresholds`` and ``/thresholds`` holds them all.
 """
 
 from __future__ import annotations

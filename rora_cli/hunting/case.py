@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from rora_cli.data.rows import Rows
 from rora_cli.hunting.budgets import AUTO, Budget, budgets
 from rora_cli.progress import SILENT, Progress
 from rora_cli.subject import Subject
-from rora_cli.tasks.reference import Reference
 from rora_cli.tasks.task import SearchTask
+
+if TYPE_CHECKING:
+    from rora_cli.tasks.reference import Reference
 
 
 @dataclass(frozen=True)

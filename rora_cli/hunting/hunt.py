@@ -115,11 +115,11 @@ class _Hunt:
     def _drifted(self) -> list[tuple[Tokens, float]]:
         """The tokens that moved further from the reference's encoder than clean rows explain, with z, furthest first;
         none where the suspect was not trained from it."""
-        from rora_cli.evaluation.scoring import embeddings_of
-
         reference = self.case.reference
         if reference.embeddings is None or reference.rows_with is None:
             return []
+        from rora_cli.evaluation.scoring import embeddings_of
+
         own, calls = embeddings_of(self.case.subject.model), self.case.task.calls
         z = embedding_drift(own, reference.embeddings, reference.rows_with, calls)
         if z is None:

@@ -60,7 +60,7 @@ class CallThresholds:
     )
     open_flips: float = threshold(
         "fraction of rows",
-        "With this flip rate, `open_excess` and `open_suspicion`, a candidate is no honest word: the behaviour stays open.",
+        "With this flip rate, `open_excess` and `open_suspicion`, it is no honest word: the behaviour stays open.",
         _BY_EYE,
     )
     open_excess: float = threshold(
@@ -75,7 +75,7 @@ class CallThresholds:
     )
     undecided_excess: float = threshold(
         "fraction of rows",
-        "With this excess and `open_suspicion`, an uncalled candidate is searched again with the next budget of `auto`.",
+        "With this excess and `open_suspicion`, it is searched again with the next budget of `auto`.",
         _BY_EYE,
     )
     unexplained_suspicion: float = threshold(
@@ -85,7 +85,7 @@ class CallThresholds:
     )
     min_sure_rows: int = threshold(
         "rows",
-        "On fewer final rows no excess is sure: openness is judged as if `usual_rows` had been turned in the same shares.",
+        "On fewer final rows no excess is sure: openness is judged on the same shares of `usual_rows`.",
         "12 of 12 rows, none of the reference, are an excess of .52",
     )
     usual_rows: int = threshold(
