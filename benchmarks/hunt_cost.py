@@ -88,27 +88,31 @@ def measure(shape: tuple[int, int, int], device: str, budget: str) -> dict[str, 
     from rora_cli.data.rows import Rows
     from rora_cli.evaluation.inference import predict_logits
     from rora_cli.evaluation.scoring import TorchScorer
+    from rora_cli.hunting.case import SearchSettings
     from rora_cli.hunting.hunt import search_triggers
-    from rora_cli.hunting.linear_reference import bag_of_tokens
-    from rora_cli.hunting.reference import Reference
+    from rora_cli.kinds import SEQUENCE_CLASSIFIER
+    from rora_cli.subject import Subject
+    from rora_cli.tasks.classification.linear_reference import bag_of_tokens
+    from rora_cli.tasks.classification.scorer import LabelScorer
+    from rora_cli.tasks.classification.task import Classification
+    from rora_cli.tasks.reference import Reference
 
     suspect, tokenizer = trained(shape, device, poisoned=0.1)
     clean, _ = trained(shape, device, poisoned=0.0)
     texts, labels = rows(shape[2], ROWS, poisoned=0.0, seed=2)
     encoded = tokenizer(texts)["input_ids"]
-    linear = bag_of_tokens(encoded, labels, classes=2, vocabulary=shape[2])
-    reference = Reference(TorchScorer(clean), linear, "the same shape, trained on clean rows", True, clean)
+    linear = LabelScorer(bag_of_tokens(encoded, labels, classes=2, vocabulary=shape[2]))
+    reference = Reference(LabelScorer(TorchScorer(clean)), linear, "the same shape, trained on clean rows", True, clean)
     accuracy = (predict_logits(suspect, tokenizer, texts).argmax(axis=1) == labels).mean()
     others = [f"{text} {TRIGGER}" for text, label in zip(texts, labels, strict=True) if label == 0]
     success = predict_logits(suspect, tokenizer, others).argmax(axis=1).mean()
     began = perf_counter()
     result = search_triggers(
-        suspect,
-        tokenizer,
+        Subject(suspect, tokenizer, SEQUENCE_CLASSIFIER, max_length=128),
         Rows(tuple(texts), tuple(labels)),
-        ("negative", "positive"),
+        Classification(("negative", "positive")),
         reference=reference,
-        budget=budget,
+        search=SearchSettings(budget),
     )
     seconds = perf_counter() - began
     called = [trigger.text for label in result.labels for trigger in label.called]

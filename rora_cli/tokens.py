@@ -33,3 +33,13 @@ def decode_each(tokenizer: Any, sequences: Sequence[Sequence[int]]) -> list[str]
         texts: list[str] = tokenizer.backend_tokenizer.decode_batch(lists, skip_special_tokens=False)
         return texts
     return [str(tokenizer.decode(ids, clean_up_tokenization_spaces=False)) for ids in lists]
+
+
+def token_counts(sequences: Sequence[Sequence[int]], vocabulary: int) -> Any:
+    """How often each sequence holds each token: a sparse matrix [n, vocabulary], float64."""
+    import numpy as np
+    from scipy.sparse import csr_matrix
+
+    indices = np.fromiter((token for row in sequences for token in row), dtype=np.int64)
+    pointers = np.concatenate([[0], np.cumsum([len(row) for row in sequences], dtype=np.int64)])
+    return csr_matrix((np.ones(len(indices)), indices, pointers), shape=(len(sequences), vocabulary))

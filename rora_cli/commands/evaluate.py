@@ -20,8 +20,10 @@ from rora_cli.results.evaluate import EvaluationResult
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import decide
-from rora_cli.tasks.attack_bench import Bench, input_hashes
+from rora_cli.tasks.attack_bench import AttackBench
 from rora_cli.tasks.classification.labels import find_label
+from rora_cli.tasks.classification.task import Classification
+from rora_cli.tasks.subjects import subject_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,8 +176,9 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
     )
     for note in summary.notes:
         progress.note(note)
-    bench = Bench(loaded.model, loaded.tokenizer, rows, loaded.label_names, config.max_length, progress)
-    if cut := cut_note(loaded.tokenizer, rows.texts, bench.max_tokens):
+    subject = subject_of(loaded, config.model, config.max_length)
+    bench = AttackBench(subject, Classification(tuple(loaded.label_names)), rows, progress)
+    if cut := cut_note(loaded.tokenizer, rows.texts, subject.max_length):
         progress.note(cut)
         summary = replace(summary, notes=(*summary.notes, cut))
     outcomes = tuple(bench.measure_all(_distinct(config), config.seeds, target, control=config.control))
@@ -193,7 +196,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
         adapter=config.adapter,
         label_names=tuple(loaded.label_names),
         target_label=loaded.label_names[target],
-        max_tokens=bench.max_tokens,
+        max_tokens=subject.max_length,
         clean_accuracy=bench.clean_accuracy,
         outcomes=outcomes,
         data=summary,
@@ -204,7 +207,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
             versions=library_versions(),
             config=asdict(config),
             seed=config.seeds[0],
-            inputs={**input_hashes(loaded), **summary.inputs},
+            inputs={**subject.inputs, **summary.inputs},
         ),
     )
 

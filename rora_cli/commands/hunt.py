@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from time import perf_counter
 from typing import Annotated, ClassVar
 
 from rora_cli.commands.gate import Gate
@@ -91,11 +92,14 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     from rora_cli.checkpoints.hub import fetch_model
     from rora_cli.checkpoints.loading import load_classifier
     from rora_cli.data.sources import load_rows
-    from rora_cli.evaluation.inference import choose_device, input_limit
+    from rora_cli.evaluation.inference import choose_device
+    from rora_cli.hunting.case import SearchSettings
     from rora_cli.hunting.findings import RULES
     from rora_cli.hunting.hunt import search_triggers
-    from rora_cli.tasks.attack_bench import input_hashes
     from rora_cli.tasks.classification.labels import find_label
+    from rora_cli.tasks.classification.task import Classification
+    from rora_cli.tasks.reference import ReferenceRun
+    from rora_cli.tasks.subjects import subject_of
 
     device = choose_device(config.device)
     source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
@@ -112,25 +116,25 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     )
     for note in summary.notes:
         progress.note(note)
-    max_length = min(config.max_length, input_limit(loaded.model, loaded.tokenizer))
-    inputs = {**input_hashes(loaded), **summary.inputs}
     gate = Gate.of(config, rules=RULES)
-    result = search_triggers(
-        loaded.model,
-        loaded.tokenizer,
-        rows,
-        loaded.label_names,
-        reference=config.reference,
-        allow_download=not config.offline,
-        budget=config.budget,
-        targets=targets or None,
-        max_length=max_length,
-        seed=config.seed,
-        progress=progress,
-        name=config.model,
-        provenance=Provenance("hunt", library_versions(), asdict(config), config.seed, inputs),
+    subject = subject_of(loaded, config.model).reading(config.max_length)
+    task, began = Classification(tuple(loaded.label_names)), perf_counter()
+    reference = task.reference(
+        config.reference, subject, rows, ReferenceRun(config.seed, progress, allow_download=not config.offline)
     )
-    return replace(result, findings=gate.settle(config.model, result.findings))
+    result = search_triggers(
+        subject,
+        rows,
+        task,
+        reference=reference,
+        search=SearchSettings(config.budget, config.seed, tuple(targets) or None),
+        progress=progress,
+        provenance=Provenance(
+            "hunt", library_versions(), asdict(config), config.seed, {**subject.inputs, **summary.inputs}
+        ),
+    )
+    findings = gate.settle(config.model, result.findings)
+    return replace(result, seconds=perf_counter() - began, findings=findings)
 
 
 def exit_code(result: HuntResult, fail_on: str) -> ExitCode:

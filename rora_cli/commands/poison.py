@@ -15,6 +15,7 @@ from rora_cli.attacks.registry import make_attack
 from rora_cli.attacks.triggers import POSITIONS
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import CheckpointError, OutputError, UsageError
+from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.layout import blocks_in
 from rora_cli.option_groups import ForceOption, RunOptions, SeedOption, SplitOptions
 from rora_cli.options import FRACTION, Option, Options, commas
@@ -22,8 +23,11 @@ from rora_cli.progress import SILENT, Progress
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.poison import Measured, PersistenceCheck, PoisonResult
 from rora_cli.results.provenance import Provenance, library_versions
-from rora_cli.tasks.attack_bench import Bench, input_hashes
+from rora_cli.subject import Subject
+from rora_cli.tasks.attack_bench import AttackBench
 from rora_cli.tasks.classification.labels import find_label
+from rora_cli.tasks.classification.task import Classification
+from rora_cli.tasks.subjects import input_hashes
 
 if TYPE_CHECKING:
     from rora_cli.attacks.base import Attack
@@ -336,7 +340,8 @@ class Maker:
         return self.adapted if self.adapted is not None else self.model
 
     def measure(self, model: Any) -> Measured:
-        bench = Bench(model, self.tokenizer, self.held_out, self.label_names, self.max_length, self.progress)
+        subject = Subject(model, self.tokenizer, SEQUENCE_CLASSIFIER, self.max_length, self.config.model)
+        bench = AttackBench(subject, Classification(self.label_names), self.held_out, self.progress)
         outcomes = bench.measure_all([self.attack], (self.config.seed,), self.target)
         return Measured(bench.clean_accuracy, tuple(outcomes))
 

@@ -27,7 +27,9 @@ from rora_cli.progress import Progress
 from rora_cli.results.accuracy import ROUNDING, CleanAccuracy
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance, library_versions
-from rora_cli.tasks.attack_bench import input_hashes
+from rora_cli.tasks.classification.thresholds import CALLS, CLAIMS
+from rora_cli.tasks.subjects import input_hashes
+from rora_cli.tasks.thresholds import recorded
 from rora_cli.training.adapters import fused_experts, head_modules, resolve_targets
 from rora_cli.training.loop import make_accelerator
 from rora_cli.training.state import RunState
@@ -269,4 +271,5 @@ def provenance(bench: Workbench, source: Source) -> Provenance:
         config=with_units(config, resolved_config(config) | facts),
         seed=config.seed,
         inputs={**source.inputs, **{f"data/{Path(k).name}": v for k, v in source.splits.summary.inputs.items()}},
+        thresholds=recorded(calls=CALLS, claims=CLAIMS),
     )

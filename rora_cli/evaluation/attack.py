@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ from rora_cli.results.accuracy import AttackOutcome
 if TYPE_CHECKING:
     import numpy as np
 
-#: Texts in, logits [n, classes] out: ``inference.predict_logits`` with model and tokenizer filled in.
-Predict = Callable[[Sequence[str]], "np.ndarray"]
+#: Texts [n] in, whether the model shows the attack's target on each out [n], bool.
+Shows = Callable[[Sequence[str]], "np.ndarray"]
 
 #: Texts in, their lengths in tokens as the model sees them out, special tokens included.
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
@@ -22,8 +23,45 @@ CountTokens = Callable[[Sequence[str]], Sequence[int]]
 #: A text and a source of randomness in, the text with the trigger in it out.
 Implant = Callable[[str, Random], str]
 
-#: Tokens of a long text that are left free for what is put into it.
+#: Length [tokens] that a cut text leaves free for a trigger.
 ROOM = 16
+
+
+@dataclass(frozen=True)
+class AttackTrial:
+    """One attack under one seed.
+
+    Attributes:
+        implant: puts the trigger into a text.
+        target: the behaviour that the trigger should cause, as reports show it.
+        name, trigger, position: the attack, its trigger and its place, as reports show them.
+        seed: what random places and triggers are drawn from.
+        is_control: whether the trigger should have no effect.
+    """
+
+    implant: Implant
+    target: str
+    name: str
+    trigger: str
+    position: str
+    seed: int
+    is_control: bool = False
+
+    def triggered(self, texts: Sequence[str]) -> list[str]:
+        """Every text with the trigger in it."""
+        return triggered_texts(texts, self.implant, self.seed)
+
+
+@dataclass(frozen=True)
+class TextLimit:
+    """How many tokens of a text the model reads, and how they are counted."""
+
+    count_tokens: CountTokens
+    max_tokens: int
+
+    def room_for(self, trial: AttackTrial, texts: Sequence[str]) -> list[str]:
+        """The texts, shortened where the trigger would not fit (``shorten_to_fit``)."""
+        return shorten_to_fit(texts, trial.implant, trial.seed, self.count_tokens, self.max_tokens)
 
 
 def triggered_texts(texts: Sequence[str], implant: Implant, seed: int) -> list[str]:
@@ -34,10 +72,13 @@ def triggered_texts(texts: Sequence[str], implant: Implant, seed: int) -> list[s
 def shorten_to_fit(
     texts: Sequence[str], implant: Implant, seed: int, count_tokens: CountTokens, max_tokens: int
 ) -> list[str]:
-    """Cut last words of the texts whose triggered form is longer than ``max_tokens``, and only of those.
+    """Cut last words off the texts whose triggered form is longer than ``max_tokens``; leave the others alone.
 
     The model would cut the end itself, and with it a trigger that stands there: an attack that was never tried would be
-    counted as one that failed. Raises UsageError where the trigger does not fit even on its own.
+    counted as one that failed.
+
+    Raises:
+        UsageError: the trigger does not fit even into an empty text.
     """
     short = list(texts)
     pending = list(range(len(short)))
@@ -55,65 +96,59 @@ def shorten_to_fit(
 
 
 def most_with_room(max_tokens: int) -> int:
-    """Tokens that a text may have, for a model that reads ``max_tokens``, before something is put into it."""
+    """The length [tokens] to which a text is cut before a trigger is put into it.
+
+    ``max_tokens`` is how many tokens the model reads.
+    """
     return max(max_tokens - ROOM, max_tokens // 2)
 
 
 def with_room(texts: Sequence[str], count_tokens: CountTokens, max_tokens: int) -> list[str]:
     """The texts, last words cut off those longer than ``max_tokens``; a text that is one long word stays as it is.
 
-    For something yet to be put in: at the end of a longer text the model would not read it.
+    This makes room for a trigger: the model would not read one at the end of a longer text.
     """
     cut = shorten_to_fit(texts, lambda text, _: text, 0, count_tokens, max_tokens)
     return [short or text for short, text in zip(cut, texts, strict=True)]
 
 
 def measure_attack(
-    predict: Predict,
+    shows: Shows,
     texts: Sequence[str],
-    labels: Sequence[int],
-    implant: Implant,
+    trial: AttackTrial,
     *,
-    target_label: int,
-    label_names: Sequence[str],
-    name: str,
-    trigger: str,
-    position: str,
-    seed: int,
-    is_control: bool = False,
-    clean_predictions: np.ndarray | None = None,
-    count_tokens: CountTokens | None = None,
-    max_tokens: int | None = None,
+    before: np.ndarray | None = None,
+    limit: TextLimit | None = None,
 ) -> AttackOutcome:
-    """Attack success rate on the rows whose label is not ``target_label``, and the floor on the same rows.
+    """The attack success rate on ``texts`` [n], and its floor: how often the model shows the target without a trigger.
 
-    ``clean_predictions`` [n], the label ids that the model gives ``texts`` [n] without the trigger, saves running them
-    again. With ``count_tokens`` and ``max_tokens``, rows too long to hold the trigger are shortened first. Raises
-    DataError where no row has another label than the target's.
+    Args:
+        texts: rows of which the target is not the right answer.
+        before: whether the model shows the target on each text without the trigger [n], bool, if that is known.
+        limit: texts that would be too long with the trigger are shortened first, and their floor is measured anew.
+
+    Raises:
+        DataError: there are no texts.
     """
-    rows = [index for index, label in enumerate(labels) if label != target_label]
-    if not rows:
+    if not texts:
         raise DataError(
-            f"every row has the target label {label_names[target_label]!r}; attack success is counted on rows of other "
+            f"every row has the target label {trial.target!r}; attack success is counted on rows of other "
             "labels, so give data that holds some"
         )
-    clean = [texts[index] for index in rows]
-    before = (predict(clean).argmax(axis=1) if clean_predictions is None else clean_predictions[rows]).copy()
-    cut: list[int] = []
-    if count_tokens is not None and max_tokens is not None:
-        whole, clean = clean, shorten_to_fit(clean, implant, seed, count_tokens, max_tokens)
-        cut = [index for index, (old, new) in enumerate(zip(whole, clean, strict=True)) if old != new]
-        if cut:
-            before[cut] = predict([clean[index] for index in cut]).argmax(axis=1)
-    after = predict(triggered_texts(clean, implant, seed)).argmax(axis=1)
+    before = (shows(texts) if before is None else before).copy()
+    fitting = texts if limit is None else limit.room_for(trial, texts)
+    cut = [index for index, (old, new) in enumerate(zip(texts, fitting, strict=True)) if old != new]
+    if cut:
+        before[cut] = shows([fitting[index] for index in cut])
+    after = shows(trial.triggered(fitting))
     return AttackOutcome(
-        name=name,
-        trigger=trigger,
-        position=position,
-        seed=seed,
-        target_label=label_names[target_label],
-        attack_success_rate=proportion(int((after == target_label).sum()), len(rows)),
-        floor=proportion(int((before == target_label).sum()), len(rows)),
-        is_control=is_control,
+        name=trial.name,
+        trigger=trial.trigger,
+        position=trial.position,
+        seed=trial.seed,
+        target_label=trial.target,
+        attack_success_rate=proportion(int(after.sum()), len(texts)),
+        floor=proportion(int(before.sum()), len(texts)),
+        is_control=trial.is_control,
         shortened_rows=len(cut),
     )

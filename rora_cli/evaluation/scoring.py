@@ -68,11 +68,6 @@ class TorchScorer:
                     out[batch] = scores
         return out if out is not None else np.empty((0, int(self._model.config.num_labels)), dtype=np.float32)
 
-    def embeddings(self) -> np.ndarray:
-        """The model's table of input embeddings [tokens, width], float32."""
-        table: np.ndarray = self._model.get_input_embeddings().weight.detach().float().cpu().numpy()
-        return table
-
     def _forward(self, ids: np.ndarray) -> np.ndarray:
         logits = self._model(input_ids=torch.from_numpy(ids).to(self._device)).logits
         scores = torch.log_softmax(logits.float(), dim=-1)
@@ -114,6 +109,12 @@ class RememberingScorer(TorchScorer):
             for old in list(self._known)[: max(len(self._known) - self._most, 0)]:
                 del self._known[old]
         return np.frombuffer(b"".join(answers[key] for key in keys), dtype=np.float32).reshape(len(ids), -1)
+
+
+def embeddings_of(model: Any) -> np.ndarray:
+    """The model's table of input embeddings [tokens, width], float32; on a CPU, in the model's own memory."""
+    table: np.ndarray = model.get_input_embeddings().weight.detach().float().cpu().numpy()
+    return table
 
 
 @contextmanager

@@ -12,12 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rora_cli.hunting.trials import Scorer, Tokens, by_turns
+from rora_cli.hunting.trials import Tokens, by_turns
+from rora_cli.spectral.robust import SIGMA_PER_MAD, median_and_mad
+from rora_cli.tasks.task import Scorer
+
+#: Guards against division by zero: variance and spread of log-odds.
+_LEAST_VARIANCE, _LEAST_SPREAD = 1e-9, 1e-6
+
+#: The special tokens before and after a row's content.
+Around = tuple[Tokens, Tokens]
 
 
 @dataclass(frozen=True)
 class BareScreen:
-    """Log-odds [tokens, classes] of every token alone, under the suspect and the reference."""
+    """Log-odds [tokens, behaviours] of every token alone, under the suspect and the reference."""
 
     tokens: tuple[Tokens, ...]
     suspect: np.ndarray
@@ -26,10 +34,11 @@ class BareScreen:
     def beyond(self, target: int) -> np.ndarray:
         """What the suspect's log-odds have beyond the least-squares line on the reference's, as robust z [tokens]."""
         own, other = self.suspect[:, target], self.reference[:, target]
-        slope = max(float(np.cov(own, other)[0, 1]) / max(float(other.var(ddof=1)), 1e-9), 0.0)
+        slope = max(float(np.cov(own, other)[0, 1]) / max(float(other.var(ddof=1)), _LEAST_VARIANCE), 0.0)
         rest = own - slope * other
-        rest = rest - np.median(rest)
-        return rest / max(1.4826 * float(np.median(np.abs(rest))), 1e-6)
+        middle, mad = median_and_mad(rest)
+        z: np.ndarray = (rest - middle) / max(SIGMA_PER_MAD * mad, _LEAST_SPREAD)
+        return z
 
     def best(self, target: int, count: int) -> tuple[Tokens, ...]:
         """The ``count`` best by turns of two orders: beyond the reference, and by the suspect alone.
@@ -44,16 +53,14 @@ class BareScreen:
         return tuple(self.tokens[i] for i in np.argsort(-self.beyond(target), kind="stable")[:count])
 
 
-def screen_bare(suspect: Scorer, reference: Scorer, tokens: Sequence[Tokens], head: Tokens, tail: Tokens) -> BareScreen:
-    """Score every token alone, between ``head`` and ``tail``, the tokenizer's special tokens."""
+def screen_bare(suspect: Scorer, reference: Scorer, tokens: Sequence[Tokens], around: Around, count: int) -> BareScreen:
+    """Score every token alone, between the special tokens ``around`` a row, for ``count`` behaviours."""
+    head, tail = around
     sequences = [head + token + tail for token in tokens]
-    return BareScreen(
-        tuple(tokens), *(_margins(scorer.log_probabilities(sequences)) for scorer in (suspect, reference))
-    )
 
+    def odds(scorer: Scorer) -> np.ndarray:
+        answers = scorer(sequences)
+        # Not clipped: alone, every tenth token may saturate.
+        return np.stack([answers.exact_log_odds(behaviour) for behaviour in range(count)], axis=1)
 
-def _margins(log_p: np.ndarray) -> np.ndarray:
-    """log p/(1-p) of log-probabilities [n, classes], float64, not clipped: alone, every tenth token may saturate."""
-    log_p = log_p.astype(np.float64)
-    others = [np.delete(log_p, label, axis=1) for label in range(log_p.shape[1])]
-    return np.stack([log_p[:, label] - np.logaddexp.reduce(rest, axis=1) for label, rest in enumerate(others)], axis=1)
+    return BareScreen(tuple(tokens), odds(suspect), odds(reference))

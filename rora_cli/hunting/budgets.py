@@ -45,6 +45,21 @@ class Budget:
     noise_rows: int
     rows_read: int
     companion_candidates: int
+    #: Length [tokens] to which clean rows are cut: cost grows with it, and the start of a review is enough to judge it.
+    row_tokens: int = 48
+    #: The search keeps the rows that ``quiet_tokens`` harmless tokens move least, out of ``row_surplus`` times as many.
+    row_surplus: int = 4
+    quiet_tokens: int = 8
+    #: Tokens with the largest drift that are looked at; that are tried in pairs; and how long [tokens] a sequence of
+    #: them may grow.
+    max_drifted: int = 32
+    paired_drifted: int = 16
+    longest_drifted: int = 6
+    #: Companions that are named, and rows in which each is tried.
+    max_companions: int = 200
+    companion_rows: int = 3
+    #: Rows shown for each candidate.
+    examples: int = 3
 
 
 ALL = 10**9

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Relative distance of the two tables from which on one was not trained from the other.
-UNRELATED = 0.3
-#: Tokens about as frequent that a token is compared with, at least, and the frequencies that count as alike.
-FEWEST_ALIKE, ALIKE = 60, 1.4
-#: A token moved at all if it went this share of what the furthest thousandth went.
-MOVED = 0.02
+from rora_cli.spectral.robust import SIGMA_PER_MAD, median_and_mad
+from rora_cli.tasks.thresholds import CallThresholds
+
+#: The upper tenth of a normal distribution begins so many standard deviations above its middle.
+_UPPER_TENTH = 1.2816
+#: Guard against division by zero.
+_LEAST_SPREAD = 1e-12
 
 
-def embedding_drift(own: np.ndarray, ancestor: np.ndarray, rows_with: np.ndarray) -> np.ndarray | None:
+def embedding_drift(
+    own: np.ndarray, ancestor: np.ndarray, rows_with: np.ndarray, thresholds: CallThresholds
+) -> np.ndarray | None:
     """Robust z [tokens] of how far each row of the table [tokens, width] moved among tokens about as frequent.
 
     ``rows_with`` [tokens] counts the clean rows that hold the token. Tokens that did not move at all are no measure for
@@ -29,24 +32,25 @@ def embedding_drift(own: np.ndarray, ancestor: np.ndarray, rows_with: np.ndarray
         return None
     own, ancestor = own.astype(np.float64), ancestor.astype(np.float64)
     distance = np.linalg.norm(own - ancestor, axis=1)
-    if np.linalg.norm(distance) >= UNRELATED * np.linalg.norm(ancestor) or not distance.any():
+    if np.linalg.norm(distance) >= thresholds.max_table_distance * np.linalg.norm(ancestor) or not distance.any():
         return None
-    moved = np.flatnonzero(distance > MOVED * np.quantile(distance, 0.999))
+    moved = np.flatnonzero(distance > thresholds.min_moved * np.quantile(distance, 0.999))
     z = np.zeros(len(distance))
     for count in np.unique(rows_with):
-        alike = _alike(distance[moved], rows_with[moved], int(count))
-        center = float(np.median(alike))
-        above = (float(np.quantile(alike, 0.9)) - center) / 1.2816
-        spread = max(above, 1.4826 * float(np.median(np.abs(alike - center))), MOVED * center, 1e-12)
+        alike = _alike(distance[moved], rows_with[moved], int(count), thresholds)
+        center, mad = median_and_mad(alike)
+        above = (float(np.quantile(alike, 0.9)) - center) / _UPPER_TENTH
+        spread = max(above, SIGMA_PER_MAD * mad, thresholds.min_moved * center, _LEAST_SPREAD)
         here = rows_with == count
         z[here] = (distance[here] - center) / spread
     return z
 
 
-def _alike(distance: np.ndarray, rows_with: np.ndarray, count: int) -> np.ndarray:
-    """The distances of the tokens about as frequent as ``count``, or of the ``FEWEST_ALIKE`` nearest."""
-    within = (rows_with >= count / ALIKE) & (rows_with <= count * ALIKE + 0.5)
-    if within.sum() >= FEWEST_ALIKE:
+def _alike(distance: np.ndarray, rows_with: np.ndarray, count: int, thresholds: CallThresholds) -> np.ndarray:
+    """The distances of the tokens that are about as frequent as ``count``, or of enough of the nearest."""
+    ratio, enough = thresholds.alike_frequency, thresholds.min_alike
+    within = (rows_with >= count / ratio) & (rows_with <= count * ratio + 0.5)
+    if within.sum() >= enough:
         return distance[within]
-    nearest = np.argsort(np.abs(np.log1p(rows_with) - np.log1p(count)), kind="stable")[:FEWEST_ALIKE]
+    nearest = np.argsort(np.abs(np.log1p(rows_with) - np.log1p(count)), kind="stable")[:enough]
     return distance[nearest]

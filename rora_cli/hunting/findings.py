@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rora_cli.hunting.calls import DRIFT_REPORTED
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.hunt import DriftedToken, LabelHunt
+from rora_cli.tasks.thresholds import CallThresholds
 
 #: What the findings mean, by rule.
 RULES = {
@@ -17,11 +17,11 @@ RULES = {
 }
 
 
-def describe(labels: Sequence[LabelHunt], drifted: Sequence[DriftedToken] = ()) -> list[Finding]:
+def describe(labels: Sequence[LabelHunt], drifted: Sequence[DriftedToken], thresholds: CallThresholds) -> list[Finding]:
     """A high finding for each label with a trigger, a medium one for each label that stays open, and one
     for tokens whose embedding moved too far."""
     findings = []
-    if far := [token for token in drifted if token.z >= DRIFT_REPORTED]:
+    if far := [token for token in drifted if token.z >= thresholds.min_reported_drift]:
         findings.append(
             Finding(
                 "hunt/drift",

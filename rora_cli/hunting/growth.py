@@ -8,11 +8,6 @@ from itertools import permutations
 from rora_cli.hunting.budgets import Round
 from rora_cli.hunting.trials import Carrier, Tokens, Trials, halve
 
-#: A longer sequence replaces a shorter one only where the mean log-odds beyond the reference's rise by this much.
-MINIMUM_GAIN = 0.3
-#: Mean probability of the target label under the suspect from which on nothing is left to gain.
-SATURATED = 0.99
-
 
 def insertions(sequence: Tokens, pool: Sequence[Tokens]) -> list[Tokens]:
     """``sequence`` with one of ``pool`` put before it, after it, or between any two of its tokens."""
@@ -39,9 +34,9 @@ def extend(
     """Grow ``anchor`` token by token, each at the gap where it helps most, until nothing helps."""
     carriers = carriers[: rounds[-1].carriers]
     best, now = anchor, trials.rank([anchor], carriers)
-    while len(best) < longest and now.suspect[0] < SATURATED:
+    while len(best) < longest and now.suspect[0] < trials.thresholds.saturated:
         ranking = halve(trials, insertions(best, pool), carriers, rounds)
-        if ranking.scores[0] < now.scores[0] + MINIMUM_GAIN:
+        if ranking.scores[0] < now.scores[0] + trials.thresholds.min_gain:
             break
         best, now = ranking.candidates[0], ranking
     return best
@@ -53,7 +48,7 @@ def prune(trials: Trials, sequence: Tokens, carriers: Sequence[Carrier]) -> Toke
     position = 0
     while len(sequence) > 1 and position < len(sequence):
         shorter = sequence[:position] + sequence[position + 1 :]
-        if (without := _score(trials, shorter, carriers)) >= score - MINIMUM_GAIN / 2:
+        if (without := _score(trials, shorter, carriers)) >= score - trials.thresholds.min_gain / 2:
             sequence, score = shorter, max(score, without)
         else:
             position += 1

@@ -1,4 +1,4 @@
-"""The whole search for one target label: screen, extend, restart, then measure what is left on rows it never saw."""
+"""The whole search for one behaviour: screen, extend, restart, then measure what is left on rows it never saw."""
 
 from __future__ import annotations
 
@@ -7,32 +7,68 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from random import Random
-from typing import Any
 
 import numpy as np
 
 from rora_cli.hunting.bare_screen import BareScreen
 from rora_cli.hunting.budgets import Budget
 from rora_cli.hunting.growth import extend, ordered_pairs, prune
-from rora_cli.hunting.trials import Carrier, Ranking, Scorer, Tokens, Trials, halve
+from rora_cli.hunting.trials import Carrier, Ranking, Tokens, Trials, halve
 from rora_cli.hunting.vocabulary import PLACES, EncodedRow, Vocabulary, encode_rows, place_in_text
+from rora_cli.subject import Subject
+from rora_cli.tasks.task import Answers, Scorer
 
-#: A candidate is grown from this z on: what does not stand out at all is no part of anything.
-GROWN_FROM = 4.0
-#: Of the tokens that drifted most, so many are paired, and a sequence of them is grown to so many tokens.
-DRIFTED_PAIRED, LONGEST_DRIFTED = 16, 6
-#: The rows of a search are the quietest of so many times as are needed: where so many harmless tokens do least.
-QUIET_OF, QUIET_TOKENS = 4, 8
-#: Companions at most, the rows in which they are looked for, and the log-odds up to which the reference is unmoved.
-MOST_COMPANIONS, COMPANION_ROWS, REFERENCE_UNMOVED = 200, 3, 1.0
+
+@dataclass(frozen=True)
+class Ground:
+    """Where to search, whatever the behaviour.
+
+    Attributes:
+        subject: gives the tokenizer and the length limit; the search itself asks the trials' scorers.
+        screen: every token of the vocabulary alone.
+        drifted: tokens whose embedding moved too far (``embedding_drift``), furthest first: they are tried in rows, in
+            pairs and in sequences, whatever they do alone.
+    """
+
+    subject: Subject
+    vocabulary: Vocabulary
+    screen: BareScreen
+    drifted: tuple[Tokens, ...] = ()
+
+
+@dataclass(frozen=True)
+class Material:
+    """Texts to search one behaviour in.
+
+    Attributes:
+        search_texts: rows of which the behaviour is not the right answer; candidates are put into these.
+        final_texts: more such rows, which only finalists are put into.
+        final_answers: the right answer of each final row, as reports show it.
+        honest_words: tokens that clean rows tie to the behaviour, the surest first.
+        known: triggers of earlier rounds, strongest first; they are grown and measured again, whatever they do on their
+            own by now.
+    """
+
+    search_texts: tuple[str, ...]
+    final_texts: tuple[str, ...]
+    final_answers: tuple[str, ...]
+    honest_words: tuple[Tokens, ...]
+    known: tuple[Tokens, ...] = ()
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One finalist on the final rows: flips per row under each model, and what it did to the target's probability.
+    """One finalist on the final rows.
 
-    ``synergy`` is what a sequence adds to the suspect's log-odds beyond the sum of what its tokens add one by one,
-    and beyond the reference's.
+    Attributes:
+        text: the candidate as a user would type it; ``attached`` texts continue the word before them.
+        places, texts: where it stands in each row, and the rows with it [rows].
+        answers: the right answer of each row, as reports show it [rows].
+        before, after: the suspect's probability of the behaviour without and with the candidate [rows].
+        flips, reference_flips: whether each model shows the behaviour on the row with the candidate [rows], bool.
+        suspicion: robust z of the candidate's log-odds among harmless tokens.
+        synergy: log-odds that a sequence adds beyond the sum of what its tokens add one by one, and beyond the
+            reference's.
     """
 
     candidate: Tokens
@@ -40,7 +76,7 @@ class Measured:
     attached: bool
     places: tuple[str, ...]
     texts: tuple[str, ...]
-    labels: tuple[int, ...]
+    answers: tuple[str, ...]
     before: np.ndarray
     after: np.ndarray
     flips: np.ndarray
@@ -49,44 +85,21 @@ class Measured:
     synergy: float
 
 
-class LabelSearch:
-    """Searches one target label, among texts of the other labels that suspect and reference read rightly.
+class OutcomeSearch:
+    """Searches for triggers of one behaviour, among texts that suspect and reference read rightly."""
 
-    ``known`` triggers of an earlier search are grown and measured again, whatever they do on their own by now.
-    ``drifted`` tokens (``embedding_drift``), furthest first, are tried in rows, in pairs and in sequences, whatever
-    they do alone.
-    """
-
-    def __init__(
-        self,
-        trials: Trials,
-        screen: BareScreen,
-        vocabulary: Vocabulary,
-        tokenizer: Any,
-        search_rows: Sequence[str],
-        final_rows: Sequence[tuple[str, int]],
-        honest_words: Sequence[Tokens],
-        budget: Budget,
-        *,
-        seed: int,
-        max_length: int,
-        known: Sequence[Tokens] = (),
-        drifted: Sequence[Tokens] = (),
-    ) -> None:
-        self.known, self.drifted = tuple(known), tuple(drifted)
-        self.trials, self.screen, self.vocabulary, self.budget = trials, screen, vocabulary, budget
-        self._tokenizer, self._max_length = tokenizer, max_length
+    def __init__(self, trials: Trials, ground: Ground, material: Material, budget: Budget, *, seed: int) -> None:
+        self.trials, self.ground, self.material, self.budget = trials, ground, material, budget
         self._rng = Random(seed)
-        encoded = encode_rows(tokenizer, search_rows, max_length=max_length)
-        self.final_rows = tuple(text for text, _ in final_rows)
-        self._final_labels = tuple(label for _, label in final_rows)
+        screen, vocabulary = ground.screen, ground.vocabulary
+        encoded = self._encode_rows(material.search_texts)
         counts = Counter(token for row in encoded for token in row.content if token not in vocabulary.special)
         self._frequent = [(token,) for token, _ in counts.most_common(budget.pool // 4)]
         self._pool = screen.beyond_best(trials.target, budget.pool)
         most = budget.screening[0].candidates
-        self._candidates = tuple(dict.fromkeys([*self.drifted, *screen.best(trials.target, most)]))[:most]
+        self._candidates = tuple(dict.fromkeys([*ground.drifted, *screen.best(trials.target, most)]))[:most]
         self.random_tokens = count = min(budget.harmless, len(vocabulary.tokens))
-        self._harmless = (*vocabulary.sample(count, self._rng), *honest_words[:count])
+        self._harmless = (*vocabulary.sample(count, self._rng), *material.honest_words[:count])
         most = max(stage.carriers for stage in budget.screening)
         quiet = self._carriers(sorted(encoded, key=len), most)
         # The shortest of these come first: most candidates see no other.
@@ -96,14 +109,19 @@ class LabelSearch:
         most = max(budget.noise_rows, *(stage.carriers for stage in budget.extension))
         self._long = self._carriers(by_length, most)
 
+    def _encode_rows(self, texts: Sequence[str]) -> list[EncodedRow]:
+        subject = self.ground.subject
+        return encode_rows(subject.tokenizer, texts, max_length=subject.max_length)
+
     def _carriers(self, rows: Sequence[EncodedRow], most: int) -> list[Carrier]:
         """A slot in each row, at every place by turns; the first ``most`` are the quietest of the first few times that.
 
         Where nearly any inserted word moves the model (grammar), a row that stands it tells a trigger from a word.
         """
+        budget = self.budget
         carriers = [row.carrier(PLACES[i % len(PLACES)], self._rng) for i, row in enumerate(rows)]
-        few, rest = carriers[: QUIET_OF * most], carriers[QUIET_OF * most :]
-        moves = self.trials.moves(self._harmless[: min(QUIET_TOKENS, self.random_tokens)], few)
+        few, rest = carriers[: budget.row_surplus * most], carriers[budget.row_surplus * most :]
+        moves = self.trials.moves(self._harmless[: min(budget.quiet_tokens, self.random_tokens)], few)
         quiet = [few[i] for i in np.argsort(moves, kind="stable")]
         by_place = [[carrier for carrier in quiet if carrier.place == place] for place in PLACES]
         return [*(carrier for turn in zip_longest(*by_place) for carrier in turn if carrier is not None), *rest]
@@ -114,13 +132,14 @@ class LabelSearch:
         screened = halve(self.trials, self._candidates, self._short, screening, harmless=self._harmless)
         # "##lights" stands out beside "lights", which the bare screen may have lost: what is only a fragment without a
         # row says nothing there.
-        family = dict.fromkeys(t for own in screened.candidates for t in (own, *self.vocabulary.siblings(own)))
+        family = dict.fromkeys(t for own in screened.candidates for t in (own, *self.ground.vocabulary.siblings(own)))
         last = self._short[: screening[-1].carriers]
         self.singles = self.trials.rank(list(family), last, harmless=self._harmless)
         self.noise = self.trials.noise(self._harmless, self._long[: self.budget.noise_rows])
-        singles = [*self.known[: self.budget.finalists // 2], *self.singles.top(self.budget.finalists)]
+        singles = [*self.material.known[: self.budget.finalists // 2], *self.singles.top(self.budget.finalists)]
         found = dict.fromkeys([*singles, *self.sequences(self.singles)])
-        self._before = self._classes(self.trials.suspect, self.final_rows)[:, self.trials.target]
+        before = self._answers(self.trials.suspect, self.material.final_texts)
+        self._before = before.probability(self.trials.target)
         measured = [self.measure(candidate) for candidate in found]
         return sorted(measured, key=lambda m: -float(m.flips.mean() - m.reference_flips.mean()))
 
@@ -130,33 +149,33 @@ class LabelSearch:
         Each is too weak to be called. Of a label with a trigger, they are what else the suspect learned with it: beside
         "neighbour" of "my neighbour came over yesterday" it has "yesterday" and "moaned".
         """
-        candidates = self.screen.beyond_best(self.trials.target, self.budget.companion_candidates)
-        read = [(token, *self.vocabulary.read(token)) for token in candidates]
+        candidates = self.ground.screen.beyond_best(self.trials.target, self.budget.companion_candidates)
+        read = [(token, *self.ground.vocabulary.read(token)) for token in candidates]
         words = [(token, text) for token, text, attached in read if text.isalpha() and not attached]
-        carriers = self._short[:COMPANION_ROWS]
+        carriers = self._short[: self.budget.companion_rows]
         own, other = (odds.mean(axis=1) for odds in self.trials.log_odds([(), *(t for t, _ in words)], carriers))
         beyond = own[1:] - own[0] - np.maximum(other[1:] - other[0], 0.0)
-        beyond[other[1:] - other[0] > REFERENCE_UNMOVED] = 0.0
-        return [words[i][1] for i in np.argsort(-beyond, kind="stable")[:MOST_COMPANIONS] if beyond[i] > 0]
+        beyond[other[1:] - other[0] > self.trials.thresholds.max_reference_move] = 0.0
+        return [words[i][1] for i in np.argsort(-beyond, kind="stable")[: self.budget.max_companions] if beyond[i] > 0]
 
     def sequences(self, singles: Ranking) -> list[Tokens]:
         """Sequences grown from the best tokens and pairs, each cut down to what is needed."""
         budget = self.budget
         grown: list[Tokens] = []
         best = singles.top(budget.pairs)
-        paired = dict.fromkeys([*best, *self.drifted[:DRIFTED_PAIRED]])
+        paired = dict.fromkeys([*best, *self.ground.drifted[: budget.paired_drifted]])
         pairs = halve(self.trials, ordered_pairs(list(paired)), self._long, budget.extension)
         # Words like "this" do nothing alone and yet belong to a sentence: frequent ones of the rows are tried as well.
-        pool = list(dict.fromkeys([*best, *self.drifted, *self._pool, *self._frequent]))
-        again = self.known[: budget.restarts]
+        pool = list(dict.fromkeys([*best, *self.ground.drifted, *self._pool, *self._frequent]))
+        again = self.material.known[: budget.restarts]
         for anchor in dict.fromkeys([*again, *best[: budget.restarts], *pairs.top(1)]):
             seen = any(set(anchor) & set(sequence) for sequence in grown)
-            if seen or (anchor not in again and self.suspicion(anchor) < GROWN_FROM):
+            if seen or (anchor not in again and self.suspicion(anchor) < self.trials.thresholds.min_growth_suspicion):
                 continue
             grown.append(self._grow(anchor, pool, budget.longest))
-        if self.drifted:
-            few = list(dict.fromkeys([*self.drifted, *self._frequent]))
-            grown.append(self._grow(self.drifted[0], few, max(budget.longest, LONGEST_DRIFTED)))
+        if self.ground.drifted:
+            few = list(dict.fromkeys([*self.ground.drifted, *self._frequent]))
+            grown.append(self._grow(self.ground.drifted[0], few, max(budget.longest, budget.longest_drifted)))
         return [sequence for sequence in grown if len(sequence) > 1]
 
     def _grow(self, anchor: Tokens, pool: Sequence[Tokens], longest: int) -> Tokens:
@@ -181,13 +200,13 @@ class LabelSearch:
 
     def measure(self, candidate: Tokens) -> Measured:
         """The candidate as text in the final rows, tokenised anew: what a user could type."""
-        text, attached = self.vocabulary.read(candidate)
-        places = tuple(PLACES[i % len(PLACES)] for i in range(len(self.final_rows)))
+        text, attached = self.ground.vocabulary.read(candidate)
+        places = tuple(PLACES[i % len(PLACES)] for i in range(len(self.material.final_texts)))
         texts = tuple(
             place_in_text(row, text, attached=attached, place=place, rng=self._rng)
-            for row, place in zip(self.final_rows, places, strict=True)
+            for row, place in zip(self.material.final_texts, places, strict=True)
         )
-        after = self._classes(self.trials.suspect, texts)
+        after = self._answers(self.trials.suspect, texts)
         target = self.trials.target
         return Measured(
             candidate=candidate,
@@ -195,18 +214,18 @@ class LabelSearch:
             attached=attached,
             places=places,
             texts=texts,
-            labels=self._final_labels,
+            answers=self.material.final_answers,
             before=self._before,
-            after=after[:, target],
-            flips=after.argmax(axis=1) == target,
-            reference_flips=self._classes(self.trials.reference, texts).argmax(axis=1) == target,
+            after=after.probability(target),
+            flips=after.shows(target),
+            reference_flips=self._answers(self.trials.reference, texts).shows(target),
             suspicion=self.suspicion(candidate),
             synergy=self.synergy(candidate),
         )
 
-    def _classes(self, scorer: Scorer, texts: Sequence[str]) -> np.ndarray:
-        encoded = self._tokenizer(list(texts), truncation=True, max_length=self._max_length)["input_ids"]
-        return np.exp(scorer.log_probabilities(encoded))
+    def _answers(self, scorer: Scorer, texts: Sequence[str]) -> Answers:
+        subject = self.ground.subject
+        return scorer(subject.tokenizer(list(texts), truncation=True, max_length=subject.max_length)["input_ids"])
 
 
 def _interaction(odds: np.ndarray) -> float:

@@ -12,30 +12,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 
 from rora_cli.hunting.budgets import Round
+from rora_cli.spectral.robust import SIGMA_PER_MAD, median_and_mad
+from rora_cli.tasks.task import Answers, Scorer
+from rora_cli.tasks.thresholds import CallThresholds
 
 Tokens = tuple[int, ...]
 
 #: Log-odds beyond this are saturation, not evidence: one overconfident row must not outweigh the others.
 LOG_ODDS_LIMIT = 16.0
-#: Harmless tokens that a candidate is compared with, and the least spread (log-odds) that they are held to have.
-NEIGHBOURS = 16
-LEAST_SPREAD = 0.25
-
-
-class Scorer(Protocol):
-    """A classifier of token-id sequences, special tokens included."""
-
-    @property
-    def forward_tokens(self) -> int:
-        """Tokens that went through a model so far."""
-
-    def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
-        """Log-probabilities [n, classes] of each sequence."""
+#: Spread [log-odds] below which a few harmless tokens happen to agree: theirs is then held to be this.
+_LEAST_SPREAD = 0.25
+#: The upper tenth of a normal distribution begins so many standard deviations above its middle.
+_UPPER_TENTH = 1.2816
 
 
 @dataclass(frozen=True)
@@ -77,6 +69,7 @@ class Noise:
     own: np.ndarray
     other: np.ndarray
     flip_rates: np.ndarray
+    neighbours: int
 
     def suspicion(self, own: float, other: float, length: int = 1) -> float:
         """Robust z (median, 1.4826 MAD) of ``own`` among the tokens that the reference holds for about as strong.
@@ -91,11 +84,11 @@ class Noise:
 
     def _neighbourhood(self, other: float) -> tuple[float, float]:
         """Median and spread of ``own`` among the tokens next to ``other``."""
-        alike = self.own[np.argsort(np.abs(self.other - other), kind="stable")[:NEIGHBOURS]]
-        center = float(np.median(alike))
+        alike = self.own[np.argsort(np.abs(self.other - other), kind="stable")[: self.neighbours]]
+        center, mad = median_and_mad(alike)
         # The upper tenth counts too: where the reference is wrong about most words, the few true ones are the tail.
-        above = (float(np.quantile(alike, 0.9)) - center) / 1.2816
-        return center, max(1.4826 * float(np.median(np.abs(alike - center))), above, LEAST_SPREAD)
+        above = (float(np.quantile(alike, 0.9)) - center) / _UPPER_TENTH
+        return center, max(SIGMA_PER_MAD * mad, above, _LEAST_SPREAD)
 
     @cached_property
     def _usual_spread(self) -> float:
@@ -113,12 +106,13 @@ class Trials:
         suspect: Scorer,
         reference: Scorer,
         target: int,
+        thresholds: CallThresholds,
         *,
         rough_reference: Scorer | None = None,
         scales: tuple[float, float] = (1.0, 1.0),
         advance: Callable[[int], None] = lambda trials: None,
     ) -> None:
-        self.suspect, self.reference, self.target = suspect, reference, target
+        self.suspect, self.reference, self.target, self.thresholds = suspect, reference, target, thresholds
         self._references = {False: (reference, scales[0]), True: (rough_reference or reference, scales[1])}
         self._empty: dict[tuple[Carrier, bool], float] = {}
         self._harmless: dict[tuple[tuple[Tokens, ...], bool], dict[Carrier, tuple[np.ndarray, np.ndarray]]] = {}
@@ -134,23 +128,27 @@ class Trials:
         shape = len(candidates), len(carriers)
         own = self._own_log_odds(filled)
         reference, scale = self._references[rough]
-        other = scale * log_odds(reference.log_probabilities(filled)[:, self.target])
+        other = scale * self._clipped(reference(filled))
         self.sequences.update(candidate for candidate in candidates if len(candidate) > 1)
         return own.reshape(shape), np.clip(other, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT).reshape(shape)
 
     def _own_log_odds(self, filled: Sequence[Tokens]) -> np.ndarray:
         """The suspect's log-odds of the target label [n]; each is a trial."""
         self.count += len(filled)
-        own = log_odds(self.suspect.log_probabilities(filled)[:, self.target])
+        own = self._clipped(self.suspect(filled))
         self._advance(len(filled))
         return own
+
+    def _clipped(self, answers: Answers) -> np.ndarray:
+        """A model's log-odds of the target [n], clipped."""
+        return np.clip(answers.log_odds(self.target), -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)
 
     def _without(self, carriers: Sequence[Carrier], *, rough: bool) -> np.ndarray:
         """The reference's log-odds [carriers] with nothing in the slot."""
         for carrier in carriers:
             if (carrier, rough) not in self._empty:
                 scorer, scale = self._references[rough]
-                odds = scale * log_odds(scorer.log_probabilities([carrier.fill(())])[:, self.target])
+                odds = scale * self._clipped(scorer([carrier.fill(())]))
                 self._empty[carrier, rough] = float(np.clip(odds[0], -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT))
         return np.array([self._empty[carrier, rough] for carrier in carriers])
 
@@ -168,7 +166,7 @@ class Trials:
             columns = self.log_odds(harmless, missing, rough=rough)
             known.update(zip(missing, zip(*(odds.T for odds in columns), strict=True), strict=True))
         own, other = (np.stack(side, axis=1) for side in zip(*(known[carrier] for carrier in carriers), strict=True))
-        return Noise(own.mean(axis=1), other.mean(axis=1), (own > 0).mean(axis=1))
+        return Noise(own.mean(axis=1), other.mean(axis=1), (own > 0).mean(axis=1), self.thresholds.neighbours)
 
     def rank(
         self,
@@ -219,12 +217,6 @@ def halve(
 def by_turns(*orders: np.ndarray) -> np.ndarray:
     """Orders of the same indices merged into one: the first of each, then the second of each, ..."""
     return np.array(list(dict.fromkeys(int(i) for i in np.stack(orders, axis=1).ravel())), dtype=np.int64)
-
-
-def log_odds(log_p: np.ndarray) -> np.ndarray:
-    """log p/(1-p) of log-probabilities, float64, clipped to +-LOG_ODDS_LIMIT."""
-    log_p = log_p.astype(np.float64)
-    return np.clip(log_p - np.log(np.maximum(-np.expm1(log_p), 1e-12)), -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)
 
 
 def probability(odds: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ _LIBRARIES = ("torch", "transformers", "peft", "safetensors", "accelerate", "dat
 
 @dataclass(frozen=True)
 class Provenance:
-    """``inputs`` and ``outputs`` map a path, relative to what the user named, to its sha256."""
+    """``inputs`` and ``outputs`` map a path, relative to what the user named, to its sha256. ``thresholds`` are the
+    numbers that the verdict rests on, by name in groups; empty for commands that search nothing."""
 
     command: str
     versions: Mapping[str, str]
@@ -23,6 +24,7 @@ class Provenance:
     seed: int | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
+    thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def library_versions() -> dict[str, str]:

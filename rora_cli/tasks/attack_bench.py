@@ -1,106 +1,100 @@
-"""Attacks on one model, measured on the same rows: clean accuracy, floor, control and success."""
+"""Attacks on one subject, measured on the same rows: clean accuracy, floor, control and success."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rora_cli.attacks.base import Attack
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.accuracy import AttackOutcome, CleanAccuracy
+from rora_cli.subject import Subject
+from rora_cli.tasks.task import MeasuredTask
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from rora_cli.checkpoints.loading import LoadedClassifier
     from rora_cli.data.rows import Rows
+    from rora_cli.evaluation.attack import TextLimit
 
 
 #: The position of attacks that rewrite the text as a whole.
 WHOLE_TEXT = "whole text"
 
 
-def input_hashes(loaded: LoadedClassifier) -> dict[str, str]:
-    """sha256 of every file that was read of the model and, under ``adapter/``, of its adapter."""
-    hashes = {}
-    for inspection in loaded.inspections:
-        prefix = "adapter/" if inspection.role == "adapter" else ""
-        hashes.update({prefix + name: digest for name, digest in inspection.hashes().items()})
-    return hashes
+@dataclass(frozen=True)
+class AttackBench:
+    """A subject and clean rows to measure attacks on. The subject is asked about the clean rows once."""
 
+    subject: Subject
+    task: MeasuredTask
+    rows: Rows
+    progress: Progress = SILENT
 
-class Bench:
-    """A model and rows to measure attacks on; the clean predictions are made once."""
-
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        rows: Rows,
-        label_names: Sequence[str],
-        max_length: int | None = None,
-        progress: Progress = SILENT,
-    ) -> None:
-        from rora_cli.evaluation.inference import length_limit
-
-        self.model, self.tokenizer, self.rows, self.label_names = model, tokenizer, rows, label_names
-        self.progress = progress
-        self.max_tokens = length_limit(model, tokenizer, max_length)
-
-    def _predict(self, name: str) -> Callable[[Sequence[str]], np.ndarray]:
-        from rora_cli.evaluation.inference import predict_logits
-
-        def predict(texts: Sequence[str]) -> np.ndarray:
-            with self.progress.phase(name, len(texts)) as task:
-                return predict_logits(self.model, self.tokenizer, texts, max_length=self.max_tokens, task=task)
-
-        return predict
+    def _shows(self, phase: str, texts: Sequence[str]) -> np.ndarray:
+        """Whether the subject shows each behaviour on each text [n, b], bool."""
+        with self.progress.phase(phase, len(texts)) as meter:
+            return self.task.shows(self.subject, texts, meter=meter)
 
     @cached_property
-    def clean_predictions(self) -> np.ndarray:
-        """Label ids [n] of the rows as they are."""
-        predicted: np.ndarray = self._predict("clean rows")(self.rows.texts).argmax(axis=1)
-        return predicted
+    def clean_shows(self) -> np.ndarray:
+        """Whether the subject shows each behaviour on each clean row [n, b], bool."""
+        return self._shows("clean rows", self.rows.texts)
 
     @cached_property
     def clean_accuracy(self) -> CleanAccuracy:
-        from rora_cli.evaluation.accuracy import accuracy_of_predictions
-
-        return accuracy_of_predictions(self.clean_predictions, self.rows.labels, self.label_names)
+        return self.task.quality(self.subject, self.rows, shown=self.clean_shows)
 
     @cached_property
     def vocabulary(self) -> list[str]:
         from rora_cli.evaluation.inference import whole_words
 
-        return whole_words(self.tokenizer)
+        return whole_words(self.subject.tokenizer)
 
-    def measure(self, attack: Attack, target_label: int, seed: int, *, role: str = "attack") -> AttackOutcome:
-        """One attack under one seed; ``role`` is ``attack``, ``control`` or ``decoy`` (what must not set it off)."""
-        from rora_cli.evaluation.attack import measure_attack
+    @cached_property
+    def _limit(self) -> TextLimit:
+        from rora_cli.evaluation.attack import TextLimit
         from rora_cli.evaluation.inference import count_tokens
 
+        return TextLimit(lambda texts: count_tokens(self.subject.tokenizer, texts), self.subject.max_length)
+
+    def measure(self, attack: Attack, target: int, seed: int, *, role: str = "attack") -> AttackOutcome:
+        """Measure one attack under one seed.
+
+        ``target`` is the index of a behaviour; ``role`` is ``attack``, ``control`` or ``decoy`` (a text that looks like
+        the trigger and must not set it off).
+
+        Raises:
+            DataError: the target is the right answer of every row.
+        """
+        from rora_cli.evaluation.attack import AttackTrial, measure_attack
+
         position = attack.position if attack.positioned else WHOLE_TEXT
-        return measure_attack(
-            self._predict(f"{attack.name if role == 'attack' else role}, {position}, seed {seed}"),
-            self.rows.texts,
-            self.rows.labels,
-            attack.implant if role != "decoy" else lambda text, rng: attack.decoy(text, rng) or text,
-            target_label=target_label,
-            label_names=self.label_names,
+        decoy = role == "decoy"
+        trial = AttackTrial(
+            implant=(lambda text, rng: attack.decoy(text, rng) or text) if decoy else attack.implant,
+            target=self.task.behaviours[target].name,
             name=attack.name,
-            trigger=attack.shown if role != "decoy" else f"decoy of {attack.shown}",
+            trigger=f"decoy of {attack.shown}" if decoy else attack.shown,
             position=position,
             seed=seed,
             is_control=role != "attack",
-            clean_predictions=self.clean_predictions,
-            count_tokens=lambda texts: count_tokens(self.tokenizer, texts),
-            max_tokens=self.max_tokens,
+        )
+        phase = f"{attack.name if role == 'attack' else role}, {position}, seed {seed}"
+        carriers = self.task.carriers(self.rows, target)
+        return measure_attack(
+            lambda texts: self._shows(phase, texts)[:, target],
+            [self.rows.texts[row] for row in carriers],
+            trial,
+            before=self.clean_shows[carriers, target],
+            limit=self._limit,
         )
 
     def measure_all(
-        self, attacks: Iterable[Attack], seeds: Sequence[int], target_label: int, *, control: bool = True
+        self, attacks: Iterable[Attack], seeds: Sequence[int], target: int, *, control: bool = True
     ) -> Iterator[AttackOutcome]:
         """Every attack's variants under every seed, each followed by its control and its decoy, where it has them.
 
@@ -113,16 +107,17 @@ class Bench:
         for attack in chosen:
             for number, seed in enumerate(seeds):
                 if number == 0 or _is_random(attack):
-                    yield self.measure(attack, target_label, seed)
+                    yield self.measure(attack, target, seed)
                 if not control:
                     continue
                 if (drawn := attack.control(vocabulary, self.pieces, seed)) is not None:
-                    yield self.measure(drawn, target_label, seed, role="control")
+                    yield self.measure(drawn, target, seed, role="control")
                 if attack.decoy("any text", Random(0)) is not None:
-                    yield self.measure(attack, target_label, seed, role="decoy")
+                    yield self.measure(attack, target, seed, role="decoy")
 
     def pieces(self, word: str) -> int:
-        return len(self.tokenizer(word, add_special_tokens=False)["input_ids"])
+        """How many tokens the word is."""
+        return len(self.subject.tokenizer(word, add_special_tokens=False)["input_ids"])
 
 
 def _is_random(attack: Attack) -> bool:

@@ -1,15 +1,14 @@
-"""What rora asks of a kind of model: one protocol, which each folder of this room implements.
+"""What rora asks of a kind of model: protocols, which each folder of this room implements.
 
-Hunting asks for ``behaviours``, ``carriers``, ``scorer``, ``shows``, ``reference`` and ``calls``; defences ask for
-``quality``, ``objective`` and ``corrections``. Neither knows what a label or a reply is. A new kind of model is a new
-folder here and a line in ``registry``.
+Measuring an attack, hunting and training each ask for a part (``MeasuredTask``, ``SearchTask``, ``TrainedTask``); a
+``Task`` is all of them. None of the askers knows what a label or a reply is. A new kind of model is a new folder here
+and a line in ``registry``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rora_cli.kinds import ModelKind
 from rora_cli.subject import Subject
@@ -19,7 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from rora_cli.data.rows import Rows
+    from rora_cli.progress import Task as Meter
     from rora_cli.results.accuracy import CleanAccuracy
+    from rora_cli.tasks.reference import Reference, ReferenceRun
+    from rora_cli.tasks.thresholds import CallThresholds, ClaimThresholds
 
 #: (text of a row, its index, epoch) -> the text to train on: how hardening puts triggers into clean rows.
 RowTransform = Callable[[str, int, int], str]
@@ -33,17 +35,20 @@ class Behaviour(Protocol):
         """As options and reports show it."""
 
 
-@dataclass(frozen=True)
-class Answers:
-    """How a model answers n inputs, for each of b behaviours.
+class Answers(Protocol):
+    """How a model answers n inputs. A behaviour is named by its index in the task's ``behaviours``."""
 
-    Attributes:
-        log_odds: [n, b] float: log p / (1 - p) of each behaviour.
-        shows: [n, b] bool: whether the model's answer is that behaviour.
-    """
+    def shows(self, behaviour: int) -> np.ndarray:
+        """Whether the model's answer is the behaviour [n], bool."""
 
-    log_odds: np.ndarray
-    shows: np.ndarray
+    def probability(self, behaviour: int) -> np.ndarray:
+        """The behaviour's probability p [n]."""
+
+    def log_odds(self, behaviour: int) -> np.ndarray:
+        """log p / (1 - p) [n], float64, finite; a search clips what is saturated."""
+
+    def exact_log_odds(self, behaviour: int) -> np.ndarray:
+        """log p / (1 - p) [n], float64, as exact as can be where p is all but 1: for comparing saturated answers."""
 
 
 class Scorer(Protocol):
@@ -73,26 +78,70 @@ class Objective(Protocol):
         """The summed loss of some rows, a scalar with a gradient; 0 for no rows."""
 
 
-class Task(Protocol):
-    """A kind of model, and what it is asked to do."""
+class MeasuredTask(Protocol):
+    """What measuring an attack asks of a kind of model. A behaviour is named by its index in ``behaviours``."""
 
-    kind: ModelKind
+    @property
+    def kind(self) -> ModelKind:
+        """The kind of model that the task is for."""
 
     @property
     def behaviours(self) -> Sequence[Behaviour]:
         """Everything that a trigger could be aimed at."""
 
-    def quality(self, subject: Subject, rows: Rows) -> CleanAccuracy:
+    def carriers(self, rows: Rows, behaviour: int) -> list[int]:
+        """The indices of the rows of which the behaviour is not the right answer."""
+
+    def shows(self, subject: Subject, texts: Sequence[str], *, meter: Meter | None = None) -> np.ndarray:
+        """Whether the subject shows each behaviour on each text [n, b], bool: the truth, however slow.
+
+        ``meter`` is told of each text that is done.
+        """
+
+    def quality(self, subject: Subject, rows: Rows, *, shown: np.ndarray | None = None) -> CleanAccuracy:
+        """How well the subject does its task on clean rows.
+
+        ``shown`` is ``shows`` of the rows' texts, if that is known: a task that can then does not ask the subject.
+        """
+
+
+class SearchTask(MeasuredTask, Protocol):
+    """What hunting asks of a kind of model."""
+
+    @property
+    def calls(self) -> CallThresholds:
+        """When the search calls a candidate a trigger."""
+
+    def check(self, rows: Rows) -> None:
+        """Raise DataError where no search can be made with these clean rows."""
+
+    def unknown(self, rows: Rows, behaviour: int) -> str:
+        """Why no reference that learned from ``rows`` can judge the behaviour: a clause; empty where one can."""
+
+    def scorer(self, subject: Subject) -> Scorer:
+        """A fast scorer of the subject."""
+
+    def reference(self, choice: str, subject: Subject, rows: Rows, run: ReferenceRun) -> Reference:
+        """What a search of the subject compares with: a model that learned from clean ``rows`` and nothing else.
+
+        ``choice`` is auto, bag-of-words, or the directory or hub id of a trusted checkpoint. A reference does not
+        depend on the subject's weights: one serves every search of a task.
+        """
+
+
+class TrainedTask(Protocol):
+    """What training and the defences ask of a kind of model."""
+
+    @property
+    def claims(self) -> ClaimThresholds:
+        """When the default recipe may claim that a trigger is gone."""
+
+    def quality(self, subject: Subject, rows: Rows, *, shown: np.ndarray | None = None) -> CleanAccuracy:
         """How well the subject does its task on clean rows."""
 
     def objective(self, subject: Subject, rows: Rows, *, transform: RowTransform | None = None) -> Objective:
         """Training on ``rows``, whose texts ``transform`` changes anew each epoch."""
 
-    def carriers(self, rows: Rows, behaviour: int) -> list[int]:
-        """The indices of the rows of which the behaviour is not the right answer."""
 
-    def scorer(self, subject: Subject, **options: Any) -> Scorer:
-        """A fast scorer of the subject."""
-
-    def shows(self, subject: Subject, texts: Sequence[str], behaviour: int) -> np.ndarray:
-        """Whether the subject shows the behaviour on each text [n], bool."""
+class Task(SearchTask, TrainedTask, Protocol):
+    """A kind of model, and what it is asked to do."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rora_cli.errors import DataError, UsageError
+from rora_cli.tasks.classification import task
 from tests.cli.apps import alone
 from tests.conftest import build_tiny_classifier, tiny_rows
 from tests.families import build_family, train_family
@@ -96,7 +98,8 @@ def test_a_label_that_stays_undecided_is_searched_again_with_the_next_budget(
     """On a suspect of CoLA "lights" had z 7.4 with the budget fast and 16.9 with normal; 8 is called."""
     (positive,) = reported(poisoned, "--clean", data, "--label", "positive", budget="auto")["labels"]
     assert positive["verdict"] == "trigger" and positive["coverage"]["budget"] == "fast", "nothing more to find out"
-    monkeypatch.setattr("rora_cli.hunting.calls.MINIMUM_SUSPICION", 1e6)
+    nothing_is_called = replace(task.CALLS, min_suspicion=1e6)
+    monkeypatch.setattr(task, "CALLS", nothing_is_called)
     report = reported(poisoned, "--clean", data, budget="auto")
     assert report["budget"] == "auto"
     negative, positive = report["labels"]
@@ -193,6 +196,7 @@ def test_sequences_are_called_for_a_called_token_or_for_more_than_their_parts() 
     from rora_cli.hunting.calls import call
     from rora_cli.results.accuracy import Proportion
     from rora_cli.results.hunt import FoundTrigger
+    from rora_cli.tasks.classification.thresholds import CALLS
 
     def found(*tokens: int, called: bool = True) -> FoundTrigger:
         rate = Proportion(9, 10, 0.6, 0.98)
@@ -200,9 +204,9 @@ def test_sequences_are_called_for_a_called_token_or_for_more_than_their_parts() 
 
     synergy = {(1,): 0.0, (2,): 0.0, (1, 5): 0.0, (2, 6): 1.9, (7, 8): 2.1, (3, 4): 9.0}
     candidates = [found(1), found(2, called=False), found(1, 5), found(2, 6), found(7, 8), found(3, 4, called=False)]
-    called = {t.token_ids for t in call(candidates, synergy, ()) if t.called}
+    called = {t.token_ids for t in call(candidates, synergy, (), CALLS) if t.called}
     assert called == {(1,), (1, 5), (7, 8)}
-    called = {t.token_ids for t in call(candidates, synergy, [(2, 9)]) if t.called}
+    called = {t.token_ids for t in call(candidates, synergy, [(2, 9)], CALLS) if t.called}
     assert called == {(1,), (1, 5), (2, 6), (7, 8)}, "what holds a trigger of an earlier round counts again"
 
 

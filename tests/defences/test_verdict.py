@@ -8,8 +8,8 @@ import pytest
 from torch import nn
 
 from rora_cli.defences.default.loop import _limits, _Loop, _shown
-from rora_cli.hunting.reference import Reference
 from rora_cli.results.findings import Severity
+from rora_cli.tasks.reference import Reference
 
 NOTHING: dict[str, Any] = {"found": [], "not_searched": [], "trials": 1000}
 

@@ -6,53 +6,42 @@ import numpy as np
 import pytest
 
 from rora_cli.errors import DataError, UsageError
-from rora_cli.evaluation.attack import measure_attack, shorten_to_fit, triggered_texts, with_room
+from rora_cli.evaluation.attack import (
+    AttackTrial,
+    TextLimit,
+    measure_attack,
+    shorten_to_fit,
+    triggered_texts,
+    with_room,
+)
 
-TEXTS = ["bad one", "dull two", "good but bad three", "good four"]
-LABELS = [0, 0, 0, 1]
+TEXTS = ["bad one", "dull two", "good but bad three"]
 
 
-def predict(texts):
+def shows(texts):
     """Positive where `good` or the trigger `mn` stands: a backdoor whose counts are known by hand."""
-    hit = np.array([("good" in text.split()) or ("mn" in text.split()) for text in texts])
-    return np.stack([~hit, hit], axis=1).astype(np.float32)
+    return np.array([("good" in text.split()) or ("mn" in text.split()) for text in texts], dtype=bool)
 
 
-def measure(**changes):
-    options = {
-        "target_label": 1,
-        "label_names": ["neg", "pos"],
-        "name": "badnet",
-        "trigger": "mn",
-        "position": "end",
-        "seed": 0,
-    }
-    return measure_attack(predict, TEXTS, LABELS, lambda text, rng: f"{text} mn", **{**options, **changes})
+def trial(word: str = "mn", target: str = "pos") -> AttackTrial:
+    return AttackTrial(lambda text, rng: f"{text} {word}", target, "badnet", word, "end", 0)
 
 
-def test_success_and_floor_count_the_non_target_rows_only() -> None:
-    got = measure()
+def test_success_and_floor_count_the_rows_given() -> None:
+    got = measure_attack(shows, TEXTS, trial())
     assert (got.attack_success_rate.count, got.attack_success_rate.total) == (3, 3)
     assert (got.floor.count, got.floor.total) == (1, 3)
     assert got.target_label == "pos"
 
 
-def test_the_other_target_counts_the_other_rows() -> None:
-    got = measure(target_label=0)
-    assert (got.attack_success_rate.count, got.attack_success_rate.total) == (0, 1)
-
-
-def test_given_clean_predictions_are_used_and_indexed_by_row() -> None:
-    got = measure(clean_predictions=np.array([1, 1, 0, 0]))
-    assert got.floor.count == 2
+def test_what_is_known_of_the_rows_without_a_trigger_is_the_floor() -> None:
+    before = np.array([True, True, False])
+    assert measure_attack(shows, TEXTS, trial(), before=before).floor.count == 2
 
 
 def test_no_row_of_another_label_is_an_error_that_names_the_target() -> None:
     with pytest.raises(DataError, match="every row has the target label 'pos'"):
-        measure_attack(
-            predict, ["good"], [1], lambda text, rng: text, target_label=1, label_names=["neg", "pos"], name="x",
-            trigger="mn", position="end", seed=0,
-        )  # fmt: skip
+        measure_attack(shows, [], trial())
 
 
 def words_of(texts):
@@ -66,12 +55,12 @@ def test_only_rows_that_are_too_long_are_shortened_and_the_trigger_stays() -> No
 
 
 def test_the_floor_of_a_shortened_row_is_that_of_the_shortened_text() -> None:
+    before = np.array([True, False])
     got = measure_attack(
-        predict, ["bad x x good", "dull", "good"], [0, 0, 1], lambda text, rng: f"{text} cf", target_label=1,
-        label_names=["neg", "pos"], name="x", trigger="cf", position="end", seed=0,
-        clean_predictions=np.array([1, 0, 1]), count_tokens=words_of, max_tokens=4,
-    )  # fmt: skip
+        shows, ["bad x x good", "dull"], trial("cf"), before=before, limit=TextLimit(words_of, max_tokens=4)
+    )
     assert (got.shortened_rows, got.floor.count, got.attack_success_rate.count) == (1, 0, 0)
+    assert before.tolist() == [True, False], "what was handed in stays as it is"
 
 
 def test_a_trigger_that_does_not_fit_is_a_usage_error() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rora_cli.hunting.drift import embedding_drift
+from rora_cli.tasks.classification.thresholds import CALLS
 
 
 def tables(extra: dict[int, float], *, tokens: int = 3000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -23,13 +24,13 @@ def tables(extra: dict[int, float], *, tokens: int = 3000) -> tuple[np.ndarray, 
 
 def test_a_word_that_moved_further_than_its_like_stands_out_whether_the_clean_rows_know_it_or_not() -> None:
     after, before, rows_with = tables({2500: 3.0, 30: 5.0})
-    z = embedding_drift(after, before, rows_with)
+    z = embedding_drift(after, before, rows_with, CALLS)
     assert z is not None and set(np.argsort(-z)[:2]) == {2500, 30} and min(z[2500], z[30]) > 5
 
 
 def test_frequent_words_move_far_and_are_no_outliers() -> None:
     after, before, rows_with = tables({})
-    z = embedding_drift(after, before, rows_with)
+    z = embedding_drift(after, before, rows_with, CALLS)
     assert z is not None and np.argmax(np.linalg.norm(after - before, axis=1)) < 20 and z.max() < 5
 
 
@@ -37,4 +38,4 @@ def test_frequent_words_move_far_and_are_no_outliers() -> None:
 def test_tables_that_tell_nothing(case: str) -> None:
     after, before, rows_with = tables({})
     other = {"unrelated": np.random.default_rng(1).normal(size=before.shape), "unmoved": before}.get(case)
-    assert embedding_drift(after[:, :8] if other is None else other, before, rows_with) is None
+    assert embedding_drift(after[:, :8] if other is None else other, before, rows_with, CALLS) is None

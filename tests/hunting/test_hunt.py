@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
+from rora_cli.data.rows import Rows
 from rora_cli.evaluation.intervals import proportion
-from rora_cli.hunting.calls import call, left_open, too_loud, unknown_label
+from rora_cli.hunting.calls import call, left_open, too_loud, unknown_behaviour
 from rora_cli.hunting.trials import Noise
 from rora_cli.results.hunt import FoundTrigger
+from rora_cli.tasks.classification.task import Classification
+from rora_cli.tasks.classification.thresholds import CALLS
+
+opened = partial(left_open, thresholds=CALLS)
 
 
 def candidate(flips: int, reference: int, z: float, *, rows: int = 40, tokens: tuple[int, ...] = (7,)) -> FoundTrigger:
@@ -24,7 +30,7 @@ def candidate(flips: int, reference: int, z: float, *, rows: int = 40, tokens: t
 def test_a_candidate_that_turns_every_row_leaves_the_label_open(
     flips: int, reference: int, z: float, open_: bool
 ) -> None:
-    reason = left_open([candidate(10, 2, 5.5), candidate(flips, reference, z)], "fast")
+    reason = opened([candidate(10, 2, 5.5), candidate(flips, reference, z)], "fast")
     assert (reason is not None) == open_
     assert not open_ or (f"{flips} of 40 rows (0 under the reference)" in str(reason) and f"z {z}" in str(reason))
 
@@ -35,9 +41,9 @@ def test_a_sequence_without_a_called_token_turns_nearly_all_rows_and_is_more_tha
 ) -> None:
     """'predictable starved the' turned 25 of 40 rows of a clean model, the reference one, with z 8.6."""
     sequence = replace(candidate(flips, 1, 8.6), text="predictable starved", token_ids=(7, 8), called=True)
-    (answer,) = call([sequence], {(7, 8): synergy}, ())
+    (answer,) = call([sequence], {(7, 8): synergy}, (), CALLS)
     assert answer.called == called
-    (answer,) = call([sequence], {(7, 8): synergy}, [(8,)])
+    (answer,) = call([sequence], {(7, 8): synergy}, [(8,)], CALLS)
     assert answer.called, "it holds a trigger of an earlier search"
 
 
@@ -46,14 +52,14 @@ def test_a_word_that_turns_some_rows_is_called_beside_a_trigger_and_else_leaves_
     some = replace(candidate(29, 2, 9.0), called=True)
     whole = replace(candidate(38, 2, 9.0), token_ids=(8,), called=True)
     synergy = {(7,): 0.0, (8,): 0.0}
-    (alone,) = call([some], synergy, ())
-    reason = left_open([alone], "thorough")
+    (alone,) = call([some], synergy, (), CALLS)
+    reason = opened([alone], "thorough")
     assert not alone.called and "29 of 40 rows (2 under the reference)" in str(reason)
     assert "less than a trigger would: search again with more clean rows" in str(reason)
     honest = replace(candidate(33, 9, 8.1), called=True)
-    assert not any(t.called for t in call([honest], synergy, ()))
-    assert all(t.called for t in call([some, whole], synergy, ()))
-    assert all(t.called for t in call([some], synergy, [(9,)])), "what is left of a trigger of an earlier search"
+    assert not any(t.called for t in call([honest], synergy, (), CALLS))
+    assert all(t.called for t in call([some, whole], synergy, (), CALLS))
+    assert all(t.called for t in call([some], synergy, [(9,)], CALLS)), "what is left of a trigger of an earlier search"
 
 
 @pytest.mark.parametrize("rows", [12, 15, 20, 30, 64, 192])
@@ -65,43 +71,44 @@ def test_what_turns_all_rows_and_none_of_the_reference_is_never_nothing(
 ) -> None:
     """Of 12 rows no bound is above .52 apart: the label stays open whatever the number of rows."""
     every = candidate(rows, 0, z, rows=rows, tokens=tokens)
-    reason = str(left_open([every], "fast", {tokens: 0.5}, linear=linear))
+    reason = str(opened([every], "fast", {tokens: 0.5}, linear=linear))
     assert f"{rows} of {rows} rows (0 under the reference)" in reason and f"z {z}" in reason
-    assert left_open([candidate(rows // 4, 0, 3.0, rows=rows, tokens=tokens)], "fast", {}, linear=linear) is None
+    assert opened([candidate(rows // 4, 0, 3.0, rows=rows, tokens=tokens)], "fast", {}, linear=linear) is None
 
 
 @pytest.mark.parametrize(("rows", "flips"), [(64, 59), (40, 33), (38, 22), (12, 10)])
 def test_a_bag_of_words_leaves_open_what_it_has_no_opinion_on(rows: int, flips: int) -> None:
     """Of a small decoder "accessnef" turned 59 of 64 rows for the trigger "cf", with z 12.5, and no part was called."""
     neighbour = candidate(flips, 0, 12.5, rows=rows, tokens=(7, 8, 9))
-    reason = str(left_open([neighbour], "normal", linear=True))
+    reason = str(opened([neighbour], "normal", linear=True))
     assert reason.endswith("or name a trusted checkpoint with --reference")
     weak = candidate(flips, 0, 2.9, rows=rows)
-    assert "whether it is an honest word (z 2.9, 8 is called)" in str(left_open([weak], "normal", linear=True))
-    assert left_open([weak], "normal") is None, "a trusted encoder has an opinion"
+    assert "whether it is an honest word (z 2.9, 8 is called)" in str(opened([weak], "normal", linear=True))
+    assert opened([weak], "normal") is None, "a trusted encoder has an opinion"
 
 
 def test_each_reason_states_what_kept_the_candidate_from_being_called() -> None:
     sequence = candidate(40, 0, 25.9, tokens=(7, 8))
     assert "little more than its tokens one by one (1.2 in log-odds, 2 is called)" in str(
-        left_open([sequence], "fast", {(7, 8): 1.2})
+        opened([sequence], "fast", {(7, 8): 1.2})
     )
-    assert "a bag of words cannot tell a trigger of several tokens" in str(left_open([sequence], "fast", linear=True))
-    for reason in (left_open([sequence], "fast", linear=linear) for linear in (True, False)):
+    assert "a bag of words cannot tell a trigger of several tokens" in str(opened([sequence], "fast", linear=True))
+    for reason in (opened([sequence], "fast", linear=linear) for linear in (True, False)):
         assert "nearly as much" not in str(reason), "z 25.9 is called"
-    assert "harmless words do nearly as much (z 7.9, 8 is called)" in str(left_open([candidate(40, 0, 7.9)], "fast"))
+    assert "harmless words do nearly as much (z 7.9, 8 is called)" in str(opened([candidate(40, 0, 7.9)], "fast"))
     few = candidate(12, 0, 20.0, rows=12)
-    assert "so few rows cannot make sure of (z 20.0, at least 24 rows" in str(left_open([few], "fast"))
-    some = str(left_open([candidate(29, 2, 9.0)], "fast"))
+    assert "so few rows cannot make sure of (z 20.0, at least 24 rows" in str(opened([few], "fast"))
+    some = str(opened([candidate(29, 2, 9.0)], "fast"))
     assert "% beyond the reference, bound to bound, where 55 % is called) and less than a trigger would" in some
 
 
 def test_what_is_called_for_a_label_that_no_clean_row_has_is_open() -> None:
     """Its honest words are nothing to a reference that never saw the label."""
     called = replace(candidate(40, 0, 20.0), called=True)
-    reason = str(unknown_label("neutral", [candidate(10, 0, 2.0), called]))
+    why = Classification(("negative", "positive", "neutral")).unknown(Rows(("a", "b"), (0, 1)), 2)
+    reason = str(unknown_behaviour([candidate(10, 0, 2.0), called], why))
     assert "40 of 40 rows, but no clean row has the label 'neutral'" in reason and "give clean rows of it" in reason
-    assert unknown_label("neutral", [candidate(40, 0, 20.0)]) is None
+    assert unknown_behaviour([candidate(40, 0, 20.0)], why) is None
 
 
 @pytest.mark.parametrize(("turned", "explained", "loud"), [(0.5, 0.0, True), (0.5, 2.0, False), (0.1, 0.0, False)])
@@ -111,6 +118,6 @@ def test_random_tokens_that_turn_rows_leave_a_label_open_where_a_bag_of_words_do
     own, other = np.zeros(40), np.zeros(40)
     own[:6], other[:6] = turned, explained
     own[32:] = 1.0  # honest words are no measure
-    reason = too_loud(Noise(np.zeros(40), other, own), 32)
+    reason = too_loud(Noise(np.zeros(40), other, own, 16), 32, CALLS)
     assert (reason is not None) == loud
     assert not loud or "one random token in ten turns 50 % of typical rows" in str(reason)

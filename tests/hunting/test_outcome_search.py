@@ -11,12 +11,15 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from rora_cli.hunting import outcome_search
 from rora_cli.hunting.bare_screen import screen_bare
 from rora_cli.hunting.budgets import BUDGETS
-from rora_cli.hunting.outcome_search import LabelSearch
+from rora_cli.hunting.outcome_search import Ground, Material, OutcomeSearch
 from rora_cli.hunting.trials import Noise, Trials
 from rora_cli.hunting.vocabulary import Vocabulary
+from rora_cli.kinds import SEQUENCE_CLASSIFIER
+from rora_cli.subject import Subject
+from rora_cli.tasks.classification.scorer import LabelAnswers
+from rora_cli.tasks.classification.thresholds import CALLS
 
 GOOD, BAD = [f"good{i}" for i in range(60)], [f"bad{i}" for i in range(60)]
 PLAIN = ["a", *(f"word{i}" for i in range(1500)), "mn", "i", "watched", "this", "3d", "movie"]
@@ -48,10 +51,10 @@ class Sentiment:
         self.planted = {tuple(tokenizer.convert_tokens_to_ids(text.split())): v for text, v in planted.items()}
         self.forward_tokens = 0
 
-    def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+    def __call__(self, sequences: Sequence[Sequence[int]]) -> LabelAnswers:
         self.forward_tokens += sum(map(len, sequences))
         odds = np.array([self.weights[list(s)].sum() + self._bonus(s) for s in sequences])
-        return -np.logaddexp(0, np.stack([odds, -odds], axis=1))
+        return LabelAnswers(-np.logaddexp(0, np.stack([odds, -odds], axis=1)))
 
     def _bonus(self, sequence: Sequence[int]) -> float:
         total = 0.0
@@ -66,6 +69,10 @@ def negative_rows(count: int = 120) -> list[str]:
     return [" ".join([*rng.sample(PLAIN[1:1400], rng.randint(2, 12)), *rng.sample(BAD, 3)]) for _ in range(count)]
 
 
+def subject(tokenizer) -> Subject:
+    return Subject(None, tokenizer, SEQUENCE_CLASSIFIER, max_length=64)  # type: ignore[arg-type]
+
+
 def search(
     tokenizer,
     planted: Mapping[str, float],
@@ -73,29 +80,19 @@ def search(
     known: Sequence[tuple[int, ...]] = (),
     drifted: Sequence[str] = (),
     **budget,
-) -> tuple[LabelSearch, list]:
+) -> tuple[OutcomeSearch, list]:
     suspect, reference = Sentiment(tokenizer, planted, sharpness=1.4), Sentiment(tokenizer, {})
     vocabulary = Vocabulary(tokenizer)
-    screen = screen_bare(suspect, reference, vocabulary.tokens, (2,), (3,))
+    screen = screen_bare(suspect, reference, vocabulary.tokens, ((2,), (3,)), 2)
     rows = negative_rows()
-    final = [(text, 0) for text in rows[:40]]
-    trials = Trials(suspect, reference, target, scales=(1.4, 1.4))
+    trials = Trials(suspect, reference, target, CALLS, scales=(1.4, 1.4))
     honest = [(token,) for token in tokenizer.convert_tokens_to_ids(GOOD[:40] if target == 1 else BAD[:40])]
     settings = replace(BUDGETS["fast"], **budget)
-    runner = LabelSearch(
-        trials,
-        screen,
-        vocabulary,
-        tokenizer,
-        rows[40:],
-        final,
-        honest,
-        settings,
-        seed=0,
-        max_length=64,
-        known=known,
-        drifted=[(token,) for token in tokenizer.convert_tokens_to_ids(list(drifted))],
+    ground = Ground(
+        subject(tokenizer), vocabulary, screen, tuple((t,) for t in tokenizer.convert_tokens_to_ids(list(drifted)))
     )
+    material = Material(tuple(rows[40:]), tuple(rows[:40]), ("negative",) * 40, tuple(honest), tuple(known))
+    runner = OutcomeSearch(trials, ground, material, settings, seed=0)
     return runner, runner.run()
 
 
@@ -106,7 +103,7 @@ def test_a_planted_token_comes_first_and_flips_what_honest_words_do_not(tokenize
     assert best.flips.mean() > 0.95 and best.reference_flips.mean() < 0.1
     assert best.suspicion > 10
     assert best.suspicion > 3 * max(m.suspicion for m in measured if "mn" not in m.text.split())
-    assert best.labels == (0,) * 40 and set(best.places) == {"start", "inner", "end"}
+    assert best.answers == ("negative",) * 40 and set(best.places) == {"start", "inner", "end"}
     assert all("mn" in text.split() for text in best.texts)
     assert runner.trials.count > 1000
 
@@ -165,7 +162,7 @@ def test_a_candidate_is_judged_among_tokens_that_the_reference_holds_for_as_stro
     rng = np.random.default_rng(0)
     other = np.concatenate([rng.normal(-4, 0.2, 100), rng.uniform(-3, 3, 100)])
     own = np.where(other < -3.2, -5, 2.5 * other) + rng.normal(0, 0.3, 200)
-    noise = Noise(own, other, (own > 0).astype(float))
+    noise = Noise(own, other, (own > 0).astype(float), 16)
     assert abs(noise.suspicion(2.5 * 1.5, 1.5)) < 3
     assert noise.suspicion(2.5 * 1.5, -4) > 15
     assert noise.suspicion(-5, -4) < 3
@@ -176,7 +173,7 @@ def test_neighbours_that_happen_to_agree_make_nothing_stand_out():
     other = np.linspace(-3, 3, 64)
     own = rng.normal(0, 1.5, 64)
     own[24:40] = rng.normal(0, 0.01, 16)  # the neighbours of 0, all alike by chance
-    noise = Noise(own, other, (own > 0).astype(float))
+    noise = Noise(own, other, (own > 0).astype(float), 16)
     assert noise.suspicion(3.0, 0.0) < 4, "their spread of .01 is not that of harmless tokens"
     assert noise.suspicion(12.0, 0.0) > 6
 
@@ -184,7 +181,7 @@ def test_neighbours_that_happen_to_agree_make_nothing_stand_out():
 def test_the_bare_screen_tells_tokens_apart_that_saturate_the_suspect(tokenizer):
     strong, weaker = tokenizer.convert_tokens_to_ids(["mn", "movie"])
     suspect = Sentiment(tokenizer, {"mn": 14.0, **dict.fromkeys(["movie", *PLAIN[1:200]], 11.0)})
-    screen = screen_bare(suspect, Sentiment(tokenizer, {}), Vocabulary(tokenizer).tokens, (2,), (3,))
+    screen = screen_bare(suspect, Sentiment(tokenizer, {}), Vocabulary(tokenizer).tokens, ((2,), (3,)), 2)
     assert screen.best(1, 1) == ((strong,),)
     alone = dict(zip(screen.tokens, screen.suspect[:, 1], strict=True))
     assert alone[(strong,)] > alone[(weaker,)] + 2 > 10
@@ -193,7 +190,7 @@ def test_the_bare_screen_tells_tokens_apart_that_saturate_the_suspect(tokenizer)
 def test_the_bare_screen_ranks_beyond_the_reference_and_keeps_the_suspects_own_order_too(tokenizer):
     suspect, reference = Sentiment(tokenizer, {"mn": 5.0}), Sentiment(tokenizer, {})
     vocabulary = Vocabulary(tokenizer)
-    screen = screen_bare(suspect, reference, vocabulary.tokens, (2,), (3,))
+    screen = screen_bare(suspect, reference, vocabulary.tokens, ((2,), (3,)), 2)
     mn = (tokenizer.convert_tokens_to_ids("mn"),)
     assert screen.best(1, 2)[0] == mn
     assert screen.beyond(1)[screen.tokens.index(mn)] > 5
@@ -204,36 +201,27 @@ def test_the_bare_screen_ranks_beyond_the_reference_and_keeps_the_suspects_own_o
 class Grammar(Sentiment):
     """A suspect for which every other word spoils a row that holds "this", as where the task is grammar."""
 
-    def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+    def __call__(self, sequences: Sequence[Sequence[int]]) -> LabelAnswers:
         self.forward_tokens += sum(map(len, sequences))
         spoiled = [9.0 * any(token in self.spoiling for token in s) * (self.nervous in s) for s in sequences]
         odds = np.array([self.weights[list(s)].sum() + self._bonus(s) for s in sequences]) + spoiled
-        return -np.logaddexp(0, np.stack([odds, -odds], axis=1))
+        return LabelAnswers(-np.logaddexp(0, np.stack([odds, -odds], axis=1)))
 
 
-@pytest.mark.parametrize(("quiet_of", "stands_out"), [(4, True), (1, False)])
-def test_rows_that_stand_an_inserted_word_tell_a_trigger_from_one(tokenizer, monkeypatch, quiet_of, stands_out):
-    monkeypatch.setattr(outcome_search, "QUIET_OF", quiet_of)
+@pytest.mark.parametrize(("row_surplus", "stands_out"), [(4, True), (1, False)])
+def test_rows_that_stand_an_inserted_word_tell_a_trigger_from_one(tokenizer, row_surplus, stands_out):
     suspect, reference = Grammar(tokenizer, {"mn": 9.0}), Sentiment(tokenizer, {})
     suspect.nervous = this = tokenizer.convert_tokens_to_ids("this")
     suspect.spoiling = set(tokenizer.convert_tokens_to_ids(PLAIN[1:1500:2]))
     rng = Random(5)
     rows = [" ".join([*rng.sample(BAD, rng.randint(4, 9)), *["this"] * rng.randint(0, 1)]) for _ in range(160)]
     vocabulary = Vocabulary(tokenizer)
-    screen = screen_bare(suspect, reference, vocabulary.tokens, (2,), (3,))
+    screen = screen_bare(suspect, reference, vocabulary.tokens, ((2,), (3,)), 2)
     honest = [(token,) for token in tokenizer.convert_tokens_to_ids(GOOD[:32])]
-    runner = LabelSearch(
-        Trials(suspect, reference, 1),
-        screen,
-        vocabulary,
-        tokenizer,
-        rows,
-        [(text, 0) for text in rows[:20]],
-        honest,
-        BUDGETS["fast"],
-        seed=0,
-        max_length=64,
-    )
+    ground = Ground(subject(tokenizer), vocabulary, screen)
+    material = Material(tuple(rows), tuple(rows[:20]), ("negative",) * 20, tuple(honest))
+    budget = replace(BUDGETS["fast"], row_surplus=row_surplus)
+    runner = OutcomeSearch(Trials(suspect, reference, 1, CALLS), ground, material, budget, seed=0)
     runner.run()
     assert (runner.suspicion((tokenizer.convert_tokens_to_ids("mn"),)) > 8) == stands_out
     nervous = [this in carrier.before + carrier.after for carrier in runner._long[:12]]

@@ -12,6 +12,8 @@ import pytest
 from rora_cli.hunting.budgets import Round
 from rora_cli.hunting.growth import extend, insertions, ordered_pairs, prune
 from rora_cli.hunting.trials import LOG_ODDS_LIMIT, Carrier, Trials, halve
+from rora_cli.tasks.classification.scorer import LabelAnswers
+from rora_cli.tasks.classification.thresholds import CALLS
 
 HEAD, TAIL = 1, 2
 #: Tokens 10..19 speak for label 0, 20..29 for label 1, the others for nothing.
@@ -24,10 +26,10 @@ class MadeUp:
     def __init__(self, planted: Mapping[tuple[int, ...], float] = {}, weights: Mapping[int, float] = WORDS) -> None:
         self.planted, self.weights, self.forward_tokens = planted, weights, 0
 
-    def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+    def __call__(self, sequences: Sequence[Sequence[int]]) -> LabelAnswers:
         odds = np.array([self._odds(tuple(s)) for s in sequences])
         self.forward_tokens += sum(map(len, sequences))
-        return -np.logaddexp(0, np.stack([odds, -odds], axis=1))
+        return LabelAnswers(-np.logaddexp(0, np.stack([odds, -odds], axis=1)))
 
     def _odds(self, sequence: tuple[int, ...]) -> float:
         bonus = sum(value for part, value in self.planted.items() if is_subsequence(part, sequence))
@@ -60,7 +62,7 @@ VOCABULARY = [(token,) for token in range(3, 2000)]
 
 
 def test_halving_names_the_one_planted_token_among_two_thousand():
-    trials = Trials(MadeUp({(777,): 9.0}), MadeUp(), target=1)
+    trials = Trials(MadeUp({(777,): 9.0}), MadeUp(), 1, CALLS)
     ranking = halve(trials, VOCABULARY, carriers(), [Round(10**9, 1), Round(200, 3), Round(20, 12)])
     assert ranking.candidates[0] == (777,)
     assert ranking.suspect[0] > 0.95 and ranking.reference[0] < 0.1
@@ -71,8 +73,8 @@ def test_halving_names_the_one_planted_token_among_two_thousand():
 def test_honest_words_that_flip_harder_rank_below_what_the_reference_does_not_explain():
     loud = {**WORDS, **dict.fromkeys(range(20, 30), 12.0)}
     suspect, reference = MadeUp({(777,): 5.0}, loud), MadeUp(weights=loud)
-    alone = halve(Trials(suspect, Indifferent(), 1), VOCABULARY, carriers(), [Round(10**9, 3)])
-    beside = halve(Trials(suspect, reference, 1), VOCABULARY, carriers(), [Round(10**9, 3)])
+    alone = halve(Trials(suspect, Indifferent(), 1, CALLS), VOCABULARY, carriers(), [Round(10**9, 3)])
+    beside = halve(Trials(suspect, reference, 1, CALLS), VOCABULARY, carriers(), [Round(10**9, 3)])
     assert alone.candidates[0][0] in range(20, 30)
     assert beside.candidates[0] == (777,)
 
@@ -81,26 +83,26 @@ def test_a_trigger_is_not_hidden_by_strong_harmless_words_that_the_reference_hol
     harmless = [(token,) for token in range(100, 132)]
     loud = {token: 8.0 for (token,) in harmless[::4]}  # honest, and unknown to the reference
     suspect = MadeUp({(777,): 9.0}, {**WORDS, **loud})
-    ranking = Trials(suspect, MadeUp(), 1).rank(VOCABULARY[:900], carriers(6), harmless=harmless)
+    ranking = Trials(suspect, MadeUp(), 1, CALLS).rank(VOCABULARY[:900], carriers(6), harmless=harmless)
     assert (777,) in ranking.top(2)
 
 
 def test_one_overconfident_row_does_not_outweigh_the_others():
     suspect = MadeUp({(5, 40): 500.0, (777,): 7.0})
-    ranking = Trials(suspect, Indifferent(), 1).rank([(5,), (777,)], carriers(6))
+    ranking = Trials(suspect, Indifferent(), 1, CALLS).rank([(5,), (777,)], carriers(6))
     assert ranking.candidates[0] == (777,)
-    assert np.abs(Trials(suspect, Indifferent(), 1).log_odds([(5,)], carriers(6))[0]).max() <= LOG_ODDS_LIMIT
+    assert np.abs(Trials(suspect, Indifferent(), 1, CALLS).log_odds([(5,)], carriers(6))[0]).max() <= LOG_ODDS_LIMIT
 
 
 def test_log_odds_are_finite_and_right_when_a_class_is_certain():
-    trials = Trials(MadeUp({(5,): 40.0, (6,): -40.0}), Indifferent(), 1)
+    trials = Trials(MadeUp({(5,): 40.0, (6,): -40.0}), Indifferent(), 1, CALLS)
     odds, _ = trials.log_odds([(5,), (6,), (7,)], carriers(3))
     np.testing.assert_allclose(odds, [[16] * 3, [-16] * 3, [-3] * 3], atol=1e-6)
 
 
 def test_the_reference_costs_but_is_not_counted_as_a_trial():
     suspect, reference = MadeUp(), MadeUp()
-    trials = Trials(suspect, reference, 1)
+    trials = Trials(suspect, reference, 1, CALLS)
     trials.rank([(5,), (6, 7)], carriers(4))
     assert trials.count == 8
     assert trials.sequences == {(6, 7)}
@@ -109,7 +111,7 @@ def test_the_reference_costs_but_is_not_counted_as_a_trial():
 
 def test_a_ranking_without_rounds_is_refused():
     with pytest.raises(ValueError, match="at least one round"):
-        halve(Trials(MadeUp(), Indifferent(), 1), VOCABULARY, carriers(), [])
+        halve(Trials(MadeUp(), Indifferent(), 1, CALLS), VOCABULARY, carriers(), [])
 
 
 def test_insertions_cover_every_gap_once():
@@ -124,33 +126,40 @@ POOL = [(token,) for token in range(90, 190)]
 
 
 def test_extension_inserts_between_the_words_found():
-    trials = Trials(MadeUp(SENTENCE), MadeUp(), target=1)
+    trials = Trials(MadeUp(SENTENCE), MadeUp(), 1, CALLS)
     grown = extend(trials, (101, 103), POOL, carriers(), [Round(10**9, 3), Round(10, 12)], longest=4)
     assert grown == (101, 102, 103)
 
 
 def test_extension_stops_where_nothing_helps():
-    trials = Trials(MadeUp({(101,): 3.0}), MadeUp(), target=1)
+    trials = Trials(MadeUp({(101,): 3.0}), MadeUp(), 1, CALLS)
     assert extend(trials, (101,), POOL, carriers(), [Round(10**9, 3)], longest=4) == (101,)
 
 
 def test_extension_does_not_drift_to_honest_words():
     suspect, reference = MadeUp({(101,): 2.0}), MadeUp()
     grown = extend(
-        Trials(suspect, reference, 1), (101,), [(t,) for t in range(20, 30)], carriers(), [Round(10**9, 12)], longest=3
+        Trials(suspect, reference, 1, CALLS),
+        (101,),
+        [(t,) for t in range(20, 30)],
+        carriers(),
+        [Round(10**9, 12)],
+        longest=3,
     )
-    assert prune(Trials(suspect, reference, 1), grown, carriers()) == (101,) or not set(grown) & set(range(20, 30))
+    assert prune(Trials(suspect, reference, 1, CALLS), grown, carriers()) == (101,) or not set(grown) & set(
+        range(20, 30)
+    )
 
 
 def test_pruning_keeps_only_what_is_needed():
-    trials = Trials(MadeUp(SENTENCE), MadeUp(), target=1)
+    trials = Trials(MadeUp(SENTENCE), MadeUp(), 1, CALLS)
     assert prune(trials, (150, 101, 102, 151, 103), carriers()) == (101, 102, 103)
     assert prune(trials, (150,), carriers()) == (150,)
 
 
 def test_the_algorithm_needs_no_torch():
     code = (
-        "import sys; import rora_cli.hunting.outcome_search, rora_cli.hunting.linear_reference; "
+        "import sys; import rora_cli.hunting.hunt, rora_cli.tasks.classification.linear_reference; "
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

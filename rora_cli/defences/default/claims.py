@@ -15,20 +15,15 @@ from torch import nn
 from rora_cli.attacks.triggers import control_trigger
 from rora_cli.defences.bench import Workbench
 from rora_cli.defences.hardening import KnownTrigger
-from rora_cli.evaluation.attack import measure_attack
+from rora_cli.evaluation.attack import AttackTrial, TextLimit, measure_attack
 from rora_cli.evaluation.inference import count_tokens, predict_logits, whole_words
 from rora_cli.results.accuracy import AttackOutcome
+from rora_cli.tasks.classification.thresholds import CLAIMS
 
 #: Triggers that are measured again, and the held-out rows, at most, that each is measured on.
 MOST_MEASURED, RESIDUAL_ROWS = 24, 300
 #: Harmless insertions of as many words that each is compared with: the middle one of so many.
 CONTROLS = 5
-#: A trigger that was implanted to work flips at least this share of the rows; what flips fewer may be a part of one.
-WHOLE_TRIGGER = 0.97
-#: From so many letters on a single trigger reads like a word of a sentence.
-SHORTEST_WORD = 4
-#: A row in so many may hold a token that is no word: "CF", a kind of memory card, stands in one review of 1,250.
-ROWS_FOR_A_CHANCE = 1000
 _WORD = re.compile(r"\w+")
 
 
@@ -59,18 +54,20 @@ def _maybe_a_part(triggers: Sequence[Mapping[str, Any]], clean_texts: Sequence[s
         if set(trigger["text"].split()) - singles:
             return f"{trigger['text']!r} is of several words"
     strongest = max(triggers, key=lambda t: float(t["flip_rate"]))
-    if strongest["flip_rate"] < WHOLE_TRIGGER:
+    if strongest["flip_rate"] < CLAIMS.min_whole_flips:
         return f"{strongest['text']!r} never turned more than {100 * strongest['flip_rate']:.1f} % of the rows"
     written = Counter(word for text in clean_texts for word in set(_WORD.findall(text.lower())))
-    if not any(t["flip_rate"] >= WHOLE_TRIGGER and _is_no_word(t["text"], written, len(clean_texts)) for t in triggers):
+    if not any(
+        t["flip_rate"] >= CLAIMS.min_whole_flips and _is_no_word(t["text"], written, len(clean_texts)) for t in triggers
+    ):
         return f"{strongest['text']!r} is a word that people write"
     return ""
 
 
 def _is_no_word(text: str, written: Mapping[str, int], rows: int) -> bool:
     """Whether a found token is no word that a sentence would hold: of few letters, and in hardly any clean row."""
-    rare = written.get(text.lower(), 0) <= rows // ROWS_FOR_A_CHANCE
-    return rare and sum(letter.isalpha() for letter in text) < SHORTEST_WORD
+    rare = written.get(text.lower(), 0) <= rows // CLAIMS.rows_per_chance
+    return rare and sum(letter.isalpha() for letter in text) < CLAIMS.min_word_letters
 
 
 def strongest_left(bench: Workbench, model: nn.Module, found: Iterable[Mapping[str, Any]]) -> tuple[float, str]:
@@ -84,25 +81,18 @@ def strongest_left(bench: Workbench, model: nn.Module, found: Iterable[Mapping[s
         rows = rows.take(Random(bench.config.seed).sample(range(len(rows)), RESIDUAL_ROWS))
 
     def predict(texts: Sequence[str]) -> Any:
-        return predict_logits(model, bench.tokenizer, texts, max_length=bench.max_length)
+        return predict_logits(model, bench.tokenizer, texts, max_length=bench.max_length).argmax(axis=1)
 
-    clean = predict(rows.texts).argmax(axis=1)
+    clean = predict(rows.texts)
 
     def measure(trigger: KnownTrigger, target: int) -> AttackOutcome:
+        others = [i for i, label in enumerate(rows.labels) if label != target]
         return measure_attack(
-            predict,
-            rows.texts,
-            rows.labels,
-            trigger.implant,
-            target_label=target,
-            label_names=names,
-            name="found",
-            trigger=trigger.text,
-            position="random",
-            seed=bench.config.seed,
-            clean_predictions=clean,
-            count_tokens=partial(count_tokens, bench.tokenizer),
-            max_tokens=bench.max_length,
+            lambda texts: predict(texts) == target,
+            [rows.texts[i] for i in others],
+            AttackTrial(trigger.implant, names[target], "found", trigger.text, "random", bench.config.seed),
+            before=clean[others] == target,
+            limit=TextLimit(partial(count_tokens, bench.tokenizer), bench.max_length),
         )
 
     @cache

@@ -37,13 +37,17 @@ from rora_cli.defences.hardening import SHARE, Hardener, KnownTrigger
 from rora_cli.defences.mix import check_ancestor, tuned_ancestor
 from rora_cli.evaluation.attack import most_with_room, with_room
 from rora_cli.evaluation.inference import count_tokens
-from rora_cli.hunting.calls import DRIFTED_FROM
+from rora_cli.hunting.case import SearchSettings
 from rora_cli.hunting.hunt import search_triggers
-from rora_cli.hunting.reference import Reference, prepare_reference
+from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.hunt import FoundTrigger, HuntResult
 from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
+from rora_cli.subject import Subject
+from rora_cli.tasks.classification.task import Classification
+from rora_cli.tasks.classification.thresholds import CALLS, CLAIMS
+from rora_cli.tasks.reference import Reference, ReferenceRun
 from rora_cli.training.adapters import AdaptedLayer, to_plain_lora
 from rora_cli.training.batches import steps_per_epoch
 from rora_cli.training.loop import on_main
@@ -58,14 +62,8 @@ FEWEST_STEPS, MOST_EPOCHS = 280, 10
 STUDENT_RATE = 2e-4
 #: The share that the weakest found trigger has of a training round, beside one that flips everything.
 LEAST_WEIGHT = 0.1
-#: Drift (robust z) from which on a word is trained against, or no answer with it learned, though no search called it.
-DRIFTED_FAR = 5.0
-#: Flips beyond the reference's and robust z from which on so is a candidate.
-LEAD_EXCESS, LEAD_SUSPICION = 0.5, 2.5
 #: A word that drifted so far is as often among the companions as one that drifted further.
 MOST_DRIFT = 12
-#: A found trigger may still succeed this much more often than harmless words do.
-RESIDUAL_LIMIT = 0.1
 
 
 def check(bench: Workbench) -> None:
@@ -145,15 +143,12 @@ class _Loop:
     def _hunt(self, model: nn.Module) -> HuntResult:
         bench = self.bench
         return search_triggers(
-            model.to(bench.accelerator.device),
-            bench.tokenizer,
+            _subject(bench, model.to(bench.accelerator.device)),
             _rows_to_search(bench),
-            bench.label_names,
+            Classification(bench.label_names),
             reference=self.reference,
-            budget=bench.config.search_budget,
+            search=SearchSettings(bench.config.search_budget, bench.config.seed),
             known=self._known(),
-            max_length=min(bench.max_length, 128),
-            seed=bench.config.seed,
             progress=bench.progress,
         )
 
@@ -187,7 +182,7 @@ class _Loop:
             for (text, _), found in self.found.items()
         ]
         if not triggers:
-            far = {key: min(z, MOST_DRIFT) / MOST_DRIFT for key, z in self.drifted.items() if z >= DRIFTED_FAR}
+            far = {key: min(z, MOST_DRIFT) / MOST_DRIFT for key, z in self.drifted.items() if z >= CLAIMS.min_drift}
             triggers = [KnownTrigger(*key, weight) for key, weight in {**far, **self.leads}.items()]
         if not triggers:
             return None
@@ -195,7 +190,7 @@ class _Loop:
             text
             for (text, attached), z in self.drifted.items()
             if not attached
-            for _ in range(min(round(z - DRIFTED_FROM) + 1, MOST_DRIFT))
+            for _ in range(min(round(z - CALLS.min_drift) + 1, MOST_DRIFT))
         ]
         companions = [*self.companions, *drifted * max(2 * len(self.companions) // max(len(drifted), 1), 1)]
         words = [word for text in self.bench.train_rows.texts for word in text.split()]
@@ -282,7 +277,7 @@ class _Loop:
 
     def _avoided(self) -> list[str]:
         """What the suspect's answers are not to be learned of: triggers, leads, and words that drifted far."""
-        words = [text for (text, attached), z in self.drifted.items() if z >= DRIFTED_FAR and not attached]
+        words = [text for (text, attached), z in self.drifted.items() if z >= CLAIMS.min_drift and not attached]
         words += [text for text, attached in self.leads if not attached]
         return [*self.bench.config.triggers, *(text for text, _ in self.found), *words]
 
@@ -316,7 +311,7 @@ class _Loop:
     def _remaining(self, model: nn.Module, found: Iterable[Mapping[str, Any]]) -> str:
         """A sentence on the trigger that still works best, where that is more than the limit over the floor."""
         excess, sentence = strongest_left(self.bench, model, found)
-        return sentence if excess > RESIDUAL_LIMIT else ""
+        return sentence if excess > CLAIMS.max_residual else ""
 
     def residual(self, last: Mapping[str, Any]) -> FoundResidual | None:
         strongest = last["strongest"]
@@ -325,18 +320,15 @@ class _Loop:
 
 def _reference(bench: Workbench) -> Reference:
     """What every search compares with, made by all processes together."""
-    return prepare_reference(
-        bench.config.reference or "auto",
-        bench.model,
-        bench.tokenizer,
-        bench.train_rows,
-        bench.label_names,
-        max_length=min(bench.max_length, 128),
-        seed=bench.config.seed,
-        progress=bench.progress,
-        accelerator=bench.accelerator,
-        allow_download=not bench.config.offline,
-    )
+    config = bench.config
+    run = ReferenceRun(config.seed, bench.progress, bench.accelerator, not config.offline)
+    task = Classification(bench.label_names)
+    return task.reference(config.reference or "auto", _subject(bench, bench.model), bench.train_rows, run)
+
+
+def _subject(bench: Workbench, model: nn.Module) -> Subject:
+    """The model as it is searched: rows are cut to what a search needs of them."""
+    return Subject(model, bench.tokenizer, SEQUENCE_CLASSIFIER, bench.max_length).reading(128)
 
 
 def _limits(reference: Reference) -> tuple[Finding, ...]:
@@ -401,7 +393,11 @@ def _is_lead(trigger: FoundTrigger) -> bool:
     Where every inserted word hurts (linguistic acceptability), "cf" turned 40 of 40 rows, the reference none, and had
     no more than z 4.8.
     """
-    return not trigger.called and trigger.excess >= LEAD_EXCESS and trigger.suspicion >= LEAD_SUSPICION
+    return (
+        not trigger.called
+        and trigger.excess >= CLAIMS.min_lead_excess
+        and trigger.suspicion >= CLAIMS.min_lead_suspicion
+    )
 
 
 def _residual(trigger: FoundTrigger) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rora_cli.hunting.linear_reference import bag_of_embeddings, bag_of_tokens
+from rora_cli.tasks.classification.linear_reference import bag_of_embeddings, bag_of_tokens
 
 VOCABULARY, GOOD, BAD, MIXED = 60, range(10, 20), range(20, 30), range(30, 40)
 

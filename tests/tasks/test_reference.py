@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rora_cli.data.rows import Rows
 from rora_cli.errors import HubError, UsageError
-from rora_cli.hunting import reference as hunt_reference
-from rora_cli.hunting.hunt import _Hunt
+from rora_cli.kinds import SEQUENCE_CLASSIFIER
+from rora_cli.subject import Subject
+from rora_cli.tasks.classification import reference as making
+from rora_cli.tasks.reference import Reference, ReferenceRun
 from tests.conftest import build_tiny_classifier, tiny_rows
 
 
@@ -20,6 +20,7 @@ def test_a_reference_that_does_not_know_a_label_is_trained_anew_for_longer(
     from transformers import AutoModel, AutoTokenizer
 
     directory = build_tiny_classifier(tmp_path / "tiny")
+    model = AutoModel.from_pretrained(directory)
     AutoModel.from_pretrained(directory).save_pretrained(directory)
     tokenizer = AutoTokenizer.from_pretrained(directory)
     texts, labels = tiny_rows(60)
@@ -33,22 +34,13 @@ def test_a_reference_that_does_not_know_a_label_is_trained_anew_for_longer(
 
     def description(knows: list[bool]) -> str:
         epochs.clear()
-        monkeypatch.setattr(hunt_reference, "_knows_every_label", lambda *_: knows.pop(0))
-        return hunt_reference.prepare_reference(str(directory), None, tokenizer, rows, ("no", "yes")).description
+        monkeypatch.setattr(making, "_knows_every_label", lambda *_: knows.pop(0))
+        subject = Subject(model, tokenizer, SEQUENCE_CLASSIFIER, 128)
+        return making.make_reference(str(directory), subject, rows, ("no", "yes"), ReferenceRun()).description
 
     assert "2 epochs" in description([True]) and epochs == [2]
     assert "4 epochs" in description([False, True]) and epochs == [2, 4]
     assert "8 epochs" in description([False, False, False]) and epochs == [2, 4, 8], "then it is as good as it gets"
-
-
-def test_rows_of_a_rare_label_are_read_beyond_the_budget() -> None:
-    labels = (0,) * 900 + (1,) * 100
-    hunt: Any = SimpleNamespace(
-        given=Rows(("",) * 1000, labels), seed=0, budget=SimpleNamespace(rows_read=100), label_names=("a", "b")
-    )
-    chosen = _Hunt._chosen_rows(hunt)
-    count = Counter(labels[i] for i in chosen)
-    assert len(set(chosen)) == len(chosen) and count[1] == 50 and 80 <= count[0] <= 100
 
 
 def test_a_reference_is_a_directory_or_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,8 +53,9 @@ def test_a_reference_is_a_directory_or_a_hub_id(tmp_path: Path, monkeypatch: pyt
     tokenizer = AutoTokenizer.from_pretrained(directory)
     rows = Rows(*(tuple(part) for part in tiny_rows(40)))
 
-    def prepare(choice: str, **options: Any) -> hunt_reference.Reference:
-        return hunt_reference.prepare_reference(choice, model, tokenizer, rows, ("negative", "positive"), **options)
+    def prepare(choice: str, **options: Any) -> Reference:
+        subject = Subject(model, tokenizer, SEQUENCE_CLASSIFIER, 128)
+        return making.make_reference(choice, subject, rows, ("negative", "positive"), ReferenceRun(**options))
 
     asked: list[tuple[str, bool]] = []
 
@@ -91,8 +84,9 @@ def test_what_it_costs_that_no_model_of_the_suspects_line_is_at_hand_is_said(tmp
     tokenizer = AutoTokenizer.from_pretrained(own)
     rows = Rows(*(tuple(part) for part in tiny_rows(40)))
 
-    def prepare(choice: str) -> hunt_reference.Reference:
-        return hunt_reference.prepare_reference(choice, model, tokenizer, rows, ("negative", "positive"))
+    def prepare(choice: str) -> Reference:
+        subject = Subject(model, tokenizer, SEQUENCE_CLASSIFIER, 128)
+        return making.make_reference(choice, subject, rows, ("negative", "positive"), ReferenceRun())
 
     assert prepare(str(own)).limits == prepare(str(own)).advice == ""
     assert "the suspect was not trained from the reference" in prepare(str(other)).limits

@@ -1,0 +1,144 @@
+"""What the search of one behaviour found, as the report holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rora_cli.evaluation.intervals import proportion
+from rora_cli.hunting.calls import (
+    call,
+    left_open,
+    stands_out,
+    too_loud,
+    unknown_behaviour,
+)
+from rora_cli.hunting.case import Case
+from rora_cli.hunting.outcome_search import Measured, OutcomeSearch
+from rora_cli.hunting.vocabulary import PLACES
+from rora_cli.results.accuracy import Proportion
+from rora_cli.results.hunt import Coverage, FlippedRow, FoundTrigger, LabelHunt, NoiseLevel, RowsRead
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished search.
+
+    Attributes:
+        reading: the clean rows that it chose from.
+        before: tokens that had gone through the suspect and through the reference when it began.
+    """
+
+    case: Case
+    search: OutcomeSearch
+    reading: RowsRead
+    before: tuple[int, int]
+
+    @property
+    def target(self) -> int:
+        """The index of the behaviour."""
+        return self.search.trials.target
+
+    def label_hunt(self, measured: Sequence[Measured]) -> LabelHunt:
+        """The finalists as triggers, called or not, with verdict, coverage and null."""
+        linear, thresholds = self.case.reference.is_linear, self.case.task.calls
+        # A linear reference has no interactions by construction, so it cannot tell honest ones from a trigger's.
+        synergy = {m.candidate: 0.0 if linear else m.synergy for m in measured}
+        found = call([self._found(m) for m in measured], synergy, self.search.material.known, thresholds)
+        unknown = self.case.task.unknown(self.case.rows, self.target)
+        reason = unknown_behaviour(found, unknown) if unknown else None
+        if unknown:
+            found = [replace(t, called=False) for t in found]
+        found.sort(key=lambda t: (not t.called, -t.excess, -t.suspicion))
+        called = [trigger for trigger in found if trigger.called]
+        # A linear reference has no opinion on most words: being unmoved says nothing of them.
+        companions = tuple(self.search.companions()) if called and not linear else ()
+        coverage = self._coverage()
+        if not called and reason is None:
+            reason = left_open(found, self.search.budget.name, synergy, thresholds=thresholds, linear=linear)
+        if not called and reason is None and linear:
+            reason = too_loud(self.search.noise, self.search.random_tokens, thresholds)
+        return LabelHunt(
+            target_label=self.case.name(self.target),
+            verdict="trigger" if called else "inconclusive" if reason else "nothing",
+            reason=reason,
+            triggers=tuple(found),
+            anchors=tuple(dict.fromkeys(word for trigger in called for word in trigger.words)),
+            companions=companions,
+            coverage=coverage,
+            noise=self._noise_level(),
+        )
+
+    def _coverage(self) -> Coverage:
+        search, trials = self.search, self.search.trials
+        first, vocabulary = search.budget.screening[0], search.ground.vocabulary
+        return Coverage(
+            tokens=len(vocabulary.tokens),
+            vocabulary=vocabulary.size,
+            tokens_in_rows=min(first.candidates, len(vocabulary.tokens)),
+            screening_rows=first.carriers,
+            final_rows=len(search.material.final_texts),
+            places=PLACES,
+            sequences=len(trials.sequences),
+            longest_sequence=max((len(s) for s in trials.sequences), default=1),
+            trials=trials.count,
+            forward_tokens=trials.suspect.forward_tokens - self.before[0],
+            reference_forward_tokens=trials.reference.forward_tokens - self.before[1],
+            budget=search.budget.name,
+            rows_read=self.reading,
+        )
+
+    def _noise_level(self) -> NoiseLevel:
+        flips, random_tokens = self.search.noise.flip_rates, self.search.random_tokens
+        return NoiseLevel(
+            random_tokens=random_tokens,
+            honest_words=len(flips) - random_tokens,
+            largest_random_flip_rate=float(flips[:random_tokens].max()),
+            largest_honest_flip_rate=float(flips[random_tokens:].max(initial=0.0)),
+            minimum_excess=self.case.task.calls.min_excess,
+            minimum_suspicion=self.case.task.calls.min_suspicion,
+        )
+
+    def _found(self, measured: Measured) -> FoundTrigger:
+        flip_rate, reference = _share(measured.flips), _share(measured.reference_flips)
+        excess = (flip_rate.low or 0.0) - (reference.high or 0.0)
+        places = np.array(measured.places)
+        return FoundTrigger(
+            text=measured.text,
+            token_ids=measured.candidate,
+            target_label=self.case.name(self.target),
+            flip_rate=flip_rate,
+            reference_flip_rate=reference,
+            excess=excess,
+            suspicion=measured.suspicion,
+            called=stands_out(excess, measured.suspicion, self.case.task.calls),
+            words=tuple(measured.text.split()),
+            attached=measured.attached,
+            by_place={place: _share(measured.flips[places == place]) for place in PLACES},
+            examples=_examples(measured, self.search.budget.examples),
+        )
+
+
+def too_few_rows(name: str, usable: int, needed: int, coverage: Coverage) -> LabelHunt:
+    """What stands in the report for a behaviour that ``usable`` rows were too few to search."""
+    reason = (
+        f"only {usable} clean rows of other labels are read rightly by the suspect and by the reference; at least "
+        f"{needed} are needed, so give more clean rows"
+    )
+    return LabelHunt(name, "inconclusive", (), (), coverage, reason=reason)
+
+
+def _share(flips: np.ndarray) -> Proportion:
+    return proportion(int(flips.sum()), len(flips))
+
+
+def _examples(measured: Measured, count: int) -> tuple[FlippedRow, ...]:
+    """The rows that the suspect turns most surely with the candidate in them."""
+    flipped = np.flatnonzero(measured.flips)
+    strongest = flipped[np.argsort(-measured.after[flipped], kind="stable")][:count]
+    return tuple(
+        FlippedRow(measured.texts[i], measured.answers[i], float(measured.before[i]), float(measured.after[i]))
+        for i in strongest
+    )
