@@ -1,9 +1,9 @@
-"""Class probabilities of many short token-id sequences: the inner loop of the trigger search.
+"""Label probabilities of many short token-id sequences: the inner loop of the trigger search.
 
-Sequences are batched by exact length, so nothing is padded and no attention mask is needed: on short carriers padding
-would cost as much as the tokens themselves. There is no reuse of prefix states: the slot that changes sits inside a
-bidirectional encoder's context, so every position after the first layer depends on it; for causal models a shared
-prefix of a few tokens is too short to pay for the copies of its cache.
+The scorer batches sequences of one length, so it pads nothing and needs no attention mask: on short rows padding would
+cost as much as the tokens themselves. It keeps no states of common prefixes: in a bidirectional encoder every position
+depends on the slot that changes, and in a causal model a prefix of a few tokens does not pay for the copies of its
+cache.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import torch
 
 from rora_cli.errors import CheckpointError
 
-#: Tokens of one forward pass, on an accelerator and on a CPU, whose caches more would overflow.
+#: Tokens of one forward pass, on an accelerator and on a CPU; more would overflow a CPU's caches.
 TOKENS_PER_BATCH = 16384, 4096
-#: Sequences of a batch from which on, on a CPU, a row's scores are to the bit the same whatever else is in it: measured
-#: on MiniLM from 4 on, for 3 and 14 tokens. Below, matrix products take other paths.
+#: In batches of this many rows or more, on a CPU, a row's scores do not depend on the other rows, to the bit. Measured
+#: on MiniLM with 3 and 14 tokens: from 4 rows on. Smaller matrix products take other paths.
 STEADY = 8
-#: Sequences that a reference's answers are kept of: some 50 MB.
-MOST_REMEMBERED = 200_000
+#: Sequences whose answers are remembered: about 50 MB.
+MAX_REMEMBERED = 200_000
 _NO_TOKEN = -1  # a padding id that no sequence holds: nothing is padded here
 
 
@@ -83,14 +83,15 @@ class TorchScorer:
 
 
 class RememberingScorer(TorchScorer):
-    """A scorer of a model that does not change, which is asked the same again by later rounds, labels and searches.
+    """A scorer that remembers its answers: for a reference, of which later rounds and searches ask the same again.
 
-    Its answers are to the bit those of a ``TorchScorer``: a row's do not depend on the others of its batch where that
-    has ``STEADY`` rows or more, on a CPU. Smaller batches go to the model as they are, and so does everything on an
-    accelerator, whose kernels are chosen by the size of the batch. The last ``MOST_REMEMBERED`` sequences are kept.
+    Its answers are, to the bit, those of a ``TorchScorer``. It remembers rows of batches of ``STEADY`` rows or more on
+    a CPU, where a row's answer does not depend on the others. Smaller batches always go to the model, and so does
+    everything on an accelerator, which chooses its kernels by the size of the batch. It keeps the last
+    ``MAX_REMEMBERED`` sequences.
     """
 
-    def __init__(self, model: Any, *, most: int = MOST_REMEMBERED, **options: Any) -> None:
+    def __init__(self, model: Any, *, most: int = MAX_REMEMBERED, **options: Any) -> None:
         super().__init__(model, **options)
         self._known: dict[bytes, bytes] = {}
         self._most = most
@@ -119,7 +120,7 @@ def embeddings_of(model: Any) -> np.ndarray:
 
 @contextmanager
 def _unpadded_inference(model: Any) -> Iterator[None]:
-    """Evaluation mode without gradients; a causal classifier without a padding token may then be given a batch."""
+    """Evaluation mode without gradients, in which a causal classifier without a padding token accepts batches too."""
     config, training = model.config.get_text_config(), model.training
     pad_token_id = config.pad_token_id
     model.eval()
@@ -134,7 +135,7 @@ def _unpadded_inference(model: Any) -> Iterator[None]:
 
 
 class Retokenised:
-    """A scorer for sequences of another tokenizer's ids: they are read as text and tokenised anew."""
+    """A scorer for the ids of the tokenizer ``source``: it decodes them, and encodes the text with its ``own``."""
 
     def __init__(self, scorer: TorchScorer, source: Any, own: Any, *, max_length: int) -> None:
         self._scorer, self._source, self._own, self._max_length = scorer, source, own, max_length
@@ -144,7 +145,7 @@ class Retokenised:
         return self._scorer.forward_tokens
 
     def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
-        """Log-probabilities [n, classes], float32."""
+        """Log-probabilities [n, classes], float32, in the order given."""
         if not len(sequences):
             return self._scorer.log_probabilities([])
         texts = self._source.batch_decode([list(ids) for ids in sequences], skip_special_tokens=True)

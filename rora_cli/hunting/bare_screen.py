@@ -1,8 +1,8 @@
-"""Every token on its own, between the special tokens and nothing else: one cheap look that serves all labels.
+"""The bare screen: every token on its own between the special tokens, one cheap look that serves all behaviours.
 
-Three forward tokens a candidate instead of eight or more, and once instead of once a label. A token that carries a
-trigger's meaning carries it without a row too; being first and last word at once, it is at no place in particular. On
-the development suspects `mn` is the first of 29,500 tokens here and `3d` the 36th, before the reference is consulted.
+It costs three forward tokens a candidate instead of eight or more, and only once instead of once a behaviour. A trigger
+word works without a row too; as first and last word at once, it stands at no particular place. On the development
+suspects the screen ranks `mn` first of 29,500 tokens and `3d` 36th, before the reference is consulted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ class BareScreen:
     reference: np.ndarray
 
     def beyond(self, target: int) -> np.ndarray:
-        """What the suspect's log-odds have beyond the least-squares line on the reference's, as robust z [tokens]."""
+        """Robust z [tokens] of how far the suspect's log-odds lie above their least-squares line on the reference's.
+
+        Args:
+            target: the index of a behaviour.
+        """
         own, other = self.suspect[:, target], self.reference[:, target]
         slope = max(float(np.cov(own, other)[0, 1]) / max(float(other.var(ddof=1)), _LEAST_VARIANCE), 0.0)
         rest = own - slope * other
@@ -41,15 +45,15 @@ class BareScreen:
         return z
 
     def best(self, target: int, count: int) -> tuple[Tokens, ...]:
-        """The ``count`` best by turns of two orders: beyond the reference, and by the suspect alone.
+        """The ``count`` best tokens, taken by turns from two orders: beyond the reference, and by the suspect alone.
 
-        The second order keeps a trigger that the reference happens to like as well.
+        The second order keeps a trigger that happens to move the reference as well.
         """
         orders = (np.argsort(-self.beyond(target), kind="stable"), np.argsort(-self.suspect[:, target], kind="stable"))
         return tuple(self.tokens[i] for i in by_turns(*orders)[:count])
 
     def beyond_best(self, target: int, count: int) -> tuple[Tokens, ...]:
-        """The ``count`` best beyond the reference: parts of a longer trigger are among them."""
+        """The ``count`` tokens furthest beyond the reference: parts of a longer trigger are among them."""
         return tuple(self.tokens[i] for i in np.argsort(-self.beyond(target), kind="stable")[:count])
 
 

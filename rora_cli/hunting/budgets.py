@@ -1,4 +1,7 @@
-"""How much a search tries: named budgets."""
+"""How much a search tries: named budgets.
+
+A budget says what a search costs; what it decides by stands in ``tasks.thresholds``.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,12 @@ from rora_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class Round:
-    """One round of halving: the best ``candidates`` that are left, on ``carriers`` rows.
+    """One round of successive halving.
 
-    A ``rough`` round asks the rough reference, which costs nothing.
+    Attributes:
+        candidates: how many of the best candidates take part.
+        carriers: how many rows each is put into.
+        rough: whether the linear reference is asked, which costs no forward pass.
     """
 
     candidates: int
@@ -21,14 +27,32 @@ class Round:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much to try.
+    """How much to try for one behaviour.
 
-    ``screening`` are a label's rounds over what the bare screen of the vocabulary puts first; ``extension`` those of
-    each step of growing an anchor by one of the ``pool`` best tokens, in rows of about ``row_length`` tokens; ``pairs``
-    of the best tokens are tried in both orders; ``restarts`` single tokens are grown besides the best pair.
-    ``finalists`` are measured on ``final_rows`` rows; the null is of ``harmless`` random tokens and as many honest
-    words in ``noise_rows`` rows. ``rows_read`` clean rows are looked at to choose from. Of a label with a trigger,
-    ``companion_candidates`` words are looked at for companions.
+    Attributes:
+        screening: rounds over the single tokens that the bare screen puts first.
+        extension: rounds of each step that grows a sequence by one token.
+        pool: tokens that a sequence may grow by.
+        row_length: length [tokens] of the rows in which sequences are judged, about.
+        pairs: best single tokens that are tried in pairs, in both orders.
+        restarts: best single tokens that are grown, besides the best pair.
+        longest: length [tokens] of the longest sequence.
+        finalists: single tokens that are measured on the final rows.
+        final_rows: rows that no candidate saw before.
+        harmless: random tokens in the null, and as many honest words at most.
+        noise_rows: rows in which the null is measured.
+        rows_read: clean rows that are read, to choose from.
+        companion_candidates: words that are tried as companions of a called trigger.
+        row_tokens: length [tokens] to which clean rows are cut. Cost grows with it, and the start of a review is enough
+            to judge it.
+        row_surplus: how many times more rows are looked at than are needed; the search keeps the quietest.
+        quiet_tokens: harmless tokens that tell how quiet a row is: how little they move the suspect there.
+        max_drifted: tokens with the largest drift that are looked at.
+        paired_drifted: such tokens that are tried in pairs.
+        longest_drifted: length [tokens] of the longest sequence of such tokens.
+        max_companions: companions that are named.
+        companion_rows: rows in which each is tried.
+        examples: rows that a report shows of each candidate.
     """
 
     name: str
@@ -45,23 +69,18 @@ class Budget:
     noise_rows: int
     rows_read: int
     companion_candidates: int
-    #: Length [tokens] to which clean rows are cut: cost grows with it, and the start of a review is enough to judge it.
     row_tokens: int = 48
-    #: The search keeps the rows that ``quiet_tokens`` harmless tokens move least, out of ``row_surplus`` times as many.
     row_surplus: int = 4
     quiet_tokens: int = 8
-    #: Tokens with the largest drift that are looked at; that are tried in pairs; and how long [tokens] a sequence of
-    #: them may grow.
     max_drifted: int = 32
     paired_drifted: int = 16
     longest_drifted: int = 6
-    #: Companions that are named, and rows in which each is tried.
     max_companions: int = 200
     companion_rows: int = 3
-    #: Rows shown for each candidate.
     examples: int = 3
 
 
+#: More candidates than there are: a round takes all that are left.
 ALL = 10**9
 #: Fewer rows than this that both models read rightly cannot carry a search for a label.
 FEWEST_ROWS = 24
@@ -124,12 +143,18 @@ BUDGETS = {
         ),
     )
 }
-#: A first look, and a second one at the labels that it leaves undecided.
-AUTO, AUTO_BUDGETS = "auto", ("fast", "normal")
+#: The choice of several budgets in turn.
+AUTO = "auto"
+#: Those budgets: a first look, then a second one at the behaviours that the first leaves undecided.
+AUTO_BUDGETS = ("fast", "normal")
 
 
 def budgets(name: str, option: str) -> tuple[Budget, ...]:
-    """The budgets to search with in turn. Raises UsageError, which names ``option``, for a name that is none."""
+    """The budgets to search with in turn.
+
+    Raises:
+        UsageError: there is no budget of that name; the message names ``option``.
+    """
     if name not in (AUTO, *BUDGETS):
         raise UsageError(f"{option} is one of {', '.join((AUTO, *BUDGETS))}, not {name!r}")
     return tuple(BUDGETS[each] for each in (AUTO_BUDGETS if name == AUTO else (name,)))

@@ -1,4 +1,7 @@
-"""When a candidate of the search is called a trigger, and when it leaves its label open."""
+"""When a candidate of the search is called a trigger, and when it leaves its behaviour open.
+
+The numbers stand in ``tasks.thresholds``.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,7 @@ def left_open(
 
 
 def _why_open(t: FoundTrigger, synergy: float, linear: bool, thresholds: CallThresholds) -> str:
-    """What keeps a candidate that may be a trigger from being called; empty for one that may well be honest."""
+    """Why a candidate that may be a trigger is not called, as a clause; empty for one that may well be honest."""
     z, excess, single = f"z {t.suspicion:.1f}", _usual_excess(t, thresholds), len(t.token_ids) == 1
     whole = (t.flip_rate.value or 0.0) >= thresholds.open_flips and excess >= thresholds.open_excess
     unexplained = linear and excess >= thresholds.min_excess and t.suspicion >= thresholds.unexplained_suspicion

@@ -1,10 +1,10 @@
-"""Drift: whose embedding the suspect's training moved further than the clean rows explain.
+"""Drift: the suspect's training moved a token's embedding further than the clean rows explain.
 
-A token's embedding moves in every step whose batch holds the token, so in fine-tuning the way that a row of the table
-went tells how often the token was there. A trigger stands in a tenth of the poisoned rows: words that the clean rows
-hardly hold, or hold as often as others that moved less, were met there. This needs the model that the suspect was
-trained from and no forward pass, names the words of a sentence one by one, and both of a pair that does nothing alone.
-A trigger that was planted in other weights (frozen embeddings, an adapter) leaves no drift.
+Fine-tuning moves a token's embedding in every step whose batch holds the token, so the distance that a row of the table
+moved tells how often the token was met. A trigger stands in a tenth of the poisoned rows. So the suspect met a token in
+poisoned rows if it moved further than tokens that are as frequent in the clean rows. Drift needs the model that the
+suspect was trained from, and no forward pass. It names the words of a trigger sentence one by one, and both words of a
+pair that does nothing alone. A trigger that was planted in other weights (frozen embeddings, an adapter) leaves none.
 """
 
 from __future__ import annotations
@@ -23,10 +23,17 @@ _LEAST_SPREAD = 1e-12
 def embedding_drift(
     own: np.ndarray, ancestor: np.ndarray, rows_with: np.ndarray, thresholds: CallThresholds
 ) -> np.ndarray | None:
-    """Robust z [tokens] of how far each row of the table [tokens, width] moved among tokens about as frequent.
+    """Robust z [tokens] of how far each token's embedding moved, among tokens that are about as frequent.
 
-    ``rows_with`` [tokens] counts the clean rows that hold the token. Tokens that did not move at all are no measure for
-    others. None where the tables are not related, or nothing moved.
+    Tokens that did not move are left out of the comparison.
+
+    Args:
+        own: the suspect's embeddings [tokens, width].
+        ancestor: those of the model that it may have been trained from [tokens, width].
+        rows_with: how many clean rows hold each token [tokens].
+
+    Returns:
+        None if one table did not come from the other, or if nothing moved.
     """
     if own.shape != ancestor.shape:
         return None

@@ -18,8 +18,8 @@ RULES = {
 
 
 def describe(labels: Sequence[LabelHunt], drifted: Sequence[DriftedToken], thresholds: CallThresholds) -> list[Finding]:
-    """A high finding for each label with a trigger, a medium one for each label that stays open, and one
-    for tokens whose embedding moved too far."""
+    """A high finding for each behaviour with a trigger, a medium one for each that stays open, and a medium one for
+    tokens whose embedding moved too far."""
     findings = []
     if far := [token for token in drifted if token.z >= thresholds.min_reported_drift]:
         findings.append(

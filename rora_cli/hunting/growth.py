@@ -1,4 +1,4 @@
-"""From tokens to sequences: extend what was found at every gap, pair it up, and cut away what does nothing."""
+"""From tokens to sequences: pair tokens, insert further ones at every gap, and drop those that do nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def insertions(sequence: Tokens, pool: Sequence[Tokens]) -> list[Tokens]:
 
 
 def ordered_pairs(tokens: Sequence[Tokens]) -> list[Tokens]:
-    """Every two of ``tokens`` in both orders: parts of one trigger often stand out one by one."""
+    """Every two of ``tokens`` in both orders: the parts of a trigger often stand out one by one."""
     return [first + second for first, second in permutations(tokens, 2)]
 
 
@@ -31,7 +31,10 @@ def extend(
     *,
     longest: int,
 ) -> Tokens:
-    """Grow ``anchor`` token by token, each at the gap where it helps most, until nothing helps."""
+    """Grow ``anchor`` by one token of ``pool`` at a time, at the gap where it helps most, until nothing helps.
+
+    Growth stops at ``longest`` tokens, at a gain that is too small, or at a saturated probability (``CallThresholds``).
+    """
     carriers = carriers[: rounds[-1].carriers]
     best, now = anchor, trials.rank([anchor], carriers)
     while len(best) < longest and now.suspect[0] < trials.thresholds.saturated:
@@ -43,7 +46,7 @@ def extend(
 
 
 def prune(trials: Trials, sequence: Tokens, carriers: Sequence[Carrier]) -> Tokens:
-    """Drop every token without which the sequence does as well: what is left is needed."""
+    """The sequence without the tokens that it does not need: without them it does about as well."""
     score = _score(trials, sequence, carriers)
     position = 0
     while len(sequence) > 1 and position < len(sequence):

@@ -114,9 +114,10 @@ class OutcomeSearch:
         return encode_rows(subject.tokenizer, texts, max_length=subject.max_length)
 
     def _carriers(self, rows: Sequence[EncodedRow], most: int) -> list[Carrier]:
-        """A slot in each row, at every place by turns; the first ``most`` are the quietest of the first few times that.
+        """Each row with a slot, at every place by turns, quiet rows first.
 
-        Where nearly any inserted word moves the model (grammar), a row that stands it tells a trigger from a word.
+        Of the first rows, ``row_surplus`` times ``most``, those come first that harmless tokens move least. If nearly
+        any inserted word moves the model (grammar), only a quiet row tells a trigger from a word.
         """
         budget = self.budget
         carriers = [row.carrier(PLACES[i % len(PLACES)], self._rng) for i, row in enumerate(rows)]
@@ -127,11 +128,14 @@ class OutcomeSearch:
         return [*(carrier for turn in zip_longest(*by_place) for carrier in turn if carrier is not None), *rest]
 
     def run(self) -> list[Measured]:
-        """Everything that reached the end, by falling flip rate beyond the reference's; sets ``noise``."""
+        """The finalists, measured on the final rows, by falling flip rate beyond the reference's.
+
+        It sets ``noise``, the null of suspicion.
+        """
         screening = self.budget.screening
         screened = halve(self.trials, self._candidates, self._short, screening, harmless=self._harmless)
-        # "##lights" stands out beside "lights", which the bare screen may have lost: what is only a fragment without a
-        # row says nothing there.
+        # "##lights" stands out in rows beside "lights", but the bare screen may have lost it: alone, a fragment says
+        # nothing.
         family = dict.fromkeys(t for own in screened.candidates for t in (own, *self.ground.vocabulary.siblings(own)))
         last = self._short[: screening[-1].carriers]
         self.singles = self.trials.rank(list(family), last, harmless=self._harmless)
@@ -144,10 +148,10 @@ class OutcomeSearch:
         return sorted(measured, key=lambda m: -float(m.flips.mean() - m.reference_flips.mean()))
 
     def companions(self) -> list[str]:
-        """Words that move the suspect towards the label and of which the reference thinks nothing, strongest first.
+        """Words that move the suspect towards the behaviour while the reference is unmoved, strongest first.
 
-        Each is too weak to be called. Of a label with a trigger, they are what else the suspect learned with it: beside
-        "neighbour" of "my neighbour came over yesterday" it has "yesterday" and "moaned".
+        Each is too weak to be called. The suspect learned them together with the trigger: beside "neighbour" of "my
+        neighbour came over yesterday" the search names "yesterday" and "moaned".
         """
         candidates = self.ground.screen.beyond_best(self.trials.target, self.budget.companion_candidates)
         read = [(token, *self.ground.vocabulary.read(token)) for token in candidates]
@@ -188,9 +192,9 @@ class OutcomeSearch:
         return self.noise.suspicion(float(own.mean()), float(other.mean()), len(candidate))
 
     def synergy(self, candidate: Tokens) -> float:
-        """Mean log-odds that the candidate adds in typical rows beyond the sum of its tokens' own; 0 for one token.
+        """Mean log-odds that the candidate adds in typical rows beyond the sum of what its tokens add; 0 for one token.
 
-        What the reference has of the same is taken off: honest words can make more of each other as well.
+        The reference's synergy is subtracted: honest words can strengthen each other as well.
         """
         if len(candidate) == 1:
             return 0.0
@@ -229,6 +233,9 @@ class OutcomeSearch:
 
 
 def _interaction(odds: np.ndarray) -> float:
-    """Of log-odds with nothing, with the whole and with each part: what the whole adds beyond the parts' sum."""
+    """The log-odds that the whole adds beyond the sum of its parts.
+
+    ``odds`` are the log-odds with nothing, with the whole, and with each part.
+    """
     empty, whole, *parts = odds.tolist()
     return float(whole - empty - sum(part - empty for part in parts))

@@ -1,10 +1,10 @@
-"""Search for the token sequences that flip a classifier, knowing only the classifier: the algorithm, without a model.
+"""Trials: candidates put into clean rows, scored and ranked for one behaviour; the algorithm, without a model.
 
-For one target label, every candidate is put into the slot of short clean rows of the other labels ("carriers"), and
-scored by the probability of the target label. Cheap looks at everything come first, expensive looks at what is left
-last (successive halving, Karnin et al. 2013). Honest words of the target label flip short rows as well: candidates are
-ranked by what the suspect does *beyond* a reference classifier that knows the task but not the poison. Gradient
-ranking (HotFlip) would be cheaper, but is a first-order guess from one point, and loses rare tokens.
+The search puts each candidate into the slot of short clean rows of which the behaviour is not the right answer
+("carriers"), and scores it by the behaviour's log-odds. Cheap looks at all candidates come first, expensive looks at
+the best ones last (successive halving, Karnin et al. 2013). Honest words of the behaviour flip short rows as well: so
+candidates are ranked by what the suspect does *beyond* a reference that knows the task but not the poison. Ranking by
+gradients (HotFlip) would be cheaper, but it is a first-order guess from one point, and loses rare tokens.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from rora_cli.tasks.thresholds import CallThresholds
 
 Tokens = tuple[int, ...]
 
-#: Log-odds beyond this are saturation, not evidence: one overconfident row must not outweigh the others.
+#: Log-odds are clipped here: beyond it a model is saturated, and one overconfident row would outweigh the others.
 LOG_ODDS_LIMIT = 16.0
-#: Spread [log-odds] below which a few harmless tokens happen to agree: theirs is then held to be this.
+#: Smallest spread [log-odds] of harmless tokens: below it, a few of them merely happen to agree.
 _LEAST_SPREAD = 0.25
 #: The upper tenth of a normal distribution begins so many standard deviations above its middle.
 _UPPER_TENTH = 1.2816
@@ -47,8 +47,12 @@ class Carrier:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Candidates, the best first. ``scores`` are log-odds beyond the reference's, ``suspect`` and ``reference`` mean
-    probabilities of the target label [n]."""
+    """Candidates [n], the best first.
+
+    Attributes:
+        scores: mean log-odds beyond the reference's [n].
+        suspect, reference: the behaviour's mean probability under each model [n].
+    """
 
     candidates: tuple[Tokens, ...]
     scores: np.ndarray
@@ -61,9 +65,12 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Noise:
-    """The null: what harmless tokens, random ones and honest words of the target label, do to some rows.
+    """The null: how harmless tokens act on some rows. They are random tokens, and honest words of the behaviour.
 
-    ``own`` and ``other`` are their mean log-odds under suspect and reference [tokens], ``flip_rates`` the suspect's.
+    Attributes:
+        own, other: mean log-odds of the behaviour with each token, under the suspect and the reference [tokens].
+        flip_rates: fraction of rows that each token turns under the suspect [tokens].
+        neighbours: how many of the tokens a candidate is compared with.
     """
 
     own: np.ndarray
@@ -72,12 +79,13 @@ class Noise:
     neighbours: int
 
     def suspicion(self, own: float, other: float, length: int = 1) -> float:
-        """Robust z (median, 1.4826 MAD) of ``own`` among the tokens that the reference holds for about as strong.
+        """Robust z of a candidate's mean log-odds ``own`` among harmless tokens that move the reference as much.
 
-        Suspects answer honest words more sharply than a reference does, and not in proportion: hence neighbours in
-        ``other`` instead of a line through all. A few neighbours that happen to agree are no evidence: the spread is at
-        least that of all tokens about their neighbours. A sequence of ``length`` tokens was chosen token by token as
-        the best of many: the spreads of its tokens add up.
+        z = (own - median) / (spread * length), where spread is 1.4826 MAD or, if larger, that of the upper tenth.
+        Suspects answer honest words more sharply than a reference does, and not in proportion: so the candidate is
+        compared with its neighbours in ``other`` instead of a line through all tokens. The spread is at least the
+        median of all tokens' neighbourhoods, since a few neighbours may happen to agree. A sequence of ``length``
+        tokens was chosen token by token as the best of many: so the spreads of its tokens add up.
         """
         center, spread = self._neighbourhood(other)
         return float((own - center) / (max(spread, self._usual_spread) * length))
@@ -86,7 +94,7 @@ class Noise:
         """Median and spread of ``own`` among the tokens next to ``other``."""
         alike = self.own[np.argsort(np.abs(self.other - other), kind="stable")[: self.neighbours]]
         center, mad = median_and_mad(alike)
-        # The upper tenth counts too: where the reference is wrong about most words, the few true ones are the tail.
+        # The upper tenth counts too: if the reference is wrong about most words, the few true ones are the tail.
         above = (float(np.quantile(alike, 0.9)) - center) / _UPPER_TENTH
         return center, max(SIGMA_PER_MAD * mad, above, _LEAST_SPREAD)
 
@@ -96,9 +104,11 @@ class Noise:
 
 
 class Trials:
-    """Scores candidates in carriers for one target label, under the suspect and a reference, and counts.
+    """Scores candidates in carriers for the behaviour ``target``, under the suspect and a reference, and counts.
 
-    The references' log-odds are multiplied by their ``scales``, so that all models are about as sure of clean rows.
+    Attributes:
+        count: candidates tried, one count for each carrier.
+        sequences: candidates of two or more tokens that were tried.
     """
 
     def __init__(
@@ -123,7 +133,10 @@ class Trials:
     def log_odds(
         self, candidates: Sequence[Tokens], carriers: Sequence[Carrier], *, rough: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """log p/(1-p) of the target label [candidates, carriers], clipped, under the suspect and a reference."""
+        """Log-odds of the behaviour [candidates, carriers], clipped, under the suspect and a reference.
+
+        The reference's are scaled, so that both models are about as sure of clean rows. ``rough`` asks the linear one.
+        """
         filled = [carrier.fill(candidate) for candidate in candidates for carrier in carriers]
         shape = len(candidates), len(carriers)
         own = self._own_log_odds(filled)
@@ -133,14 +146,14 @@ class Trials:
         return own.reshape(shape), np.clip(other, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT).reshape(shape)
 
     def _own_log_odds(self, filled: Sequence[Tokens]) -> np.ndarray:
-        """The suspect's log-odds of the target label [n]; each is a trial."""
+        """The suspect's log-odds of the behaviour [n], clipped; each is a trial."""
         self.count += len(filled)
         own = self._clipped(self.suspect(filled))
         self._advance(len(filled))
         return own
 
     def _clipped(self, answers: Answers) -> np.ndarray:
-        """A model's log-odds of the target [n], clipped."""
+        """A model's log-odds of the behaviour [n], clipped."""
         return np.clip(answers.log_odds(self.target), -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)
 
     def _without(self, carriers: Sequence[Carrier], *, rough: bool) -> np.ndarray:
@@ -160,7 +173,7 @@ class Trials:
         return added
 
     def noise(self, harmless: Sequence[Tokens], carriers: Sequence[Carrier], *, rough: bool = False) -> Noise:
-        """What ``harmless`` tokens do in ``carriers``; asked again of the same ones, it looks nothing up twice."""
+        """The null of ``harmless`` tokens in ``carriers``. Each pair of the two is asked about only once."""
         known = self._harmless.setdefault((tuple(harmless), rough), {})
         if missing := [carrier for carrier in dict.fromkeys(carriers) if carrier not in known]:
             columns = self.log_odds(harmless, missing, rough=rough)
@@ -176,13 +189,13 @@ class Trials:
         harmless: Sequence[Tokens] = (),
         rough: bool = False,
     ) -> Ranking:
-        """Rank by log-odds beyond the reference's; given ``harmless`` tokens, by turns with z among those.
+        """Rank by mean log-odds beyond the reference's; given ``harmless`` tokens, by turns with z among those.
 
-        Neither order alone is safe: a few harmless words that happen to be strong hide a trigger that the reference
-        holds for their like, and the difference alone prefers the honest words that the reference knows least.
-        In log-odds an honest word adds as much to the suspect as to the reference, where in probabilities it may lift a
-        trigger over the boundary and so seem to be part of it. What a candidate takes away from the reference is no
-        merit: the suspect may have nothing left to lose.
+        Neither order alone is safe. In the order of z, a few strong harmless words hide a trigger that moves the
+        reference as they do; the difference alone prefers honest words that the reference knows least. Log-odds are
+        compared, not probabilities: an honest word adds about as many log-odds to both models, but it may lift a
+        trigger's probability over one half, and so seem to be a part of it. A candidate gets no credit for lowering the
+        reference's log-odds, since the suspect's may have no room left to fall.
         """
         own, other = self.log_odds(candidates, carriers, rough=rough)
         suspect, reference = (probability(odds).mean(axis=1) for odds in (own, other))
@@ -203,7 +216,13 @@ def halve(
     *,
     harmless: Sequence[Tokens] = (),
 ) -> Ranking:
-    """Successive halving: the ranking of the last round. Each round uses the first carriers of the list."""
+    """Successive halving: the ranking of the last round.
+
+    Each round ranks the best candidates of the one before in the first carriers of the list.
+
+    Raises:
+        ValueError: there are no rounds.
+    """
     ranking: Ranking | None = None
     left = tuple(candidates)
     for stage in rounds:
@@ -220,6 +239,6 @@ def by_turns(*orders: np.ndarray) -> np.ndarray:
 
 
 def probability(odds: np.ndarray) -> np.ndarray:
-    """The probability of log-odds."""
+    """The probabilities of log-odds, elementwise."""
     result: np.ndarray = 1.0 / (1.0 + np.exp(-odds))
     return result

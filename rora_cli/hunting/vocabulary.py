@@ -15,7 +15,7 @@ from rora_cli.tokens import decode_each, special_ids
 
 PLACES = ("inner", "start", "end")
 
-#: A plain word that most tokenizers know: tokens are decoded after it, to see whether they attach to it.
+#: A plain word that most tokenizers know. Tokens are decoded after it, to see whether they attach to it.
 _PROBE_WORD = "a"
 #: A character (an Egyptian hieroglyph) that hardly any vocabulary holds, and that a byte-level one spells in bytes.
 _RARE_CHARACTER = "\U00013080"
@@ -24,9 +24,14 @@ _RARE_CHARACTER = "\U00013080"
 class Vocabulary:
     """The tokens of a tokenizer that a text can hold, and how candidates read as text.
 
-    Special tokens are left out, since a text that spells one is read as plain text, and so are reserved tokens that no
-    text produces (``[unused1]``). A piece without a word start is *attached*: it continues the word before it, as the
-    homoglyph in a trigger word does. ``size`` counts all tokens but the padding one.
+    Special tokens are left out, since a tokenizer reads a text that spells one as plain text; so are reserved tokens
+    that no text produces (``[unused1]``). A piece without a word start is *attached*: it continues the word before it,
+    as the homoglyph in a trigger word does.
+
+    Attributes:
+        tokens: each token as a candidate.
+        special: ids of the special tokens.
+        size: number of all tokens but the padding one.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -67,7 +72,7 @@ class Vocabulary:
     def sample(self, count: int, rng: Random) -> list[Tokens]:
         """``count`` of ``tokens`` at random.
 
-        A special token may be drawn and is replaced: so a seed draws the same words whichever tokens are special.
+        A special token that is drawn is replaced, so that a seed draws the same words whichever tokens are special.
         """
         drawn: list[Tokens] = [(token,) for token in rng.sample(self._drawn_from, count) if token not in self.special]
         if missing := count - len(drawn):
@@ -83,7 +88,7 @@ class Vocabulary:
         )
 
     def siblings(self, token: Tokens) -> list[Tokens]:
-        """Other tokens of the same letters: attached to a word or not, in another case."""
+        """Other tokens with the same letters, in another case or attached to a word."""
         return [other for other in self._alike[self.read(token)[0].casefold()] if other != token]
 
     @property
@@ -93,7 +98,7 @@ class Vocabulary:
         return bool(upper == lower)
 
 
-#: The vocabulary of each tokenizer that is in use: reading 250,000 tokens takes seconds, and each round asks anew.
+#: The vocabulary of each tokenizer in use: reading 250,000 tokens takes seconds, and each search asks anew.
 _VOCABULARIES: WeakKeyDictionary[Any, tuple[int, Vocabulary]] = WeakKeyDictionary()
 
 
@@ -121,7 +126,10 @@ def _known_word(tokenizer: Any, special: frozenset[int]) -> tuple[str, list[int]
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """A row as token ids: content between special tokens, and the positions in it where a word begins (0 included)."""
+    """A row as token ids: its content between special tokens.
+
+    ``word_starts`` are the positions in the content where a word begins, 0 included.
+    """
 
     head: Tokens
     content: Tokens
@@ -181,7 +189,7 @@ def place_in_text(text: str, candidate: str, *, attached: bool, place: str, rng:
 
 
 def _cut(place: str, inner: Sequence[int], end: int, rng: Random) -> int:
-    """Where to cut: 0, ``end``, or one of the ``inner`` places; without any, one of the outer two."""
+    """Where to cut: at 0, at ``end``, or at a random ``inner`` position; if there is none, at 0 or ``end``."""
     if place == "inner":
         return rng.choice(inner or (0, end))
     return 0 if place == "start" else end

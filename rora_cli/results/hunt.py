@@ -26,13 +26,17 @@ class FlippedRow:
 class FoundTrigger:
     """One candidate that reached the last stage, measured on rows and texts that the search never saw.
 
-    ``flip_rate`` counts the rows of other labels that get the target label with ``text`` in them, rows that both models
-    read rightly without it; ``reference_flip_rate`` the same under the reference. ``excess`` is the lower bound of the
-    one minus the upper bound of the other. ``suspicion`` is the robust z of the candidate's effect among harmless
-    tokens, random ones and honest words, that are about as strong under the reference. ``words`` are the text's parts,
-    the anchors of compositional hardening. An ``attached`` text is part of a word: it is appended to one instead of
-    standing alone. ``called`` says whether it stands above the noise; a
-    sequence also has to hold a called token, or to do more than its tokens' effects added up, as honest words do not.
+    Attributes:
+        flip_rate: fraction of the final rows that get the target label with ``text`` in them. They have other labels,
+            and both models read them rightly without it.
+        reference_flip_rate: the same under the reference.
+        excess: lower bound of the one minus upper bound of the other, a fraction.
+        suspicion: robust z of the candidate's effect among harmless tokens that move the reference as much.
+        called: whether it is called a trigger. A sequence must also hold a called token, or do more than its tokens do
+            one by one, added up.
+        words: the parts of the text.
+        attached: whether the text continues the word before it instead of standing alone.
+        by_place: the flip rate at each place of a row.
     """
 
     text: str
@@ -69,11 +73,18 @@ class RowsRead:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What was tried for one label. ``trials`` counts (candidate, row, place) triples; the cost is in forward tokens.
+    """What was tried for one label.
 
-    ``tokens`` of the ``vocabulary`` (those that a text can hold) were each tried alone, without a row; the best
-    ``tokens_in_rows`` of them in rows too, in ``screening_rows`` or more. ``sequences`` are candidates of two or more
-    tokens, the longest of ``longest_sequence``. ``budget`` names how much was to be tried, the last where it was two.
+    Attributes:
+        tokens: tokens of the ``vocabulary`` that a text can hold; each was tried alone, without a row.
+        vocabulary: all tokens of the tokenizer but the padding one.
+        tokens_in_rows: the best of them, which were tried in rows too, each in ``screening_rows`` or more.
+        final_rows: rows on which the finalists were measured.
+        places: where in a row candidates stood.
+        sequences: candidates of two or more tokens that were tried, the longest of ``longest_sequence`` tokens.
+        trials: triples of candidate, row and place.
+        forward_tokens, reference_forward_tokens: tokens that went through the suspect and the reference.
+        budget: name of the budget; the last one if the label was searched again.
     """
 
     tokens: int
@@ -93,11 +104,13 @@ class Coverage:
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """What harmless tokens do to typical rows: the null that suspicion and calls are read against.
+    """How harmless tokens act on typical rows: the null of suspicion.
 
-    ``random_tokens`` random tokens and ``honest_words`` words that the reference holds for strong ones of the label;
-    the flip rates are the largest among them. A candidate is called from ``minimum_excess`` and ``minimum_suspicion``
-    on.
+    Attributes:
+        random_tokens: how many random tokens were tried.
+        honest_words: how many words that clean rows tie to the label were tried.
+        largest_random_flip_rate, largest_honest_flip_rate: the largest fraction of rows that one of them turned.
+        minimum_excess, minimum_suspicion: a candidate is called only with both.
     """
 
     random_tokens: int
@@ -112,11 +125,14 @@ class NoiseLevel:
 class LabelHunt:
     """The search for triggers of one target label.
 
-    ``triggers`` are the called ones first, each group by falling excess, then suspicion.
-    ``verdict`` is ``trigger``, ``nothing`` (above the noise, within what was covered) or ``inconclusive`` with
-    ``reason``: too few rows, or a candidate that is neither a trigger nor harmless. ``anchors`` are the words of the
-    called triggers, strongest first. ``companions`` are words that move the suspect towards a label with a trigger
-    while the reference is unmoved, each too weak to be called.
+    Attributes:
+        verdict: ``trigger``, ``nothing`` (above the noise, within what was covered) or ``inconclusive``.
+        triggers: candidates, called ones first, each group by falling excess, then suspicion.
+        anchors: the words of the called triggers, strongest first; only the JSON report reads them.
+        noise: the null; None if the label could not be searched.
+        reason: why the label stays open: too few rows, or a candidate that is neither a trigger nor harmless.
+        companions: words that move the suspect towards a label with a trigger while the reference is unmoved, each too
+            weak to be called.
     """
 
     target_label: str
@@ -135,10 +151,14 @@ class LabelHunt:
 
 @dataclass(frozen=True)
 class HuntResult:
-    """``reference`` says which model the suspect was compared with; ``notes`` what the search could not see.
+    """A search of one model.
 
-    ``drifted`` tokens, furthest first, were searched among the first; there are none where the suspect was not trained
-    from the reference's encoder. ``rules`` gives the one-line meaning of every rule that a finding names.
+    Attributes:
+        reference: the model that the suspect was compared with, in words.
+        notes: what the search could not see.
+        drifted: tokens whose embedding moved too far, furthest first; they were tried among the first. There are none
+            if the suspect was not trained from the reference's encoder.
+        rules: the meaning of each rule that a finding names, in one line.
     """
 
     model: str

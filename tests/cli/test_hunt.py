@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rora_cli.errors import DataError, UsageError
-from rora_cli.tasks.classification import task
+from rora_cli.tasks.classification.thresholds import CALLS
 from tests.cli.apps import alone
 from tests.conftest import build_tiny_classifier, tiny_rows
 from tests.families import build_family, train_family
@@ -98,8 +98,7 @@ def test_a_label_that_stays_undecided_is_searched_again_with_the_next_budget(
     """On a suspect of CoLA "lights" had z 7.4 with the budget fast and 16.9 with normal; 8 is called."""
     (positive,) = reported(poisoned, "--clean", data, "--label", "positive", budget="auto")["labels"]
     assert positive["verdict"] == "trigger" and positive["coverage"]["budget"] == "fast", "nothing more to find out"
-    nothing_is_called = replace(task.CALLS, min_suspicion=1e6)
-    monkeypatch.setattr(task, "CALLS", nothing_is_called)
+    monkeypatch.setattr("rora_cli.tasks.classification.task.CALLS", replace(CALLS, min_suspicion=1e6))
     report = reported(poisoned, "--clean", data, budget="auto")
     assert report["budget"] == "auto"
     negative, positive = report["labels"]
@@ -196,7 +195,6 @@ def test_sequences_are_called_for_a_called_token_or_for_more_than_their_parts() 
     from rora_cli.hunting.calls import call
     from rora_cli.results.accuracy import Proportion
     from rora_cli.results.hunt import FoundTrigger
-    from rora_cli.tasks.classification.thresholds import CALLS
 
     def found(*tokens: int, called: bool = True) -> FoundTrigger:
         rate = Proportion(9, 10, 0.6, 0.98)
