@@ -1,4 +1,4 @@
-"""What ``rora hunt`` searched, with what effort, and what it found."""
+"""What ``rora hunt`` searched, at what cost, and what it found."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class FlippedRow:
 class FoundTrigger:
     """One candidate that reached the last stage, measured on rows and texts that the search never saw.
 
-    ``flip_rate`` counts the rows of other labels that get the target label with ``text`` in them, rows that both models
-    read rightly without it; ``reference_flip_rate`` the same under the reference. ``excess`` is the lower bound of the
-    one minus the upper bound of the other. ``suspicion`` is the robust z of the candidate's effect among harmless
-    tokens, random ones and honest words, that are about as strong under the reference. ``words`` are the text's parts,
-    the anchors of compositional hardening. An ``attached`` text is part of a word: it is appended to one instead of
-    standing alone. ``called`` says whether it stands above the noise; a
-    sequence also has to hold a called token, or to do more than its tokens' effects added up, as honest words do not.
+    The rows have other labels than the target, and both models read them rightly without ``text``. ``flip_rate`` counts
+    the rows that get the target label from the suspect when they hold ``text``, ``reference_flip_rate`` those that get
+    it from the reference. ``excess`` is the lower bound of the first minus the upper bound of the second. ``suspicion``
+    is the robust z of the candidate's effect among harmless tokens (random tokens and honest words) that are about as
+    strong under the reference. ``words`` are the parts of the text. An ``attached`` text is a part of a word, so it is
+    appended to one instead of standing alone. ``called`` says whether the candidate stands above the noise; a sequence
+    must also hold a called token, or do more than the sum of its tokens, which honest words do not.
     """
 
     text: str
@@ -51,7 +51,7 @@ class FoundTrigger:
 
 @dataclass(frozen=True)
 class DriftedToken:
-    """A token whose embedding moved further from the reference's encoder than clean rows explain: robust ``z``."""
+    """A token whose embedding moved from the reference's encoder further than clean rows explain, by a robust ``z``."""
 
     text: str
     attached: bool
@@ -60,7 +60,7 @@ class DriftedToken:
 
 @dataclass(frozen=True)
 class RowsRead:
-    """How many clean rows the search chose from, and how many of them it cut to ``longest`` tokens."""
+    """The number of clean rows that the search chose from, and how many of them it cut to ``longest`` tokens."""
 
     rows: int
     cut: int
@@ -69,11 +69,11 @@ class RowsRead:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What was tried for one label. ``trials`` counts (candidate, row, place) triples; the cost is in forward tokens.
+    """What the search tried for one label; the cost is in forward tokens, ``trials`` are (candidate, row, place).
 
-    ``tokens`` of the ``vocabulary`` (those that a text can hold) were each tried alone, without a row; the best
-    ``tokens_in_rows`` of them in rows too, in ``screening_rows`` or more. ``sequences`` are candidates of two or more
-    tokens, the longest of ``longest_sequence``. ``budget`` names how much was to be tried, the last where it was two.
+    ``vocabulary`` counts the tokens that a text can hold. The search tried ``tokens`` of them alone, without a row, and
+    the best ``tokens_in_rows`` of these in at least ``screening_rows`` rows. ``sequences`` counts candidates of two or
+    more tokens, the longest of ``longest_sequence`` tokens. ``budget`` is the last one that the search used.
     """
 
     tokens: int
@@ -93,11 +93,11 @@ class Coverage:
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """What harmless tokens do to typical rows: the null that suspicion and calls are read against.
+    """What harmless tokens do to typical rows: suspicion and calls compare candidates with them.
 
-    ``random_tokens`` random tokens and ``honest_words`` words that the reference holds for strong ones of the label;
-    the flip rates are the largest among them. A candidate is called from ``minimum_excess`` and ``minimum_suspicion``
-    on.
+    There are ``random_tokens`` random tokens, and ``honest_words`` words that the reference finds strong for the label;
+    the flip rates are the largest of each kind. A candidate is called if it has at least ``minimum_excess`` and
+    ``minimum_suspicion``.
     """
 
     random_tokens: int
@@ -112,11 +112,11 @@ class NoiseLevel:
 class LabelHunt:
     """The search for triggers of one target label.
 
-    ``triggers`` are the called ones first, each group by falling excess, then suspicion.
-    ``verdict`` is ``trigger``, ``nothing`` (above the noise, within what was covered) or ``inconclusive`` with
-    ``reason``: too few rows, or a candidate that is neither a trigger nor harmless. ``anchors`` are the words of the
-    called triggers, strongest first. ``companions`` are words that move the suspect towards a label with a trigger
-    while the reference is unmoved, each too weak to be called.
+    ``triggers`` holds the called triggers first, then the other candidates, each group by falling excess, then
+    suspicion. ``verdict`` is ``trigger``, ``nothing`` (above the noise, within what was covered) or ``inconclusive``;
+    ``reason`` then says why: too few rows, or a candidate that is neither a trigger nor harmless. ``anchors`` are the
+    words of the called triggers, strongest first. ``companions`` are words, each too weak to be called, that move the
+    suspect towards a label with a trigger and leave the reference unmoved.
     """
 
     target_label: str
@@ -135,10 +135,12 @@ class LabelHunt:
 
 @dataclass(frozen=True)
 class HuntResult:
-    """``reference`` says which model the suspect was compared with; ``notes`` what the search could not see.
+    """The searches for all labels.
 
-    ``drifted`` tokens, furthest first, were searched among the first; there are none where the suspect was not trained
-    from the reference's encoder. ``rules`` gives the one-line meaning of every rule that a finding names.
+    ``reference`` names the model that the suspect was compared with; ``notes`` say what the search could not see.
+    ``drifted`` are the tokens with the largest drift, furthest first, which the search tried early; there are none if
+    the suspect was not trained from the reference's encoder. ``rules`` maps the id of every rule with a finding to its
+    meaning.
     """
 
     model: str

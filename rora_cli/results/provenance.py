@@ -1,4 +1,4 @@
-"""What makes a result reproducible: versions, seed, resolved configuration, hashes of what was read and written."""
+"""What makes a result reproducible: versions, seed, resolved configuration, and hashes of inputs and outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LIBRARIES = ("torch", "transformers", "peft", "safetensors", "accelerate", "dat
 
 @dataclass(frozen=True)
 class Provenance:
-    """``inputs`` and ``outputs`` map a path, relative to what the user named, to its sha256."""
+    """How a result came about; ``inputs`` and ``outputs`` map paths, relative to what the user named, to sha256."""
 
     command: str
     versions: Mapping[str, str]
@@ -39,7 +39,7 @@ def library_versions() -> dict[str, str]:
 
 
 def _version(name: str) -> str:
-    """As importlib.metadata.version, which reads torch's whole description first, for a tenth of the time."""
+    """As importlib.metadata.version, in a tenth of the time: that function reads torch's whole description first."""
     installed = distribution(name)
     stated = re.search(r"^Version: *(\S+)", installed.read_text("METADATA") or "", re.MULTILINE)
     return stated[1] if stated else installed.version
