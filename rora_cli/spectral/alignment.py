@@ -11,9 +11,9 @@ from torch import Tensor
 def energy_alignment(directions: Tensor, singular_values: Tensor, basis: Tensor) -> float | None:
     """Fraction of ||DeltaW||_F^2 inside span(``basis``), as a multiple of the uniform fraction k / d (a scalar).
 
-    Let DeltaW = U S V^T, with ``singular_values`` S [r]. For ``directions`` U [d, r] and the top-k left singular vectors
-    of W as ``basis`` U_k [d, k], this is L_k = (d / k) ||U_k^T U S||_F^2 / ||S||^2; for V and the right singular vectors
-    it is R_k. A random update has 1 on average; a zero update has None.
+    Let DeltaW = U S V^T, with ``singular_values`` S [r]. For ``directions`` U [d, r], and W's top-k left singular
+    vectors as ``basis`` U_k [d, k], this is L_k = (d / k) ||U_k^T U S||_F^2 / ||S||^2; for V and the right singular
+    vectors it is R_k. A random update has 1 on average; a zero update has None.
     """
     energy = singular_values.double().square()
     total = float(energy.sum())
