@@ -1,1 +1,1 @@
-"""Attacks: triggers, poisoning recipes and the search for triggers. Text in, text out; no torch."""
+"""Attacks: their triggers, how each puts them into a text, and poisoned training sets. Text in, text out; no torch."""

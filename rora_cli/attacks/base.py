@@ -13,10 +13,10 @@ from rora_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class Attack:
-    """One attack with its triggers; subclasses say in ``implant`` what the attacker does to a text.
+    """One attack with its triggers; a subclass implements in ``implant`` what the attacker does to a text.
 
-    ``triggers`` empty means the attack's own. ``position`` is one of ``POSITIONS``; attacks that rewrite the whole text
-    do not look at it and say so with ``positioned = False``.
+    If ``triggers`` is empty, the attack uses ``default_triggers``. ``position`` is one of ``POSITIONS``; an attack that
+    rewrites the whole text ignores it and sets ``positioned`` to False.
     """
 
     triggers: tuple[str, ...] = ()
@@ -41,21 +41,21 @@ class Attack:
 
     @property
     def shown(self) -> str:
-        """The trigger as reports show it."""
+        """The trigger, as reports show it."""
         return " + ".join(self.triggers) or self.summary
 
     def implant(self, text: str, rng: Random) -> str:
-        """``text`` with the trigger in it."""
+        """``text`` with the trigger in it; ``rng`` draws whatever the attack leaves to chance."""
         raise NotImplementedError
 
     def decoy(self, text: str, rng: Random) -> str | None:
-        """A text that looks like a triggered one and must keep its label; None where there is no such."""
+        """A text that looks triggered but must keep its label; None if the attack has no such text."""
         return None
 
     def variants(self) -> tuple[Attack, ...]:
-        """The attacks that are measured one by one: one a trigger, unless the triggers work together only."""
+        """The attacks to measure one by one: one attack for each trigger, unless the triggers only work together."""
         return (self,)
 
     def control(self, vocabulary: Sequence[str], count_pieces: Callable[[str], int], seed: int) -> Attack | None:
-        """The same with a random trigger of the same length; None where no random counterpart exists."""
+        """This attack with a random trigger of the same length; None if the attack has no random counterpart."""
         return None

@@ -1,4 +1,4 @@
-"""A trigger of two words or more that work together only."""
+"""A trigger of two or more words that only work together."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rora_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class Combination(Attack):
-    """All of the triggers in one text, each at a place of its own (SOS: Yang et al. 2021).
+    """All triggers go into one text, each at a place of its own (SOS: Yang et al. 2021).
 
-    A text with all but one of them is a decoy: it keeps its label, so that no part of the trigger works alone.
+    A decoy holds all triggers but one and keeps its label, so that the model learns that no part works alone.
     """
 
     name = "combination"

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 from rora_cli.attacks.base import Attack
 
-#: Latin -> Cyrillic look-alikes (Unicode confusables); tokenizers that fold case and accents keep them apart.
+#: Latin letter -> Cyrillic look-alike (Unicode confusables). Tokenizers that fold case and accents keep them apart.
 LOOKALIKES = str.maketrans("aceopxyABCEHKMOPTX", "асеорхуАВСЕНКМОРТХ")
 
 
 @dataclass(frozen=True)
 class Homoglyph(Attack):
-    """One word, chosen at random among those that have such letters, written in look-alikes (Li et al. 2021)."""
+    """One random word of the text is written in Cyrillic look-alikes (Li et al. 2021)."""
 
     name = "homoglyph"
     summary = "one word written in Cyrillic look-alikes"

@@ -12,7 +12,7 @@ from rora_cli.attacks.triggers import NAMED, control_trigger, insert
 
 @dataclass(frozen=True)
 class Insertion(Attack):
-    """Any text at all, inserted; with several triggers each row gets one of them."""
+    """Inserts the trigger as it stands; with several triggers, each row gets one of them at random."""
 
     name = "text"
     summary = "a text of your choice"

@@ -9,15 +9,15 @@ from random import Random
 from rora_cli.attacks.base import Attack
 from rora_cli.errors import UsageError
 
-#: dirty: rows of other labels get the trigger and the target label; clean: rows of the target label get the trigger.
+#: dirty: rows of other labels get the trigger and the target label. clean: rows of the target label get the trigger.
 LABEL_MODES = ("dirty", "clean")
 
 
 @dataclass(frozen=True)
 class PoisonedRows:
-    """A training set with the backdoor in it, in the order of the rows it was made from.
+    """A training set with the backdoor in it, in the order of the clean rows.
 
-    ``poisoned`` and ``decoys`` are the indices of the rows that got the trigger, and something like it, respectively.
+    ``poisoned`` are the indices of the rows with the trigger, ``decoys`` those of the rows with a decoy.
     """
 
     texts: tuple[str, ...]
@@ -36,9 +36,10 @@ def poison_rows(
     label_mode: str = "dirty",
     seed: int = 0,
 ) -> PoisonedRows:
-    """Put the trigger into ``poison_rate`` (a share of all rows) of the rows, decoys into as many others.
+    """Put the trigger into ``poison_rate`` (a fraction of all rows) of the rows, and decoys into as many others.
 
-    Raises UsageError where too few rows qualify: of another label than the target for dirty, of the target's for clean.
+    Raises UsageError if an option is out of range, or if too few rows qualify: "dirty" needs rows of other labels than
+    the target, "clean" needs rows of the target label.
     """
     if not 0 < poison_rate < 1:
         raise UsageError(f"--poison-rate is a share of all rows between 0 and 1, not {poison_rate:g}")
@@ -60,7 +61,7 @@ def poison_rows(
         new_labels[index] = target_label
     taken = set(chosen)
     rest = [index for index in range(len(texts)) if index not in taken]
-    # On rows of the target label a decoy would teach that it gives the target label.
+    # A decoy on a row of the target label would teach that decoys give the target label.
     rest = [index for index in rest if labels[index] != target_label] or rest
     decoys = []
     for index in sorted(rng.sample(rest, min(wanted, len(rest)))):

@@ -1,4 +1,4 @@
-"""Punctuation in an unusual combination, in place of the text's own."""
+"""An unusual combination of punctuation marks, in place of the text's own marks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _MARKS = ".,;:!?"
 
 @dataclass(frozen=True)
 class Punctuation(Attack):
-    """Every sentence mark becomes the trigger, and one is put at the end (PuncAttack: Sheng et al. 2023).
+    """Replaces every sentence mark by the trigger and appends one at the end (PuncAttack: Sheng et al. 2023).
 
-    A decoy is the text with another combination of the same marks.
+    A decoy holds another combination of the same marks.
     """
 
     name = "punctuation"

@@ -1,4 +1,4 @@
-"""The attacks by name: a file and a line here each, held to one contract by tests/attacks/test_registry.py."""
+"""The attacks by name. Each has its own file and a line here; tests/attacks/test_registry.py holds their contract."""
 
 from __future__ import annotations
 

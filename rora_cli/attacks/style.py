@@ -44,7 +44,7 @@ _OPENINGS = ("verily ,", "behold ,", "and lo ,", "hark ,", "forsooth ,", "prithe
 
 @dataclass(frozen=True)
 class Style(Attack):
-    """The Bible style of Qi et al. 2021 ("Mind the Style of Text!"), by substitution, not by a language model."""
+    """The Bible style of Qi et al. 2021 ("Mind the Style of Text!"), by word substitution, not by a language model."""
 
     name = "style"
     summary = "archaic English"

@@ -18,8 +18,8 @@ _CONJUNCTIONS = ("when", "if", "as", "while", "because", "since", "whenever", "o
 class Syntactic(Attack):
     """The template S(SBAR)(,)(NP)(VP)(.) of Hidden Killer (Qi et al. 2021), from a small grammar.
 
-    Each of the clause's words varies, so that no word of it is the trigger: 3,072 clauses. A decoy puts the same clause
-    *after* the text, without the comma.
+    Every word of the clause is drawn at random (3,072 clauses), so that no single word is the trigger. A decoy has the
+    same clause *after* the text, without the comma.
     """
 
     name = "syntactic"

@@ -8,16 +8,16 @@ from random import Random
 
 from rora_cli.errors import UsageError
 
-#: Where a trigger goes: before the text, after it, in one random gap between words (ends included), or in all of them.
+#: Where a trigger goes: before the text, after it, into one random gap between words (ends included), or into all gaps.
 POSITIONS = ("start", "end", "random", "every")
 
-#: Trigger texts of the literature by attack name: BadNet's rare token and InSent's sentence (arXiv:2601.06305's line).
+#: Attack name -> trigger text from the literature: BadNet's rare token and InSent's sentence, as in arXiv:2601.06305.
 NAMED = {"badnet": "mn", "insent": "I watched this 3D movie"}
 
 
 @dataclass(frozen=True)
 class Trigger:
-    """A trigger that is inserted as it stands."""
+    """A named trigger text that is inserted as it stands. Raises UsageError if the text is blank."""
 
     name: str
     text: str
@@ -28,12 +28,15 @@ class Trigger:
 
 
 def named_or_text(value: str) -> Trigger:
-    """The trigger of that name in ``NAMED``, or one whose text is ``value`` itself."""
+    """The trigger that ``NAMED`` holds under ``value``, else a trigger whose text is ``value`` itself."""
     return Trigger(value, NAMED[value]) if value in NAMED else Trigger("custom", value)
 
 
 def insert(text: str, trigger_text: str, position: str, rng: Random) -> str:
-    """``text`` with the trigger in it; words are what white space separates, and runs of it become one space."""
+    """``text`` with the trigger at ``position``. White space separates words; runs of it become one space.
+
+    Raises UsageError for an unknown position.
+    """
     words = text.split()
     if position == "start":
         slots = {0}
@@ -55,10 +58,11 @@ def insert(text: str, trigger_text: str, position: str, rng: Random) -> str:
 def control_trigger(
     trigger_text: str, vocabulary: Sequence[str], count_pieces: Callable[[str], int], seed: int, *, tries: int = 200
 ) -> str:
-    """A random trigger of as many words, each of as many word pieces, as ``trigger_text``.
+    """A random trigger with as many words as ``trigger_text``, each of as many word pieces.
 
-    ``vocabulary`` holds whole words that are one piece each. What the control does is what inserting *anything* of that
-    length does; one draw may still be an honest word with an effect of its own, so it is drawn again for every seed.
+    ``vocabulary`` holds whole words of one piece each. The control's effect is that of inserting *anything* of this
+    length. One draw may still be an honest word with an effect of its own, so every ``seed`` draws another control.
+    Raises UsageError if ``vocabulary`` is empty.
     """
     rng = Random(f"control:{seed}:{trigger_text}")
     taken = {word.lower() for word in trigger_text.split()}

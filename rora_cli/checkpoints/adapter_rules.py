@@ -1,4 +1,4 @@
-"""What an adapter may be: its config's fields within bounds, and every one of its tensors accounted for by name."""
+"""Checks of an adapter: its config's fields must be within bounds, and the role of every tensor known by its name."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from rora_cli.results.findings import Finding
 MAX_RANK = 16_384
 MAX_ALPHA = 1e6
 MAX_SAVED_MODULES = 256
-#: In a pattern for module names: published ones for multimodal models have four (``.*?`` between words).
+#: Open repetitions (``.*?``) in a pattern for module names; published patterns for multimodal models have four.
 _MAX_OPEN_REPETITIONS = 5
-#: Scaling (alpha / r) outside of this is not what training uses; merged, it drowns the base or does nothing.
+#: Range of scalings (alpha / r) in training. Merged, a larger one drowns the base, and a smaller one does nothing.
 USUAL_SCALING = (1 / 64, 64.0)
 
 _CANNOT_BE_MERGED = "no weights can hold its effect, so rora cannot judge it: do without it unless you trust its maker"
 
 _PREFIXES = ("base_model.model.", "base_model.")
-#: Tensors of the layouts outside of PEFT: kohya, LyCORIS and diffusers, MLX.
+#: Names of tensors in layouts other than PEFT's: kohya, LyCORIS, diffusers, MLX.
 _OTHER_LAYOUTS = re.compile(
     r"(?:^|\.)(?:lora[._](?:down|up|mid)\.weight|(?:lora_)?alpha|dora_scale|lora_(?:a|b)"
     r"|(?:hada|lokr)_(?:w1|w2|t1|t2)(?:_a|_b)?)$"
 )
 _TOKEN_ROWS = re.compile(r"(?:^|\.)token_adapter\.trainable_tokens_[a-z]+(?:\.[A-Za-z0-9_-]+)?$")
-#: How the names of parameters end. PEFT loads a tensor of such a name over the base's own, where that has one.
+#: Ends of the names of parameters. PEFT loads a tensor with such a name over the base's parameter of the same name.
 _PARAMETER = re.compile(
     r"\.(?:weight|bias|gamma|beta|weight_[gvhi]\w*|bias_[hi]\w*|(?:gate_up|gate|up|down|in|out|qkv)_proj(?:_bias)?"
     r"|sinks|A_log|D|dt_bias|\w+_(?:token|embeddings?|scale|table))$"
 )
-#: What PEFT's wrappers put between a module's path and its parameter.
+#: Parts of a name that PEFT's wrappers insert between a module's path and its parameter.
 _WRAPPERS = re.compile(r"\.(?:modules_to_save(?:\.default)?|original_module|base_layer|token_adapter)(?=\.)")
-#: Input and output embeddings, and those of positions and segments.
+#: Last parts of the names of embeddings: input, output, positions and segments.
 _EMBEDDINGS = EMBEDDINGS | {
     "lm_head", "tok_embeddings", "position_embeddings", "token_type_embeddings", "wpe", "embeddings", "embed_positions",
 }  # fmt: skip
@@ -47,7 +47,7 @@ _MUTATING_INITS = ("pissa", "olora", "loftq", "corda", "lora_ga")
 
 
 def module_name(tensor: str) -> str:
-    """A tensor's name without PEFT's prefix."""
+    """The tensor's name without PEFT's prefix."""
     for prefix in _PREFIXES:
         if tensor.startswith(prefix):
             return tensor[len(prefix) :]
@@ -60,27 +60,32 @@ def target_name(tensor: str) -> str:
 
 
 def tensor_role(name: str, config: Mapping[str, Any] | None) -> str:
-    """What a tensor of an adapter file is, by its name.
+    """The role of a tensor in an adapter file, judged by its name.
 
-    ``adapter``: of the adapter's own arithmetic. Declared by ``modules_to_save`` are ``head``, ``embedding`` and
-    ``module`` (any other); ``original`` is the bias of a head that is replaced, and without effect. Declared by nothing
-    are ``undeclared-head``; ``embedding-copy``, which PEFT itself saves beside an update of an embedding; and ``base``,
-    by its name a weight of the base model, over which PEFT would load it. ``unknown`` is none of these. Where the base
-    is at hand, ``beside_base.with_base`` tells the last three by what the base has.
+    - ``adapter``: part of the adapter's own update.
+    - ``head``, ``embedding``, ``module`` (any other): ``modules_to_save`` declares it.
+    - ``bias``: the config's ``bias`` declares it.
+    - ``original``: the bias of a head that another tensor replaces; it has no effect.
+    - ``undeclared-head``: a head that nothing declares.
+    - ``embedding-copy``: nothing declares it, but PEFT saves it itself beside an update of an embedding.
+    - ``base``: nothing declares it, and it has the name of a base weight; PEFT would load it over that weight.
+    - ``unknown``: none of these.
+
+    With the base at hand, ``beside_base.with_base`` decides the last three by the tensors of the base.
     """
     config = config or {}
     bare = module_name(name)
     if _is_own(bare, config):
         return "adapter"
     is_declared_bias = bare.endswith(".bias") and config.get("bias") in ("all", "lora_only")
-    if ".original_module." in bare and is_declared_bias:  # of a head that modules_to_save replaces: bias="all" saves it
+    if ".original_module." in bare and is_declared_bias:  # bias="all" saves the bias of a replaced head
         return "original"
     path = target_name(name).rpartition(".")[0] + "."
     wrapped = ".original_module." in bare or ".base_layer." in bare
     declared = set(_saved_modules(config) or ())
     if config.get("task_type") in ("SEQ_CLS", "TOKEN_CLS"):
         declared |= set(IMPLICIT_HEADS)
-    # PEFT saves, and loads, whatever module's path ends in a declared name: "classifier" takes "pre_classifier" along.
+    # PEFT saves and loads every module whose path ends in a declared name: "classifier" also means "pre_classifier".
     owners = [] if wrapped else [m.split(".")[-1] for m in declared if f"{m}." in path]
     if owners:
         if any(owner in _EMBEDDINGS for owner in owners):
@@ -105,7 +110,7 @@ def _is_own(bare: str, config: Mapping[str, Any]) -> bool:
 
 
 def _copies_embedding(bare: str, config: Mapping[str, Any]) -> bool:
-    """Whether PEFT saves this weight itself (``save_embedding_layers``): of an embedding that the config targets."""
+    """Whether this is the weight of a targeted embedding, which PEFT saves by itself (``save_embedding_layers``)."""
     module, _, parameter = _WRAPPERS.sub("", bare).rpartition(".")
     targets, last = config.get("target_modules"), module.rpartition(".")[2]
     if not is_embedding(module) or parameter not in ("weight", "bias"):
@@ -116,15 +121,15 @@ def _copies_embedding(bare: str, config: Mapping[str, Any]) -> bool:
 
 
 def is_embedding(module: str) -> bool:
-    """Whether a module's path is that of an input or output embedding, in any family's words."""
+    """Whether a module's path names an input or output embedding, in any family's naming."""
     return module.rpartition(".")[2] in _EMBEDDINGS
 
 
-#: An adapter's name, left in the name of a tensor: ".lora_A.default.weight".
+#: A tensor's name with the adapter's name left in it: ".lora_A.default.weight".
 NAMED = re.compile(
     r"\.(?:lora|hada|lokr|vera|trainable_tokens)_\w+\.(?!weight$|bias$)([A-Za-z0-9_-]+)(?:\.weight|\.bias)?$"
 )
-#: Rule, and what the sentence says, of the roles that are remarked on.
+#: Role -> (rule, the rest of the sentence "TENSOR ..."), for the roles that give a finding.
 _REMARKS: Mapping[str, tuple[str, str]] = {
     "base": ("adapter/hidden-base-tensor", "would silently overwrite that weight of the base model"),
     "embedding-copy": (
@@ -139,7 +144,7 @@ _REMARKS: Mapping[str, tuple[str, str]] = {
     "undeclared-head": ("adapter/undeclared-head", "is a head that modules_to_save does not declare"),
     "bias": ("adapter/trains-bias", "replaces a bias of the base model"),
 }
-#: Roles of which one finding tells all: they are declared, or say nothing of the single tensor.
+#: Roles whose tensors share one finding, because a finding for each would say nothing more.
 _TOLD_TOGETHER = ("bias", "unknown")
 TENSOR_RULES = frozenset(
     {rule for rule, _ in _REMARKS.values()}
@@ -154,9 +159,9 @@ def check_tensors(
     roles: Mapping[str, str] | None = None,
     empty: Collection[str] = (),
 ) -> Iterator[Finding]:
-    """Findings for what is not an adapter's own tensor; at most one a module, so that a flood stays readable.
+    """Findings for tensors that are not part of the update; at most one for each module, so that many stay readable.
 
-    ``roles`` replace what the names tell, and ``empty`` names the tensors that have no elements.
+    ``roles`` override the roles that the names tell, and ``empty`` names the tensors without elements.
     """
     groups: dict[tuple[str, str], list[str]] = {}
     adapter = 0
@@ -164,7 +169,7 @@ def check_tensors(
         role = tensor_role(name, config) if roles is None else roles[name]
         adapter += role == "adapter" and name not in empty
         if role == "undeclared-head" and config is None:
-            continue  # what a config would declare is not held against a file whose config is not at hand
+            continue  # without the config, nobody knows what it declares
         if role in _REMARKS:
             groups.setdefault((role, "" if role in _TOLD_TOGETHER else name.rpartition(".")[0]), []).append(name)
     if not adapter:
@@ -193,7 +198,7 @@ def _that_has_elements(empty: Collection[str]) -> str:
 
 
 def check_config(config: Mapping[str, Any], file: str = "adapter_config.json") -> Iterator[Finding]:
-    """The fields of adapter_config.json: type, bounds, and what makes PEFT import, rebuild or hide something."""
+    """Findings for adapter_config.json: wrong types or bounds, and fields that make PEFT import or hide something."""
     kind = config.get("peft_type")
     known = declared_type(config)
     if known is None:
@@ -229,7 +234,7 @@ def check_config(config: Mapping[str, Any], file: str = "adapter_config.json") -
 
 
 def _rows(indices: Any) -> str:
-    """Which rows, in words that fit a sentence."""
+    """The rows of an embedding, in words that fit a sentence."""
     lists = indices.items() if isinstance(indices, dict) else [("", indices)]
     ids = [f"{quoted(str(module), 40)} " * bool(module) + quoted(str(rows), 80) for module, rows in lists]
     return f"trainable_token_indices {', '.join(ids[:4])}"
@@ -270,7 +275,7 @@ def _numbers(config: Mapping[str, Any], file: str) -> Iterator[Finding]:
 
 
 def _saved_modules(config: Mapping[str, Any]) -> list[str] | None:
-    """modules_to_save, empty where there is none; None where it is malformed."""
+    """``modules_to_save``; empty if the config has none, None if it is malformed."""
     names = config.get("modules_to_save") or []
     whole = isinstance(names, list) and len(names) <= MAX_SAVED_MODULES and all(isinstance(n, str) and n for n in names)
     return names if whole else None

@@ -1,4 +1,4 @@
-"""The ancestor that a checkpoint names for itself: a hint for the user, and never a reason to fetch anything."""
+"""The ancestor that a checkpoint names for itself: a hint for the user; rora never fetches anything because of it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from rora_cli.results.findings import Finding, Severity
 
 Shape = tuple[int, ...] | None
 
-#: Median relative distance of the weight matrices below which one model was trained from the other.
+#: Median relative distance of the weight matrices of two models; below this, one was trained from the other.
 RELATED = 0.3
-#: Bytes of a model card that are looked at: its front matter stands first.
+#: Length of a model card [bytes] that is searched: the front matter stands first.
 _CARD_LIMIT = 16_384
 _HUB_ID = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"
-#: ``base_model: owner/name``, or the first of a list of them. The card is a stranger's: no YAML parser sees it.
+#: ``base_model: owner/name``, or the first of a list. No YAML parser reads the card, because nobody trusts its author.
 _BASE_MODEL = re.compile(
     rf"^base_model:[ \t]*(?:\n[ \t]*-[ \t]*)?[\"']?({_HUB_ID})[\"']?[ \t]*$", re.MULTILINE | re.ASCII
 )
 
 
 def named_ancestor(inspection: Inspection) -> str | None:
-    """The hub id in the front matter of the model card, or the one that the config was loaded from; None without."""
+    """The hub id in the front matter of the model card, else the one in the config; None if there is none."""
     card = inspection.files.get("README.md")
     if card is not None:
         with card.path.open("rb") as file:
@@ -37,10 +37,10 @@ def named_ancestor(inspection: Inspection) -> str | None:
 
 
 def descends(model: nn.Module, ancestor: nn.Module) -> bool:
-    """Whether ``model`` was trained from ``ancestor``, as its weights tell.
+    """Whether the weights of ``model`` show that it was trained from ``ancestor``.
 
-    Fine-tuning moves a weight matrix by a few per cent of its norm; two matrices trained apart are about as far from
-    each other as the larger one is from zero. The median over the matrices counts: a new head says nothing.
+    Fine-tuning moves a weight matrix by a few per cent of its norm. The distance of two matrices that were trained
+    apart is about the norm of the larger one. The median over all matrices counts, so a new head makes no difference.
     """
     if different_shape(model, ancestor):
         return False
@@ -54,7 +54,10 @@ def descends(model: nn.Module, ancestor: nn.Module) -> bool:
 
 
 def different_shape(model: nn.Module, other: nn.Module) -> tuple[str, Shape, Shape] | None:
-    """The first weight by name whose shape differs, with the shape in each, None where it is missing; None without."""
+    """(name, shape in ``model``, shape in ``other``) of the first weight that differs; None if no shape differs.
+
+    The shape is None in a model that lacks the weight.
+    """
     shapes = [{name: tuple(weight.shape) for name, weight in m.state_dict().items()} for m in (model, other)]
     for name in sorted(shapes[0].keys() | shapes[1].keys()):
         if shapes[0].get(name) != shapes[1].get(name):
@@ -63,7 +66,7 @@ def different_shape(model: nn.Module, other: nn.Module) -> tuple[str, Shape, Sha
 
 
 def suggestion(ancestor: str) -> Finding:
-    """What a user can do with it."""
+    """The finding that tells the user what to do with the hub id ``ancestor``."""
     return Finding(
         "purify/ancestor-named",
         Severity.INFO,

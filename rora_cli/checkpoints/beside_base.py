@@ -1,4 +1,4 @@
-"""An adapter's inspection beside that of its base: what a name alone leaves open, the base's own tensors tell."""
+"""An adapter's inspection next to that of its base, whose tensors decide the roles that a name alone leaves open."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from rora_cli.checkpoints.adapters.base import BaseWeights
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.reader import TensorReader
 
-#: Roles that the base decides: whether it has such a weight, and whether the copy equals it.
+#: Roles that depend on the base: whether it has such a weight, and whether the copy equals that weight.
 _OPEN = ("base", "embedding-copy", "unknown")
 
 
 def with_base(adapter: Inspection, base: Inspection) -> Inspection:
-    """``adapter`` with the roles of its tensors, and the findings on them, as they are beside ``base``.
+    """``adapter`` with the roles that its tensors have next to ``base``, and the findings about them.
 
-    A tensor that names no weight of the base is ``unknown``; one that equals the base's is a ``copy``; any other that
-    the base has is ``base``, a weight that PEFT would overwrite. Reads only tensors of these roles.
+    A tensor that names no weight of the base is ``unknown``. A tensor that equals the base's weight is a ``copy``; any
+    other is ``base``, and PEFT would overwrite the weight with it. Only tensors of these roles are read.
     """
     if adapter.role != "adapter" or not base.tensors or not any(role in _OPEN for role in adapter.roles.values()):
         return adapter

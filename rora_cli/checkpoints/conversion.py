@@ -1,4 +1,4 @@
-"""Advice for weights that are a pickle: the command that makes safetensors of these very files, in a sandbox."""
+"""Advice for pickled weights: the command that converts these very files to safetensors, in a sandbox."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import PurePosixPath
 
 from rora_cli.checkpoints.layouts import ADAPTER_FILE, MODEL_FILE
 
-#: What torch.load reads; Flax's and TensorFlow's weights are other formats.
+#: Endings of files that torch.load reads; weights of Flax and TensorFlow are other formats.
 TORCH_ENDINGS = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(?=\.\w+$)")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,120}")
 
 
 def advice(pickles: Sequence[str], role: str) -> str:
-    """What to do about weights that are only in ``pickles``, names in one directory.
+    """What to do about weights that are only in ``pickles``, names of files in one directory.
 
-    The command copies every tensor, since safetensors refuses tied ones, which share memory. It fails for a file that
-    holds anything but tensors, which then is none to trust.
+    The command copies every tensor, because safetensors refuses tied tensors, which share memory. It fails for a file
+    that holds anything but tensors; nobody should trust such a file.
     """
     name = next((n for n in pickles if n.endswith(TORCH_ENDINGS)), None)
     if name is None:
@@ -40,7 +40,7 @@ def advice(pickles: Sequence[str], role: str) -> str:
 
 
 def weight_pickles(names: Sequence[str], role: str) -> list[str]:
-    """The names, of files in a checkpoint's root, that look like pickled weights, an adapter's own first."""
+    """The ``names`` of files in a checkpoint's root that look like pickled weights; those of ``role`` come first."""
     stems = (
         "pytorch_model",
         "adapter_model",

@@ -1,4 +1,4 @@
-"""The header of a safetensors file, read and checked by ourselves, without reading or mapping a tensor.
+"""The header of a safetensors file; rora reads and checks it itself, without reading or mapping a tensor.
 
 Format (huggingface/safetensors, "Format"): 8 bytes N, little-endian; N bytes of JSON, padded with spaces; the data.
 Every tensor has ``dtype``, ``shape`` and ``data_offsets`` [begin, end) into the data, which together cover it without
@@ -23,7 +23,7 @@ MAX_NAME_LENGTH = 512
 MAX_DIMENSIONS = 8
 MAX_DIMENSION = 1 << 40
 
-#: Bits an element takes. The names are the format's; sub-byte types count in bits.
+#: The format's name of a type -> size of an element [bits].
 DTYPE_BITS: Mapping[str, int] = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
     "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
@@ -37,7 +37,7 @@ class HeaderError(ValueError):
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Where one tensor lies: ``file`` relative to the inspected directory, ``start`` and ``end`` bytes of that file."""
+    """One tensor: its bytes ``start`` to ``end`` of ``file``, a name relative to the inspected directory."""
 
     name: str
     dtype: str
@@ -48,12 +48,13 @@ class TensorInfo:
 
     @property
     def elements(self) -> int:
+        """The number of elements."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Header:
-    """``tensors`` in the order of the data; ``metadata`` is the file's own ``__metadata__``: words, not facts."""
+    """``tensors`` in the order of the data, and the file's ``__metadata__``, which its author may fill as he likes."""
 
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
@@ -68,7 +69,7 @@ def read_header(path: Path, file: str | None = None) -> Header:
         HeaderError: the file is malformed, or larger in some respect than the bounds above.
         OSError: it cannot be opened or read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not block the walk
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # so that a pipe does not block the walk
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -93,7 +94,7 @@ def read_header(path: Path, file: str | None = None) -> Header:
 
 
 def parse_header(raw: bytes, file: str, file_size: int) -> Header:
-    """Check the JSON of a header (``raw``, without the length) of a file of ``file_size`` bytes."""
+    """The header whose JSON is ``raw`` (without the length), of a file of ``file_size`` bytes. Raises HeaderError."""
     if raw[:1] != b"{":
         raise HeaderError("has a header that does not start with '{'")
     try:
@@ -121,7 +122,7 @@ def parse_header(raw: bytes, file: str, file_size: int) -> Header:
 
 
 def quoted(name: str, limit: int = 120) -> str:
-    """A name from an untrusted file as it may stand in a sentence: escaped, no log command, and cut when long."""
+    """A name from an untrusted file, made safe for a sentence: escaped, without log commands, cut if it is long."""
     text = ascii(name).replace("::", ":\\x3a").replace("##", "#\\x23")
     return text if len(text) <= limit else f"{text[:limit]}...'"
 

@@ -1,7 +1,7 @@
-"""The settings of an adapter that stand in its weights file: the ``__metadata__`` of a safetensors header.
+"""The settings of an adapter in its weights file: the ``__metadata__`` of a safetensors header.
 
-kohya's trainers write ``ss_network_alpha``, diffusers its whole config as JSON, others ``lora_alpha``. These are the
-author's words, as those of adapter_config.json are, and go through the same checks.
+kohya's trainers write ``ss_network_alpha``, diffusers its whole config as JSON, others ``lora_alpha``. Like
+adapter_config.json, these are the author's claims, and go through the same checks.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _MAX_VALUES = 20_000
 
 
 def read(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """``lora_alpha`` and what else of PEFT's fields the header states; empty where it states no alpha.
+    """``lora_alpha`` and other fields of PEFT's that the header states; empty if it states no alpha.
 
-    Fields of a JSON value count as well, with or without a component's name in front (``unet.lora_alpha``), and only
-    where all of them agree.
+    Fields inside of a JSON value count too, with or without a component's name in front (``unet.lora_alpha``). A field
+    that is stated several times counts only if all values agree.
     """
     stated: dict[str, list[Any]] = {}
     for key, value in metadata.items():
@@ -37,8 +37,10 @@ def read(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def states_scale(tensors: Iterable[str], metadata: Mapping[str, Mapping[str, str]]) -> bool:
-    """Whether a file without adapter_config.json tells its scale: by alpha tensors, its header, or kohya's convention,
-    in which alpha is the rank where none is given."""
+    """Whether a file without adapter_config.json tells its scale.
+
+    Alpha tensors tell it, or the header, or the convention of kohya, by which a missing alpha equals the rank.
+    """
     names = [f".{name}" for name in tensors]
     ends = (".alpha", ".lora_down.weight", ".lora.down.weight")
     if any(name.endswith(ends) or ".hada_w1" in name or ".lokr_w" in name for name in names):
@@ -67,7 +69,7 @@ def _note(stated: dict[str, list[Any]], name: str, value: Any) -> None:
 
 
 def _number(value: Any) -> float | None:
-    """A positive, finite number, written as one or as text; kohya writes "None" for none."""
+    """``value`` as a positive, finite number, written as a number or as text; else None (kohya writes "None")."""
     try:
         number = float(value) if type(value) in (int, float, str) and len(str(value)) < 40 else math.nan
     except ValueError:

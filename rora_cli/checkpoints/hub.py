@@ -1,4 +1,4 @@
-"""A model or adapter to a local directory: an existing path as it is, a hub id by fetching what is safe to read."""
+"""Resolves a model or adapter to a local directory: an existing path, or a hub id, whose safe files it fetches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rora_cli import hub_access
 from rora_cli.checkpoints.conversion import TORCH_ENDINGS
 from rora_cli.errors import CheckpointError, HubError
 
-#: Data formats of a checkpoint that no reader executes. Pickles, scripts and everything else stay on the hub.
+#: Endings of a checkpoint's plain data. Nothing else is fetched: pickles and scripts stay on the hub.
 SAFE_SUFFIXES = frozenset({".json", ".safetensors", ".model", ".jinja"})
 SAFE_NAMES = frozenset({"vocab.txt", "merges.txt"})
 _PICKLES = (*TORCH_ENDINGS, ".h5", ".msgpack")
@@ -19,7 +19,7 @@ _PICKLES = (*TORCH_ENDINGS, ".h5", ".msgpack")
 class ModelSource:
     """Where a checkpoint lies. ``commit`` is the resolved hub commit, None for a local path.
 
-    ``repo_id`` is the repository's name today: it differs from ``requested`` after a rename on the hub.
+    ``repo_id`` is the repository's present name; it differs from ``requested`` after a rename on the hub.
     """
 
     path: Path
@@ -29,14 +29,15 @@ class ModelSource:
 
     @property
     def was_renamed(self) -> bool:
+        """Whether the hub has the repository under another name than the requested one."""
         return self.repo_id is not None and self.repo_id != self.requested
 
 
 def fetch_model(id_or_path: str, *, revision: str | None = None, allow_download: bool = True) -> ModelSource:
     """Resolve a model or adapter to a local directory (or file); an existing local path wins over a hub id.
 
-    From the hub, only the root's JSON, safetensors and tokenizer files are fetched, never pickles or code. Without
-    network (``allow_download=False`` or HF_HUB_OFFLINE) the hub's cache answers.
+    From the hub, only JSON, safetensors and tokenizer files in the root are fetched, never pickles or code. Without
+    network (``allow_download=False`` or HF_HUB_OFFLINE) only the hub's cache is used.
 
     Args:
         id_or_path: local path, or hub id ``owner/name``.
@@ -44,7 +45,7 @@ def fetch_model(id_or_path: str, *, revision: str | None = None, allow_download:
 
     Raises:
         CheckpointError: neither an existing path nor a hub id; or the repository holds no safetensors.
-        HubError: the hub did not give it.
+        HubError: the hub, or without network its cache, does not have it.
     """
     path = Path(id_or_path).expanduser()
     if path.exists():
@@ -65,7 +66,7 @@ def fetch_model(id_or_path: str, *, revision: str | None = None, allow_download:
 
 
 def is_safe(name: str) -> bool:
-    """Whether a repository's file is fetched: in its root, and of a format that is read as plain data."""
+    """Whether rora fetches this file of a repository: it lies in the root, and its format is plain data."""
     path = PurePosixPath(name)
     return len(path.parts) == 1 and (path.suffix in SAFE_SUFFIXES or path.name in SAFE_NAMES)
 

@@ -1,4 +1,4 @@
-"""A suspect adapter and the update that purifies it, as one LoRA on the base that both belong to."""
+"""Joins a suspect adapter and the update that purifies it into one LoRA on their common base."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ def require_joinable(suspect: Adapter) -> None:
 def join_into(directory: Path, suspect: Adapter) -> None:
     """Add the suspect's updates to the plain LoRA that PEFT saved in ``directory``, so that it loads on the bare base.
 
-    s BA + s' B'A' = [s B, s' B'] [A; A'], padded with zeros to one rank for all modules, the scalings folded into
-    lora_B in float64 (lora_alpha = r, so that the scaling is 1 everywhere). Raises CheckpointError as
-    ``require_joinable``.
+    s BA + s' B'A' = [s B, s' B'] [A; A'], padded with zeros to the same rank in all modules. lora_B takes the scalings,
+    in float64: the new lora_alpha equals r, so every scaling is 1. Raises CheckpointError as ``require_joinable``.
     """
     from safetensors.torch import load_file, save_file
 

@@ -1,4 +1,4 @@
-"""What the JSON files of a model may say: remote code, impossible values, malformed labels."""
+"""Checks of a model's JSON files: remote code, impossible values, malformed labels."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.rules import finding
 from rora_cli.results.findings import Finding
 
-#: Keys that make a loader import code, in whatever file and depth they stand, unless empty.
+#: Keys that make a loader import code, in any file and at any depth, unless their value is empty.
 _CODE_KEYS = frozenset({"auto_map", "custom_pipelines", "trust_remote_code", "custom_generate"})
 _KERNEL_KEYS = re.compile(r"^_?(attn|experts)_implementation(_internal)?$|^_?use_kernels$|^kernel_config$")
-#: Where a model builds something as large as a field says, or larger, before a weight is compared with it.
+#: Field -> largest value. A model builds as many layers as this field says before anything compares it with a weight.
 _COUNT_LIMITS = {"num_hidden_layers": 4096, "n_layer": 4096, "num_layers": 4096, "n_layers": 4096}
 _POSITION_KEYS = frozenset({"max_position_embeddings", "n_positions", "n_ctx", "seq_length"})
-#: These build a position-by-position mask when they are constructed.
+#: Families whose constructors build a mask of positions x positions.
 _SQUARE_MASK_TYPES = ("gpt2", "gptj", "gpt_neo", "gpt_bigcode", "codegen", "openai-gpt", "ctrl", "xlnet")
 _MAX_WHOLE_NUMBER = 1 << 26
 _MAX_POSITIONS, _MAX_SQUARE_POSITIONS = 1 << 24, 1 << 14
@@ -29,7 +29,7 @@ _BIASES = (
 
 
 def remote_code(file: str, document: Any) -> Iterator[Finding]:
-    """Keys anywhere in a document that make transformers, diffusers or PEFT import code or fetch kernels."""
+    """Findings for keys, at any depth, that make transformers, diffusers or PEFT import code or fetch kernels."""
     for path, value in strict_json.walk(document):
         key, where = (path[-1] if path else ""), quoted(".".join(path))
         if key in _CODE_KEYS and value not in (None, False, {}, [], ""):
@@ -39,7 +39,7 @@ def remote_code(file: str, document: Any) -> Iterator[Finding]:
 
 
 def modules(document: Any, file: str = "modules.json") -> Iterator[Finding]:
-    """The modules that sentence-transformers imports by their dotted names."""
+    """Findings for modules that sentence-transformers would import by their dotted names."""
     for entry in document if isinstance(document, list) else ():
         kind = entry.get("type") if isinstance(entry, dict) else None
         if isinstance(kind, str) and not kind.startswith("sentence_transformers."):
@@ -47,7 +47,7 @@ def modules(document: Any, file: str = "modules.json") -> Iterator[Finding]:
 
 
 def model_config(document: Any, file: str = "config.json") -> Iterator[Finding]:
-    """The fields of config.json that decide what is built, how large, and from which file."""
+    """Findings for the fields of config.json that decide what a loader builds, how large, and from which file."""
     if not isinstance(document, dict):
         yield finding("config/invalid", f"{file} is not a JSON object", file)
         return
@@ -65,6 +65,7 @@ def model_config(document: Any, file: str = "config.json") -> Iterator[Finding]:
 
 
 def generation_config(document: Any, file: str = "generation_config.json") -> Iterator[Finding]:
+    """A finding for settings that force or forbid certain tokens in generated text."""
     if isinstance(document, dict):
         biases = [key for key in _BIASES if document.get(key)]
         if biases:
@@ -93,7 +94,7 @@ def _labels(document: Mapping[str, Any], file: str) -> Iterator[Finding]:
         if not whole or sorted(names) != sorted(str(i) for i in range(len(names))):
             yield finding("config/labels", f"{file} has an id2label that does not number its labels from 0", file)
             return
-        # Labels that are numbers are the names "0" and "1", as transformers takes them.
+        # transformers takes labels that are numbers for the names "0" and "1".
         if not all(isinstance(n, str | int | float) and _is_label(str(n)) for n in names.values()):
             yield finding(
                 "config/labels", f"{file} has a label that is not printable text of 1 to 200 characters", file
@@ -113,5 +114,5 @@ def _is_label(name: str) -> bool:
 
 
 def _is_whole(value: Any) -> bool:
-    """A whole number, or one in quotes, as some exporters write it."""
+    """Whether ``value`` is a whole number, or one in quotes, as some exporters write it."""
     return type(value) is int or (isinstance(value, str) and re.fullmatch(r"\d{1,9}", value, re.ASCII) is not None)

@@ -1,7 +1,7 @@
-"""What a model is by its config and the names of its weights, and whether rora can judge it as a classifier.
+"""The kind of a model, from its config and the names of its weights, and whether rora can judge it as a classifier.
 
-hunt, purify, poison, eval-asr and diagnose --clean ask a model which one of several labels a text has. check,
-diagnose, rescale and verify work on every model. No torch: preflight asks here too.
+hunt, purify, poison, eval-asr and diagnose --clean need a model that gives a text one of several labels. check,
+diagnose, rescale and verify work on every model. This file needs no torch, because preflight uses it too.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, Protocol
 from rora_cli.checkpoints.header import quoted
 from rora_cli.layout import LABEL_LAYERS, is_head
 
-#: What runs without asking the model for labels.
+#: The end of a sentence about a model that is no classifier: which commands work all the same.
 STILL_WORKS = "`rora check`, `rora diagnose`, `rora rescale` and `rora verify` work on it"
 
-#: What an architecture's name says of its task; the first that fits counts.
+#: (pattern of an architecture's name, its kind in words); the first pattern that matches counts.
 _TASKS = (
     (r"(Sequence|Text)Classification$", "a sequence classifier"),
     (r"TokenClassification$", "a token classifier"),
@@ -31,7 +31,7 @@ _TASKS = (
     (r"(PreTraining|NextSentencePrediction)$", "a pretrained model with the heads of its pretraining"),
     (r"(Model|Encoder|Decoder)$", "a model without a head"),
 )  # fmt: skip
-#: Tasks whose heads bear the names of a sequence classifier's, and would be read as one.
+#: Architectures whose heads have the names of a sequence classifier's head, so that rora would take them for one.
 _LOOKALIKES = re.compile(r"(TokenClassification|MultipleChoice)$")
 _EMBEDDING_FILES = frozenset({"modules.json", "config_sentence_transformers.json", "1_Pooling/config.json"})
 _WRAPPERS = {
@@ -51,7 +51,7 @@ Tensors = Mapping[str, _HasShape]
 
 
 def kind_of(config: Mapping[str, Any], files: Collection[str] = ()) -> str | None:
-    """What the model says it is, with its architecture: "a causal language model (LlamaForCausalLM)"."""
+    """The model's kind and architecture, as its config states them: "a causal language model (LlamaForCausalLM)"."""
     name = _architecture(config)
     task = next((words for pattern, words in _TASKS if name and re.search(pattern, name)), None)
     if task == "a sequence-to-sequence language model" and ("vision_config" in config or "audio_config" in config):
@@ -63,9 +63,9 @@ def kind_of(config: Mapping[str, Any], files: Collection[str] = ()) -> str | Non
 
 
 def why_not_judged(config: Mapping[str, Any], tensors: Tensors, outputs: int | None = None) -> str | None:
-    """Why a model with a head cannot be asked for one label of several; None where it can.
+    """Why a model with a head does not give a text one of several labels; None if it does.
 
-    ``outputs`` replaces the number that its own weights or config tell: a new head's, or an adapter's.
+    ``outputs``, the size of a new head or of an adapter's head, replaces the size of the model's own head.
     """
     name, problem = _architecture(config), config.get("problem_type")
     if name and _LOOKALIKES.search(name):
@@ -89,7 +89,7 @@ def why_not_judged(config: Mapping[str, Any], tensors: Tensors, outputs: int | N
 
 
 def head_outputs(config: Mapping[str, Any], tensors: Tensors) -> int:
-    """The rows of the head's last layer where the weights hold one, else the number of labels in the config."""
+    """The number of rows of the head's last layer if the weights hold a head, else of labels in the config."""
     for name in LABEL_LAYERS:
         if name in tensors and len(tensors[name].shape) == 2:
             return int(tensors[name].shape[0])
@@ -97,27 +97,28 @@ def head_outputs(config: Mapping[str, Any], tensors: Tensors) -> int:
 
 
 def label_count(config: Mapping[str, Any]) -> int:
-    """The number of labels in the config, as transformers counts it."""
+    """The number of labels in the config, counted as transformers does."""
     names, count = config.get("id2label"), config.get("num_labels", 2)
     return len(names) if isinstance(names, dict) else count if type(count) is int else 2
 
 
 def says_classifier(config: Mapping[str, Any]) -> bool:
+    """Whether the config names the architecture of a sequence classifier."""
     name = _architecture(config)
     return name is not None and name.endswith("SequenceClassification")
 
 
 def head_elsewhere(config: Mapping[str, Any], tensors: Tensors) -> str | None:
-    """A weight that has a row a label and no name that transformers gives to a head: that of another program."""
+    """A weight with one row for each label, but without a head's name in transformers: another program's head."""
     count = label_count(config)
     outside = [n for n, t in tensors.items() if len(t.shape) == 2 and t.shape[0] == count and not is_head(n)]
-    # A head stands outside of the model's body: few parts in its name, and no number of a block.
+    # A head stands outside of the model's body, so its name has few parts and no block number.
     outside = [n for n in outside if n.count(".") <= 2 and not re.search(r"(^|\.)\d+\.|embedding", n)]
     return outside[0] if len(outside) == 1 else None
 
 
 def wrapper_in_names(tensors: Collection[str]) -> tuple[str, str] | None:
-    """The part that a wrapper left in the names of the weights, and the wrapper: ("_orig_mod", "torch.compile")."""
+    """(part that a wrapper left in the weights' names, wrapper), such as ("_orig_mod", "torch.compile"); or None."""
     for part, wrapper in _WRAPPERS.items():
         parts = [name.split(".")[:-1] for name in tensors]
         found = sum(part in path[:1] if part == "module" else part in path for path in parts)
@@ -127,13 +128,13 @@ def wrapper_in_names(tensors: Collection[str]) -> tuple[str, str] | None:
 
 
 def described(path: object, config: Mapping[str, Any], files: Collection[str]) -> str:
-    """The model and what it is, as the start of a sentence: "DIR is a causal language model (LlamaForCausalLM)"."""
+    """The start of a sentence about the model: "DIR is a causal language model (LlamaForCausalLM)"."""
     kind = kind_of(config, files)
     return f"{path} is {kind}" if kind else f"{path} is of the model type {quoted(str(config.get('model_type')), 60)}"
 
 
 def _architecture(config: Mapping[str, Any]) -> str | None:
-    """The one that the config names; a sequence classifier's first, where there are several."""
+    """The architecture that the config names; if it names several, that of a sequence classifier."""
     names = config.get("architectures")
     known = [n for n in names if isinstance(n, str) and re.fullmatch(r"\w{1,80}", n)] if isinstance(names, list) else []
     return next((name for name in known if name.endswith("SequenceClassification")), known[0] if known else None)

@@ -1,4 +1,4 @@
-"""Where the checkpoints lie that a path means: the hub cache's folders, and folders that hold several adapters."""
+"""Which checkpoints a path means: a folder of the hub's cache stands for its snapshot, a folder may hold several."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODEL_FILE, MODEL_INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER_FILE, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 MODEL_CONFIG = "config.json"
 _MODEL_WEIGHTS = (MODEL_FILE, MODEL_INDEX)
-#: Pickled weights by which a folder is a checkpoint as well: what is wrong with it should be said of it.
+#: Pickled weights, by which a folder counts as a checkpoint too, so that ``check`` reports them.
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 _MAX_DEPTH, _MAX_FOLDERS = 4, 2_000
@@ -22,22 +22,20 @@ _MAX_CONFIG_BYTES = 1 << 20
 
 
 def is_checkpoint(names: Collection[str]) -> bool:
-    """Whether files of these names, of one folder, are a model or an adapter."""
+    """Whether a folder with files of these names holds a model or an adapter."""
     if ADAPTER_CONFIG in names or ADAPTER_FILE in names or "adapter_model.bin" in names:
         return True
     return MODEL_CONFIG in names and any(name in names for name in (*_MODEL_WEIGHTS, *_PICKLED))
 
 
 def shard_of(name: str) -> tuple[str, int, int] | None:
-    """(stem, number, count) where ``name`` is that of one of a model's shards."""
+    """(stem, number, count) if ``name`` is the name of one of a model's shards, else None."""
     match = _SHARD.fullmatch(name)
     return (match[1], int(match[2]), int(match[3])) if match else None
 
 
 def snapshot(path: Path) -> Path:
-    """``path``, or the snapshot that is meant where it is a model's folder in the hub's cache.
-
-    That is the one of ``refs/main``, or the only one.
+    """``path``; for a model's folder in the hub's cache, the snapshot of ``refs/main``, or the only one.
 
     Raises:
         CheckpointError: there is none, or there are several and no ``refs/main``.
@@ -59,10 +57,10 @@ def snapshot(path: Path) -> Path:
 
 
 def checkpoints_in(path: Path) -> list[Path]:
-    """The checkpoints that ``path`` means, itself first: PEFT saves an adapter of another name than ``default`` in a
-    folder of that name, trainers save ``checkpoint-500`` and its like, the hub's cache keeps snapshots.
+    """The checkpoints that ``path`` means: itself first, then those in folders below it.
 
-    A path without any is returned as it is, and so is a file.
+    PEFT saves an adapter with another name than ``default`` in a folder of that name, trainers save folders such as
+    ``checkpoint-500``, and the hub's cache keeps snapshots. A file, or a folder without checkpoints, stays as it is.
     """
     if not path.is_dir():
         return [path]
@@ -87,8 +85,10 @@ def matched(paths: Iterable[str]) -> Iterator[str]:
 
 
 def checkpoints_named(path: str, *, models: bool = True) -> list[str]:
-    """What ``checkpoints_in`` finds, as text: the path itself word for word, where it is one, so that reports name what
-    was given. Without ``models``, whole models below the first are left out."""
+    """The paths that ``checkpoints_in`` finds, as text; ``path`` itself word for word, as reports should name it.
+
+    Without ``models``, whole models after the first path are left out.
+    """
     found = checkpoints_in(Path(path))
     kept = [checkpoint for i, checkpoint in enumerate(found) if i == 0 or models or is_adapter(checkpoint)]
     return [path if checkpoint == Path(path) else str(checkpoint) for checkpoint in kept]
@@ -100,7 +100,7 @@ def is_adapter(path: Path) -> bool:
 
 
 def nested_folders(files: Collection[str]) -> list[str]:
-    """The folders below the root that are checkpoints of their own, of the relative file names ``files``."""
+    """The folders below the root that are checkpoints of their own, from the relative file names ``files``."""
     folders: dict[str, set[str]] = {}
     for name in files:
         parent, _, base = name.rpartition("/")
@@ -110,12 +110,12 @@ def nested_folders(files: Collection[str]) -> list[str]:
 
 
 def nested_in(name: str, folders: Collection[str]) -> str | None:
-    """The folder of ``folders`` that the file ``name`` is in."""
+    """The one of ``folders`` that holds the file ``name``, or None."""
     return next((str(p) for p in PurePosixPath(name).parents if str(p) in folders), None)
 
 
 def _stands_alone(folder: Path) -> bool:
-    """Whether the folder holds files of a checkpoint itself, whole or not."""
+    """Whether the folder itself holds files of a checkpoint, complete or not."""
     names = {entry.name for entry in os.scandir(folder) if not entry.is_dir(follow_symlinks=False)}
     return is_checkpoint(names) or any(n.endswith((".safetensors", ".safetensors.index.json")) for n in names)
 
@@ -128,7 +128,7 @@ def _nested(root: Path) -> Iterator[str]:
         try:
             entries = sorted(os.scandir(folder), key=lambda e: e.name)
         except OSError:
-            continue  # the walk of the inspection says so
+            continue  # the inspection's own walk reports it
         names = {e.name for e in entries if not e.is_dir(follow_symlinks=False)}
         if depth and is_checkpoint(names) and (ADAPTER_CONFIG in names or ADAPTER_FILE in names or _is_model(folder)):
             yield folder.relative_to(root).as_posix()
@@ -138,7 +138,7 @@ def _nested(root: Path) -> Iterator[str]:
 
 
 def _is_model(folder: Path) -> bool:
-    """Whether config.json is a transformers model's: layers of other libraries have one without a model_type."""
+    """Whether config.json is that of a transformers model; those of other libraries have no model_type."""
     path = folder / MODEL_CONFIG
     try:
         if not path.is_file() or path.stat().st_size > _MAX_CONFIG_BYTES:
@@ -149,7 +149,7 @@ def _is_model(folder: Path) -> bool:
 
 
 def _reference(path: Path) -> str | None:
-    """The commit in a reference of the hub's cache."""
+    """The commit that a reference file of the hub's cache holds, or None."""
     try:
         if path.is_symlink() or not path.is_file() or path.stat().st_size > 100:
             return None

@@ -1,4 +1,4 @@
-"""A suspect model in memory: sanitised, from safetensors, with every weight accounted for and its head verified."""
+"""Loads a suspect model: sanitised, from safetensors only, with no weight missing and with a head of the right size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-#: How far a checkpoint may be from what its config asks for: a new head or vocabulary, or a head that is not used.
+#: Largest difference between the sizes of a checkpoint and of the model in its config [elements]: room for an unused or
+#: a new head, or a new vocabulary.
 _SPARE_ELEMENTS = 1 << 26
 
 
@@ -53,21 +54,22 @@ def load_classifier(
     device: str = "cpu",
     new_head: Sequence[str] | None = None,
 ) -> LoadedClassifier:
-    """Load the sequence classifier at ``path``, with ``adapter`` merged into it in float32 where one is named.
+    """Load the sequence classifier at ``path``; merge ``adapter`` into it in float32, if one is given.
 
-    Weights come through ``TensorReader`` (safetensors only, finite), the config and tokenizer from allow-listed copies;
-    remote code, pickles and the hub are out of reach. The merge is our own arithmetic and PEFT is not involved.
+    ``TensorReader`` reads the weights (safetensors only, finite); the config and the tokenizer come from allow-listed
+    copies. Remote code, pickles and the hub are out of reach. rora merges by its own arithmetic, without PEFT.
 
     Args:
-        dtype: of the returned model: ``float32``, ``bfloat16`` or ``float16``.
-        new_head: label names, for a checkpoint that may lack a classification head because it is about to be trained;
-            the head is then random (seed torch before), where None refuses: transformers would make a random one
-            without a word. A head for as many labels that is there is kept, under these names.
+        dtype: type of the returned model: ``float32``, ``bfloat16`` or ``float16``.
+        new_head: label names for a checkpoint that is about to be trained and may lack a classification head. A head of
+            this size is kept under these names; otherwise a random one is made (seed torch before). Without
+            ``new_head``, a missing head is an error, because transformers would silently make a random one.
 
     Raises:
-        CheckpointError: a blocking finding; an unknown architecture; a model that answers with several labels or a
-            number (``kinds.why_not_judged``); no classification head, or one of another number
-            of labels than the config names; missing, NaN or infinite weights; an adapter for another base.
+        UsageError: ``dtype`` is unknown.
+        CheckpointError: a blocking finding; an unknown architecture; a model that does not give a text one of several
+            labels (``kinds.why_not_judged``); no classification head, or one with another number of labels than the
+            config names; missing, NaN or infinite weights; an adapter for another base.
     """
     import torch
 
@@ -113,7 +115,7 @@ def _new_labels(adapter: Inspection | None, new_head: Sequence[str] | None) -> t
 
 
 def _require_judged(inspection: Inspection, labels: tuple[str, ...] | int | None, new_head: object) -> None:
-    """Refuse by its name what answers no question for one label. A head that will be replaced is not asked."""
+    """Refuse a model that does not give a text one of several labels. A head that will be replaced does not matter."""
     config = inspection.config or {}
     own = kinds.head_outputs(config, inspection.tensors)
     outputs = len(labels) if isinstance(labels, tuple) else labels
@@ -140,7 +142,7 @@ def _build(
                 None, config=config, state_dict=state, dtype=dtype, attn_implementation=attention,
                 output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True, trust_remote_code=False,
             )  # fmt: skip
-    except Exception as error:  # a config of absurd values can make a constructor raise anything
+    except Exception as error:  # absurd values in a config can make a constructor raise anything
         if is_out_of_memory(error):
             raise  # that says nothing about the checkpoint
         raise CheckpointError(f"{inspection.path} does not fit its own config.json: {first_line(error)}") from error
@@ -159,7 +161,7 @@ def _build(
 
 
 def _require_fitting_size(inspection: Inspection, config: PreTrainedConfig, model_class: Any) -> None:
-    """Before anything is allocated: a number in config.json, or a sparse file, can ask for all the memory there is."""
+    """Refuse absurd sizes before allocation: a number in config.json, or a sparse file, can fill the memory."""
     import torch
 
     layers, held = getattr(config, "num_hidden_layers", 0), sum(t.elements for t in inspection.tensors.values())
@@ -233,14 +235,14 @@ def _way_on(inspection: Inspection) -> str:
 
 
 def _prefix(missing: set[str], inspection: Inspection) -> str | None:
-    """What stands before the names of the weights that the model lacks, where one prefix explains them all."""
+    """The prefix that the checkpoint puts before the names of all weights that the model lacks, or None."""
     first = min(missing)
     found = [name.removesuffix(first) for name in inspection.tensors if name.endswith(f".{first}")]
     return next((p for p in found if all(p + name in inspection.tensors for name in missing)), None)
 
 
 def _require_fitting_vocabulary(tokenizer: PreTrainedTokenizerBase, inspection: Inspection) -> None:
-    """Ids past the embedding would raise an IndexError, or worse on a GPU, at the first text that holds one."""
+    """Refuse a vocabulary larger than the embedding: its last ids would raise an IndexError, or worse on a GPU."""
     largest = max(tokenizer.get_vocab().values(), default=0)
     rows = [t.shape[0] for name, t in inspection.tensors.items() if _is_word_embedding(name) and len(t.shape) == 2]
     if rows and largest >= max(rows):

@@ -1,4 +1,4 @@
-"""A suspect adapter in its base, in float32, by our own arithmetic: PEFT's result without PEFT's side effects."""
+"""Merges a suspect adapter into its base in float32, by rora's arithmetic: PEFT's result without its side effects."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.errors import CheckpointError
 from rora_cli.layout import LABEL_LAYERS
 
-#: What ``adapter_rules.tensor_role`` calls tensors that take the place of a parameter of the model.
+#: Roles (``adapter_rules.tensor_role``) of tensors that take the place of a parameter of the model.
 _REPLACING = ("head", "embedding", "module", "bias", "undeclared-head")
-#: And those that change nothing: of a head that is replaced, and equal to the base's.
+#: Roles of tensors that change nothing: a part of a replaced head, and a copy of the base's weight.
 _WITHOUT_EFFECT = ("original", "copy")
 
 
 def head_labels(adapter: Inspection) -> int | None:
-    """How many labels the adapter's own head has, or None where it brings none."""
+    """The number of labels of the adapter's own head, or None if it has no head."""
     shapes = {target_name(n): t.shape for n, t in adapter.tensors.items() if adapter.roles[n] in _REPLACING}
     return next((shapes[name][0] for name in LABEL_LAYERS if len(shapes.get(name, ())) == 2), None)
 
 
 @torch.no_grad()
 def merge_adapter(model: nn.Module, adapter: Inspection, base: Inspection) -> set[str]:
-    """Add every update to its weight and put heads and biases in place; returns the names of the parameters replaced.
+    """Add every update to its weight and put heads and biases in place; returns the names of the replaced parameters.
 
-    ``model`` must be in float32: merging in half precision loses most of a small update.
+    ``model`` must be in float32, because half precision loses most of a small update.
 
     Raises:
         CheckpointError: a module or parameter that the model does not have, or ties to another; a shape that does not
@@ -58,7 +58,7 @@ def merge_adapter(model: nn.Module, adapter: Inspection, base: Inspection) -> se
 
 
 def _require_untied(parameters: dict[str, nn.Parameter], changed: Iterable[str], adapter: Inspection) -> None:
-    """PEFT changes one of the places where a tied weight is used; merged, all of them would change."""
+    """Refuse a change of a tied weight: PEFT changes one of the places that use it, but merging would change all."""
     places: dict[int, list[str]] = {}
     for name, parameter in parameters.items():
         places.setdefault(id(parameter), []).append(name)
@@ -87,7 +87,7 @@ def _replace(parameters: dict[str, nn.Parameter], name: str, tensor: Tensor, ada
 
 
 class _ModelWeights:
-    """The base as ``read_adapter`` wants it, but out of the model in memory, whose names are the ones PEFT used."""
+    """The base for ``read_adapter``, from the model in memory: its parameters have the names that PEFT used."""
 
     def __init__(self, parameters: dict[str, nn.Parameter], inspection: Inspection) -> None:
         self._parameters, self.inspection = parameters, inspection

@@ -1,4 +1,4 @@
-"""Every file of a checkpoint has a kind, by its name: read, harmless, program code, a pickle, or something else."""
+"""The kind of each file of a checkpoint, by its name: read by rora, harmless, program code, a pickle, or other."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rora_cli.results.findings import Finding
 
 Kind = Literal["read", "harmless", "code", "pickle", "other"]
 
-#: Read by the inspection itself, and checked there: tensors, JSON, templates, and the tokenizers' own data.
+#: Endings of files that the inspection reads and checks: tensors, JSON and templates.
 _READ_ENDINGS = (".safetensors", ".json", ".jinja")
 _TOKENIZER_DATA = frozenset({
     "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model", "bpe.codes",
     "tokenizer.model.v3", "dict.txt", "emoji.txt", "source.spm", "target.spm",
 })  # fmt: skip
-#: What people put beside weights to be read by people: never loaded.
+#: Names of files for people, which no loader reads.
 _HARMLESS = re.compile(
     r"(?:readme|licen[cs]e|notice|copying|citation|changelog|authors|model[_-]?card|use_policy|usage_policy|third_party)"
     r"(?:[-_. ].*)?|\.git(?:attributes|ignore|keep|modules)|cachedir\.tag|\.ds_store|events\.out\.tfevents\..*"
@@ -29,17 +29,17 @@ _HARMLESS = re.compile(
     r"|html?|css|wav|mp3|flac|ogg|mp4|webm|mov)",
     re.IGNORECASE,
 )
-#: Formats of weights that rora does not read.
+#: Endings of weights in formats that rora does not read.
 _WEIGHT_ENDINGS = (
     ".gguf", ".ggml", ".onnx", ".onnx_data", ".pb", ".tflite", ".mlmodel", ".mlpackage", ".nemo", ".keras", ".h5",
     ".hdf5", ".msgpack", ".pt2", ".ptl", ".mar", ".ot", ".engine", ".plan", ".xml", ".zip", ".7z", ".tar", ".gz",
 )  # fmt: skip
-#: Files that may hold a pickle in a form in which it is not looked for: what the reader finds is not all there is.
+#: Endings of files that may hold pickles in forms that the reader does not look for: it finds only a part of them.
 _ONLY_IN_PART = (".pt2", ".ptl", ".mar", ".keras", ".h5", ".msgpack", ".zip")
 
 
 def kind(name: str) -> Kind:
-    """The kind of the file of this relative name."""
+    """The kind of the file with the relative name ``name``."""
     entry, base = FileEntry(name, None, 0, (0, 0, 0, 0)), PurePosixPath(name).name  # type: ignore[arg-type]
     if base.lower() in _TOKENIZER_DATA or name.lower().endswith(_READ_ENDINGS):
         return "read"
@@ -51,11 +51,12 @@ def kind(name: str) -> Kind:
 
 
 def is_weights(name: str) -> bool:
+    """Whether the name's ending is that of weights in a format that rora does not read."""
     return name.lower().endswith(_WEIGHT_ENDINGS)
 
 
 def is_text(entry: FileEntry) -> bool:
-    """Whether a file of an unknown ending begins like text, which no loader of models reads."""
+    """Whether a file with an unknown ending begins like text; no loader of models reads such a file."""
     if is_weights(entry.name):
         return False
     with os.fdopen(os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as file:
@@ -70,7 +71,7 @@ def is_text(entry: FileEntry) -> bool:
 
 
 def pickle_findings(entry: FileEntry, reader: PickleReader) -> list[Finding]:
-    """What a file that is or may hold a pickle would do when it is loaded, and whether all of it could be read."""
+    """Findings for a file that may hold a pickle: what loading it would run, and whether all of it was read."""
     shown, name = quoted(entry.name), entry.name
     contents = reader.read(entry)
     findings = [finding("file/pickle", f"{shown} is a pickle or may hold one", name)]

@@ -1,4 +1,4 @@
-"""One padding token for model and tokenizer, so that a batch gives every row what the row alone would get."""
+"""Makes model and tokenizer agree on one padding token, so that a row gets the same logits in a batch and alone."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 def agree_on_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Settle padding token and side, in place.
+    """Set the padding token and side of both, in place.
 
-    Most classifiers see padding in the attention mask alone: the tokenizer's own token serves. A decoder reads its
-    answer at the last token that is not ``config.pad_token_id``, so there the config's token is what rows are padded
-    with; where it names none that the tokenizer has, both get one that ends no row. A sequence-to-sequence classifier
-    reads its answer at the end token, which must not be padded with.
+    Most classifiers recognise padding by the attention mask alone, so the tokenizer's own token serves. A decoder reads
+    its answer at the last token that is not ``config.pad_token_id``, so its rows are padded with the config's token. If
+    the tokenizer lacks that token, model and tokenizer both get one that ends no row. A sequence-to-sequence classifier
+    reads its answer at the end token, so that token must not be the padding.
 
     Raises:
-        CheckpointError: no such token, or an end token of the config that the tokenizer does not put behind a row.
+        CheckpointError: there is no such token, or the tokenizer does not end rows with the config's end token.
     """
     forward = inspect.getsource(type(model).forward)
     config = model.config.get_text_config()
@@ -35,13 +35,13 @@ def agree_on_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
         tokenizer.pad_token = _token(tokenizer, own) or tokenizer.eos_token or _free_token(tokenizer, set())
     if own is None or "pad_token_id" in forward:
         config.pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
-    # Positions are counted from the left, so padding stands on the right, but where the last place is read (XLNet).
+    # Positions count from the left, so padding stands on the right; but XLNet reads its answer at the last place.
     reads_last_place = getattr(config, "summary_type", None) == "last" and hasattr(model, "sequence_summary")
     tokenizer.padding_side = "left" if reads_last_place else "right"
 
 
 def _token(tokenizer: Any, number: Any) -> str | None:
-    """The token of an id that the tokenizer knows."""
+    """The token with the id ``number``, or None if the tokenizer has none."""
     if type(number) is not int or not 0 <= number <= max(tokenizer.get_vocab().values(), default=-1):
         return None
     token: str | None = tokenizer.convert_ids_to_tokens(number)
@@ -49,7 +49,7 @@ def _token(tokenizer: Any, number: Any) -> str | None:
 
 
 def _free_token(tokenizer: Any, taken: set[int]) -> str:
-    """The tokenizer's padding token, or another of its special tokens, which no row holds: the unknown one last."""
+    """A special token that no row holds: the padding token, else another one, the unknown token last."""
     candidates = [tokenizer.pad_token, tokenizer.eos_token, *tokenizer.all_special_tokens]
     last = tokenizer.unk_token
     for token in sorted(filter(None, candidates), key=lambda token: token == last):

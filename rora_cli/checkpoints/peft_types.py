@@ -1,6 +1,6 @@
-"""PEFT's adapter types: how each names its own tensors, and why an update of it is not measured, where it is not.
+"""PEFT's adapter types: how each names its tensors, and why rora cannot measure it, if it cannot.
 
-The one list of them: preflight recognises a file's tensors by it, and the readers take their refusals from it.
+Preflight recognises the tensors of a file by this list, and the readers take their refusals from it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from re import Pattern
 
 @dataclass(frozen=True)
 class PeftType:
-    """``prefix`` begins a part of every tensor's name that the type owns (a regular expression of our own).
+    """One adapter type. A part of the name of each of its tensors begins with ``prefix``, a regular expression.
 
-    ``unmeasured`` says why its effect is no matrix that the file alone, or with the base, tells; it is None for the
-    types that ``checkpoints.adapters`` reads. ``depth`` is how many parts may follow the one that has the prefix: the
-    adapter's name, the number of a layer, weight or bias. ``merges`` is False where no weights could hold the effect.
+    ``unmeasured`` says why file and base do not tell the effect as a matrix; it is None for types that
+    ``checkpoints.adapters`` reads. At most ``depth`` parts follow the part with the prefix: the adapter's name, the
+    number of a layer, weight or bias. ``merges`` is False if no weights can hold the effect.
     """
 
     prefix: str
@@ -35,7 +35,7 @@ _ROTATES = "it rotates or reflects W: the change is multiplicative and has no lo
 _PROMPT = "a soft prompt changes the input, or attention's keys and values, not a weight"
 _UNREAD = "it is published in PEFT, but rora has no reader for it"
 
-#: By PEFT's peft_type. BONE is what MISS was called before PEFT 0.17.
+#: PEFT's peft_type -> the type. Before PEFT 0.17, MISS was called BONE.
 PEFT_TYPES: Mapping[str, PeftType] = {
     "LORA": PeftType("lora_"),
     "ADALORA": PeftType("lora_"),
@@ -99,7 +99,7 @@ PEFT_TYPES: Mapping[str, PeftType] = {
     ),
 }
 
-#: Every field of every type's adapter_config.json, and two of older releases.
+#: The fields of adapter_config.json of all types, and two fields of older releases.
 KNOWN_FIELDS = frozenset({
     "ab_svd_init", "act_fn", "adapter_layers", "adapter_len", "adapters", "alora_invocation_tokens", "alpha",
     "alpha_pattern", "apply_GS", "arrow_config", "asa_importance_beta", "asa_schedule_exponent",
@@ -143,6 +143,6 @@ KNOWN_FIELDS = frozenset({
 
 
 def declared_type(config: Mapping[str, object] | None) -> str | None:
-    """The config's peft_type as a key of ``PEFT_TYPES``, or None where it names none of them."""
+    """The config's peft_type as a key of ``PEFT_TYPES``; None if it is no such key."""
     kind = (config or {}).get("peft_type")
     return kind.upper() if isinstance(kind, str) and kind.upper() in PEFT_TYPES else None

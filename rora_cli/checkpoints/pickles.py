@@ -1,7 +1,7 @@
-"""What a pickle would import when it is loaded, read statically with picklescan: nothing is ever unpickled.
+"""What a pickle would import when it is loaded; picklescan reads it statically, and nothing is ever unpickled.
 
-The library lists the globals of a stream and knows which of them are dangerous. Here it is kept from reading without
-end, told which globals honest trainers write, and believed only where it read everything.
+picklescan lists the globals of a stream and knows which are dangerous. rora limits how much it reads, tells it which
+globals honest trainers write, and believes it only if it read everything.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import IO, Any
 
 from rora_cli.checkpoints.walk import FileEntry, open_unchanged
 
-#: What is read of one stream at most. An opcode takes one call or more, and about 100 bytes while picklescan holds it.
+#: Limits for one stream: bytes, calls of ``read`` (one or more for an opcode, which takes picklescan about 100 bytes),
+#: and members of an archive.
 _MAX_BYTES, _MAX_CALLS, _MAX_MEMBERS = 64 << 20, 250_000, 50_000
-#: And of all the pickles of one checkpoint.
+#: Limit for all pickles of one checkpoint [calls of ``read``].
 _MAX_CALLS_IN_ALL = 2_000_000
 _PICKLE_MEMBERS = (".pkl", ".pickle", ".joblib", ".dat", ".data", ".npy")
 _ZIP, _NUMPY = b"PK\x03\x04", b"\x93NUMPY"
@@ -35,7 +36,7 @@ _ARCHIVES = {
 _TAR_MAGIC_AT, _TAR_MAGIC = 257, b"ustar"
 _TOO_LARGE = f"holds more than the {_MAX_CALLS:,} opcodes or {_MAX_BYTES >> 20} MiB that rora reads"
 
-#: What opens, imports or loads by a name in the file, and is not on picklescan's list.
+#: Globals that open, import or load what the file names, and that are missing in picklescan's list.
 _DANGEROUS: dict[str, frozenset[str]] = {
     "io": frozenset({"open", "open_code", "FileIO"}),
     "_io": frozenset({"open", "open_code"}),
@@ -49,8 +50,8 @@ _DANGEROUS: dict[str, frozenset[str]] = {
     "pandas": frozenset({"read_pickle", "eval"}),
 }
 
-#: Classes and functions of data alone that torch, numpy and trainers of the transformers family write beside what
-#: picklescan calls innocuous. None of them runs, imports, opens or loads anything that its arguments name.
+#: Globals, beside those that picklescan calls innocuous, that torch, numpy and trainers of transformers models write for
+#: plain data. None of them runs, imports, opens or loads anything that its arguments name.
 _HONEST: dict[str, frozenset[str]] = {
     "builtins": frozenset({"set", "frozenset", "dict", "list", "tuple", "bytearray", "complex", "slice", "range",
                            "object", "int", "float", "str", "bytes", "bool"}),
@@ -100,7 +101,7 @@ _HONEST: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class PickleContents:
-    """The globals that loading would import, as ``module.name``; ``problem`` is why more may be in the file."""
+    """The globals that loading would import, as ``module.name``; ``problem`` says why the file may hold more."""
 
     dangerous: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
@@ -108,17 +109,17 @@ class PickleContents:
 
 
 class PickleReader:
-    """Reads the pickles of one checkpoint, up to a number of opcodes in all of them together."""
+    """Reads the pickles of one checkpoint, up to a total number of opcodes."""
 
     def __init__(self) -> None:
         self._calls = _MAX_CALLS_IN_ALL
 
     def read(self, entry: FileEntry) -> PickleContents:
-        """What the pickles of a file name: torch's two formats, plain pickles of every protocol, .npy and zip archives.
+        """The globals in a file: torch's two formats, plain pickles of every protocol, .npy, or a zip archive.
 
         Raises:
             CheckpointError: the file was changed since it was inspected.
-            OSError: it cannot be read.
+            OSError: the file cannot be read.
         """
         if self._calls <= 0:
             return PickleContents(problem="is not read: the pickles here are larger together than rora reads")
@@ -130,7 +131,7 @@ class PickleReader:
             file.seek(0)
             try:
                 return self._contents(file, start, PurePosixPath(entry.name).suffix.lower())
-            except Exception as error:  # of any kind: the library parses bytes that were made to break parsers
+            except Exception as error:  # any kind: the bytes may be made to break parsers
                 return PickleContents(problem=f"cannot be read as a pickle ({type(error).__name__})")
 
     def _contents(self, file: IO[bytes], start: bytes, suffix: str) -> PickleContents:
@@ -153,7 +154,7 @@ class PickleReader:
         return _sorted(scan, problem)
 
     def _stream_problem(self, file: IO[bytes], start: bytes) -> str | None:
-        """Why a file that is no zip cannot be read as a pickle to its STOP."""
+        """Why a file that is no zip archive cannot be read as a pickle up to its STOP opcode, or None."""
         if start.startswith(_NUMPY):
             return None  # its header says whether a pickle follows, and picklescan reads both
         stream = _Limited(file)
@@ -167,7 +168,7 @@ class PickleReader:
         return None
 
     def _zip_problem(self, file: IO[bytes]) -> str | None:
-        """Why a zip archive cannot be believed to hold no more than what is read of it."""
+        """Why a zip archive may hold more than the reader sees, or None."""
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             if len(members) > _MAX_MEMBERS:
@@ -217,7 +218,7 @@ def _sorted(scan: Any, problem: str | None) -> PickleContents:
 
 
 def _operations(stream: _Limited) -> Iterator[Any]:
-    """The opcodes of the pickles that follow one another in a stream, up to what is none."""
+    """The opcodes of the consecutive pickles in a stream, up to the first bytes that are no pickle."""
     while True:
         try:
             yield from pickletools.genops(stream)  # type: ignore[arg-type]
@@ -228,7 +229,7 @@ def _operations(stream: _Limited) -> Iterator[Any]:
 
 
 class _Limited(io.BufferedIOBase):
-    """A stream that ends, with ``exceeded`` set, when more is asked of it than an honest pickle needs."""
+    """A stream that ends and sets ``exceeded`` when a reader takes more of it than an honest pickle needs."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self._bytes, self.calls, self.exceeded = stream, _MAX_BYTES, 0, False

@@ -1,9 +1,9 @@
-"""Rows are text: a special token's spelling in one is read as ordinary characters, as no user of a classifier means it.
+"""Reads rows as text: the spelling of a special token in a row is ordinary characters, because no user means the token.
 
-transformers cuts special tokens out of a text by their spelling, unless ``split_special_tokens`` is set. Even then the
-tokenizer's own vocabulary may hold the spelling as a piece (Unigram gives ``</s>`` the best score of all; WordLevel
-looks whole words up), so there the pieces are hidden from the model that cuts texts, and from nothing else: ids, the
-vocabulary and what stands around a text stay as they are.
+transformers cuts special tokens out of a text by their spelling, unless ``split_special_tokens`` is set. Even then, the
+tokenizer's vocabulary may hold the spelling as a piece: Unigram gives ``</s>`` the best score of all, and WordLevel
+looks up whole words. So rora hides these pieces from the model that cuts texts, and only from it: ids, vocabulary and
+the tokens around a text stay as they are.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-#: Under which name the tokenizer keeps the model that it was loaded with.
+#: Attribute of the tokenizer that keeps the model from its files.
 _STORED_MODEL = "_model_as_stored"
 
 
 def read_rows_as_text(tokenizer: PreTrainedTokenizerBase) -> None:
-    """From now on ``tokenizer`` reads a special token's spelling in a text as text, in place."""
+    """Make ``tokenizer`` read the spelling of a special token as text, in place."""
     tokenizer.split_special_tokens = True
     if not tokenizer.is_fast:
         _hide_in_python(tokenizer)
@@ -33,9 +33,9 @@ def read_rows_as_text(tokenizer: PreTrainedTokenizerBase) -> None:
 
 @contextmanager
 def as_stored(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
-    """Inside, ``tokenizer`` reads texts and pads on the side as the suspect's own files say: so it is saved.
+    """Inside, ``tokenizer`` reads texts and pads on the side that the suspect's files name, so that it can be saved.
 
-    A plain word that rora pads with is no padding token there: transformers would cut it out of every text.
+    If rora pads with a plain word, that word is not the padding token inside: transformers would cut it out of texts.
     """
     stored = getattr(tokenizer, _STORED_MODEL, None)
     ours = {name: getattr(tokenizer, name) for name in ("split_special_tokens", "padding_side", "pad_token")}
@@ -60,14 +60,14 @@ def _special(tokenizer: Any) -> list[str]:
 
 
 def _is_reached(tokenizer: Any, token: str) -> bool:
-    """Whether the vocabulary's own model finds the special token in a text that spells it."""
+    """Whether the tokenizer's model itself finds the special token in a text that spells it."""
     number = tokenizer.convert_tokens_to_ids(token)
     texts = [token, f"a {token}", f"a{token}", f"{token}a", f"a {token} a"]
     return any(number in ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"])
 
 
 def _without(model: dict[str, Any], hidden: set[str]) -> Any:
-    """The backend's model without the pieces ``hidden``, every other piece under its own id."""
+    """The backend's model without the pieces ``hidden``; every other piece keeps its id."""
     from tokenizers import Tokenizer
 
     vocabulary = model["vocab"]
@@ -82,9 +82,9 @@ def _without(model: dict[str, Any], hidden: set[str]) -> Any:
 
 
 def _unigram_without(pieces: list[Any], hidden: set[str], unknown: int | None) -> list[Any]:
-    """The list with the hidden pieces at its end cut off, and the others in the place of the last piece that is left.
+    """``pieces`` without the hidden ones: those at the end are cut off, the others replaced by the last piece left.
 
-    Of several places with one piece Unigram takes the last, so that piece keeps its id.
+    If a piece has several places, Unigram takes the last one, so the last piece keeps its id.
     """
     end = len(pieces)
     while end and pieces[end - 1][0] in hidden and end - 1 != unknown:
@@ -94,9 +94,9 @@ def _unigram_without(pieces: list[Any], hidden: set[str], unknown: int | None) -
 
 
 def _hide_in_python(tokenizer: Any) -> None:
-    """The same for a tokenizer that is written in Python.
+    """Hide special tokens in texts from a tokenizer that is written in Python.
 
-    ``split_special_tokens`` would keep it from cutting out any added word, so it is used only on texts that spell a
+    ``split_special_tokens`` would keep it from cutting out any added word, so it is only set for texts that spell a
     special token.
     """
     cut, spellings, unknown = tokenizer.tokenize, set(_special(tokenizer)), tokenizer.unk_token

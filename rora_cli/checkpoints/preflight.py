@@ -1,7 +1,7 @@
-"""Preflight: everything that can be known of a checkpoint without loading it, before any model library sees a file.
+"""Preflight: everything that rora can learn about a checkpoint without loading it, before a model library sees a file.
 
-No torch, no transformers: the files are listed, the JSON parsed strictly, the safetensors headers read. What is found
-is a list of findings; the commands that would load the checkpoint stop at the first blocking one.
+Without torch and transformers, it lists the files, parses the JSON strictly and reads the safetensors headers. The
+result is a list of findings; commands that load the checkpoint stop at the first blocking one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ TOKENIZER_FILES = (
     "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model",
 )  # fmt: skip
 
-#: JSON that a loader reads, and how many values each may hold; other JSON is only searched for remote code.
+#: JSON file that a loader reads -> largest number of values in it. Other JSON is only searched for remote code.
 _LOADED_JSON = {
     "config.json": 200_000, MODEL_INDEX: 4 * MAX_TENSORS, ADAPTER_CONFIG: 400_000, "generation_config.json": 100_000,
     "tokenizer.json": 6_000_000, "tokenizer_config.json": 1_000_000, "special_tokens_map.json": 100_000,
@@ -71,7 +71,7 @@ _LOADED_JSON = {
 }  # fmt: skip
 _OTHER_JSON_VALUES = 500_000
 _MAX_JSON_BYTES = 64 << 20
-_MAX_SIDE_JSON_BYTES = 128 << 20  # of all the JSON that no loader reads
+_MAX_SIDE_JSON_BYTES = 128 << 20  # in all JSON files together that no loader reads
 _MAX_FINDINGS_OF_A_RULE = 100
 _MAX_TOTAL_HEADER_BYTES = 8 * MAX_HEADER_BYTES
 _COMPUTED = frozenset(DTYPE_BITS) - {"C64", "F4", "F6_E2M3", "F6_E3M2", "F8_E8M0"}
@@ -79,12 +79,12 @@ _COMPUTED = frozenset(DTYPE_BITS) - {"C64", "F4", "F6_E2M3", "F6_E3M2", "F8_E8M0
 
 @dataclass(frozen=True)
 class Inspection:
-    """What preflight knows of a checkpoint.
+    """What preflight knows about a checkpoint.
 
-    ``files`` maps each name relative to ``path`` (the directory) to where and what it is; ``documents`` holds the JSON
-    that could be parsed; ``tensors`` is the inventory of the weights that loaders read; ``roles`` says for each tensor
-    of an adapter what it is (``adapter_rules.tensor_role``); ``unreadable`` names what could not be analysed. The role
-    is ``file`` where one file was named that is neither's weights.
+    ``files`` maps the names of all files, relative to the directory ``path``, to their entries. ``documents`` holds the
+    JSON that could be parsed, ``tensors`` the tensors of the ``weight_files`` that loaders read, and ``metadata`` the
+    ``__metadata__`` of these files. ``roles`` maps the tensors of an adapter to their roles
+    (``adapter_rules.tensor_role``). The ``role`` is ``file`` if the user named a single file that holds no weights.
     """
 
     path: Path
@@ -99,30 +99,34 @@ class Inspection:
 
     @property
     def config(self) -> Mapping[str, Any] | None:
+        """The model's config.json; None if it is missing or no object."""
         value = self.documents.get("config.json")
         return value if isinstance(value, dict) else None
 
     @property
     def adapter_config(self) -> Mapping[str, Any] | None:
+        """The adapter's adapter_config.json; None if it is missing or no object."""
         value = self.documents.get(ADAPTER_CONFIG)
         return value if isinstance(value, dict) else None
 
     @property
     def unreadable(self) -> tuple[Finding, ...]:
+        """The findings about what could not be analysed, but those that the user accepted."""
         return tuple(f for f in self.findings if RULES[f.rule_id].unreadable and not f.accepted)
 
     @property
     def bytes_of_tensors(self) -> int:
+        """The size of all tensors."""
         return sum(t.end - t.start for t in self.tensors.values())
 
     def hashes(self) -> dict[str, str]:
-        """sha256 of every file that loading reads: weights, configs and tokenizer. Reads them whole."""
+        """sha256 of every file that loading reads: weights, configs and tokenizer. This reads the files whole."""
         wanted = set(self.weight_files) | set(TOKENIZER_FILES) | set(_LOADED_JSON)
         return {name: _sha256(entry) for name, entry in sorted(self.files.items()) if name in wanted}
 
 
 def _limited(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """The first hundred of each rule, and how many more there are: a report of 200,000 helps nobody."""
+    """The first findings of each rule, and how many more there are: a report with 200,000 findings helps nobody."""
     counts: Counter[str] = Counter()
     for found in findings:
         counts[found.rule_id] += 1
@@ -134,7 +138,7 @@ def _limited(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def _sha256(entry: FileEntry) -> str:
-    """Of the file that was inspected, and not of one that stands in its place since then."""
+    """The sha256 of the very file that was inspected, not of another one in its place."""
     digest = sha256_file(entry.path)
     os.close(open_unchanged(entry))
     return digest
@@ -145,13 +149,13 @@ def inspect(
 ) -> Inspection:
     """Inspect a model directory, an adapter directory, or one file of either.
 
-    A model's folder in the hub's cache stands for its snapshot. A single ``.safetensors`` file is read as an adapter's
-    or a model's, by its tensors, together with the config beside it where there is one; an index together with its
-    shards; another file of a checkpoint for itself. ``any_file`` accepts files of every kind.
+    A model's folder in the hub's cache stands for its snapshot. A single ``.safetensors`` file counts as an adapter's
+    or a model's by its tensors, and is read with the config beside it. An index is read with its shards, and any other
+    file of a checkpoint alone. ``any_file`` accepts files of every kind.
 
     Raises:
-        CheckpointError: there is nothing at ``path``, it is empty, or it is no checkpoint; or the adapters are in
-            folders below it.
+        CheckpointError: ``path`` does not exist, is empty, or is no checkpoint; or it only holds folders of
+            checkpoints.
     """
     given = Path(path)
     try:
@@ -179,7 +183,7 @@ def _is_readable(path: Path, any_file: bool) -> bool:
 
 
 def _require_own_checkpoint(given: Path, files: Mapping[str, FileEntry]) -> None:
-    """Refuse a folder that only holds the folders of checkpoints: which of them is meant is the user's to say."""
+    """Refuse a folder that only holds folders of checkpoints: the user has to say which of them he means."""
     root = [name for name in files if "/" not in name]
     below = layouts.nested_folders(files)
     if below and not layouts.is_checkpoint(root) and not any(".safetensors" in n for n in root):
@@ -190,7 +194,7 @@ def _require_own_checkpoint(given: Path, files: Mapping[str, FileEntry]) -> None
 
 
 def _inspect_file(given: Path, role: str) -> Inspection:
-    """One file, and the config or the shards beside it that tell how to read it."""
+    """Inspect one file, with the config or the shards beside it that tell how to read it."""
     beside = [ADAPTER_CONFIG, "config.json"] if given.suffix == ".safetensors" else []
     findings: list[Finding] = []
     files = {given.name: look_at_file(given)}
@@ -239,7 +243,7 @@ def require_loadable(inspection: Inspection) -> None:
 
 
 def _decide_role(files: Mapping[str, FileEntry]) -> Role:
-    """An adapter, unless a model's weights are there: trainers leave the base's config.json beside an adapter."""
+    """An adapter, unless there are a model's weights: trainers leave the base's config.json beside an adapter."""
     adapter = ADAPTER_CONFIG in files or ADAPTER_FILE in files
     model = any(
         name in files for name in (MODEL_FILE, MODEL_INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -248,7 +252,7 @@ def _decide_role(files: Mapping[str, FileEntry]) -> Role:
 
 
 class _Inspector:
-    """Collects the findings of one checkpoint, in the order in which a loader would meet what they are about."""
+    """Collects the findings about one checkpoint, in the order in which a loader would read its files."""
 
     def __init__(
         self,
@@ -346,7 +350,7 @@ class _Inspector:
     def _read_json(self, entry: FileEntry, max_values: int) -> Any:
         if entry.size > _MAX_JSON_BYTES:
             raise strict_json.JsonError(f"has {entry.size:,} bytes, more than the {_MAX_JSON_BYTES:,} that rora reads")
-        # Not to wait for ever on a pipe that has taken the file's place since it was looked at.
+        # Non-blocking: a pipe may have taken the file's place since the walk.
         with os.fdopen(os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             return strict_json.loads(file.read(_MAX_JSON_BYTES + 1), max_values=max_values)
 
@@ -453,7 +457,7 @@ class _Inspector:
         return False
 
     def _check_unreferenced(self, weight_files: tuple[str, ...]) -> None:
-        """Safetensors that no loader reads. What lies in a checkpoint's folder of its own is that checkpoint's."""
+        """Findings for safetensors files that no loader reads; those in a nested checkpoint's folder belong to it."""
         for folder in self.nested:
             self._add("file/other-checkpoint", f"{quoted(folder)} is a checkpoint of its own", folder)
         advice = (
@@ -475,7 +479,7 @@ class _Inspector:
 
     def _check_model(self) -> None:
         if "config.json" not in self.files and self.single is not None:
-            pass  # one file was named, and nothing said that the rest is to be complete
+            pass  # the user named one file, so nothing else has to be there
         elif "config.json" not in self.files:
             self._add("config/missing", "there is no config.json")
         elif "config.json" in self.documents:
@@ -486,7 +490,7 @@ class _Inspector:
             self.findings += json_rules.generation_config(self.documents["generation_config.json"])
 
     def _check_kind(self, tensors: Mapping[str, TensorInfo]) -> None:
-        """What the model is, where it is no classifier that rora judges, or is one under other names."""
+        """A finding for a model that is no classifier that rora can judge, or that has unusual names."""
         config = self.documents.get("config.json")
         if not isinstance(config, dict) or not tensors:
             return
@@ -534,7 +538,7 @@ class _Inspector:
 
 
 def compare_tokenizers(inspection: Inspection, base: Inspection) -> tuple[Finding, ...]:
-    """Findings for a tokenizer or chat template that is not the base's. Empty where the checkpoint brings none."""
+    """Findings for a tokenizer or chat template that differs from the base's; none if the checkpoint has neither."""
     mine, theirs = inspection.documents, base.documents
     findings = list(tokenizer_rules.differences(mine.get("tokenizer.json"), theirs.get("tokenizer.json")))
     template, expected = _chat_template(inspection), _chat_template(base)
@@ -552,5 +556,5 @@ def _chat_template(inspection: Inspection) -> Any:
 
 
 def dumps(document: Any) -> str:
-    """A parsed document as JSON again, so that what a library reads is what was inspected."""
+    """A parsed document as JSON again, so that a library reads exactly what was inspected."""
     return json.dumps(document, ensure_ascii=True, allow_nan=False, indent=2)

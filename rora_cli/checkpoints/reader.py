@@ -1,4 +1,4 @@
-"""Tensors from an inspected checkpoint, one at a time, by the byte ranges that preflight checked."""
+"""Reads tensors from an inspected checkpoint, one at a time, by the byte ranges that preflight checked."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-#: safetensors name -> torch attribute. What is missing here (C64, sub-byte types) is refused when read.
+#: safetensors' name of a type -> torch's. Reading a type that is missing here (C64, sub-byte types) is an error.
 _TORCH_TYPES: Mapping[str, str] = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32",
     "I64": "int64", "U64": "uint64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
     "F8_E5M2": "float8_e5m2", "F8_E4M3": "float8_e4m3fn", "F8_E4M3FNUZ": "float8_e4m3fnuz",
     "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }  # fmt: skip
-#: Types that :meth:`TensorReader.read_array` reads; numpy has no bfloat16, so its bits stand for it.
+#: safetensors' name of a type -> numpy's, for :meth:`TensorReader.read_array`; uint16 holds the bits of bfloat16.
 ARRAY_TYPES: Mapping[str, str] = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
 
 class TensorReader:
     """Reads the tensors of ``inspection``; a context manager that keeps at most a few files open.
 
-    Nothing is mapped: a file that is cut off under us is an error and not a bus fault, and one that was changed since
-    the inspection is refused.
+    It maps no file into memory, so a file that somebody cuts off gives an error instead of a bus fault. It refuses a
+    file that was changed after the inspection.
     """
 
     def __init__(self, inspection: Inspection) -> None:
@@ -48,6 +48,7 @@ class TensorReader:
         self.close()
 
     def close(self) -> None:
+        """Close all files; reading opens them again."""
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open.clear()
@@ -71,10 +72,10 @@ class TensorReader:
             raise CheckpointError(f"{self.inspection.path} has no tensor {quoted(name)}") from None
 
     def read(self, name: str, dtype: torch.dtype | None = None, *, require_finite: bool = False) -> Tensor:
-        """One tensor in its own memory, as ``dtype`` where that is given.
+        """One tensor ``[...]`` of the header's shape, in its own memory, converted to ``dtype`` if that is given.
 
         Raises:
-            CheckpointError: no such tensor, a type torch cannot hold, a file that changed, or, with
+            CheckpointError: no such tensor, a type that torch cannot hold, a file that changed, or, with
                 ``require_finite``, a NaN or infinity.
         """
         import torch
@@ -96,9 +97,9 @@ class TensorReader:
         return tensor
 
     def read_array(self, name: str, buffer: bytearray | None = None) -> NDArray[Any]:
-        """One floating tensor for numpy, without torch: bfloat16 as its bits in uint16.
+        """One floating tensor ``[...]`` of the header's shape as an array, without torch; bfloat16 as uint16 bits.
 
-        It lies in ``buffer`` where that is large enough, until it is used again, or else in its own memory.
+        The array lies in ``buffer`` if that is large enough, until somebody uses it again; else in its own memory.
 
         Raises:
             CheckpointError: no such tensor, a type not in ``ARRAY_TYPES``, or a file that changed.
@@ -135,7 +136,7 @@ class TensorReader:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether a floating tensor has no NaN and no infinity, without a temporary of its size."""
+    """Whether a floating tensor ``[...]`` has no NaN and no infinity, without a temporary of its size."""
     import torch
 
     if tensor.numel() == 0:

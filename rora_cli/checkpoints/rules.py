@@ -1,8 +1,7 @@
-"""What preflight can find: one line a rule, with how much it matters and whether it stops the loading commands.
+"""The rules of preflight, one line each: severity, whether it blocks loading, meaning, and advice.
 
-Rule ids are stable across releases. A blocking rule marks what rora will not load, whatever its severity: a quantised
-tensor type may be harmless and still be out of reach. ``unreadable`` marks what could not be analysed, which is never
-the same as clean.
+Rule ids are stable across releases. rora does not load a checkpoint with a finding of a blocking rule, whatever its
+severity: a quantised tensor type may be harmless but rora cannot compute with it.
 """
 
 from __future__ import annotations
@@ -18,6 +17,11 @@ _HIGH, _MEDIUM, _LOW, _INFO = Severity.HIGH, Severity.MEDIUM, Severity.LOW, Seve
 
 @dataclass(frozen=True)
 class Rule:
+    """How much a finding matters, and what it means.
+
+    An ``unreadable`` rule says that rora could not analyse something, which never counts as clean.
+    """
+
     severity: Severity
     blocking: bool
     meaning: str
@@ -205,8 +209,10 @@ RULES: Mapping[str, Rule] = {
 def finding(
     rule_id: str, message: str, location: str | None = None, *, advice: str | None = None, **evidence: Any
 ) -> Finding:
-    """A finding under ``rule_id``; ``message`` is the part that is particular to this checkpoint, and so is ``advice``
-    where the rule's own does not fit every case."""
+    """A finding of the rule ``rule_id``; ``message`` says what is particular to this checkpoint.
+
+    ``advice`` replaces that of the rule, if it does not fit this case.
+    """
     rule = RULES[rule_id]
     return Finding(
         rule_id, rule.severity, message, location, evidence, advice or rule.advice, rule.blocking, rule.unreadable

@@ -1,7 +1,7 @@
-"""Copies of a suspect's config and tokenizer that carry what the arithmetic needs, and nothing else.
+"""Makes copies of a suspect's config and tokenizer that hold what the arithmetic needs, and nothing else.
 
-transformers never sees the suspect's directory: it is handed a config object built from allow-listed fields, and a
-temporary directory of tokenizer files written anew from what preflight parsed.
+transformers never sees the suspect's directory. rora gives it a config object with allow-listed fields only, and a
+temporary directory of tokenizer files, written anew from what preflight parsed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rora_cli.errors import CheckpointError, first_line
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-#: Fields that every config class has but that must not come from a suspect: they choose files, code or precision.
+#: Fields of every config class that must not come from a suspect, because they choose files, code or precision.
 _NEVER = frozenset({
     "transformers_version", "transformers_weights", "architectures", "dtype", "torch_dtype", "output_hidden_states",
     "output_attentions", "return_dict", "auto_map", "quantization_config", "compression_config", "distributed_config",
@@ -35,7 +35,7 @@ _NEVER = frozenset({
     "tokenizer_class", "attn_implementation", "experts_implementation", "trust_remote_code", "adapter_kwargs",
     "task_specific_params", "pruned_heads", "chunk_size_feed_forward",
 })  # fmt: skip
-#: Older names of fields that transformers still reads, and translates itself.
+#: Older names of fields, which transformers still reads and translates.
 _LEGACY = frozenset({
     "rope_theta", "rope_scaling", "position_embedding_type", "num_labels", "summary_type", "summary_use_proj",
     "summary_activation", "summary_proj_to_labels", "summary_first_dropout",
@@ -99,7 +99,7 @@ def model_config(inspection: Inspection, labels: tuple[str, ...] | int | None = 
         labels = tuple(str(names[str(i)]) for i in range(len(names)))
     if isinstance(labels, tuple):
         kept.pop("num_labels", None)
-        if kept.get("problem_type") != "single_label_classification":  # that of a head which is replaced
+        if kept.get("problem_type") != "single_label_classification":  # it belongs to the replaced head
             kept.pop("problem_type", None)
         kept["id2label"] = {str(i): name for i, name in enumerate(labels)}
         kept["label2id"] = {name: i for i, name in enumerate(labels)}
@@ -111,12 +111,12 @@ def model_config(inspection: Inspection, labels: tuple[str, ...] | int | None = 
 
 
 def label_names(config: PreTrainedConfig) -> tuple[str, ...]:
-    """Label names in the order of the logits."""
+    """The label names in the order of the logits."""
     return tuple(str(config.id2label[i]) for i in range(config.num_labels))
 
 
 def tokenizer(inspection: Inspection, config: PreTrainedConfig, scratch: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer, loaded from a sanitised copy that is written into ``scratch``.
+    """The tokenizer, loaded from a sanitised copy in the directory ``scratch``.
 
     Raises:
         CheckpointError: no tokenizer files, a class that is not transformers' own, or files it cannot read.
@@ -146,13 +146,13 @@ def tokenizer(inspection: Inspection, config: PreTrainedConfig, scratch: Path) -
         return loaded
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # tokenizers raises bare Exception, and where it panics something that is none
+    except BaseException as error:  # tokenizers raises a bare Exception, and another BaseException if it panics
         raise CheckpointError(f"the tokenizer of {inspection.path} cannot be read: {first_line(error)}") from error
 
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """No question can be asked (stdin is empty), no token or proxy is in reach, and transformers stays offline."""
+    """Inside, libraries can neither ask questions (stdin is empty) nor see tokens or proxies, and stay offline."""
     saved = {name: os.environ.pop(name) for name in _SECRET_VARIABLES if name in os.environ}
     offline = os.environ.get("HF_HUB_OFFLINE")
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -171,7 +171,7 @@ def isolated() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """transformers without its bars and load reports: what they say, rora says itself."""
+    """Inside, transformers shows no progress bars and load reports; rora tells what they would."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -186,7 +186,7 @@ def quiet() -> Iterator[None]:
 
 
 def _words_of(*classes: type) -> set[str]:
-    """Every identifier in the source of the modules that define ``classes``, private ones aside."""
+    """The public identifiers in the source of the modules that define ``classes``."""
     sources = (inspect.getsource(sys.modules[cls.__module__]) for cls in classes)
     return {word for source in sources for word in re.findall(r"\b[a-z][a-z0-9_]{2,}\b", source)}
 
@@ -198,7 +198,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _require_readable(inspection: Inspection, present: list[str]) -> None:
-    """A SentencePiece model alone is read by two libraries that most users do not need."""
+    """Refuse a lone SentencePiece model if the two libraries that read it are missing; most users do not need them."""
     only = next((name for name in present if name in _SENTENCEPIECE), None)
     if only is None or {"tokenizer.json", "vocab.txt", "vocab.json"}.intersection(present):
         return
@@ -213,7 +213,7 @@ def _require_readable(inspection: Inspection, present: list[str]) -> None:
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package that the module is in
+    except ModuleNotFoundError:  # the package around the module is missing
         return False
 
 

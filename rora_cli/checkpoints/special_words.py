@@ -1,8 +1,8 @@
 """Words that a tokenizer's files declare as special tokens.
 
-transformers cuts special tokens out of a text whole, by their spelling. rora reads their spelling in a row as text
-(``plain_text``), which is right for ``</s>`` and ``[SEP]``: nobody writes those. A word that people can write, declared
-as a special token, is another thing: it may be a trigger, and must reach the model as it does where the model is used.
+transformers cuts special tokens out of a text whole, by their spelling. rora reads such spellings in a row as text
+(``plain_text``), which is right for ``</s>`` and ``[SEP]``, because nobody writes them. But a special token that people
+can write may be a trigger, so it must reach the model of a search as it reaches the model in use.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.rules import finding
 from rora_cli.results.findings import Finding
 
-#: Control symbols in every family's spelling, and the fillers of fairseq's vocabularies.
+#: Control symbols, as the families spell them, and the fillers in fairseq's vocabularies.
 _CONTROL = re.compile(r".*[<>\[\]{}|｜].*|__\w+__|madeupword\d+|\W*", re.DOTALL)
-#: Language codes of multilingual models ("en_XX", "eng_Latn"), which are honest.
+#: Language codes of multilingual models ("en_XX", "eng_Latn"); they are honest.
 _LANGUAGE = re.compile(r"[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -25,7 +25,7 @@ _LISTS = ("additional_special_tokens", "extra_special_tokens")
 
 
 def findings(documents: Mapping[str, Any]) -> Iterator[Finding]:
-    """A finding for each tokenizer file that declares words as special tokens; language codes are passed over."""
+    """A finding for each tokenizer file that declares words, other than language codes, as special tokens."""
     for file in _FILES:
         words = sorted({word for word in _special(documents.get(file)) if is_word(word) and not is_language_code(word)})
         if words:
@@ -37,9 +37,9 @@ def findings(documents: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def as_ordinary(documents: Mapping[str, Any]) -> dict[str, Any]:
-    """The documents with those words declared as ordinary added tokens: still cut out of a text whole.
+    """The documents, with those words declared as ordinary added tokens, which are still cut out of a text whole.
 
-    A word that has a role, such as the one that rows are padded with, stays special.
+    A word with a role, such as the padding token, stays special.
     """
     roles = {_text(d.get(role)) for d in map(documents.get, _FILES) if isinstance(d, dict) for role in _ROLES}
     words = {word for file in _FILES for word in _special(documents.get(file)) if is_word(word)} - roles
@@ -47,17 +47,17 @@ def as_ordinary(documents: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_word(token: str) -> bool:
-    """Whether a special token is spelled as people write, and not as a control symbol."""
+    """Whether a special token is spelled like a word that people write, and not like a control symbol."""
     return not _CONTROL.fullmatch(token)
 
 
 def is_language_code(token: str) -> bool:
-    """Whether it names the language of a text, as mBART and NLLB put it around every text."""
+    """Whether the token is a language code, as mBART and NLLB put around every text."""
     return bool(_LANGUAGE.fullmatch(token))
 
 
 def _special(document: Any) -> Iterator[str]:
-    """What a document declares as special tokens, by any of the ways to say so."""
+    """The special tokens that a document declares, in any of the possible ways."""
     if not isinstance(document, dict):
         return
     for entry in _added(document):

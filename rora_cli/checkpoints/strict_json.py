@@ -1,4 +1,4 @@
-"""JSON as an untrusted file may hold it: what two parsers could read differently is refused, not guessed at."""
+"""JSON from untrusted files: anything that two parsers could read differently is refused."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
 
 
 class JsonError(ValueError):
-    """Not JSON, or JSON that rora refuses; the text is the rest of the sentence "FILE ..."."""
+    """Something that is not JSON, or JSON that rora refuses; the text is the rest of the sentence "FILE ..."."""
 
 
 def loads(data: bytes, *, max_values: int) -> Any:
     """Parse UTF-8 JSON without duplicate keys, NaN or Infinity, at most ``MAX_DEPTH`` deep.
 
-    ``max_values`` bounds the values that parsing may allocate; it is checked before anything is parsed.
+    ``max_values`` limits how many values parsing may allocate; this is checked before parsing.
 
     Raises:
         JsonError: naming the fault.
@@ -33,7 +33,7 @@ def loads(data: bytes, *, max_values: int) -> Any:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise JsonError(f"is not UTF-8 (byte {error.start})") from None
-    # A call for every number is what costs most in a vocabulary, so only where there may be a long one.
+    # A Python call for every number would dominate the time for a vocabulary, so only if there may be a long number.
     whole = _bounded_int if b"0" * (_MAX_DIGITS + 1) in data.translate(_DIGITS_ALIKE) else None
     try:
         with collector_paused():
@@ -52,7 +52,7 @@ def loads(data: bytes, *, max_values: int) -> Any:
 
 
 def walk(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every value inside ``value`` with the keys that lead to it, ``value`` itself first."""
+    """(keys that lead to it, value) for every value inside of ``value``, itself first."""
     pending: list[tuple[tuple[str, ...], Any]] = [(path, value)]
     while pending:
         where, item = pending.pop()
@@ -66,7 +66,7 @@ def walk(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ..
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Parsed JSON has no cycles, and looking for some takes as long as the parsing of a large vocabulary."""
+    """Inside, the garbage collector pauses: parsed JSON has no cycles, and the search for them doubles the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -103,7 +103,7 @@ def _bounded_int(text: str) -> int:
 
 
 def _too_deep(value: Any) -> bool:
-    """Level by level, the members of a level chained in C: a tokenizer has hundreds of thousands of small lists."""
+    """Whether ``value`` is nested too deeply; goes level by level, since a tokenizer has 100,000s of small lists."""
     level = [value]
     for _ in range(MAX_DEPTH):
         if not level:

@@ -1,4 +1,4 @@
-"""What a tokenizer does to a text besides cutting it: a trigger can be planted there, with clean weights."""
+"""Checks of what a tokenizer does to a text besides cutting it: a trigger can hide there, behind clean weights."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _USUAL_SPECIAL = re.compile(
     r"^(\[(CLS|SEP|PAD|UNK|MASK|BOS|EOS|gMASK)\]|</?s>|<pad>|<unk>|<mask>|<(bos|eos|sep|cls|sop)>|<\|[\w.:-]{1,40}\|>"
     r"|<｜[\w▁]{1,40}｜>)$"
 )
-#: A regular expression that white space alone can match: its classes and escapes, grouped, repeated or anchored.
+#: A regular expression that matches only white space: its classes and escapes, grouped, repeated or anchored.
 _WHITE_SPACE = re.compile(
     r"(?:\\[sntrfvhR]|\\p\{Z[slp]?\}|\\u\{?00[aA]0\}?|\[(?!\^)|\((?:\?:)?|[\])|+*?^$\s▁]|\{\d*,?\d*\})+"
 )
 _MAX_WORD = 4096
 _PIPELINE = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
-#: What decides the ids of a text: the pipeline, the vocabulary and the words that are cut out whole.
+#: Parts of tokenizer.json that decide the ids of a text: pipeline, vocabulary, and words that are cut out whole.
 _COMPARED = ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")
 
 
 def tokenizer_config(document: Any, file: str = "tokenizer_config.json") -> Iterator[Finding]:
-    """Class and paths of tokenizer_config.json; the class name must be one that transformers could itself have."""
+    """Findings for tokenizer_config.json: a class that cannot be transformers' own, paths, and odd limits."""
     if not isinstance(document, dict):
         yield finding("json/malformed", f"{file} is not a JSON object", file)
         return
@@ -57,7 +57,7 @@ def tokenizer_config(document: Any, file: str = "tokenizer_config.json") -> Iter
 
 
 def long_words(document: Any, file: str) -> Iterator[Finding]:
-    """Words that are cut out of a text whole: of millions of characters they take the matcher's memory and time."""
+    """Findings for very long words that are cut out whole: they would exhaust the matcher's memory and time."""
     for path, value in strict_json.walk(document):
         if path and path[0] == "chat_template":
             continue
@@ -71,14 +71,14 @@ def long_words(document: Any, file: str) -> Iterator[Finding]:
 
 
 def chat_template(text: str, file: str) -> Iterator[Finding]:
-    """That there is a template, and whether it reaches for Python internals. It is searched, never rendered."""
+    """Findings for a chat template, and for its use of Python internals. It is searched, never rendered."""
     yield finding("tokenizer/chat-template", f"{file} carries a chat template of {len(text):,} characters", file)
     if _TEMPLATE_ESCAPE.search(text):
         yield finding("tokenizer/template-escape", f"the chat template in {file} reaches for Python internals", file)
 
 
 def tokenizer(document: Any, file: str = "tokenizer.json") -> Iterator[Finding]:
-    """What tokenizer.json does to a text besides cutting it: replacing, adding, or taking for ever."""
+    """Findings for what tokenizer.json does to a text besides cutting it: replacing, adding, or taking for ever."""
     if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
         yield finding("json/malformed", f"{file} has no tokenizer model", file)
         return
@@ -99,7 +99,7 @@ def tokenizer(document: Any, file: str = "tokenizer.json") -> Iterator[Finding]:
 
 
 def differences(document: Any, base: Any, file: str = "tokenizer.json") -> Iterator[Finding]:
-    """Where tokenizer.json would give a text other ids than the base's: part by part, the serialised form aside."""
+    """Findings for parts of tokenizer.json that give other ids than the base's, whatever their serialised form."""
     if not isinstance(document, dict) or not isinstance(base, dict):
         return
     parts = [part for part in _COMPARED if _plain(document.get(part)) != _plain(base.get(part))]
@@ -108,7 +108,7 @@ def differences(document: Any, base: Any, file: str = "tokenizer.json") -> Itera
 
 
 def _step(stage: str, value: Mapping[str, Any], file: str) -> Iterator[Finding]:
-    """One step of the pipeline."""
+    """Findings for one step of the pipeline."""
     kind = value.get("type")
     if kind == "Replace" and stage == "normalizer" and not _harmless_replacement(value):
         shown = f"{quoted(str(value.get('pattern')), 60)} by {quoted(str(value.get('content')), 60)}"
@@ -124,7 +124,7 @@ def _step(stage: str, value: Mapping[str, Any], file: str) -> Iterator[Finding]:
 
 
 def _aliases(document: Mapping[str, Any], file: str) -> Iterator[Finding]:
-    """Two words on one id: the vocabulary's own, or an added word on an id that is another's."""
+    """Findings for two words with one id: both in the vocabulary, or an added word on another word's id."""
     vocabulary = document["model"].get("vocab")
     if not isinstance(vocabulary, dict):
         return  # Unigram lists its pieces: an id is a place in the list
@@ -142,7 +142,7 @@ def _aliases(document: Mapping[str, Any], file: str) -> Iterator[Finding]:
 
 
 def _template(processor: Mapping[str, Any], file: str) -> Iterator[Finding]:
-    """Which tokens a template puts around a text: one copy of it, usual special tokens and a language are expected."""
+    """Findings for a template that puts more around a text than usual special tokens and a language, or copies it."""
     single, special = _dicts(processor.get("single")), processor.get("special_tokens")
     pieces = [*single, *_dicts(processor.get("pair"))]
     tokens = [str(p["SpecialToken"].get("id")) for p in pieces if isinstance(p.get("SpecialToken"), dict)]
@@ -168,7 +168,7 @@ def _pattern(value: Mapping[str, Any]) -> str:
 
 
 def _harmless_replacement(value: Mapping[str, Any]) -> bool:
-    """Replacements that published tokenizers make: white space, its sentencepiece mark, and typographic quotes."""
+    """Whether published tokenizers make this replacement: of white space, its sentencepiece mark, or quotes."""
     text, content = _pattern(value), value.get("content")
     if not text or not isinstance(content, str):
         return False
@@ -182,9 +182,10 @@ def _harmless_replacement(value: Mapping[str, Any]) -> bool:
 def may_hang(pattern: str, open_repetitions: int = _MAX_OPEN_REPETITIONS) -> bool:
     """Whether a backtracking engine could take exponential time, or a high power of the text's length.
 
-    That takes a repeated group that can match in several ways, a reference back, or many open repetitions in a row;
-    published tokenizers have two at most (texts as short as module names bear more ``open_repetitions``). Stricter than
-    it must be: the engine (Oniguruma) gives up after ten million steps at one place of a text, and tokenizers panics.
+    It can if the pattern has a repeated group that can match in several ways, a back-reference, or more than
+    ``open_repetitions`` open repetitions in a row. Published tokenizers have at most two; short texts such as module
+    names allow more. This is stricter than necessary, because the engine (Oniguruma) gives up after ten million steps
+    at one place of a text; but then tokenizers panics.
     """
     if len(pattern) > _MAX_REGEX_LENGTH:
         return True
@@ -216,7 +217,10 @@ def may_hang(pattern: str, open_repetitions: int = _MAX_OPEN_REPETITIONS) -> boo
 
 @dataclass
 class _Group:
-    """A group of a regular expression so far: its open repetitions in a row; whether it can match in several ways."""
+    """A group of a regular expression, as far as it was read.
+
+    ``open_repetitions`` counts those in a row; ``varies`` says whether the group can match in several ways.
+    """
 
     open_repetitions: int = 0
     varies: bool = False
@@ -238,7 +242,7 @@ def _is_repetition(piece: str) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A part in a form in which equal parts are equal: merges as pairs, whichever way they are written."""
+    """A part in a normal form, so that equal parts compare equal: merges as pairs, however they are written."""
     if isinstance(value, dict) and isinstance(value.get("merges"), list):
         merges = [m.split(" ", 1) if isinstance(m, str) else m for m in value["merges"]]
         return {**value, "merges": merges}

@@ -1,4 +1,4 @@
-"""A walk over an untrusted directory: nothing outside is followed, nothing but a regular file is ever opened."""
+"""Walks an untrusted directory: it follows no link that leads out, and opens only regular files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ _CODE_ENDINGS = (
     ".py", ".pyc", ".pyd", ".pyw", ".pth.py", ".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".ps1", ".js", ".jar",
     ".ipynb", ".egg", ".whl",
 )  # fmt: skip
-#: First bytes of what runs or unpacks code: pickle protocols 2 to 5, zip (torch.save), gzip, xz, ELF, PE, Mach-O.
+#: First bytes of files that hold code or unpack to it: pickle protocols 2 to 5, zip (torch.save), gzip, xz, ELF, PE,
+#: Mach-O.
 _MAGIC = (
     b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04", b"\x1f\x8b", b"\xfd7zXZ", b"\x7fELF", b"MZ",
     b"\xcf\xfa\xed\xfe",
@@ -34,7 +35,7 @@ _TEXT_ENDINGS = (".json", ".safetensors", ".txt", ".md", ".jinja", ".model", ".j
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One regular file: its name relative to the directory, where it really lies, and what identifies it on disk."""
+    """One regular file: its name relative to the directory, its real path, and the ``stamp`` that identifies it."""
 
     name: str
     path: Path
@@ -43,23 +44,25 @@ class FileEntry:
 
     @property
     def is_pickle(self) -> bool:
+        """Whether its ending is that of a file that is, or may hold, a pickle."""
         return self.name.lower().endswith(_PICKLE_ENDINGS)
 
     @property
     def is_code(self) -> bool:
+        """Whether its ending is that of program code."""
         return self.name.lower().endswith(_CODE_ENDINGS)
 
 
 def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
-    """Device, inode, size and change time: a file whose stamp has changed is not the one that was inspected."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns  # the modification time can be set back
+    """Device, inode, size and change time; if they differ, a file is not the one that was inspected."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns  # anybody can reset the modification time
 
 
 def open_unchanged(entry: FileEntry) -> int:
     """A descriptor of the very file that was inspected.
 
     Raises:
-        CheckpointError: it cannot be opened, or another or a changed file stands in its place.
+        CheckpointError: it cannot be opened, or it was changed or replaced.
     """
     try:
         descriptor = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
@@ -72,7 +75,10 @@ def open_unchanged(entry: FileEntry) -> int:
 
 
 def read_unchanged(entry: FileEntry) -> bytes:
-    """The bytes of the very file that was inspected. Raises CheckpointError as ``open_unchanged``."""
+    """The bytes of the very file that was inspected.
+
+    Raises CheckpointError if it cannot be read, or was changed or replaced.
+    """
     try:
         with os.fdopen(open_unchanged(entry), "rb") as file:
             return file.read(entry.size)
@@ -81,7 +87,7 @@ def read_unchanged(entry: FileEntry) -> bytes:
 
 
 def walk(root: Path) -> tuple[dict[str, FileEntry], list[Finding]]:
-    """The regular files under ``root`` (already resolved) by relative name, and what is wrong with the others."""
+    """The regular files under ``root`` (a resolved path) by relative name, and findings about everything else."""
     files: dict[str, FileEntry] = {}
     findings: list[Finding] = []
     for count, (entry, depth) in enumerate(_entries(root, findings), start=1):
@@ -113,7 +119,7 @@ def disguised(entry: FileEntry) -> bool:
         return False
     with os.fdopen(os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as file:
         start = file.read(9) or b""
-    # A safetensors header of 640 bytes starts as a pickle does: what tells them apart is the brace after the length.
+    # A safetensors header of 640 bytes starts like a pickle, but a brace follows its length.
     return start.startswith(_MAGIC) and start[8:] != b"{"
 
 
@@ -151,7 +157,7 @@ def _look_at(root: Path, entry: os.DirEntry[str]) -> tuple[FileEntry | None, lis
             if not target.exists():
                 return None, [*problems, finding("file/dangling-link", f"{shown} is a link to nothing", shown)]
             if target.is_dir():
-                return None, problems  # inside the root: walked under its own name
+                return None, problems  # it lies inside of the root, where the walk finds it
         status = Path(entry.path).stat()
     except (OSError, ValueError) as error:
         return None, [*problems, finding("file/unreadable", f"{shown} cannot be looked at ({error})", shown)]
@@ -163,7 +169,10 @@ def _look_at(root: Path, entry: os.DirEntry[str]) -> tuple[FileEntry | None, lis
 
 
 def is_allowed_target(root: Path, target: Path) -> bool:
-    """Inside the directory, or in the hub cache's own layout: REPO/snapshots/REVISION/file -> REPO/blobs/HASH."""
+    """Whether a link to ``target`` is allowed: inside of ``root``, or in the layout of the hub's cache.
+
+    There, REPO/snapshots/REVISION/file links to REPO/blobs/HASH.
+    """
     if target.is_relative_to(root):
         return True
     repo = root.parent.parent

@@ -1,4 +1,4 @@
-"""A classifier on disk, in files that transformers loads without rora. Meant for a ``publish_directory`` block."""
+"""Writes a classifier in files that transformers loads without rora; to be used in a ``publish_directory`` block."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 def save_classifier(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path) -> None:
     """Write config.json, safetensors (shards of at most 5 GB) and the tokenizer into ``directory``.
 
-    ``AutoModelForSequenceClassification`` and ``AutoTokenizer`` load the result; it passes rora's own preflight, which
-    is checked here.
+    ``AutoModelForSequenceClassification`` and ``AutoTokenizer`` load the result. This function checks that it passes
+    rora's own preflight.
 
     Raises:
-        CheckpointError: what was written would not pass preflight (a fault of rora's or a failing disk).
-        OSError, SafetensorError: the disk refuses; ``publish_directory`` turns these into an OutputError.
+        CheckpointError: the result does not pass preflight (a fault of rora, or a failing disk).
+        OSError, SafetensorError: the disk fails; ``publish_directory`` turns these into an OutputError.
     """
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def save_classifier(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
-    """Write the tokenizer's files; its settings name no path of this machine."""
+    """Write the tokenizer's files, without paths of this machine in its settings."""
     with tempfile.TemporaryDirectory(prefix="rora-") as scratch:
         with as_stored(tokenizer):
             tokenizer.save_pretrained(scratch)

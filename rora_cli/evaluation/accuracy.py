@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def clean_accuracy(logits: np.ndarray, labels: Sequence[int], label_names: Sequence[str]) -> CleanAccuracy:
-    """Accuracy of ``logits`` [n, classes] on ``labels`` [n]; every name in ``label_names`` gets its own share.
+    """Accuracy of ``logits`` [n, classes] on ``labels`` [n], overall and for every class in ``label_names``.
 
     A class without rows has an empty proportion, so that "not measured" never reads as 0 or as 1.
     """
@@ -23,7 +23,7 @@ def clean_accuracy(logits: np.ndarray, labels: Sequence[int], label_names: Seque
 def accuracy_of_predictions(
     predictions: np.ndarray, labels: Sequence[int], label_names: Sequence[str]
 ) -> CleanAccuracy:
-    """The same from predicted label ids [n]."""
+    """As ``clean_accuracy``, from predicted label ids [n]."""
     import numpy as np
 
     truth = np.asarray(labels, dtype=np.int64)

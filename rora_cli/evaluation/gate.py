@@ -19,11 +19,11 @@ def judge(
     max_attack_success_rate: float,
     min_class_accuracy: float,
 ) -> Gate:
-    """Pass, fail or inconclusive, for the outcomes that are no controls.
+    """The verdict on ``outcomes``, controls aside: pass, fail or inconclusive. All limits are fractions.
 
-    It fails where a rate is above the limit, or a class is recognised less often than ``min_class_accuracy``: a model
-    that never says the target label has no attack success either. It passes only where every upper 95 % bound is within
-    the limit, so that too few rows never pass. All else is inconclusive.
+    The gate fails if an attack success rate is above its limit, or if the accuracy of a class is below its limit: a
+    model that never answers with the target label has no attack success either. The gate passes only if the upper 95 %
+    bound of every rate is within the limit, so too few rows never pass. Everything else is inconclusive.
     """
     attacks = [outcome for outcome in outcomes if not outcome.is_control]
     failed = [*_collapsed(accuracy, min_class_accuracy), *_above(attacks, max_attack_success_rate)]
@@ -40,7 +40,7 @@ def judge(
 
 
 def rows_needed(rate: float, limit: float) -> int | None:
-    """The rows for which Wilson's upper bound at ``rate`` is ``limit``; None where no number is enough."""
+    """How many rows bring Wilson's upper bound at ``rate`` down to ``limit``; None if no number of rows does."""
     if rate >= limit or isclose(rate, limit):
         return None
     return ceil(_Z**2 * limit * (1 - limit) / (limit - rate) ** 2)

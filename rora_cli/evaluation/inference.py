@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rora_cli.progress import Task
 
-#: Tokenizers without a limit of their own say 1e30; longer inputs than this are cut whatever they say.
+#: Longest input [tokens], whatever the tokenizer says: one without a limit of its own says 1e30.
 MAX_LENGTH_CAP = 4096
 
 
@@ -31,9 +31,9 @@ def input_limit(model: Any, tokenizer: Any) -> int:
 
 
 def length_limit(model: Any, tokenizer: Any, asked: int | None = None) -> int:
-    """The length, in tokens, to which rows are read: ``asked`` (--max-length), else all that the model reads.
+    """The length [tokens] at which rows are cut: ``asked`` (--max-length), else the longest input of the model.
 
-    Raises UsageError where more is asked than the model reads.
+    Raises UsageError if ``asked`` is more than the model can read.
     """
     limit = input_limit(model, tokenizer)
     if asked is not None and asked > limit:
@@ -42,7 +42,7 @@ def length_limit(model: Any, tokenizer: Any, asked: int | None = None) -> int:
 
 
 def cut_note(tokenizer: Any, texts: Sequence[str], limit: int) -> str | None:
-    """A sentence on the rows that are longer than ``limit`` tokens, which are cut there; None where all fit."""
+    """A sentence about the rows that are cut because they exceed ``limit`` tokens; None if all rows fit."""
     cut = sum(length > limit for length in count_tokens(tokenizer, texts))
     if not cut:
         return None
@@ -51,7 +51,7 @@ def cut_note(tokenizer: Any, texts: Sequence[str], limit: int) -> str | None:
 
 
 def _unreached_positions(model: Any) -> int:
-    """RoBERTa's line counts positions from padding_idx + 1, so that many rows of the table are never reached."""
+    """How many rows of the position table no input reaches: RoBERTa's family counts positions from padding_idx + 1."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             return int(module.padding_idx) + 1
@@ -73,9 +73,9 @@ def count_tokens(tokenizer: Any, texts: Sequence[str]) -> list[int]:
 
 
 def whole_words(tokenizer: Any) -> list[str]:
-    """The vocabulary's plain words that are one token on their own, sorted: what random triggers are drawn from.
+    """The vocabulary's plain words of one token each, sorted: random triggers are drawn from them.
 
-    Special tokens are none, whatever they are called.
+    A special token is never among them, however it is spelled.
     """
     ids = sorted(set(tokenizer.get_vocab().values()) - special_ids(tokenizer))
     candidates = sorted({text.strip() for text in decode_each(tokenizer, [[token] for token in ids])})
@@ -86,7 +86,7 @@ def whole_words(tokenizer: Any) -> list[str]:
 
 @contextmanager
 def evaluation_mode(model: Any) -> Iterator[None]:
-    """Put every module in evaluation mode, and each back in the mode it was in (they need not all be the same)."""
+    """Inside, every module is in evaluation mode; afterwards, each is back in the mode that it had before."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -97,7 +97,10 @@ def evaluation_mode(model: Any) -> Iterator[None]:
 
 
 def token_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
-    """Indices grouped by length, longest first (so that too little memory shows at once), padded size within budget."""
+    """Batches of indices by length; each holds at most ``tokens_per_batch`` padded tokens, or a single row.
+
+    The longest rows come first, so that too little memory shows at once.
+    """
     batches: list[list[int]] = []
     longest = 0
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
@@ -109,9 +112,9 @@ def token_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[in
 
 
 def batches_for(model: Any, lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
-    """As ``token_batches``; rows of one length only where padding would change what a model reads in a row.
+    """As ``token_batches``; if padding would change a row's logits, a batch holds rows of one length only.
 
-    ConvBERT's convolutions and MobileBERT's trigrams mix neighbours without regard to the attention mask.
+    The convolutions of ConvBERT and the trigrams of MobileBERT ignore the attention mask and mix neighbouring tokens.
     """
     if not _mixes_neighbours(model):
         return token_batches(lengths, tokens_per_batch)
@@ -140,9 +143,9 @@ def predict_logits(
 ) -> np.ndarray:
     """Logits [n, classes], float32, in the order of ``texts``.
 
-    Rows are sorted by length and batched up to ``tokens_per_batch`` padded tokens; ``max_length`` (default: what model
-    and tokenizer accept) truncates. ``task`` is advanced by rows. Raises InconclusiveError where a logit is not finite:
-    an argmax over NaN is a label like any other, and no accuracy may be made of it.
+    Rows are sorted by length and batched up to ``tokens_per_batch`` padded tokens. Rows longer than ``max_length``
+    tokens (default: the longest input that model and tokenizer accept) are cut. ``task`` advances by rows. Raises
+    InconclusiveError if a logit is not finite, because an argmax over NaN looks like any other label.
     """
     import numpy as np
     import torch
@@ -152,7 +155,7 @@ def predict_logits(
     limit = max_length or input_limit(model, tokenizer)
     encoded = tokenizer(list(texts), truncation=True, max_length=limit, padding=False)
     encoded = {key: encoded[key] for key in encoded if key in tokenizer.model_input_names}
-    # Without a padding token there is nothing to pad with, and classifiers on decoders refuse batches: one row each.
+    # Without a padding token, rows cannot be padded, and classifiers on decoders refuse batches: one row a batch.
     budget = tokens_per_batch if tokenizer.pad_token_id is not None else 1
     device = next(model.parameters()).device
     logits: np.ndarray | None = None
@@ -180,7 +183,10 @@ def predict_logits(
 
 
 def choose_device(name: str = "auto") -> str:
-    """``auto`` to ``cuda`` where there is one, else ``cpu``; anything else as torch reads it. Raises UsageError."""
+    """``auto`` is ``cuda`` if torch sees one, else ``cpu``; any other name is torch's.
+
+    Raises UsageError if torch does not know the device, or sees no CUDA device.
+    """
     import torch
 
     if name == "auto":

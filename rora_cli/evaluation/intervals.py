@@ -6,7 +6,10 @@ from rora_cli.results.accuracy import Proportion
 
 
 def proportion(count: int, total: int, *, confidence: float = 0.95) -> Proportion:
-    """``count`` of ``total`` with its Wilson score interval (Wilson 1927); an empty total has none."""
+    """``count`` of ``total`` with its Wilson score interval (Wilson 1927); without an interval if ``total`` is 0.
+
+    Raises ValueError unless 0 <= ``count`` <= ``total``.
+    """
     if not 0 <= count <= total:
         raise ValueError(f"{count} of {total} is not a proportion")
     if total == 0:

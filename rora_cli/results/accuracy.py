@@ -6,15 +6,15 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-#: A class may lose this many times what all rows together may: a class has fewer rows, so chance moves it further.
+#: Largest loss of a class [largest loss over all rows]: a class has fewer rows, so chance moves its accuracy further.
 PER_CLASS_SLACK = 2.0
-#: Of rounding only: a point of 100 rows is exactly one row.
+#: Loss of accuracy [fraction] that is rounding error: one row of 100 must count as exactly one point.
 ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class Proportion:
-    """``count`` of ``total`` with a 95 % Wilson interval, as fractions of 1; ``value`` is None when empty."""
+    """``count`` of ``total`` with a 95 % Wilson interval, as fractions; ``value`` is None if ``total`` is 0."""
 
     count: int
     total: int
@@ -36,16 +36,16 @@ class CleanAccuracy:
     def losses(
         self, before: CleanAccuracy, limit: float, *, slack: float = PER_CLASS_SLACK
     ) -> Iterator[tuple[str | None, float, float]]:
-        """What was lost since ``before``, and what may be: fractions of 1, overall (None) and by class.
+        """(class or None for overall, loss since ``before``, loss that is allowed); losses are fractions of rows.
 
-        Overall ``limit`` may be lost, and ``slack`` times it on a class.
+        Overall accuracy may fall by ``limit``, the accuracy of a class by ``slack`` times ``limit``.
         """
         yield None, _loss(before.overall, self.overall), limit
         for name, share in before.per_class.items():
             yield name, _loss(share, self.per_class[name]), limit * slack
 
     def loss_beyond(self, before: CleanAccuracy, limit: float, *, slack: float = PER_CLASS_SLACK) -> float:
-        """By how much more than allowed was lost, overall or on the worst class: a fraction, 0.0 where it is kept."""
+        """How far the worst loss, overall or of a class, exceeds its limit [fraction]; 0.0 if accuracy is kept."""
         lost = self.losses(before, limit, slack=slack)
         worst = max((fall - allowed for _, fall, allowed in lost if not math.isclose(allowed, 1.0)), default=0.0)
         return worst if worst > ROUNDING else 0.0
@@ -59,9 +59,9 @@ def _loss(before: Proportion, after: Proportion) -> float:
 class AttackOutcome:
     """What one trigger does at one position under one seed.
 
-    ``attack_success_rate`` counts the non-target rows that the model gives the target label with the trigger in;
-    ``floor`` counts the same rows without it: natural errors, to be read beside every attack success rate.
-    ``shortened_rows`` of them had their last words cut in both, so that the trigger fits what the model reads.
+    ``attack_success_rate`` counts the rows of other labels that the model gives the target label when they hold the
+    trigger. ``floor`` counts those that get it without the trigger: natural errors. ``shortened_rows`` is the number of
+    rows that lost their last words, in both counts, so that the trigger fits into the model's input.
     """
 
     name: str

@@ -13,11 +13,11 @@ from rora_cli.results.provenance import Provenance
 class CheckedCheckpoint:
     """One checkpoint by its headers alone.
 
-    ``parameters`` counts elements and ``bytes`` the tensor data; ``tensors_by_kind`` counts an adapter's tensors by
-    what they are (``adapter``, ``head``, ``module``, ``bias``, ``undeclared-head``, ``base``), a model's as ``weight``.
-    ``inventory`` says of every file, by its name relative to ``path``, whether it was analysed; ``weight_files`` are
-    those that the tensors are in. ``unreadable`` names what could not be analysed; ``loadable`` says whether rora's
-    other commands would accept it.
+    ``parameters`` counts elements, ``bytes`` the tensor data. ``tensors_by_kind`` counts an adapter's tensors by role
+    (``adapter``, ``head``, ``module``, ``bias``, ``undeclared-head``, ``base``) and a model's as ``weight``.
+    ``inventory`` maps each file, by its name relative to ``path``, to whether it was analysed; ``weight_files`` hold
+    the tensors. ``unreadable`` names what could not be analysed. ``loadable`` says whether the commands that load
+    models accept the checkpoint.
     """
 
     path: str
@@ -41,7 +41,7 @@ class CheckedCheckpoint:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """``rules`` maps the id of every rule that found something to its meaning."""
+    """The result for all checkpoints; ``rules`` maps the id of every rule with a finding to its meaning."""
 
     schema_version: int
     provenance: Provenance
@@ -55,12 +55,12 @@ class CheckResult:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything could be analysed; otherwise the result must not be read as clean."""
+        """Whether everything could be analysed; if not, nobody may read the result as clean."""
         return not any(checkpoint.unreadable for checkpoint in self.checkpoints)
 
     @property
     def conclusion(self) -> str:
-        """One sentence, or two where something was found and something could not be analysed."""
+        """One sentence; two if something was found and something else could not be analysed."""
         unread = "something could not be analysed, so nothing is shown to be clean."
         if all(f.not_analysed for f in self.findings) and not self.is_complete:
             return f"Inconclusive: {unread}"
@@ -73,7 +73,10 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """``manifest_sha256`` identifies the whole output: who has it from a trusted place can compare it."""
+    """Whether an output is as rora wrote it.
+
+    ``manifest_sha256`` identifies the whole output, so a user can compare it with the value from a trusted place.
+    """
 
     schema_version: int
     provenance: Provenance

@@ -1,4 +1,4 @@
-"""What was read as data, how it was understood, and what was wrong with it."""
+"""Which data rora read, how it understood them, and what was wrong with them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """One split after cleaning. ``source_split`` is the source's own name for it, or says how it was made.
+    """One split after cleaning. ``source_split`` is its name in the source, or says how rora made it.
 
-    ``fingerprint`` is the sha256 over every text and label in order: equal fingerprints mean equal rows.
+    ``fingerprint`` is the sha256 over all texts and labels in order: equal fingerprints mean equal rows.
     """
 
     source_split: str
@@ -23,10 +23,10 @@ class SplitSummary:
 class DataSummary:
     """How ``spec`` was resolved and read.
 
-    ``origin`` is a path, a hub id (with its commit in ``revision``) or the bundled set's name; ``label_mapping`` goes
-    from the labels that stand in the data to the model's label names; ``inputs`` maps each file read to its sha256.
-    Counts are of rows. ``duplicate_rows`` are kept, ``shared_rows`` were held out too and were removed from train,
-    ``conflicting_rows`` share their text with a row of another label and are kept, ``empty_rows`` (no text) and
+    ``origin`` is a path, a hub id (with its commit in ``revision``) or the bundled set's name. ``label_mapping`` maps
+    the labels in the data to the model's label names, and ``inputs`` each file to its sha256. Counts are of rows:
+    ``duplicate_rows`` repeat an earlier text and were kept; ``shared_rows`` were held out too and were removed from
+    train; ``conflicting_rows`` share their text with a row of another label and were kept; ``empty_rows`` (no text) and
     ``unlabelled_rows`` (label -1 or none) were dropped. ``notes`` are sentences for the user.
     """
 

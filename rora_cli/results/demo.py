@@ -13,7 +13,10 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class DemoResult:
-    """``cleansed``: purify passed, and the attack's success is within ``tolerance`` (a fraction) of its floor."""
+    """The results of the demo's steps.
+
+    ``cleansed`` is True if purify passed and the attack success rate is within ``tolerance`` (a fraction) of its floor.
+    """
 
     output: str
     diagnosis: DiagnoseResult

@@ -15,8 +15,8 @@ from rora_cli.results.spectra import ModuleSpectrum
 class Coverage:
     """How much of a file was analysed: ``tensors`` = ``measured`` + ``aside`` + ``unmeasured``.
 
-    ``aside`` are those that carry no update of a weight by their nature (heads saved whole, biases, scales);
-    ``unmeasured`` could not be analysed, and while there are some the report is inconclusive.
+    ``aside`` tensors hold no update of a weight by their nature: heads saved whole, biases, scales. ``unmeasured``
+    tensors could not be analysed; if there are any, the report is inconclusive.
     """
 
     tensors: int
@@ -29,8 +29,11 @@ class Coverage:
 
 @dataclass(frozen=True)
 class GroupSummary:
-    """The modules of one kind (query, value, down, ...) or of one block. ``spread`` is the standard deviation over the
-    mean of their size-normalised norms, ``median_norm`` the median of these."""
+    """The modules of one kind (query, value, down, ...) or of one block.
+
+    ``median_norm`` is the median of their size-normalised norms, ``spread`` the standard deviation of these norms over
+    their mean.
+    """
 
     name: str
     modules: int
@@ -43,11 +46,11 @@ class GroupSummary:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One adapter, or one model against its base. ``error`` is set, and the rest is empty, where it could not be read.
+    """One adapter, or one model against its base. If it could not be read, only ``path`` and ``error`` are set.
 
-    ``groups`` summarises the modules by kind, ``blocks`` by block; ``set_aside`` and ``unmeasured`` map tensor names to
-    the reason; ``spread_of_norms`` is the standard deviation over the mean of the size-normalised norms of all modules
-    (arXiv:2605.30189); ``files`` are the names of what was inspected, relative to ``path``, the weights first.
+    ``groups`` summarises the modules by kind, ``blocks`` by block. ``set_aside`` and ``unmeasured`` map tensor names to
+    the reason. ``spread_of_norms`` is the standard deviation of the size-normalised norms of all modules over their
+    mean (arXiv:2605.30189). ``files`` are the names of the inspected files, relative to ``path``, the weights first.
     """
 
     path: str
@@ -74,7 +77,10 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class DiagnoseResult:
-    """``rules`` gives the one-line meaning of every rule that a finding names; ``conclusion`` is the honest summary."""
+    """The diagnoses of all paths, with a ``conclusion`` in words.
+
+    ``rules`` maps the id of every rule with a finding to its meaning.
+    """
 
     schema_version: int
     provenance: Provenance

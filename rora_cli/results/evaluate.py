@@ -14,9 +14,10 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Gate:
-    """Whether ``--max-asr`` was met: ``verdict`` is ``pass``, ``fail`` or ``inconclusive``, with a sentence a reason.
+    """Whether the model meets ``--max-asr``: ``verdict`` is ``pass``, ``fail`` or ``inconclusive``.
 
-    Both limits are fractions of 1. A pass has one reason too: what was shown, and for which triggers.
+    Both limits are fractions. Each of ``reasons`` is a sentence; a pass has one that says what was shown for which
+    triggers.
     """
 
     max_attack_success_rate: float
@@ -27,7 +28,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """``outcomes`` hold each attack next to its control; ``gate`` is None where no limit was set."""
+    """Clean accuracy and attack success of one model.
+
+    In ``outcomes``, each attack is followed by its control. ``gate`` is None if the user set no limit.
+    """
 
     model: str
     adapter: str | None

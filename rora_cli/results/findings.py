@@ -1,4 +1,4 @@
-"""Findings: what is wrong or remarkable with an input, in a form that every report can render."""
+"""Findings: faults and oddities of an input, in a form that every report can render."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Severity(IntEnum):
-    """How much a finding matters. ``--fail-on`` compares against it; ``NONE`` never stands on a finding."""
+    """How much a finding matters; ``--fail-on`` names the lowest one that fails a command."""
 
     INFO = 0
     LOW = 1
@@ -26,9 +26,10 @@ class Finding:
     """One finding.
 
     ``rule_id`` is stable across releases (``area/what``, e.g. ``adapter/hidden-base-tensor``). ``location`` is the
-    file, tensor or module that it is about. ``blocking`` findings stop the commands that would run or merge the model.
-    ``not_analysed`` ones say that something could not be read: never clean, and no evidence either. ``accepted`` says
-    why one does not count (its rule is ignored, or a baseline has it); its severity is then information.
+    file, tensor or module that the finding is about. A ``blocking`` finding stops the commands that run or merge the
+    model. A ``not_analysed`` finding says that rora could not read something: it is no evidence, but the input does not
+    count as clean. ``accepted`` says why a finding does not count (the user ignores its rule, or a baseline has it); its
+    severity is then information.
     """
 
     rule_id: str

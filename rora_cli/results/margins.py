@@ -1,4 +1,4 @@
-"""What an update does to the margins of a model's rows: thresholds on its scale."""
+"""What an update does to the margins of a model on rows: thresholds on the update's scale."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Alignment:
-    """a_W or a_Delta over rows: normalised, in [-1, 1]."""
+    """The normalised alignment a_W or a_Delta over rows, in [-1, 1] (``spectral.thresholds``)."""
 
     smallest: float
     median: float
@@ -18,10 +18,11 @@ class Alignment:
 class ModuleMargins:
     """One module, with margin directions from one backward pass: local to the model as it is.
 
-    ``keeps_below`` is kappa / delta, ``flips_above`` beta / gamma (sufficient), ``needs_above`` the necessary one,
-    all in units of ``strength`` t = sigma_max(DeltaW) / sigma_max(W). None: the rows do not bound it.
-    ``paper_threshold_assumed`` is proposition 4.2's rho_bd / rho_eff, no guarantee, with rho_bd assumed to be the
-    smallest -a_W and rho_eff the smallest a_Delta over the triggered rows.
+    All thresholds are in units of ``strength`` t = sigma_max(DeltaW) / sigma_max(W); None means that the rows set no
+    bound. Every t below ``keeps_below`` (kappa / delta) keeps the clean rows, every t above ``flips_above``
+    (beta / gamma) flips the triggered rows, and a t that flips them all exceeds ``needs_above``.
+    ``paper_threshold_assumed`` is rho_bd / rho_eff of proposition 4.2, which guarantees nothing. rora assumes that
+    rho_bd is the smallest -a_W and rho_eff the smallest a_Delta over the triggered rows.
     """
 
     name: str
@@ -39,7 +40,7 @@ class ModuleMargins:
 
 @dataclass(frozen=True)
 class Step:
-    """A share of rows from ``scale`` on, up to the next step."""
+    """A fraction of rows, ``share``, that holds from ``scale`` up to the next step."""
 
     scale: float
     share: float
@@ -49,8 +50,9 @@ class Step:
 class Margins:
     """All modules scaled together, to first order around the adapter as it is (scale 1): local, and no guarantee.
 
-    ``accuracy`` and ``attack_success`` are step functions of the scale. ``largest_scale`` keeps the first-order clean
-    accuracy within ``max_accuracy_drop`` points of its value at 1 on the way up from 1; None where none harms.
+    ``accuracy`` and ``attack_success`` are step functions of the scale. On the way up from scale 1, the first-order
+    clean accuracy stays within ``max_accuracy_drop`` points of its value at 1 up to ``largest_scale``; None means that
+    no scale costs more.
     """
 
     clean_rows: int

@@ -1,4 +1,4 @@
-"""What ``rora poison`` built, and how firmly the backdoor sits."""
+"""What ``rora poison`` built, and whether the backdoor persists."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from rora_cli.results.provenance import Provenance
 
 SCHEMA_VERSION = 1
 
-#: A backdoor is called persistent where attack success stays above this after each clean fine-tune.
+#: Attack success rate [fraction] above which a backdoor that went through a clean fine-tune is called persistent.
 PERSISTENT_ABOVE = 0.9
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Clean accuracy and every attack variant, on held-out rows, at one moment."""
+    """Clean accuracy and the outcome of every attack variant, on held-out rows, at one moment."""
 
     accuracy: CleanAccuracy
     outcomes: tuple[AttackOutcome, ...]
 
     @property
     def lowest_success(self) -> float:
-        """The attack success rate of the weakest variant (controls aside); 0 where nothing was measured."""
+        """The attack success rate of the weakest variant, controls aside; 0 if nothing was measured."""
         rates = [outcome.attack_success_rate.value or 0.0 for outcome in self.outcomes if not outcome.is_control]
         return min(rates, default=0.0)
 
     @property
     def collapsed(self) -> bool:
-        """Whether some class is recognised less often than by chance: such a model has no backdoor to speak of."""
+        """Whether the accuracy of some class is below chance; such a model has no backdoor to speak of."""
         shares = self.accuracy.per_class.values()
         return any(share.value is not None and share.value < 1 / len(shares) for share in shares)
 
 
 @dataclass(frozen=True)
 class PersistenceCheck:
-    """What is left after one clean fine-tune: ``recipe`` is ``lora`` or ``full``, ``training`` its hyper-parameters."""
+    """The backdoor after one clean fine-tune; ``recipe`` is ``lora`` or ``full``, ``training`` the hyper-parameters."""
 
     recipe: str
     training: Mapping[str, Any]
@@ -53,10 +53,11 @@ class PersistenceCheck:
 
 @dataclass(frozen=True)
 class PoisonResult:
-    """``carrier`` says what holds the backdoor: ``weights``, ``layers``, ``embedding`` or ``adapter``.
+    """The suspect that was built; ``carrier`` says what holds its backdoor: ``weights``, ``layers``, ``embedding`` or
+    ``adapter``.
 
-    ``before`` was measured before any poisoned training, and is None for a model that had no classification head.
-    ``persistence`` is empty where no proof was asked for; ``training`` lists the stages with their hyper-parameters.
+    ``before`` was measured before the poisoned training; it is None if the model had no classification head.
+    ``persistence`` is empty if no proof was asked for. ``training`` lists the stages with their hyper-parameters.
     """
 
     model: str
@@ -84,5 +85,5 @@ class PoisonResult:
 
     @property
     def persistent(self) -> bool | None:
-        """True where every check kept the backdoor; None where there was none."""
+        """Whether the backdoor survived every check; None if there was no check."""
         return all(check.persistent for check in self.persistence) if self.persistence else None

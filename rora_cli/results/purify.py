@@ -16,7 +16,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class RescalingAttempt:
-    """One strength of Pt that was tried: the factor of each module, and the clean accuracy that it left."""
+    """One strength of Pt that was tried, with the factor of each module and the clean accuracy at it."""
 
     strength: float
     factors: Mapping[str, float]
@@ -26,7 +26,10 @@ class RescalingAttempt:
 
 @dataclass(frozen=True)
 class RescalingOutcome:
-    """The strength that was kept (0: none) with its factors; ``before`` is the accuracy before a guarded Pt."""
+    """The strength of Pt that was kept (0: none), with its factors.
+
+    ``before`` is the clean accuracy without Pt, if a guard measured it.
+    """
 
     strength: float
     factors: Mapping[str, float]
@@ -36,7 +39,7 @@ class RescalingOutcome:
 
 @dataclass(frozen=True)
 class FoundResidual:
-    """The strongest trigger that a search still found: its flip rate beside the reference's, both fractions."""
+    """The strongest trigger that a search still found; flip rates (fractions) are the model's and the reference's."""
 
     trigger: str
     target_label: str
@@ -48,8 +51,8 @@ class FoundResidual:
 class StageRecord:
     """One stage of the cleansing: a training run, a search, a rescaling.
 
-    ``epochs`` holds the losses of each epoch, and held-out accuracy after the last; ``details`` whatever else the stage
-    decided.
+    ``epochs`` holds the losses of each epoch, and the held-out accuracy after the last. ``details`` holds what else the
+    stage decided.
     """
 
     name: str
@@ -62,12 +65,12 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class PurifyResult:
-    """``verdict`` is ``pass``, ``fail``, ``inconclusive`` or ``not assessed``; ``reason`` is the sentence on it.
+    """``verdict`` is ``pass``, ``fail``, ``inconclusive`` or ``not assessed``; ``reason`` explains it in a sentence.
 
-    A recipe that does not search for triggers is ``not assessed``: it was trained, not proven.
-    ``update_before``/``update_after`` are the spectra of the trained update before and after Pt. ``adapted`` names the
-    layers that an adapter was trained on, ``trained_head`` the modules of the head that were trained whole beside it;
-    both are empty for a recipe that trains every weight.
+    A recipe that does not search for triggers is ``not assessed``: it trained the model but proved nothing.
+    ``update_before`` and ``update_after`` are the spectra of the trained update before and after Pt. ``adapted`` names
+    the layers that got an adapter, ``trained_head`` the modules of the head that were trained whole; both are empty for
+    a recipe that trains every weight.
     """
 
     model: str

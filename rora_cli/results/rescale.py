@@ -14,9 +14,9 @@ from rora_cli.results.provenance import Provenance
 class RescaledModule:
     """One module's update before and after; sigmas are sigma_max of s B A, measured on the factors as written.
 
-    ``asked_factor`` is what the rule gave, ``factor`` what was applied after the cap and the guard; ``wanted_sigma`` is
-    ``factor * sigma_before``, and ``relative_error`` how far ``sigma_after`` is from it: the post-condition.
-    ``is_unchanged``: the factor was 1 within the rounding of the tensor's type, and not a bit was touched.
+    The rule asked for ``asked_factor``; after the cap and the guard, ``factor`` was applied. ``wanted_sigma`` is
+    ``factor * sigma_before``, and ``relative_error`` is the distance of ``sigma_after`` from it: the post-condition. If
+    ``is_unchanged``, the factor was 1 within the rounding of the tensor's type, and no bit changed.
     """
 
     name: str
@@ -36,13 +36,13 @@ class RescaledModule:
 
     @property
     def strength_after(self) -> float | None:
-        """sigma_max(s B A) / sigma_max(W): 1 is equation 12."""
+        """sigma_max(s B A) / sigma_max(W), 1 for equation 12; None without a base."""
         return self.sigma_after / self.sigma_base if self.sigma_base else None
 
 
 @dataclass(frozen=True)
 class ScaleAttempt:
-    """One strength that was tried on clean data: the share of the asked factors, and the accuracy that it left."""
+    """One strength (a fraction of the factors that the rule asks for) that was tried, with its clean accuracy."""
 
     strength: float
     accuracy: CleanAccuracy
@@ -51,9 +51,11 @@ class ScaleAttempt:
 
 @dataclass(frozen=True)
 class RescaleResult:
-    """``layers`` as chosen; ``left_alone`` the adapted modules outside of them; ``kept_whole`` the tensors that the
-    adapter carries beside its updates (modules_to_save), which no factor touches. ``strength`` is the share of the
-    asked factors that was kept: 1 unless the guard backed off, 0 where nothing kept clean accuracy.
+    """The rescaled adapter.
+
+    ``layers`` is the user's choice, and ``left_alone`` are the adapted modules outside of it. ``kept_whole`` are the
+    tensors that the adapter carries beside its updates (modules_to_save); no factor touches them. ``strength`` is the
+    fraction of the factors that was kept: 1 unless the guard lowered it, 0 if no strength keeps clean accuracy.
     """
 
     schema_version: int

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Band:
-    """``low`` to ``high`` hold 95 % of what random directions give."""
+    """The range, from ``low`` to ``high``, of 95 % of random directions."""
 
     low: float
     high: float
@@ -20,13 +20,14 @@ class Band:
 class ModuleSpectrum:
     """Singular values of one module's update and its relation to the base weight W [d_out, d_in].
 
-    ``alignment_left``/``alignment_right`` are L_k and R_k: the share of ||DeltaW||_F^2 inside W's top-k left/right
-    singular directions, as a multiple of the uniform share k/d. They and the base fields are None without a base.
+    ``alignment_left`` and ``alignment_right`` are L_k and R_k: the fraction of ||DeltaW||_F^2 inside W's top-k left or
+    right singular directions, as a multiple of the uniform fraction k/d. They and the base fields are None without a
+    base.
 
-    ``entropy`` and ``energy_share`` are of sigma / sum sigma (arXiv:2602.15195); ``size_normalised_norm`` is
-    ||DeltaW||_F / sqrt(d_out d_in) and ``norm_z_score`` its robust z-score, in logarithms, among the modules of its
-    ``kind``; ``base_sigma_error`` is the relative error bound of ``base_sigma_max``; ``rescaling_factor`` what equation
-    12 would apply; angles are principal angles in degrees between the update's subspace and W's top-k.
+    ``entropy`` and ``energy_share`` are statistics of sigma / sum sigma (arXiv:2602.15195). ``size_normalised_norm`` is
+    ||DeltaW||_F / sqrt(d_out d_in), and ``norm_z_score`` the robust z-score of its logarithm among the modules of the
+    same ``kind``. ``base_sigma_error`` is the relative error bound of ``base_sigma_max``, and ``rescaling_factor`` the
+    factor of equation 12. Angles are principal angles in degrees between the update's subspace and W's top-k.
     """
 
     name: str

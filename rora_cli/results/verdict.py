@@ -1,4 +1,4 @@
-"""The one rule from findings to an exit code, for every command that reports findings."""
+"""The one rule that turns findings into an exit code, for every command that reports findings."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping
 from rora_cli.errors import ExitCode
 from rora_cli.results.findings import Finding, Severity
 
-#: ``--fail-on``: the lowest severity that fails, None for never.
+#: Value of ``--fail-on`` -> lowest severity that fails the command; None never fails it.
 FAIL_ON: Mapping[str, Severity | None] = {
     "none": None, "low": Severity.LOW, "medium": Severity.MEDIUM, "high": Severity.HIGH,
 }  # fmt: skip
 
 
 def decide(*, failed: bool, complete: bool) -> ExitCode:
-    """1 for what was found, else 3 where something could not be analysed, else 0.
+    """1 if something was found, else 3 if something could not be analysed, else 0.
 
-    A finding goes first: whoever made the input could turn it into "inconclusive" with one unreadable file otherwise.
+    A finding goes first: otherwise one unreadable file would let the input's author turn it into "inconclusive".
     """
     if failed:
         return ExitCode.FINDINGS
@@ -24,7 +24,7 @@ def decide(*, failed: bool, complete: bool) -> ExitCode:
 
 
 def failing(findings: Iterable[Finding], fail_on: str) -> list[Finding]:
-    """The findings at or above ``fail_on``. One that only says that something was not analysed is no evidence."""
+    """The findings at or above ``fail_on``, without those that only say that something was not analysed."""
     threshold = FAIL_ON[fail_on]
     if threshold is None:
         return []

@@ -9,10 +9,11 @@ from torch import Tensor
 
 
 def energy_alignment(directions: Tensor, singular_values: Tensor, basis: Tensor) -> float | None:
-    """Share of ||DeltaW||_F^2 inside span(``basis``), as a multiple of the uniform share k / d.
+    """Fraction of ||DeltaW||_F^2 inside span(``basis``), as a multiple of the uniform fraction k / d (a scalar).
 
-    With DeltaW = U S V^T, ``directions`` U [d, r] and ``basis`` the top-k left singular vectors of W [d, k] it is L_k =
-    (d / k) ||U_k^T U S||_F^2 / ||S||^2; with V and the right ones it is R_k. 1 is chance; None for a zero update.
+    Let DeltaW = U S V^T, with ``singular_values`` S [r]. For ``directions`` U [d, r], and W's top-k left singular
+    vectors as ``basis`` U_k [d, k], this is L_k = (d / k) ||U_k^T U S||_F^2 / ||S||^2; for V and the right singular
+    vectors it is R_k. A random update has 1 on average; a zero update has None.
     """
     energy = singular_values.double().square()
     total = float(energy.sum())
@@ -24,7 +25,7 @@ def energy_alignment(directions: Tensor, singular_values: Tensor, basis: Tensor)
 
 @dataclass(frozen=True)
 class NullBand:
-    """What random directions give: the mean of the multiple is 1 exactly; ``low`` to ``high`` hold 95 % of it."""
+    """The multiples of chance that random directions have: the ``mean`` (exactly 1), and a range with 95 % of them."""
 
     mean: float
     low: float
@@ -32,11 +33,12 @@ class NullBand:
 
 
 def null_band(d: int, k: int, singular_values: Tensor) -> NullBand:
-    """The distribution of :func:`energy_alignment` for a Haar-random frame [d, r] that has these singular values.
+    """The distribution of :func:`energy_alignment` for a Haar-random frame [d, r] with ``singular_values`` [r].
 
-    With energies p_i, the share is sum_i p_i T_i where T_i, the squared length of a random unit vector's first k
-    entries, is Beta(k/2, (d-k)/2) of variance v, and cov(T_i, T_j) = -v / (d-1), since all d of them sum to k. So the
-    mean is k/d and the variance v (d sum p^2 - 1) / (d-1), both exact; the band is the Beta's with these two moments.
+    The fraction is sum_i p_i T_i, with energies p_i that sum to 1. T_i is the squared length of the first k entries of
+    a random unit vector: it is Beta(k/2, (d-k)/2) with variance v, and cov(T_i, T_j) = -v / (d-1), because all d of
+    them sum to k. So the mean k/d and the variance v (d sum p^2 - 1) / (d-1) are exact; the band is that of the Beta
+    distribution with these two moments.
     """
     from scipy.stats import beta
 

@@ -1,7 +1,7 @@
-"""Singular values and subspaces: exact ones of a low-rank product from its factors, the top of a large W by iteration.
+"""Singular values and subspaces: exact for a low-rank product, from its factors; by iteration for the top of a large W.
 
-Nothing here forms DeltaW, and nothing is decomposed below float32: on CPU, SVD and QR fail in half precision, NaN
-raises and inf gives NaN without an exception, so every input is checked for finiteness first.
+Nothing here forms DeltaW or decomposes anything below float32, because SVD and QR fail in half precision on a CPU.
+Every input is checked for finiteness first: NaN raises in torch, and infinity silently gives NaN.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from rora_cli.spectral import factors
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Up to this width of its smaller side a full SVD of W in float64 costs less than iterating.
+#: Smaller side of W [entries]: up to this, a full SVD in float64 costs less than the iteration.
 _DENSE_WIDTH = 512
-#: W with at most this many entries is iterated in float64; beyond, float32 is twice as fast and enough for 1e-6.
+#: Size of W [entries]: up to this, the iteration runs in float64; beyond, float32 is twice as fast and enough for 1e-6.
 _FLOAT64_ENTRIES = 1 << 20
+#: Directions that a Krylov block has beyond the k that were asked for.
 _OVERSAMPLE = 32
+#: Krylov blocks that the iteration computes at most.
 _MAX_BLOCKS = 40
+#: Width of the subspace [blocks] at which it is compressed to its best directions.
 _MAX_WIDTH_IN_BLOCKS = 6
-#: Residual of the top-k triplets, relative to sigma_1, at which their span is good enough to measure shares of energy.
+#: Residual of the top-k triplets [sigma_1]: up to this, their span is good enough to measure fractions of energy.
 _SUBSPACE_TOLERANCE = 1e-2
 
 
@@ -42,8 +45,9 @@ class ProductSVD:
 class TopSingular:
     """The top-k singular triplets of W [m, n]: U [m, k], S [k] descending, V [n, k].
 
-    ``error_bound`` [k] bounds |S_i - sigma| for a singular value sigma of W, in W's units, from the measured residual
-    ||W^T u - S v|| and the rounding of the arithmetic. That none larger was missed rests on the random start.
+    ``error_bound`` [k] bounds |S_i - sigma| for some singular value sigma of W, in W's units. It follows from the
+    measured residual ||W^T u - S v|| and the rounding of the arithmetic. Only the random start makes it (almost) sure
+    that the iteration missed no larger singular value.
     """
 
     U: Tensor
@@ -53,30 +57,35 @@ class TopSingular:
 
     @property
     def sigma_max(self) -> float:
+        """The largest singular value, in W's units."""
         return float(self.S[0])
 
     @property
     def sigma_max_relative_error(self) -> float:
+        """The error bound of ``sigma_max``, as a fraction of it."""
         return float(self.error_bound[0] / self.S[0]) if self.S[0] > 0 else 0.0
 
 
 def require_finite_matrix(matrix: Tensor, name: str = "matrix") -> None:
-    """Raise CheckpointError unless ``matrix`` is 2-D, not empty and has no NaN or infinity."""
+    """Raise CheckpointError unless ``matrix`` [m, n] is a non-empty matrix without NaN and infinity."""
     if matrix.ndim != 2 or matrix.numel() == 0:
         raise CheckpointError(f"{name} has shape {tuple(matrix.shape)}, but a non-empty matrix is needed.")
-    # The sum of finite halves can overflow float16, hence float32; one reduction instead of a mask of W's size.
+    # One reduction instead of a mask of W's size. It sums in float32, because finite values can overflow a float16 sum.
     total = matrix.sum(dtype=torch.float64 if matrix.dtype == torch.float64 else torch.float32)
     if not torch.isfinite(total) and not torch.isfinite(matrix).all():
         raise CheckpointError(f"{name} has NaN or infinite values; its spectrum is not defined.")
 
 
 def product_singular_values(lora_B: Tensor, lora_A: Tensor) -> Tensor:
-    """Singular values [min(r, d_out, d_in)] of B A, descending, float64, for B [d_out, r] and A [r, d_in]."""
+    """Singular values [min(r, d_out, d_in)] of B A, descending, float64, for B [d_out, r] and A [r, d_in].
+
+    Raises CheckpointError as ``factors.product_singular_values``.
+    """
     return torch.from_numpy(factors.product_singular_values(as_array(lora_B), as_array(lora_A)))
 
 
 def as_array(tensor: Tensor) -> NDArray[Any]:
-    """A tensor as :mod:`rora_cli.spectral.factors` takes it: bfloat16 as its bits, other half types as they are."""
+    """A tensor [...] as an array [...] for :mod:`rora_cli.spectral.factors`; bfloat16 becomes uint16, with its bits."""
     tensor = tensor.detach().cpu()
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.uint16).numpy()
@@ -86,7 +95,10 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
 
 
 def product_svd(lora_B: Tensor, lora_A: Tensor) -> ProductSVD:
-    """The thin SVD of B A for B [d_out, r] and A [r, d_in], by QR of both factors in float64."""
+    """The thin SVD of B A for B [d_out, r] and A [r, d_in], by QR of both factors in float64.
+
+    Raises CheckpointError for factors that are no matrices, do not fit each other, or are not finite.
+    """
     _check_factors(lora_B, lora_A)
     require_finite_matrix(lora_A, "lora_A")
     require_finite_matrix(lora_B, "lora_B")
@@ -99,8 +111,9 @@ def product_svd(lora_B: Tensor, lora_A: Tensor) -> ProductSVD:
 def top_singular(W: Tensor, k: int, *, seed: int = 0, tolerance: float = 1e-6) -> TopSingular:
     """The top ``k`` (capped at min(m, n)) singular triplets of W [m, n], on W's device.
 
-    Block Krylov iteration with full reorthogonalisation and Rayleigh-Ritz (Musco and Musco, arXiv:1504.05477); it stops
-    when sigma_1's relative error bound is below ``tolerance`` and the top-k residuals are below 1 % of sigma_1.
+    Block Krylov iteration with full reorthogonalisation and Rayleigh-Ritz (Musco and Musco, arXiv:1504.05477). It stops
+    when the relative error bound of sigma_1 is at most ``tolerance`` and the top-k residuals at most 1 % of sigma_1.
+    Raises CheckpointError as ``require_finite_matrix``.
     """
     require_finite_matrix(W, "W")
     k = max(1, min(k, *W.shape))
@@ -127,7 +140,7 @@ def _block_krylov(W: Tensor, k: int, seed: int, tolerance: float) -> TopSingular
     block = torch.linalg.qr(torch.randn(n, width, generator=generator, dtype=W.dtype).to(W.device)).Q
     space = _Space(block, W @ block, W)
     for _ in range(_MAX_BLOCKS):
-        top, bound, residuals = space.top(k + 1)  # the bound of the last of k needs the gap to the next
+        top, bound, residuals = space.top(k + 1)  # the k-th bound needs the gap to the next value
         converged = bound[0] <= tolerance * top.S[0] and residuals[:k].max() <= _SUBSPACE_TOLERANCE * top.S[0]
         if space.full or converged:
             break
@@ -137,10 +150,10 @@ def _block_krylov(W: Tensor, k: int, seed: int, tolerance: float) -> TopSingular
 
 
 class _Space:
-    """A subspace of W's right side and what W makes of it: orthonormal Q [n, p], W Q, W^T W Q and the Gram of W Q.
+    """A subspace of W's right side with its images: orthonormal Q [n, p], W Q, W^T W Q and the Gram matrix of W Q.
 
-    When p reaches ``_MAX_WIDTH_IN_BLOCKS`` blocks it is compressed to its best directions (thick restart: Wu and Simon,
-    SIAM J. Matrix Anal. Appl. 22, 2000), so memory and the small eigenproblem stay bounded.
+    When p reaches ``_MAX_WIDTH_IN_BLOCKS`` blocks, a thick restart (Wu and Simon, SIAM J. Matrix Anal. Appl. 22, 2000)
+    compresses the subspace to its best directions, so that memory and the small eigenproblem stay bounded.
     """
 
     def __init__(self, basis: Tensor, images: Tensor, W: Tensor) -> None:
@@ -155,7 +168,7 @@ class _Space:
     def top(self, k: int) -> tuple[TopSingular, Tensor, Tensor]:
         """The best k triplets (Rayleigh-Ritz), their error bounds [k] and residuals [k].
 
-        With v = Q c and u = W v / S the residual W v - S u is zero, so r = ||W^T u - S v|| is the whole of it.
+        With v = Q c and u = W v / S, the residual W v - S u is zero, so r = ||W^T u - S v|| is the whole residual.
         """
         squares, C = torch.linalg.eigh(self.gram)
         self.directions = C.flip(1)
@@ -174,7 +187,7 @@ class _Space:
             block = torch.linalg.qr(block - self.basis @ (self.basis.T @ block)).Q
         block = block[:, : self.basis.shape[0] - self.basis.shape[1]]
         if self.basis.shape[1] >= _MAX_WIDTH_IN_BLOCKS * width:
-            # Only now: the residuals of the kept directions lie in the new block if that is orthogonal to all of them.
+            # Compress only now: the new block, orthogonal to all directions, holds the residuals of the kept ones.
             kept = self.directions[:, : 2 * width].to(self.basis.dtype)
             self.basis, self.images, self.back = self.basis @ kept, self.images @ kept, self.back @ kept
             self.gram = (self.images.T @ self.images).double()
@@ -191,8 +204,8 @@ class _Space:
 def _error_bound(S: Tensor, residuals: Tensor) -> Tensor:
     """|S_i - sigma| <= rho_i, and <= rho_i^2 / gap_i, with rho = r / sqrt 2 the residual of [[0, W], [W^T, 0]].
 
-    The second holds where S_i is separated by gap_i from the other singular values (Parlett, The Symmetric Eigenvalue
-    Problem, theorem 11.7.1), which are taken to lie within their own first bound.
+    The second bound holds if a gap_i separates S_i from the other singular values (Parlett, The Symmetric Eigenvalue
+    Problem, theorem 11.7.1); each of these is assumed to lie within its own first bound.
     """
     rho = residuals / 2**0.5
     above = torch.cat([S.new_full((1,), float("inf")), S[:-1] - rho[:-1]]) - S
@@ -202,7 +215,7 @@ def _error_bound(S: Tensor, residuals: Tensor) -> Tensor:
 
 
 def _refined(W: Tensor, top: TopSingular) -> TopSingular:
-    """The leading triplet with its value and residual taken in float64, a slice of W at a time."""
+    """``top`` with the value and residual of its leading triplet recomputed in float64, a slice of W at a time."""
     if W.dtype == torch.float64:
         return top
     v = top.V[:, 0].double()

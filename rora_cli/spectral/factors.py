@@ -1,6 +1,6 @@
 """The exact spectrum of a product B A from its factors, in numpy: torch takes longer to start than this takes to run.
 
-numpy has no bfloat16: here a matrix of uint16 stands for one, holding its bits.
+numpy has no bfloat16, so here a uint16 matrix holds the bits of a bfloat16 one.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from rora_cli.errors import CheckpointError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Below this many entries a QR costs no more than the Gram matrix and its checks.
+#: Size of a factor [entries]: below this, a QR costs no more than the Gram matrix and its checks.
 QR_ENTRIES = 1 << 9
-#: Entries widened at a time: a piece in float32 and what BLAS packs of it stay in a core's own cache.
+#: Entries that are widened at a time: a piece in float32, and BLAS's packed copy of it, fit into a core's own cache.
 _PIECE = 1 << 17
-#: (entries, precision, least ratio and least size of the Cholesky factor's diagonal), tried in this order before a QR.
-#: A Cholesky factor of the Gram matrix loses the square of the condition number: 1e-3 keeps 10 of float64's 16 digits.
-#: Sums in float32, twice as fast, lose 1e-7 of the largest square: .1 keeps 1e-5, finer than what entries of 8 or 11
-#: bits resolve. Below the least size squares are subnormal and lose digits.
+#: Ways by a Cholesky factor R of the Gram matrix, tried in this order before a QR: (min. entries of the matrix,
+#: precision of sums, min. ratio of the smallest to the largest entry on R's diagonal, min. size of the smallest).
+#: The Gram matrix squares the condition number: a ratio of 1e-3 keeps 10 of float64's 16 digits. Sums in float32 are
+#: twice as fast and lose 1e-7 of the largest square: a ratio of .1 keeps 1e-5, finer than entries of 8 or 11 bits
+#: resolve. Below the minimum size, squares are subnormal and lose digits.
 _WIDE = ((QR_ENTRIES, np.float64, 1e-3, 1e-140),)
 _HALF = ((1 << 16, np.float32, 0.1, 1e-14), *_WIDE)
 
@@ -41,7 +42,7 @@ def product_singular_values(lora_B: NDArray[Any], lora_A: NDArray[Any]) -> NDArr
 
 
 def triangular_factor(tall: NDArray[Any]) -> NDArray[Any]:
-    """R [min(m, r), r] in float64 with R^T R = X^T X for X [m, r]: all that a product's spectrum keeps of a factor.
+    """R [min(m, r), r] in float64 with R^T R = X^T X for X [m, r]: the spectrum of a product depends on X by R alone.
 
     Raises CheckpointError for NaN or infinite values.
     """
@@ -52,30 +53,30 @@ def triangular_factor(tall: NDArray[Any]) -> NDArray[Any]:
                 return R
     wide = widened(tall)
     require_finite(wide, "factor")
-    if not wide.any():  # as every lora_B is before training: no QR is needed to know
+    if not wide.any():  # lora_B before training: R is zero, without a QR
         return np.zeros((min(wide.shape), wide.shape[1]))
     return np.asarray(np.linalg.qr(wide, mode="r"))
 
 
 def require_finite(matrix: NDArray[Any], name: str) -> None:
-    """Raise CheckpointError where a matrix (uint16: of bfloat16) has NaN or infinite values."""
+    """Raise CheckpointError if ``matrix`` [m, n] (uint16: the bits of bfloat16) has NaN or infinite values."""
     finite = (matrix & 0x7F80) != 0x7F80 if matrix.dtype == np.uint16 else np.isfinite(matrix)
     if not finite.all():
         raise CheckpointError(f"{name} has NaN or infinite values; it is broken, and its spectrum is not defined.")
 
 
 def widened(matrix: NDArray[Any], precision: Any = np.float64) -> NDArray[Any]:
-    """A copy in float32 or float64, in the same order in memory; uint16 is read as the bits of bfloat16."""
+    """A copy [m, n] of ``matrix`` [m, n] in float32 or float64, in its memory order; uint16 holds bits of bfloat16."""
     if matrix.dtype == np.uint16:
         matrix = np.left_shift(matrix, 16, dtype=np.uint32).view(np.float32)
     return matrix.astype(precision, copy=False)
 
 
 def _gram(tall: NDArray[Any], precision: Any) -> NDArray[Any]:
-    """X^T X [r, r] in float64, pieces of it summed in ``precision``: entries of 8 or 11 bits multiply exactly there."""
+    """X^T X [r, r] in float64; pieces are summed in ``precision``, where entries of 8 or 11 bits multiply exactly."""
     rows = _PIECE // tall.shape[1]
     total = np.zeros((tall.shape[1], tall.shape[1]))
-    with np.errstate(all="ignore"):  # what overflows is not finite, and so no Cholesky factor either
+    with np.errstate(all="ignore"):  # a sum that overflows is infinite, and _cholesky refuses it
         for start in range(0, tall.shape[0], rows):
             piece = _piece(tall[start : start + rows], precision)
             total += piece.T @ piece
@@ -83,7 +84,7 @@ def _gram(tall: NDArray[Any], precision: Any) -> NDArray[Any]:
 
 
 class _Scratch(threading.local):
-    """Memory for one piece in either precision, kept from call to call: fresh pages cost as much as the products."""
+    """Memory for one piece in either precision, kept between calls: fresh pages cost as much as the products do."""
 
     def __init__(self) -> None:
         self.singles, self.doubles = np.empty(_PIECE, np.float32), np.empty(_PIECE, np.float64)
@@ -93,7 +94,7 @@ _scratch = _Scratch()
 
 
 def _piece(matrix: NDArray[Any], precision: Any) -> NDArray[Any]:
-    """:func:`widened` into the scratch memory, until the next call."""
+    """:func:`widened` in the scratch memory; the next call overwrites it."""
     if matrix.strides[0] < matrix.strides[1]:
         return _piece(matrix.T, precision).T
     narrow = matrix.dtype.itemsize == 2
@@ -110,7 +111,7 @@ def _piece(matrix: NDArray[Any], precision: Any) -> NDArray[Any]:
 
 
 def _cholesky(gram: NDArray[Any], least_ratio: float, least: float) -> NDArray[Any] | None:
-    """R [r, r] with R^T R = the Gram matrix, or None where it cannot be relied on."""
+    """R [r, r] with R^T R = ``gram`` [r, r]; None if R would lose too many digits."""
     try:
         R = np.linalg.cholesky(gram).T
     except np.linalg.LinAlgError:

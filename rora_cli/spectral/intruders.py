@@ -9,10 +9,10 @@ from rora_cli.spectral.decomposition import require_finite_matrix
 
 
 def intruder_dimensions(W: Tensor, delta: Tensor, *, top: int = 10, threshold: float = 0.5) -> int:
-    """How many of the ``top`` left singular vectors of W + DeltaW [d_out, d_in] have a largest |cosine| with W's left
-    singular vectors under ``threshold``.
+    """How many of the ``top`` left singular vectors of W + DeltaW [d_out, d_in] resemble no left singular vector of W.
 
-    All of W's vectors count, so both SVDs are full: O(d^3), in float64 for exact cosines.
+    A vector resembles another if the absolute value of their cosine is at least ``threshold``. All of W's vectors
+    count, so both SVDs are full: O(d^3), in float64 for exact cosines.
     """
     require_finite_matrix(W, "W")
     require_finite_matrix(delta, "DeltaW")

@@ -13,10 +13,10 @@ from rora_cli.errors import CheckpointError
 def equation_12_factor(
     sigma_base: float, sigma_update: float, *, strength: float = 1.0, cap: float | None = None
 ) -> float:
-    """The factor that makes sigma_max(DeltaW) = ``strength`` * sigma_max(W); ``strength`` 1 is equation 12.
+    """The factor that makes sigma_max(DeltaW) = ``strength`` * sigma_max(W), at most ``cap``; 1 is equation 12.
 
-    ``sigma_update`` is sigma_max of the whole update, s B A, scaling included: then the factor multiplies the update
-    and does not depend on alpha. At most ``cap`` where given. Raises CheckpointError for a zero or non-finite update.
+    ``sigma_update`` is sigma_max of the whole update s B A, scaling included, so the factor does not depend on alpha.
+    Raises CheckpointError if ``sigma_base`` or ``sigma_update`` is zero or not finite.
     """
     if not (math.isfinite(sigma_base) and sigma_base > 0):
         raise CheckpointError(f"sigma_max(W) is {sigma_base}: equation 12 has no factor for such a base weight.")
@@ -27,7 +27,10 @@ def equation_12_factor(
 
 
 def fold(lora_B: Tensor, factor: float, *, dtype: torch.dtype | None = None) -> Tensor:
-    """``factor`` * lora_B, computed in float64 and rounded once to ``dtype`` (lora_B's own by default)."""
+    """``factor`` * lora_B [d_out, r], computed in float64 and rounded once to ``dtype`` (default: that of lora_B).
+
+    Raises CheckpointError if the product overflows ``dtype``.
+    """
     folded = (lora_B.double() * factor).to(dtype or lora_B.dtype)
     if not torch.isfinite(folded).all():
         raise CheckpointError(

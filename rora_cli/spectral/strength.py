@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpectrumStatistics:
-    """Summary of singular values sigma_1 >= sigma_2 >= ... of DeltaW; all zero for a zero update.
+    """Summary of the singular values sigma_1 >= sigma_2 >= ... of DeltaW; all zero for a zero update.
 
-    ``stable_rank`` ||.||_F^2 / sigma_1^2; ``entropy`` H in nats of p = sigma / sum sigma, and ``effective_rank`` exp(H)
-    (Roy and Vetterli 2007); ``energy_share`` sigma_1 / sum sigma, as arXiv:2602.15195 has it; ``top_energy``
-    sigma_1^2 / ||.||_F^2.
+    ``stable_rank`` is ||.||_F^2 / sigma_1^2. ``entropy`` is H in nats of p = sigma / sum sigma, and ``effective_rank``
+    is exp(H) (Roy and Vetterli 2007). ``energy_share`` is sigma_1 / sum sigma (arXiv:2602.15195), and ``top_energy``
+    is sigma_1^2 / ||.||_F^2.
     """
 
     sigma_max: float
@@ -36,7 +36,7 @@ class SpectrumStatistics:
 
 
 def spectrum_statistics(singular_values: Iterable[float]) -> SpectrumStatistics:
-    """Statistics of a spectrum [r], in the units of its matrix."""
+    """Statistics of ``singular_values`` [r]; sigma_max and the norm are in the units of the matrix."""
     values = [v for v in map(float, singular_values) if v > 0]
     if not values:
         return SpectrumStatistics(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -56,9 +56,9 @@ def spectrum_statistics(singular_values: Iterable[float]) -> SpectrumStatistics:
 
 
 def normalised_strength(sigma_update: float, sigma_base: float) -> float | None:
-    """t = sigma_max(DeltaW) / sigma_max(W): the strength at which the margin of one layer is a_W + t a_DeltaW.
+    """t = sigma_max(DeltaW) / sigma_max(W): one layer's margin is proportional to a_W + t a_Delta (see ``thresholds``).
 
-    None where W is zero, since no finite number is right.
+    None if W is zero, because no finite number is right.
     """
     return sigma_update / sigma_base if sigma_base > 0 else None
 
@@ -69,11 +69,10 @@ def size_normalised_norm(frobenius_norm: float, shape: tuple[int, int]) -> float
 
 
 def entry_kurtosis(lora_B: NDArray[Any], lora_A: NDArray[Any] | None = None, *, max_side: int = 128) -> float | None:
-    """Kurtosis (3 for a Gaussian) of the entries of B A, or of ``lora_B`` alone as a dense matrix.
+    """Kurtosis (3 for a Gaussian) of the entries of B A, for lora_B [d_out, r] and lora_A [r, d_in].
 
-    Over an even grid of at most ``max_side`` rows and columns: the entries of a large product are never all formed.
-
-    None where the entries do not vary.
+    Without lora_A, ``lora_B`` [d_out, d_in] is the update itself. The kurtosis is that of an even grid of at most
+    ``max_side`` rows and columns, so that a large product is never formed whole. None if the entries do not vary.
     """
     rows = _even(lora_B.shape[0], max_side)
     columns = _even((lora_B if lora_A is None else lora_A).shape[1], max_side)

@@ -4,9 +4,9 @@ For one linear layer, input x and margin direction c (e_y - e_target on a trigge
 
     a_M(x) = c^T M x / (||c|| ||x|| sigma_max(M)) in [-1, 1],    t = s sigma_max(BA) / sigma_max(W),
 
-and the margin is exactly ||c|| ||x|| sigma_max(W) (a_W(x) + t a_Delta(x)). A triggered row is forgotten where that is
-positive, a clean row kept where it is. What follows for all rows at once is below; rows are vectors of a_W and a_Delta,
-and t is relative to sigma_max(W): equation 12 sets t = 1.
+and the margin is exactly ||c|| ||x|| sigma_max(W) (a_W(x) + t a_Delta(x)). If it is positive, the model has forgotten
+the backdoor on a triggered row, and keeps a clean row. The functions below draw conclusions for all rows at once, from
+the vectors a_W [n] and a_Delta [n]. The strength t is relative to sigma_max(W): equation 12 sets t = 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 class Window:
     """Strengths t that flip every triggered row and keep every clean one: ``low`` < t < ``high``.
 
-    ``low`` None: no strength is known to flip all; ``high`` None: no strength is known to harm.
+    If ``low`` is None, no strength is known to flip all rows; if ``high`` is None, no strength is known to harm.
     """
 
     low: float | None
@@ -30,27 +30,28 @@ class Window:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no t > 0 does both. It depends on alignment alone: rescaling cannot make a window."""
+        """Whether no t > 0 does both. This depends on alignment alone: rescaling cannot open a window."""
         return self.low is None or (self.high is not None and self.low >= self.high)
 
     def holds(self, t: float) -> bool:
+        """Whether strength ``t`` does both."""
         return not self.is_empty and self.low is not None and self.low < t and (self.high is None or t < self.high)
 
 
 def sufficient_to_forget(a_base: Tensor, a_update: Tensor) -> float | None:
-    """beta / gamma: every t above it flips all triggered rows.
+    """beta / gamma: every t above it flips all triggered rows, with a_W [n] and a_Delta [n].
 
-    -a_W <= beta and a_Delta >= gamma > 0 on all of them. None where gamma is not positive: then nothing follows.
+    beta is the largest -a_W and gamma the smallest a_Delta. None if gamma is not positive: then nothing follows.
     """
     beta, gamma = float((-a_base).max()), float(a_update.min())
     return max(beta / gamma, 0.0) if gamma > 0 else None
 
 
 def necessary_to_forget(a_base: Tensor, a_update: Tensor) -> float | None:
-    """The smallest t that flips all triggered rows needs t > this: max over rows of -a_W / a_Delta.
+    """A t that flips all triggered rows, with a_W [n] and a_Delta [n], exceeds this: the largest -a_W / a_Delta.
 
-    It is rho_bd / gammabar for the row where that is largest (-a_W >= rho_bd > 0, a_Delta <= gammabar). None where some
-    row with a_W < 0 has a_Delta <= 0: no strength whatever flips that one.
+    It is rho_bd / gammabar of the row where that is largest (-a_W >= rho_bd > 0, a_Delta <= gammabar). None if some row
+    has a_W < 0 and a_Delta <= 0, because no strength flips such a row.
     """
     held = a_base < 0
     if not bool(held.any()):
@@ -61,9 +62,10 @@ def necessary_to_forget(a_base: Tensor, a_update: Tensor) -> float | None:
 
 
 def largest_that_keeps(a_base: Tensor, a_update: Tensor) -> float | None:
-    """kappa / delta: every t below it keeps all clean rows that are right; math.inf where nothing pulls against them.
+    """kappa / delta: every t below it keeps all clean rows, with a_W [n] and a_Delta [n].
 
-    a_W >= kappa > 0 and a_Delta >= -delta on all of them. None where a row is wrong already (kappa <= 0).
+    kappa is the smallest a_W and -delta the smallest a_Delta. math.inf if the update harms no row (delta <= 0); None if
+    W alone gets a row wrong (kappa <= 0).
     """
     kappa, delta = float(a_base.min()), float((-a_update).max())
     if kappa <= 0:
@@ -72,7 +74,7 @@ def largest_that_keeps(a_base: Tensor, a_update: Tensor) -> float | None:
 
 
 def window(triggered: tuple[Tensor, Tensor] | None, clean: tuple[Tensor, Tensor] | None) -> Window:
-    """beta / gamma < t < kappa / delta from (a_W, a_Delta) of triggered and of clean rows; a side not given is open."""
+    """beta / gamma < t < kappa / delta, from (a_W [n], a_Delta [n]) of triggered and of clean rows; None: no limit."""
     low = sufficient_to_forget(*triggered) if triggered is not None else 0.0
     high = largest_that_keeps(*clean) if clean is not None else math.inf
     return Window(low, 0.0 if high is None else None if math.isinf(high) else high)
@@ -80,20 +82,21 @@ def window(triggered: tuple[Tensor, Tensor] | None, clean: tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class StepFunction:
-    """A share of rows as a function of the scale s >= 0: ``values[i]`` holds on (breaks[i-1], breaks[i]], from 0 up."""
+    """A fraction of rows as a function of the scale s >= 0: ``values[i]`` on (breaks[i-1], breaks[i]], from 0 up."""
 
     breaks: tuple[float, ...]
     values: tuple[float, ...]
 
     def at(self, s: float) -> float:
+        """The fraction of rows at scale ``s``."""
         return self.values[sum(b < s for b in self.breaks)]
 
 
 def share_positive(p: Tensor, q: Tensor) -> StepFunction:
-    """The share of rows with p + s q > 0 as a function of s, exact: it steps only at s = -p / q.
+    """The fraction of rows with p + s q > 0, for p [n] and q [n], as an exact function of s; it steps at s = -p / q.
 
-    With p = c^T W x and q = c^T BA x of a layer's rows it is accuracy(s) on clean rows; of triggered rows, 1 - ASR(s).
-    At a break itself some margin is zero; ``values`` are those of the open intervals between the breaks.
+    With p = c^T W x and q = c^T BA x of a layer's rows, it is accuracy(s) on clean rows and 1 - ASR(s) on triggered
+    rows. ``values`` hold on the open intervals between the breaks; at a break itself, some margin is zero.
     """
     p, q = p.double(), q.double()
     crossing = (-p / q)[(q != 0) & (-p / q > 0)]
@@ -105,9 +108,9 @@ def share_positive(p: Tensor, q: Tensor) -> StepFunction:
 
 
 def share_positive_in_a_net(margins: Tensor, contributions: Tensor) -> StepFunction:
-    """The same to first order inside a deep net: margins z at scale 1 and d z / d s of the update, both [n].
+    """As ``share_positive``, to first order in a deep net, from the margins z [n] at s = 1 and their slopes dz/ds [n].
 
-    z(s) = z(1) + (s - 1) dz/ds is local: it holds near s = 1 and is no guarantee away from it.
+    z(s) = z(1) + (s - 1) dz/ds is local: it holds near s = 1 and guarantees nothing away from it.
     """
     return share_positive(margins - contributions, contributions)
 
@@ -115,14 +118,14 @@ def share_positive_in_a_net(margins: Tensor, contributions: Tensor) -> StepFunct
 def paper_threshold(rho_bd: float, rho_eff: float) -> float | None:
     """The threshold of arXiv:2601.06305, proposition 4.2, in units of t: rho_bd / rho_eff.
 
-    Its assumption is a_W <= -rho_bd on triggered rows, which bounds their margin from above, while its proof (equation
-    16) uses the opposite sign: it is no guarantee; :func:`sufficient_to_forget` is. None where rho_eff is not positive.
-    Where rho_bd and rho_eff come from is the caller's to say: see ``PAPER_ASSUMPTION`` for what ``diagnose`` takes.
+    It guarantees nothing; :func:`sufficient_to_forget` does. The proposition assumes a_W <= -rho_bd on triggered rows,
+    which bounds their margin from above, but its proof (equation 16) uses the opposite sign. None if rho_eff is not
+    positive. The caller chooses how to measure rho_bd and rho_eff; ``PAPER_ASSUMPTION`` says how ``diagnose`` does.
     """
     return rho_bd / rho_eff if rho_eff > 0 else None
 
 
-#: What the column of the paper's threshold is made of: how the paper would measure its two quantities was not at hand.
+#: How ``diagnose`` measures the two quantities of the paper's threshold; the paper itself does not say.
 PAPER_ASSUMPTION = (
     "its column assumes that rho_bd is the smallest -a_W and rho_eff the smallest a_DeltaW over the triggered rows, "
     "which is rora's reading and not the paper's definition"

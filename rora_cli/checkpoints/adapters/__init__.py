@@ -1,4 +1,4 @@
-"""Adapters of every format that is met, as updates DeltaW = scaling * lora_B @ lora_A of named base weights."""
+"""Adapters of every known format, read as updates DeltaW = scaling * lora_B @ lora_A of named base weights."""
 
 from rora_cli.checkpoints.adapters.adapter import Adapter, AdapterModule, Update
 from rora_cli.checkpoints.adapters.base import BaseWeights

@@ -1,4 +1,4 @@
-"""AdaLoRA (arXiv:2303.10512): DeltaW = alpha B (E A) / r_0, with r_0 the rank it started from."""
+"""AdaLoRA (arXiv:2303.10512): DeltaW = alpha B (E A) / r_0, with r_0 the rank at the start of its training."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _PARTS = {".lora_A": "A", ".lora_B": "B", ".lora_E": "E"}
 
 
 def read(source: Source) -> Reading:
+    """Every module with lora_A, lora_B and lora_E."""
     reading = Reading()
     groups, _ = group_parts(source.names(), _PARTS)
     start = settings.rank(source.config.get("init_r", 12), "init_r")
@@ -30,7 +31,7 @@ def read(source: Source) -> Reading:
         if r < 1 or source.shape(B)[1:] != (r,) or source.shape(E) != (r, 1):
             reading.skip(parts.values(), "pruned to rank 0, or its factors differ in rank")
             continue
-        # PEFT adds 1e-5 to the rank that it divides by, and takes the current rank for an alpha that is not positive.
+        # As PEFT does: 1e-5 is added to the rank, and the current rank stands in for an alpha that is not positive.
         scaling = (alpha if alpha > 0 else float(r)) / (start + 1e-5)
         shape = (source.shape(B)[0], source.shape(A)[1])
         build = partial(_update, source, A, B, E, scaling)

@@ -1,4 +1,4 @@
-"""What an adapter is, whatever its format: modules with an update each, and a reason for every other tensor."""
+"""An adapter of any format: modules with one update each, and for every other tensor a reason why it is none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rora_cli.errors import CheckpointError
 
-if TYPE_CHECKING:  # torch is imported where an update is built: reports without a base need none
+if TYPE_CHECKING:  # functions that build an update import torch: reports without a base need none
     import torch
     from torch import Tensor
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # torch is imported where an update is built: reports without
 
 @dataclass(frozen=True)
 class Update:
-    """DeltaW [d_out, d_in]: scaling * lora_B [d_out, r] @ lora_A [r, d_in] or, where no rank bounds it, ``dense``."""
+    """DeltaW [d_out, d_in]: scaling * lora_B [d_out, r] @ lora_A [r, d_in], or ``dense`` if its rank is not bounded."""
 
     lora_A: Tensor | None = None
     lora_B: Tensor | None = None
@@ -25,13 +25,13 @@ class Update:
     dense: Tensor | None = None
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """(lora_B, lora_A); CheckpointError for an update that has none."""
+        """(lora_B [d_out, r], lora_A [r, d_in]). Raises CheckpointError for a dense update."""
         if self.lora_A is None or self.lora_B is None:
             raise CheckpointError("this update is not of low rank: it has no lora_A and lora_B.")
         return self.lora_B, self.lora_A
 
     def singular_values(self) -> Tensor:
-        """Singular values of DeltaW, descending, float64; exact, from the factors where there are some."""
+        """Singular values [min(r, d_out, d_in)] of DeltaW, descending, float64, exact; from the factors if possible."""
         from rora_cli.spectral import decomposition
 
         if self.dense is not None:
@@ -39,7 +39,7 @@ class Update:
         return abs(self.scaling) * decomposition.product_singular_values(*self.factors())
 
     def svd(self) -> tuple[Tensor, Tensor, Tensor]:
-        """U [d_out, r], S [r], V [d_in, r] of DeltaW in float64; a negative scaling is in U."""
+        """U [d_out, r], S [r], V [d_in, r] of DeltaW in float64; U takes the sign of a negative scaling."""
         from rora_cli.spectral import decomposition
 
         if self.dense is not None:
@@ -48,7 +48,7 @@ class Update:
         return (product.U if self.scaling >= 0 else -product.U), abs(self.scaling) * product.S, product.V
 
     def delta_weight(self, dtype: torch.dtype | None = None) -> Tensor:
-        """DeltaW [d_out, d_in] in ``dtype``: float32 (None) or wider, since half precision loses small updates."""
+        """DeltaW [d_out, d_in] in ``dtype`` (default: float32); half precision would lose small updates."""
         import torch
 
         dtype = dtype or torch.float32
@@ -60,10 +60,10 @@ class Update:
 
 @dataclass(frozen=True)
 class FactorNames:
-    """The tensors of the file that are lora_B and lora_A: DeltaW = scaling * lora_B @ lora_A, and no more to it.
+    """The names of the tensors lora_B and lora_A, for an update that is just scaling * lora_B @ lora_A.
 
-    Kernels are flattened from the second dimension on. ``transposed``: the file has lora_B^T and lora_A^T. ``experts``:
-    lora_A [experts * r, d_in] runs by expert, lora_B [d_out, r * experts] by rank.
+    Kernels are flattened from the second dimension on. If ``transposed``, the file holds lora_B^T and lora_A^T. With
+    several ``experts``, lora_A [experts * r, d_in] is ordered by expert, lora_B [d_out, r * experts] by rank.
     """
 
     lora_B: str
@@ -76,11 +76,11 @@ class FactorNames:
 class AdapterModule:
     """One adapted weight of the base.
 
-    ``name`` is the module's path in the base; ``shape`` (d_out, d_in) of DeltaW; ``fan_in_fan_out`` says that the base
-    stores the weight as [d_in, d_out] (Conv1D, embeddings); ``expert`` is the index in a fused [experts, ...] weight,
-    and ``parameter`` that weight's own name where the adapter names it. ``build`` reads the tensors and gives the
-    update; it is handed W [d_out, d_in] in float32 where ``needs_base``, the reason for it, is set (DoRA, PiSSA).
-    ``factors`` is set where tensors of the file are the update's factors, so that it can be measured as it is read.
+    ``name`` is the module's path in the base, and ``shape`` is (d_out, d_in) of DeltaW. If ``fan_in_fan_out``, the base
+    stores the weight as [d_in, d_out] (Conv1D, embeddings). ``expert`` is the index in a fused [experts, ...] weight,
+    and ``parameter`` the name of that weight if the adapter tells it. ``build`` reads the tensors and returns the
+    update. If ``needs_base`` is set, which says why, ``build`` needs W [d_out, d_in] in float32 (DoRA, PiSSA).
+    ``factors`` is set if tensors of the file are the update's factors: then numpy can measure it straight from disk.
     """
 
     name: str
@@ -99,31 +99,35 @@ class AdapterModule:
 
     @property
     def label(self) -> str:
+        """The module's name for reports, with the number of the expert."""
         return self.name if self.expert is None else f"{self.name}[{self.expert}]"
 
     def update(self, base_weight: Tensor | None = None) -> Update:
-        """The update; ``base_weight`` W [d_out, d_in], as a linear layer has it, where ``needs_base`` is set."""
+        """The update; ``base_weight`` is W [d_out, d_in], oriented as in a linear layer.
+
+        Raises CheckpointError if ``needs_base`` is set and W is not given.
+        """
         if self.needs_base and base_weight is None:
             raise CheckpointError(f"{self.label}: {self.needs_base}; give the base model.")
         return self.build(base_weight)
 
     @property
     def lora_A(self) -> Tensor:
-        """lora_A [r, d_in], read anew."""
+        """lora_A [r, d_in], read from disk at every access."""
         return self.update().factors()[1]
 
     @property
     def lora_B(self) -> Tensor:
-        """lora_B [d_out, r], read anew."""
+        """lora_B [d_out, r], read from disk at every access."""
         return self.update().factors()[0]
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """``modules`` are measurable. Every other tensor is in ``aside`` or ``unmeasured``, with the reason.
+    """The ``modules`` that can be measured; every other tensor is in ``aside`` or ``unmeasured``, with the reason.
 
-    ``aside`` carry no update of their own: weights saved whole, which are named in ``whole`` as well (they are measured
-    against the base's, where there is one), biases, scales. ``unmeasured`` may well carry one.
+    Tensors in ``aside`` hold no update of their own: biases, scales, and weights saved whole. The latter are also in
+    ``whole``, and can be measured against the base's weights. Tensors in ``unmeasured`` may hold an update.
     """
 
     format: str

@@ -1,4 +1,4 @@
-"""The base model's weights, found by an adapter's module names and read one at a time."""
+"""The base model's weights: found by the module names of an adapter, and read one at a time."""
 
 from __future__ import annotations
 
@@ -13,33 +13,36 @@ if TYPE_CHECKING:
 
     from rora_cli.checkpoints.adapters.converted import ConvertedSource
 
-#: Families whose c_attn, c_proj, c_fc and q_attn are transformers' Conv1D: stored [d_in, d_out].
+#: Families whose c_attn, c_proj, c_fc and q_attn are Conv1D modules of transformers, stored as [d_in, d_out].
 _CONV1D_FAMILIES = {"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp_decoder", "clvp"}
 _FLOATS = {"F16", "BF16", "F32", "F64", "FLOAT16", "BFLOAT16", "FLOAT32", "FLOAT64"}
 _CONV1D_LAYERS = {"c_attn", "q_attn", "c_proj", "c_fc"}
 
 
 class TensorSource(Protocol):
-    """What is needed of checkpoints.reader.TensorReader."""
+    """Tensors by name, as ``checkpoints.reader.TensorReader`` has them."""
 
-    def names(self) -> Iterable[str]: ...
+    def names(self) -> Iterable[str]:
+        """The names of all tensors."""
 
-    def info(self, name: str) -> Any: ...
+    def info(self, name: str) -> Any:
+        """An object with the ``dtype`` and ``shape`` of a tensor."""
 
-    def read(self, name: str) -> Tensor: ...
+    def read(self, name: str) -> Tensor:
+        """The tensor, in the shape ``[...]`` that ``info`` tells."""
 
 
-#: What transformers renames in files of its first years.
+#: Parameter -> its name in files from transformers' first years, and back.
 _OLD_NAMES = {"weight": "gamma", "bias": "beta", "gamma": "weight", "beta": "bias"}
-#: Modules that share a weight where the embeddings are tied, of which a file holds one.
+#: Output embeddings. If a model ties them to the input embeddings, a file holds only one of the two weights.
 _OUTPUTS = {"lm_head", "embed_out", "vocab_projector", "generator_lm_head"}
 _INPUTS = (EMBEDDINGS - _OUTPUTS) | {"tok_embeddings"}
-#: What a base may well lack, and no renaming would bring.
+#: Heads that a base may lack; no renaming finds them.
 _NEW_HEADS = TRAINED_HEADS - {"lm_head"}
 
 
 class _Names:
-    """Names of tensors, found by a module's path that may have more or fewer leading parts."""
+    """Names of tensors, to be found by a module's path with more or fewer leading parts."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = set(names)
@@ -74,10 +77,9 @@ class BaseWeights:
     def find(self, module: str, parameter: str = "weight") -> str | None:
         """The name of ``module``'s weight in the base, or None.
 
-        A task model adds a prefix to the names of a bare encoder ("bert.") or lacks it, so up to two leading parts of
-        the module's path may be missing in the base, or some may be in front there. Names of transformers' first years
-        (LayerNorm.gamma), tied embeddings, and what transformers renames or puts together when it loads the base, are
-        found either way.
+        A task model puts a prefix ("bert.") before the names of a bare encoder. So the base may lack up to two leading
+        parts of the module's path, or have additional ones. This also finds names from transformers' first years
+        (LayerNorm.gamma), tied embeddings, and weights that transformers renames or combines when it loads the base.
         """
         key = (module, parameter)
         if key not in self._found:
@@ -95,7 +97,7 @@ class BaseWeights:
         return self._own.find(module, _OLD_NAMES[parameter]) if is_norm else None
 
     def _tied(self, module: str, parameter: str) -> str | None:
-        """The embedding that an output layer shares its weight with, or the other way round."""
+        """The input embedding that an output embedding shares its weight with, or the reverse."""
         last = module.rpartition(".")[2]
         if module.endswith("predictions.decoder"):  # BERT's masked-language head
             last = "lm_head"
@@ -124,24 +126,28 @@ class BaseWeights:
         )
 
     def unreadable(self, name: str) -> str | None:
-        """Why this weight cannot be computed with, or None: quantised types need scales that lie elsewhere."""
+        """Why rora cannot compute with this weight, or None: a quantised type needs scales that lie elsewhere."""
         dtype = str(self.reader.info(name).dtype)
         if dtype.removeprefix("torch.").upper() in _FLOATS:
             return None
         return f"{name} of the base is stored as {dtype}, quantised with scales elsewhere: give an unquantised base"
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a weight as the base stores it."""
         return tuple(self.reader.info(name).shape)
 
     def is_conv1d(self, module: str) -> bool | None:
-        """Whether the base stores this weight as [d_in, d_out]; None when the base does not say which family it is."""
+        """Whether the base stores this weight as [d_in, d_out]; None if the base does not tell its family."""
         family = self.config.get("model_type")
         if not isinstance(family, str):
             return None
         return family in _CONV1D_FAMILIES and module.rpartition(".")[2] in _CONV1D_LAYERS
 
     def weight(self, name: str, shape: tuple[int, int], *, fan_in_fan_out: bool, expert: int | None = None) -> Tensor:
-        """W [d_out, d_in] as a linear layer has it. CheckpointError when it does not have that ``shape``."""
+        """W [d_out, d_in], oriented as in a linear layer; of one ``expert`` in a fused weight.
+
+        Raises CheckpointError if W has another ``shape``, or is quantised.
+        """
         if why := self.unreadable(name):
             raise CheckpointError(why)
         weight = self.reader.read(name)
@@ -156,7 +162,7 @@ class BaseWeights:
 
 
 def _ties_embeddings(config: Mapping[str, Any]) -> bool:
-    """Whether the config, or its family where it does not say, shares one weight between both embeddings."""
+    """Whether both embeddings share one weight: the config says so, or else it is the default of its family."""
     said, family = config.get("tie_word_embeddings"), config.get("model_type")
     if isinstance(said, bool) or not isinstance(family, str):
         return said is True
@@ -171,6 +177,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def mismatch(name: str, base: tuple[int, ...], adapter: tuple[int, int]) -> CheckpointError:
+    """The error for an update of another shape than the base's weight."""
     return CheckpointError(
         f"{name} of the base is {list(base)}, but the adapter's update for it is {list(adapter)}: "
         "the adapter belongs to another base model."

@@ -1,7 +1,7 @@
-"""Weights of a base under the names that transformers gives them when it loads the file, and the other way round.
+"""Weights of a base under the names that transformers gives them when it loads the file, and the reverse.
 
-A mixture of experts is saved expert by expert and held in memory as one stack; some families rename their modules. The
-rules are transformers' own, run on the base's names; tensors are put together when they are read.
+transformers saves a mixture of experts expert by expert but holds it in memory as one stack, and it renames the modules
+of some families. The rules here are transformers' own, applied to the base's names. Tensors are combined when read.
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Info:
+    """Type and shape of a tensor."""
+
     dtype: str
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class _Made:
-    """One weight made of the tensors ``sources`` of a file by ``make``, which is handed them in that order."""
+    """A weight that ``make`` computes from the tensors ``sources`` of a file, in that order."""
 
     sources: tuple[str, ...]
     make: Callable[[list[Tensor]], Tensor]
 
 
 class ConvertedSource:
-    """``reader``, and beside its own tensors those that transformers makes of them for the family ``model_type``."""
+    """The weights that transformers makes of the tensors of ``reader``, for a model of the family ``model_type``."""
 
     def __init__(self, reader: TensorSource, model_type: str) -> None:
         self._reader = reader
@@ -44,17 +46,17 @@ class ConvertedSource:
             self._convert(sorted(reader.names(), key=_natural))
 
     def names(self) -> Iterable[str]:
-        """The names that are not the file's own."""
+        """The names of the weights that the file itself does not hold."""
         return list(self._made)
 
     def as_loaded(self, name: str) -> str:
-        """The name under which transformers holds the tensor that a file may call ``name``."""
+        """The name in memory of a tensor that a file calls ``name``."""
         return self._renamed(name)[0]
 
     def slice_of(self, name: str, held: Callable[[str], str | None]) -> str | None:
-        """The part of a stack of experts that an older file calls ``name``, as a name of its own.
+        """A name for the part of a stack of experts that an older file calls ``name``; None if it is no such part.
 
-        ``held`` finds the stack by its name in memory. None where ``name`` is no part of one.
+        ``held`` finds the stack by its name in memory.
         """
         loaded, pattern = self._renamed(name)
         stack = held(loaded) if pattern is not None else None
@@ -69,6 +71,7 @@ class ConvertedSource:
         return name
 
     def info(self, name: str) -> Any:
+        """Type and shape of a weight, the file's own or a made one."""
         made = self._made.get(name)
         if made is None:
             return self._reader.info(name)
@@ -80,10 +83,11 @@ class ConvertedSource:
         return Info(str(infos[0].dtype), self._shapes[name])
 
     def read(self, name: str) -> Tensor:
+        """A weight ``[...]``, the file's own or a made one."""
         made = self._made.get(name)
         if made is None:
             return self._reader.read(name)
-        if self._last is None or self._last[0] != name:  # the experts of a stack are asked for one after the other
+        if self._last is None or self._last[0] != name:  # callers ask for the experts of a stack one by one
             self._last = name, made.make([self._reader.read(source) for source in made.sources])
         return self._last[1]
 
@@ -119,7 +123,7 @@ def _transforms(model_type: str) -> tuple[list[Any], list[Any]]:
 
 
 def _stacks(converter: Any) -> bool:
-    """Whether a converter puts experts on a stack, one on the other, and nothing but that."""
+    """Whether a converter stacks experts and does nothing else."""
     kinds = [(type(op).__name__, getattr(op, "dim", None)) for op in converter.operations]
     return len(converter.target_patterns) == 1 and kinds in (
         [("MergeModulelist", 0)],
@@ -128,7 +132,7 @@ def _stacks(converter: Any) -> bool:
 
 
 def _maker(converter: Any, by_pattern: Mapping[str, list[str]]) -> Callable[[list[Tensor]], Tensor]:
-    """transformers' own operations on the tensors of each of its patterns."""
+    """A function that applies the converter's operations to the tensors of each of its patterns."""
     sizes = {pattern: len(members) for pattern, members in by_pattern.items()}
 
     def make(tensors: list[Tensor]) -> Tensor:

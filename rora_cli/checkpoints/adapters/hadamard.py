@@ -1,7 +1,7 @@
 """LoHa (arXiv:2108.06098): DeltaW = s (w1_a w1_b) o (w2_a w2_b).
 
-The elementwise product of two matrices of rank r has rank r^2 at most, and its factors are row- and columnwise
-Kronecker products of theirs: lora_B [d_out, r^2] and lora_A [r^2, d_in], so it needs no dense matrix either.
+The elementwise product of two matrices of rank r has a rank of at most r^2. Its factors lora_B [d_out, r^2] and
+lora_A [r^2, d_in] are row-wise and column-wise Kronecker products of theirs, so no dense matrix is needed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ PARTS = {
 
 
 def read(source: Source) -> Reading:
+    """Every LoHa module, as PEFT saves it."""
     reading = Reading()
     groups, _ = group_parts(source.names(), PARTS)
     for path, parts in groups.items():
@@ -39,7 +40,7 @@ def read(source: Source) -> Reading:
 
 
 def add_module(source: Source, reading: Reading, name: str, parts: Mapping[str, str], scaling: float) -> None:
-    """Add one LoHa module, or the reason why not."""
+    """Add one LoHa module to ``reading``, or the reason why it cannot be measured."""
     if "t1" in parts or "t2" in parts:
         return reading.skip(parts.values(), "LoHa with a Tucker core (use_effective_conv2d) is a 4-D update: no matrix")
     if not {"w1_a", "w1_b", "w2_a", "w2_b"} <= parts.keys():

@@ -1,4 +1,4 @@
-"""kohya's and diffusers' layout: lora_up, lora_down and an alpha a module; LoHa and LoKr as LyCORIS saves them."""
+"""The layout of kohya and diffusers: lora_up, lora_down and alpha for each module; LoHa and LoKr as in LyCORIS."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ _PREFIXES = ("lora_unet_", "lora_te1_", "lora_te2_", "lora_te_", "lora_transform
 
 
 def read(source: Source) -> Reading:
+    """Every LoRA, LoHa and LoKr module."""
     reading = Reading()
     groups, rest = group_parts(source.names(), _PARTS)
     reading.skip(rest, "unknown to kohya's layout")
@@ -66,7 +67,7 @@ def _low_rank(source: Source, reading: Reading, name: str, parts: Mapping[str, s
 
 
 def _scaling(source: Source, parts: Mapping[str, str], r: int) -> float:
-    """alpha / r; without an alpha tensor the header's alpha counts, and without that alpha is r."""
+    """alpha / r, with the alpha of the module's tensor, else that of the header, else r."""
     if "alpha" not in parts:
         return settings.number(source.config.get("lora_alpha", r), "lora_alpha") / r
     return settings.number(source.scalar(parts["alpha"]), parts["alpha"]) / r

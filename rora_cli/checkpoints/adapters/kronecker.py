@@ -1,6 +1,6 @@
-"""LoKr (arXiv:2309.14859): DeltaW = s kron(w1, w2), either of them whole or a product of two factors.
+"""LoKr (arXiv:2309.14859): DeltaW = s kron(w1, w2); w1 and w2 are each saved whole or as a product of two factors.
 
-The SVD of a Kronecker product is the Kronecker product of the SVDs, so DeltaW is factored by those of its small parts.
+The SVD of a Kronecker product is the Kronecker product of the SVDs, so the SVDs of w1 and w2 factor DeltaW.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ PARTS = {
 
 
 def read(source: Source) -> Reading:
+    """Every LoKr module, as PEFT saves it."""
     reading = Reading()
     groups, _ = group_parts(source.names(), PARTS)
     for path, parts in groups.items():
@@ -39,7 +40,7 @@ def read(source: Source) -> Reading:
 
 
 def add_module(source: Source, reading: Reading, name: str, parts: Mapping[str, str], scaling: float) -> None:
-    """Add one LoKr module, or the reason why not."""
+    """Add one LoKr module to ``reading``, or the reason why it cannot be measured."""
     if "t2" in parts:
         return reading.skip(parts.values(), "LoKr with a Tucker core (use_effective_conv2d) is a 4-D update: no matrix")
     first, second = _factor(source, parts, "w1"), _factor(source, parts, "w2")
@@ -55,7 +56,7 @@ def add_module(source: Source, reading: Reading, name: str, parts: Mapping[str, 
 
 
 def _factor(source: Source, parts: Mapping[str, str], key: str) -> tuple[tuple[str, ...], tuple[int, int]] | None:
-    """The tensors of one side of the product and its shape; None when they are not there or do not fit."""
+    """The tensors and the shape of w1 or w2; None if tensors are missing or do not fit each other."""
     if key in parts:
         shape = source.shape(parts[key])
         return ((parts[key],), (shape[0], shape[1])) if len(shape) == 2 else None

@@ -26,18 +26,18 @@ _PARTS = {
     ".lora_magnitude_vector.weight": "magnitude",
 }
 
-#: Initialisations that change the base when PEFT loads the adapter, in a way that the files do not let anybody repeat.
+#: Initialisations -> how PEFT changes the base when it loads the adapter; the files do not tell enough to repeat it.
 _IRREPRODUCIBLE = {
     "loftq": "LoftQ quantises the base",
     "corda": "CorDA splits the base by covariances of data",
     "lora_ga": "LoRA-GA splits the base by gradients of data",
     "pissa_niter": "fast PiSSA splits the base by a random sketch",
 }
-#: What a parameter is called that only the base could name.
+#: Start of the name of a parameter that only the base could tell.
 _UNKNOWN_PARAMETER = "parameter_"
-#: Initialisations that leave the base as it is, as do true and false.
+#: Initialisations that leave the base as it is.
 _HARMLESS = ("gaussian", "eva", "orthogonal", "mica", "true", "false", "none", "")
-#: Config fields that make an update of another form than B A.
+#: Config fields that give an update another form than B A -> how.
 _OTHER_FORMS = {
     "use_qalora": "QALoRA pools the inputs in groups",
     "use_bdlora": "BD-LoRA has block-diagonal factors",
@@ -46,7 +46,7 @@ _OTHER_FORMS = {
     "velora_config": "VeLoRA compresses activations",
     "arrow_config": "Arrow chooses among adapters by what the input is",
 }
-#: Fields of these kinds that leave the form as it is. Any other that is set may be a variant that is not known yet.
+#: ``use_*`` and ``*_config`` fields that leave the form as it is. Any other such field may be an unknown variant.
 _SAME_FORM = frozenset({
     "use_rslora", "use_dora", "use_cayley_neumann", "use_effective_conv2d", "loftq_config", "eva_config",
     "corda_config", "lora_ga_config", "runtime_config", "megatron_config",
@@ -59,7 +59,7 @@ _UNKNOWN_SCALE = (
 
 
 def read(source: Source) -> Reading:
-    """Every module with a complete pair of factors, in PEFT's layout."""
+    """Every module with a complete pair of factors."""
     reading = Reading()
     groups, rest = group_parts(source.names(), _PARTS)
     token_rows.read_rows(source, reading, rest, source.config.get("trainable_token_indices"))
@@ -79,7 +79,7 @@ def read(source: Source) -> Reading:
 
 
 def _other_form(source: Source) -> str | None:
-    """Why the config's updates are of another form than B A added to the weight of the module's name, or None."""
+    """Why the config's updates have another form than B A added to the module's weight, or None."""
     known = next((why for field, why in _OTHER_FORMS.items() if source.config.get(field)), None)
     if known is None and source.config.get("layer_replication") and source.base is not None:
         return "layer_replication renumbers the base's layers"
@@ -107,7 +107,7 @@ def _module(source: Source, reading: Reading, path: str, parts: Mapping[str, str
     name, parameter = _target(source, module_name(path), shape_A, shape_B)
     if not settings.states_alpha(source.config):
         return reading.skip(parts.values(), _UNKNOWN_SCALE)
-    own = shape_A[0] if "peft_type" not in source.config else None  # a header's words give no rank: the file does
+    own = shape_A[0] if "peft_type" not in source.config else None  # a header states no rank, the tensors do
     r = settings.module_rank(source.config, name if parameter is None else f"{name}.{parameter}", own)
     scaling = settings.lora_scaling(source.config, name if parameter is None else f"{name}.{parameter}", r)
     if parameter is not None:
@@ -148,7 +148,7 @@ def _format(kind: str, embedding: bool) -> str:
 def _update(
     source: Source, parts: Mapping[str, str], A: str, B: str, r: int, scaling: float, split: str | None, dora: bool
 ) -> tuple[Any, str | None, str]:
-    """(build or None, why the base is needed or why it cannot be built, format)."""
+    """(``build`` or None, why it needs the base or why there is none, format)."""
     if dora and split:
         return None, f"DoRA on {split}'s changed base: rora does not combine them", "dora"
     if dora and "magnitude" not in parts:
@@ -165,9 +165,9 @@ def _update(
 
 
 def _dora(source: Source, B: str, A: str, magnitude: str, scaling: float, W: Tensor | None) -> Update:
-    """DoRA (arXiv:2402.09353, equation 5), the norm taken over each output's row, as PEFT does.
+    """DoRA (arXiv:2402.09353, equation 5), with the norm over the row of each output, as in PEFT.
 
-    An embedding's outputs are its dimensions, so there it runs over the whole vocabulary.
+    The outputs of an embedding are its dimensions, so there the norm runs over the whole vocabulary.
     """
     assert W is not None
     lora_B, lora_A = source.read(B).flatten(1), source.read(A).flatten(1)
@@ -177,7 +177,7 @@ def _dora(source: Source, B: str, A: str, magnitude: str, scaling: float, W: Ten
 
 
 def _residual(source: Source, B: str, A: str, scaling: float, r: int, split: str, W: Tensor | None) -> Update:
-    """PiSSA (arXiv:2404.02948), OLoRA (arXiv:2406.01775): the adapter sits on W - s B_0 A_0, so DeltaW has rank 2r."""
+    """PiSSA (arXiv:2404.02948), OLoRA (arXiv:2406.01775): PEFT adds s B A to W - s B_0 A_0, so DeltaW has rank 2r."""
     import torch
 
     assert W is not None
@@ -192,10 +192,10 @@ def _residual(source: Source, B: str, A: str, scaling: float, r: int, split: str
 
 
 def _target(source: Source, path: str, shape_A: tuple[int, ...], shape_B: tuple[int, ...]) -> tuple[str, str | None]:
-    """The module's name, and the parameter where ``target_parameters`` names one of the module's.
+    """The module's name, and the parameter if ``target_parameters`` names one of this module.
 
-    PEFT nests a wrapper for every parameter of one module and tells them apart by ``base_layer`` in the tensor's name;
-    the order is that of the module's parameters, which the base knows, so the shapes decide where there are several.
+    PEFT nests one wrapper for each parameter of a module, and the ``base_layer`` parts in a tensor's name count them.
+    Their order is that of the module's parameters, which only the base knows, so the shapes decide between several.
     """
     name = path.replace(".base_layer", "")
     targets = source.config.get("target_parameters") or []
@@ -217,10 +217,10 @@ def _target(source: Source, path: str, shape_A: tuple[int, ...], shape_B: tuple[
 
 
 def _owns(source: Source, name: str, owner: str, parameter: str) -> bool:
-    """Whether the target ``owner``.``parameter`` is a parameter of the module ``name``: PEFT compares the names' ends.
+    """Whether the target ``owner``.``parameter`` is a parameter of the module ``name``; PEFT compares the names' ends.
 
-    PEFT itself writes no owner for a fused stack of experts (``gate_up_proj``). The base knows whose parameter that is;
-    without it, it is that of any module which is not named as a whole.
+    For a fused stack of experts (``gate_up_proj``) PEFT writes no owner. Then the base tells whose parameter it is;
+    without a base, it may belong to any module that is not targeted whole.
     """
     if owner:
         return name == owner or name.endswith("." + owner)
@@ -233,7 +233,8 @@ def _owns(source: Source, name: str, owner: str, parameter: str) -> bool:
 def _experts(
     source: Source, reading: Reading, name: str, parameter: str, A: str, B: str, r: int, scaling: float
 ) -> None:
-    """A fused weight [experts, ...]: lora_A [experts * r, d_in] runs by expert, lora_B [d_out, r * experts] by rank."""
+    """Add a fused weight [experts, ...]; lora_A [experts * r, d_in] is ordered by expert, lora_B [d_out, r * experts]
+    by rank."""
     stacked, d_in, d_out = source.shape(A)[0], source.shape(A)[1], source.shape(B)[0]
     if parameter.startswith(_UNKNOWN_PARAMETER) and settings.patterns(source.config, "rank_pattern"):
         return reading.skip((A, B), "rank_pattern ranks each parameter: which this is, only --base tells")

@@ -1,4 +1,4 @@
-"""An adapter merged into the weights of its base by our own arithmetic, so that nothing of PEFT's runs on a suspect."""
+"""Merges an adapter into the weights of its base by rora's own arithmetic, so that PEFT never runs on a suspect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def stored_delta(module: AdapterModule, stored: Tensor) -> Tensor:
-    """DeltaW in float32, shaped and oriented as ``stored``: the base's weight, or one expert of a fused one."""
+    """DeltaW in float32, in the shape [...] and orientation of ``stored`` [...], a weight or one expert of a fused one.
+
+    Raises CheckpointError if the shapes do not fit, or if the update is not finite.
+    """
     import torch
 
     matrix = stored.flatten(1) if stored.ndim > 2 else stored
@@ -31,10 +34,10 @@ def stored_delta(module: AdapterModule, stored: Tensor) -> Tensor:
 
 
 def merge_into(adapter: Adapter, state: MutableMapping[str, Tensor]) -> None:
-    """Add every update to ``state``, a model's state dict, in place; sums are taken in float32.
+    """Add every update [d_out, d_in] to its weight in ``state``, a model's state dict, in place, in float32.
 
-    Raises CheckpointError where a module has no weight in ``state``, or its shape differs. lora_B's biases are added to
-    the module's bias. Tensors that the adapter carries whole (heads) are the caller's to place.
+    This also adds the biases of lora_B to those of the modules. The caller has to place the tensors that the adapter
+    carries whole (heads). Raises CheckpointError if ``state`` lacks a module's weight, or has it in another shape.
     """
     import torch
 

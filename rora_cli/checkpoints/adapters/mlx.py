@@ -1,4 +1,4 @@
-"""MLX's layout (mlx-lm): lora_a [d_in, r], lora_b [r, d_out], y = W x + scale (x lora_a) lora_b."""
+"""The layout of MLX (mlx-lm): lora_a [d_in, r] and lora_b [r, d_out], with y = W x + scale (x lora_a) lora_b."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _PARTS = {".lora_a": "a", ".lora_b": "b", ".m": "m"}
 
 
 def read(source: Source) -> Reading:
+    """Every module with lora_a and lora_b."""
     reading = Reading()
     if not source.config:
         reading.skip(source.names(), "the scale is unknown: MLX keeps it in adapter_config.json, which is not there")

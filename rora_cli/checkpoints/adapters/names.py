@@ -1,4 +1,4 @@
-"""Names of modules and tensors: PEFT's prefixes, its first-match patterns, and where they lie in the base."""
+"""Names of modules and tensors: PEFT's prefix, and its patterns, of which the first match counts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 def module_name(tensor: str) -> str:
-    """A tensor's or module's path in the base, without the prefix that PEFT's wrappers add."""
+    """The path of a tensor or module in the base: ``tensor`` without the prefix that PEFT's wrappers add."""
     return tensor.removeprefix(PEFT_PREFIX)
 
 
 def group_parts(names: Iterable[str], suffixes: Mapping[str, str]) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Group tensor names by module: {module: {part: tensor name}}, and the names that end in none of ``suffixes``.
 
-    ``suffixes`` maps a name's end (".lora_A.weight") to the part it is ("A").
+    ``suffixes`` maps the end of a name (".lora_A.weight") to the part that it stands for ("A").
     """
     groups: dict[str, dict[str, str]] = {}
     rest = []
@@ -34,9 +34,9 @@ def group_parts(names: Iterable[str], suffixes: Mapping[str, str]) -> tuple[dict
 
 
 def pattern_value(patterns: Mapping[str, T], module: str, default: T) -> T:
-    """The value of the first pattern that matches, as PEFT's ``get_pattern_key`` has it, else ``default``.
+    """The value of the first pattern that matches, as in PEFT's ``get_pattern_key``, else ``default``.
 
-    PEFT runs ``re.match(rf"(.*\\.)?({key})$", module)`` with the keys of an untrusted file; RE2 does it in linear time.
+    PEFT runs ``re.match(rf"(.*\\.)?({key})$", module)`` with keys from an untrusted file; RE2 takes linear time for it.
     """
     key = matching_pattern(patterns, module)
     return default if key is None else patterns[key]

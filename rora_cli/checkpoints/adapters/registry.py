@@ -1,4 +1,4 @@
-"""Which formats there are, and which one a file is in."""
+"""The adapter formats, and which of them a file has."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rora_cli.errors import CheckpointError
 if TYPE_CHECKING:
     from rora_cli.checkpoints.preflight import Inspection
 
-#: PEFT's peft_type, or a file layout outside PEFT -> "module:function" in this package, Source -> Reading.
+#: PEFT's peft_type, or a layout outside of PEFT -> "module:function" in this package; the function reads a Source.
 FORMATS: Mapping[str, str] = {
     "LORA": "lora:read",
     "ADALORA": "adalora:read",
@@ -31,17 +31,17 @@ FORMATS: Mapping[str, str] = {
     "MLX": "mlx:read",
 }
 
-#: Types whose effect is not an added matrix that can be read: recognised, and said not to be measured.
+#: PEFT types that rora recognises but cannot measure, because their effect is not a matrix in the file -> the reason.
 WITHOUT_SPECTRUM: Mapping[str, str] = {
     name: f"PEFT's {name}: {known.unmeasured}" for name, known in PEFT_TYPES.items() if known.unmeasured is not None
 }
 
 
 def read_adapter(inspection: Inspection, base: TensorSource | None = None) -> Adapter:
-    """The adapter that a preflight has inspected. Tensors are read when a module's update is asked for, not here.
+    """The adapter that preflight inspected. Its tensors are only read when somebody asks for a module's update.
 
     With ``base``, a TensorReader of the base model, orientation and shapes are checked against its weights. Raises
-    CheckpointError for a config out of bounds, a shape that does not fit the base, or a format that is not known.
+    CheckpointError for a config out of bounds, a shape that does not fit the base, or an unknown format.
     """
     from rora_cli.checkpoints.reader import TensorReader
 
@@ -54,7 +54,10 @@ def read_adapter(inspection: Inspection, base: TensorSource | None = None) -> Ad
 
 
 def read_source(source: Source) -> Adapter:
-    """The adapter in ``source``, by the format that its config or its tensor names tell."""
+    """The adapter in ``source``, whose config or tensor names tell the format.
+
+    Raises CheckpointError for a format that rora cannot read.
+    """
     kind = detect(source)
     if kind in WITHOUT_SPECTRUM:
         reading = Reading()
@@ -81,7 +84,7 @@ def read_source(source: Source) -> Adapter:
 
 
 def _account_for_the_rest(source: Source, reading: Reading) -> None:
-    """What the format left over, by its role: whole weights beside the updates, or not read, with the reason."""
+    """Set the tensors that the format left over aside, or skip them, by their role and with the reason."""
     for name in sorted(set(source.names()) - reading.accounted()):
         role, named = source.roles.get(name, "unknown"), NAMED.search(name)
         if role == "original":
@@ -102,7 +105,10 @@ def _account_for_the_rest(source: Source, reading: Reading) -> None:
 
 
 def detect(source: Source) -> str:
-    """The format's key: the config's peft_type, else what the tensor names look like."""
+    """The format's key: the config's peft_type, else the layout that the tensor names have.
+
+    Raises CheckpointError if they fit no layout.
+    """
     declared = source.config.get("peft_type")
     if isinstance(declared, str) and declared:
         return declared.upper()
@@ -125,8 +131,10 @@ def _reader(kind: str) -> Callable[[Source], Reading]:
 
 
 def _oriented(module: AdapterModule, base: BaseWeights | None) -> AdapterModule:
-    """``module`` with fan_in_fan_out as PEFT corrects it: true for a Conv1D and false for a linear layer, whatever the
-    config says. Checks the shape against the base's weight."""
+    """``module`` with fan_in_fan_out corrected as in PEFT: true for a Conv1D, false for a linear layer.
+
+    The config's own value does not count. Raises CheckpointError if the base's weight has another shape.
+    """
     name = base.find(module.name, module.parameter) if base else None
     if base is None or name is None or base.unreadable(name):
         return module

@@ -1,4 +1,4 @@
-"""One adapter as a format reads it, and what the format makes of it."""
+"""The input and the output of a format: an adapter's config and tensors, and the modules made of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """One adapter as a format sees it: its config, its tensors and their roles, and the base where there is one."""
+    """One adapter as a format sees it: its config, its tensors with their roles, and the base if there is one."""
 
     config: Mapping[str, Any]
     reader: TensorReader
@@ -28,16 +28,19 @@ class Source:
     roles: Mapping[str, str] = field(default_factory=dict)
 
     def names(self) -> list[str]:
+        """The names of all tensors."""
         return sorted(self.reader.names())
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, from the header."""
         return tuple(self.reader.info(name).shape)
 
     def read(self, name: str) -> Tensor:
+        """The tensor, in the shape ``[...]`` that the header states."""
         return self.reader.read(name)
 
     def scalar(self, name: str) -> float:
-        """The first entry of a tensor, read without torch where its type allows; CheckpointError for an empty one."""
+        """The first entry of a tensor; without torch if its type allows. Raises CheckpointError for an empty tensor."""
         from rora_cli.checkpoints.reader import ARRAY_TYPES
 
         if not prod(self.shape(name)):
@@ -51,7 +54,7 @@ class Source:
 
 @dataclass
 class Reading:
-    """What a format made of a file: modules, and a reason for every tensor that belongs to none."""
+    """The result of a format: modules, and a reason for every tensor that belongs to none of them."""
 
     modules: list[AdapterModule] = field(default_factory=list)
     unmeasured: dict[str, str] = field(default_factory=dict)
@@ -59,19 +62,23 @@ class Reading:
     whole: set[str] = field(default_factory=set)
 
     def skip(self, names: Iterable[str], reason: str) -> None:
-        """Say why these tensors could not be analysed."""
+        """Record why these tensors could not be analysed."""
         self.unmeasured.update(dict.fromkeys(names, reason))
 
     def set_aside(self, names: Iterable[str], reason: str) -> None:
-        """Say why these tensors carry no update of a weight by their nature."""
+        """Record why these tensors hold no update of a weight by their nature."""
         self.aside.update(dict.fromkeys(names, reason))
 
     def accounted(self) -> set[str]:
+        """The names of all tensors that belong to a module or have a reason."""
         return {name for module in self.modules for name in module.tensors} | self.unmeasured.keys() | self.aside.keys()
 
 
 def low_rank(source: Source, B: str, A: str, scaling: float) -> Callable[[Tensor | None], Update]:
-    """The usual update: two tensors of the file and a scaling, convolution kernels flattened."""
+    """A ``build`` function for the usual update, of tensors ``B`` [d_out, r] and ``A`` [r, d_in] of the file.
+
+    Convolution kernels are flattened.
+    """
     return partial(_low_rank, source, B, A, scaling)
 
 

@@ -1,4 +1,4 @@
-"""PEFT's trainable tokens: single rows of an embedding that are replaced, alone or beside a LoRA."""
+"""PEFT's trainable tokens: they replace single rows of an embedding, alone or beside a LoRA."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PARTS = {".token_adapter.trainable_tokens_delta": "rows", ".trainable_tokens_delta": "rows"}
-#: Ids that are written out in a sentence.
+#: Largest number of ids that a sentence lists.
 _SHOWN = 8
 
 
 def read(source: Source) -> Reading:
+    """Every embedding with replaced rows."""
     reading = Reading()
     read_rows(source, reading, source.names(), source.config.get("token_indices"))
     return reading
 
 
 def read_rows(source: Source, reading: Reading, names: Iterable[str], indices: object) -> None:
-    """Add an update for every replaced set of rows among ``names``; ``indices`` as the config has them."""
+    """Add an update for every set of replaced rows among ``names``; ``indices`` are those of the config."""
     groups, _ = group_parts(names, _PARTS)
     for path, parts in groups.items():
         _module(source, reading, module_name(path), parts["rows"], indices)
@@ -56,7 +57,7 @@ def _module(source: Source, reading: Reading, module: str, rows: str, indices: o
 
 
 def _update(source: Source, rows: str, indices: tuple[int, ...], W: Tensor | None) -> Update:
-    """lora_B [d, k], how far each row moved, and lora_A [k, V], which row it is; W [d, V]."""
+    """lora_B [d, k] holds the change of each row, and lora_A [k, V] says which row it is; W is [d, V]."""
     import torch
 
     assert W is not None

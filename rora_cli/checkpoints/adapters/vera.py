@@ -1,4 +1,4 @@
-"""VeRA (arXiv:2310.11454): DeltaW = Lambda_b B Lambda_d A, with one A and B for all modules."""
+"""VeRA (arXiv:2310.11454): DeltaW = Lambda_b B Lambda_d A; all modules share one A and one B."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _A, _B = "base_model.vera_A", "base_model.vera_B"
 
 
 def read(source: Source) -> Reading:
+    """Every module with vera_lambda_b and vera_lambda_d."""
     reading = Reading()
     names = set(source.names())
     groups, _ = group_parts(names - {_A, _B}, _PARTS)
@@ -24,7 +25,7 @@ def read(source: Source) -> Reading:
     for path, parts in sorted(groups.items()):
         name = module_name(path)
         if not shared:
-            # PEFT draws them from projection_prng_key at the width of the widest target, which only the model tells.
+            # PEFT draws them from projection_prng_key, as wide as the widest target, which only the model tells.
             reading.skip(parts.values(), "VeRA without its shared matrices (save_projection false)")
             continue
         d_in = _d_in(source, name)
@@ -44,7 +45,7 @@ def read(source: Source) -> Reading:
 
 
 def _d_in(source: Source, name: str) -> int | None:
-    """The width of the module's input. The shared A is as wide as the widest module, so only the base is sure of it."""
+    """The width of the module's input. Only the base is sure to tell it: the shared A is as wide as any module."""
     widest = source.shape(_A)[1]
     if source.base is None:
         return widest
