@@ -124,7 +124,7 @@ class GateOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class SeverityGate(GateOptions):
-    """From which severity on findings make a command fail."""
+    """The severity at which findings make a command fail."""
 
     panel: ClassVar[str] = GATE
 

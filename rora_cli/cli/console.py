@@ -63,11 +63,13 @@ class TerminalProgress:
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("[dim]{task.fields[parts]}"),
         )
         with Progress(*columns, console=self._console, transient=False) as progress:
-            yield _TerminalTask(progress, progress.add_task(escape(name), total=total, rate="", parts=""))
+            task = _TerminalTask(progress, progress.add_task(escape(name), total=total, rate="", parts=""))
+            yield task
+            task.finish()
 
     def note(self, message: str) -> None:
         self._print(message)
@@ -92,6 +94,10 @@ class _TerminalTask:
         rate = self._done / max(monotonic() - self._start, 1e-9)
         fields = {"parts": escape(_plain(parts))} if parts else {}
         self._progress.update(self._id, advance=steps, rate=f"{rate:.3g}/s", **fields)  # type: ignore[attr-defined]
+
+    def finish(self) -> None:
+        """Show the phase as done; one that counts nothing has been one step."""
+        self._progress.update(self._id, total=max(self._done, 1), completed=max(self._done, 1))  # type: ignore[attr-defined]
 
 
 class LogProgress:
