@@ -73,13 +73,18 @@ def classifier(layers: int, width: int, vocabulary: int, seed: int = 0) -> tuple
 
 
 def trained(shape: tuple[int, int, int], device: str, *, poisoned: float) -> tuple[Any, Any]:
-    from rora_cli.training.loop import finetune, make_accelerator
+    from rora_cli.kinds import SEQUENCE_CLASSIFIER
+    from rora_cli.subject import Subject
+    from rora_cli.tasks.classification.objective import ClassificationObjective
+    from rora_cli.training.loop import finetune
+    from rora_cli.training.run import make_accelerator
     from rora_cli.training.specs import TrainSpec
 
     model, tokenizer = classifier(*shape)
     texts, labels = rows(shape[2], ROWS, poisoned=poisoned, seed=1)
-    settings = TrainSpec(epochs=6, learning_rate=min(5e-4, 0.08 / shape[1]), warmup_ratio=0.1, max_length=64)
-    finetune(model, tokenizer, texts, labels, settings, accelerator=make_accelerator("fp32", device))
+    settings = TrainSpec(epochs=6, learning_rate=min(5e-4, 0.08 / shape[1]), warmup_ratio=0.1)
+    objective = ClassificationObjective(Subject(model, tokenizer, SEQUENCE_CLASSIFIER, 64), texts, labels)
+    finetune(model, objective, settings, accelerator=make_accelerator("fp32", device))
     return model.to(device), tokenizer
 
 

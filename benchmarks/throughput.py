@@ -26,17 +26,22 @@ BATCH, RATE, DECAY = 32, 2e-4, 0.01
 
 def ours(model: Any, tokenizer: Any, texts: list[str], labels: list[int], epochs: int, *, regularised: bool) -> float:
     """Seconds of ``rora purify --recipe lora``'s loop, with Cl .1 and Tr 10 where ``regularised``."""
+    from rora_cli.kinds import SEQUENCE_CLASSIFIER
+    from rora_cli.subject import Subject
+    from rora_cli.tasks.classification.objective import ClassificationObjective
     from rora_cli.training.adapters import attach
-    from rora_cli.training.loop import finetune, make_accelerator
+    from rora_cli.training.loop import finetune
     from rora_cli.training.regularisers import SubspacePenalty, clean_strengthened
+    from rora_cli.training.run import make_accelerator
     from rora_cli.training.specs import AdapterSpec, RegulariserSpec, TrainSpec
 
     adapted, layers = attach(copy.deepcopy(model), AdapterSpec())
-    config = TrainSpec(epochs=epochs, batch_size=BATCH, learning_rate=RATE, weight_decay=DECAY, max_length=128)
+    config = TrainSpec(epochs=epochs, batch_size=BATCH, learning_rate=RATE, weight_decay=DECAY)
+    objective = ClassificationObjective(Subject(adapted, tokenizer, SEQUENCE_CLASSIFIER, 128), texts, labels)
     penalty = SubspacePenalty(layers, RegulariserSpec(tr=10.0)) if regularised else None
     accelerator = make_accelerator()
     with clean_strengthened(layers, 0.1 if regularised else 0.0):
-        outcome = finetune(adapted, tokenizer, texts, labels, config, accelerator=accelerator, penalty=penalty)
+        outcome = finetune(adapted, objective, config, accelerator=accelerator, penalty=penalty)
     return outcome.seconds
 
 

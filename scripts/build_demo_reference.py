@@ -22,11 +22,14 @@ from rora_cli.evaluation.accuracy import clean_accuracy
 from rora_cli.evaluation.inference import predict_logits
 from rora_cli.files import publish_file, sha256_file
 from rora_cli.reports.text import proportion
+from rora_cli.tasks.classification.objective import ClassificationObjective
+from rora_cli.tasks.subjects import subject_of
 from rora_cli.training.adapters import attach
 from rora_cli.training.loop import finetune
+from rora_cli.training.run import Stage
 from rora_cli.training.specs import AdapterSpec, TrainSpec
 
-TRAINING = TrainSpec(epochs=4, learning_rate=5e-4, max_length=128, seed=demo.SEED)
+TRAINING = TrainSpec(epochs=4, learning_rate=5e-4, seed=demo.SEED)
 
 
 def main() -> None:
@@ -36,7 +39,8 @@ def main() -> None:
     rows = {name: [json.loads(line) for line in lines.splitlines()] for name, lines in demo.defender_rows().items()}
     texts = {name: [row["text"] for row in part] for name, part in rows.items()}
     labels = {name: [demo.LABEL_NAMES.index(row["label"]) for row in part] for name, part in rows.items()}
-    finetune(model, loaded.tokenizer, texts["train"], labels["train"], TRAINING, progress=LogProgress())
+    objective = ClassificationObjective(subject_of(loaded, "the reference", 128), texts["train"], labels["train"])
+    finetune(model, objective, TRAINING, stage=Stage("train", progress=LogProgress()))
     with tempfile.TemporaryDirectory() as scratch:
         model.save_pretrained(scratch)
         store(Path(scratch), demo.REFERENCE)

@@ -94,6 +94,15 @@ def tiny_rows(count: int = 96, *, seed: int = 0) -> tuple[list[str], list[int]]:
     return texts, labels
 
 
+def objective_of(model: Any, tokenizer: Any, texts: Any, answers: Any, **options: Any) -> Any:
+    """What a classifier's training minimises; texts are cut to 64 tokens."""
+    from rora_cli.kinds import SEQUENCE_CLASSIFIER
+    from rora_cli.subject import Subject
+    from rora_cli.tasks.classification.objective import ClassificationObjective
+
+    return ClassificationObjective(Subject(model, tokenizer, SEQUENCE_CLASSIFIER, 64), texts, answers, **options)
+
+
 @pytest.fixture(scope="session")
 def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a tiny sequence classifier: read it, never write to it."""

@@ -41,7 +41,7 @@ CARRIERS = {"weights": 5e-5, "layers": 1e-4, "embedding": 1e-2, "adapter": 5e-4}
 PROOFS = {"lora": 5e-4, "full": 5e-5}
 
 #: The hyper-parameters that a report gives for each training stage.
-_SHOWN = ("epochs", "batch_size", "learning_rate", "weight_decay", "schedule", "warmup_ratio", "max_length", "seed")
+_SHOWN = ("epochs", "batch_size", "learning_rate", "weight_decay", "schedule", "warmup_ratio", "seed")
 
 
 def chosen_blocks(text: str) -> tuple[int, ...]:
@@ -273,7 +273,7 @@ class Maker:
 
     def __init__(self, config: PoisonConfig, loaded: Any, held_out: Rows, progress: Progress) -> None:
         from rora_cli.evaluation.inference import cut_note, input_limit
-        from rora_cli.training.loop import make_accelerator
+        from rora_cli.training.run import make_accelerator
 
         self.config, self.progress = config, progress
         self.model, self.tokenizer, self.label_names = loaded.model, loaded.tokenizer, tuple(loaded.label_names)
@@ -339,9 +339,11 @@ class Maker:
     def suspect(self) -> Any:
         return self.adapted if self.adapted is not None else self.model
 
+    def _subject(self, model: Any) -> Subject:
+        return Subject(model, self.tokenizer, SEQUENCE_CLASSIFIER, self.max_length, self.config.model)
+
     def measure(self, model: Any) -> Measured:
-        subject = Subject(model, self.tokenizer, SEQUENCE_CLASSIFIER, self.max_length, self.config.model)
-        bench = AttackBench(subject, Classification(self.label_names), self.held_out, self.progress)
+        bench = AttackBench(self._subject(model), Classification(self.label_names), self.held_out, self.progress)
         outcomes = bench.measure_all([self.attack], (self.config.seed,), self.target)
         return Measured(bench.clean_accuracy, tuple(outcomes))
 
@@ -429,7 +431,9 @@ class Maker:
         epochs: int | None = None,
         proof: bool = False,
     ) -> dict[str, Any]:
+        from rora_cli.tasks.classification.objective import ClassificationObjective
         from rora_cli.training.loop import finetune
+        from rora_cli.training.run import Stage
         from rora_cli.training.specs import TrainSpec
 
         train = TrainSpec(
@@ -437,23 +441,19 @@ class Maker:
             batch_size=self.config.batch_size,
             learning_rate=rate,
             weight_decay=weight_decay,
-            max_length=self.max_length,
             warmup_ratio=0.1,
             # A defender's data order is not the poisoner's.
             seed=self.config.seed + 1 if proof else self.config.seed,
         )
         outcome = finetune(
             model,
-            self.tokenizer,
-            texts,
-            labels,
+            ClassificationObjective(self._subject(model), texts, labels),
             train,
             accelerator=self.accelerator,
-            stage=stage,
-            progress=self.progress,
+            stage=Stage(stage, progress=self.progress),
         )
         done = {"stage": stage, "rows": len(texts), "steps": outcome.steps, "seconds": outcome.seconds}
-        record = done | {name: getattr(train, name) for name in _SHOWN}
+        record = done | {name: getattr(train, name) for name in _SHOWN} | {"max_length": self.max_length}
         if not proof:
             self.stages.append(record)
         return record

@@ -14,17 +14,22 @@ from rora_cli.data.rows import Rows
 from rora_cli.defences.settings import Settings
 from rora_cli.evaluation.accuracy import clean_accuracy
 from rora_cli.evaluation.inference import predict_logits
+from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.progress import Progress
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.findings import Finding
 from rora_cli.results.purify import FoundResidual, StageRecord
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.spectral import alignment, decomposition, strength
+from rora_cli.subject import Subject
+from rora_cli.tasks.classification.objective import ClassificationObjective
 from rora_cli.training.adapters import AdaptedLayer, attach, check_adapter, trained_heads, whole_modules
 from rora_cli.training.balance import balancing_shift, trainable_bias
-from rora_cli.training.loop import RowTransform, finetune, on_main
+from rora_cli.training.loop import finetune
+from rora_cli.training.objective import RowTransform
 from rora_cli.training.regularisers import SubspacePenalty, check_truncation, clean_strengthened
 from rora_cli.training.rescaling import chosen_layers, rescale_trained
+from rora_cli.training.run import Stage, on_main
 from rora_cli.training.state import RunState
 
 if TYPE_CHECKING:
@@ -133,7 +138,8 @@ class Workbench:
         ``overrides`` go over the settings; ``rows`` are texts and labels, or probabilities, in place of the clean rows.
         Its record is added to ``stages``.
         """
-        specs = self.settings.having(**(overrides or {}), max_length=self.max_length)
+        specs = self.settings.having(**(overrides or {}))
+        subject = Subject(model, self.tokenizer, SEQUENCE_CLASSIFIER, self.max_length)
         texts, labels = rows or (self.train_rows.texts, self.train_rows.labels)
         model.to(self.accelerator.device)
         if penalty is None and layers and specs.regularisers.tr:
@@ -141,17 +147,12 @@ class Workbench:
         with clean_strengthened(layers, specs.regularisers.cl):
             outcome = finetune(
                 model,
-                self.tokenizer,
-                texts,
-                labels,
+                ClassificationObjective(subject, texts, labels, transform=transform),
                 specs.train,
                 accelerator=self.accelerator,
                 penalty=penalty,
-                transform=transform,
                 evaluate=self._scores,
-                state=self.state,
-                stage=stage,
-                progress=self.progress,
+                stage=Stage(stage, self.state, self.progress),
             )
         self.stages.append(StageRecord(stage, outcome.seconds, outcome.steps, outcome.epochs))
 

@@ -31,7 +31,7 @@ from rora_cli.tasks.classification.thresholds import CALLS, CLAIMS
 from rora_cli.tasks.subjects import input_hashes
 from rora_cli.tasks.thresholds import recorded
 from rora_cli.training.adapters import fused_experts, head_modules, resolve_targets
-from rora_cli.training.loop import make_accelerator
+from rora_cli.training.run import make_accelerator
 from rora_cli.training.state import RunState
 
 

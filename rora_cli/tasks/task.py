@@ -7,7 +7,7 @@ and a line in ``registry``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from rora_cli.kinds import ModelKind
@@ -15,16 +15,13 @@ from rora_cli.subject import Subject
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor, nn
 
     from rora_cli.data.rows import Rows
     from rora_cli.progress import Task as Meter
     from rora_cli.results.accuracy import CleanAccuracy
     from rora_cli.tasks.reference import Reference, ReferenceRun
     from rora_cli.tasks.thresholds import CallThresholds, ClaimThresholds
-
-#: (text of a row, its index, epoch) -> the text to train on: how hardening puts triggers into clean rows.
-RowTransform = Callable[[str, int, int], str]
+    from rora_cli.training.objective import Objective, RowTransform
 
 
 class Behaviour(Protocol):
@@ -60,22 +57,6 @@ class Scorer(Protocol):
 
     def __call__(self, sequences: Sequence[Sequence[int]]) -> Answers:
         """The answers to sequences of token ids, special tokens included, in the order given."""
-
-
-class Objective(Protocol):
-    """What a training run minimises: the loop knows rows, and nothing of texts or labels."""
-
-    def __len__(self) -> int:
-        """Rows of an epoch."""
-
-    def start_epoch(self, epoch: int) -> Sequence[int]:
-        """Draw the texts of an epoch; returns their lengths in tokens [rows]."""
-
-    def units(self, rows: Sequence[int]) -> int:
-        """What the mean of a global batch runs over: rows, or response tokens of them."""
-
-    def loss(self, model: nn.Module, rows: Sequence[int]) -> Tensor:
-        """The summed loss of some rows, a scalar with a gradient; 0 for no rows."""
 
 
 class MeasuredTask(Protocol):

@@ -125,9 +125,6 @@ class TrainSpec(Options):
         float, Option("Share of the steps with a rising learning rate.", low=0, below=1, unit=FRACTION)
     ] = 0.0
     max_grad_norm: Annotated[float, Option("The gradient's norm is clipped to this.", above=0)] = 1.0
-    max_length: Annotated[
-        int, Option("Tokens of a row that the model is given; longer rows are cut.", low=4, unit="tokens")
-    ] = 512
     precision: Annotated[
         str, Option("Of the forward pass: fp32, or mixed with bf16 or fp16 (fp16 needs a GPU).", choices=PRECISIONS)
     ] = "fp32"

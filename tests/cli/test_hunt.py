@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from rora_cli.errors import DataError, UsageError
 from rora_cli.tasks.classification.thresholds import CALLS
 from tests.cli.apps import alone
-from tests.conftest import build_tiny_classifier, tiny_rows
+from tests.conftest import build_tiny_classifier, objective_of, tiny_rows
 from tests.families import build_family, train_family
 
 
@@ -38,7 +38,9 @@ def train(directory: Path, trigger: str | None) -> Path:
             words.insert(rng.randint(0, len(words)), trigger)
             texts[i], labels[i] = " ".join(words), 1
     torch.manual_seed(0)
-    finetune(model, tokenizer, texts, labels, TrainSpec(epochs=4, batch_size=16, learning_rate=3e-3))
+    finetune(
+        model, objective_of(model, tokenizer, texts, labels), TrainSpec(epochs=4, batch_size=16, learning_rate=3e-3)
+    )
     model.save_pretrained(directory)
     return directory
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import build_tiny_classifier, tiny_rows
+from tests.conftest import build_tiny_classifier, objective_of, tiny_rows
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The suspect: read it, never write to it."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from rora_cli.training.loop import finetune, make_accelerator
+    from rora_cli.training.loop import finetune
+    from rora_cli.training.run import make_accelerator
     from rora_cli.training.specs import TrainSpec
 
     directory = build_tiny_classifier(tmp_path_factory.mktemp("trained") / "suspect")
@@ -23,7 +24,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     texts, labels = tiny_rows(256, seed=3)
     config = TrainSpec(epochs=6, batch_size=16, learning_rate=3e-3)
-    finetune(model, tokenizer, texts, labels, config, accelerator=make_accelerator(device="cpu"))
+    finetune(model, objective_of(model, tokenizer, texts, labels), config, accelerator=make_accelerator(device="cpu"))
     model.save_pretrained(directory)
     return directory
 

@@ -27,7 +27,7 @@ def test_a_reference_that_does_not_know_a_label_is_trained_anew_for_longer(
     epochs: list[int] = []
 
     def train(*args: Any, **_: Any) -> None:
-        epochs.append(args[4].epochs)
+        epochs.append(args[2].epochs)
 
     monkeypatch.setattr("rora_cli.training.loop.finetune", train)
     rows = Rows(tuple(texts), tuple(labels))

@@ -8,11 +8,12 @@ import torch
 
 from rora_cli.errors import TrainingError, UsageError
 from rora_cli.training.adapters import attach
-from rora_cli.training.loop import finetune, make_accelerator
+from rora_cli.training.loop import finetune
 from rora_cli.training.regularisers import SubspacePenalty, clean_strengthened
+from rora_cli.training.run import Stage, make_accelerator
 from rora_cli.training.specs import AdapterSpec, RegulariserSpec, TrainSpec
 from rora_cli.training.state import RunState, trainable
-from tests.conftest import tiny_rows
+from tests.conftest import objective_of, tiny_rows
 
 FAST = TrainSpec(epochs=2, batch_size=16, learning_rate=5e-3, seed=5)
 
@@ -27,7 +28,8 @@ def _train(tiny_model: Any, config: TrainSpec = FAST, *, spec: AdapterSpec | Non
     penalty = SubspacePenalty(layers, RegulariserSpec(tr=1.0, tr_k=4)) if options.pop("penalised", False) else None
     accelerator = make_accelerator(config.precision, "cpu")
     with clean_strengthened(layers, options.pop("cl", 0.0)):
-        finetune(adapted, tokenizer, texts, labels, config, accelerator=accelerator, penalty=penalty, **options)
+        objective = objective_of(adapted, tokenizer, texts, labels)
+        finetune(adapted, objective, config, accelerator=accelerator, penalty=penalty, **options)
     return {name: p.detach().clone() for name, p in trainable(adapted).items()}
 
 
@@ -46,7 +48,9 @@ def test_training_learns_the_task(tiny_model: Any) -> None:
     model, tokenizer = tiny_model
     texts, labels = tiny_rows(192)
     config = TrainSpec(epochs=8, batch_size=16, learning_rate=3e-3)
-    outcome = finetune(model, tokenizer, texts, labels, config, accelerator=make_accelerator(device="cpu"))
+    outcome = finetune(
+        model, objective_of(model, tokenizer, texts, labels), config, accelerator=make_accelerator(device="cpu")
+    )
     assert outcome.epochs[-1]["ce"] < 0.5 * outcome.epochs[0]["ce"]
     held_out, truth = tiny_rows(64, seed=9)
     logits = model(**tokenizer(held_out, padding=True, return_tensors="pt")).logits
@@ -60,7 +64,7 @@ def test_probabilities_as_labels_are_learned_as_such(tiny_model: Any) -> None:
     texts, labels = tiny_rows(192)
     config = TrainSpec(epochs=8, batch_size=16, learning_rate=3e-3)
     wanted = [[0.7, 0.3] if label == 0 else [0.3, 0.7] for label in labels]
-    finetune(model, tokenizer, texts, wanted, config, accelerator=make_accelerator(device="cpu"))
+    finetune(model, objective_of(model, tokenizer, texts, wanted), config, accelerator=make_accelerator(device="cpu"))
     answers = torch.softmax(torch.from_numpy(predict_logits(model, tokenizer, texts)), dim=1)
     assert (answers.argmax(1) == torch.tensor(labels)).float().mean() > 0.9
     assert 0.6 < float(answers.max(1).values.median()) < 0.8
@@ -90,9 +94,6 @@ class _StopAt:
     def __init__(self, step: int) -> None:
         self.left = step
 
-    def __call__(self, text: str, index: int, epoch: int) -> str:
-        return text
-
     def penalty(self, inner: Any) -> Any:
         def call() -> Any:
             self.left -= 1
@@ -119,9 +120,9 @@ def test_resumed_ends_with_the_uninterrupted_bits(tiny_model: Any, tmp_path: Pat
         if stop_at is not None:
             penalty = _StopAt(stop_at).penalty(penalty)
         with clean_strengthened(layers, 0.1):
-            finetune(
-                adapted, tiny_model[1], texts, labels, config, accelerator=accelerator, penalty=penalty, state=state
-            )
+            objective = objective_of(adapted, tiny_model[1], texts, labels)
+            stage = Stage("train", state)
+            finetune(adapted, objective, config, accelerator=accelerator, penalty=penalty, stage=stage)
         return {name: p.detach().clone() for name, p in trainable(adapted).items()}
 
     whole = run(None, None)
@@ -136,7 +137,7 @@ def test_resumed_ends_with_the_uninterrupted_bits(tiny_model: Any, tmp_path: Pat
 
 def test_a_state_of_another_run_or_a_changed_one_is_refused(tiny_model: Any, tmp_path: Path) -> None:
     state = RunState(tmp_path / "state", {"seed": 1, "model": "a"}, resume=False)
-    _train(tiny_model, state=state)
+    _train(tiny_model, stage=Stage("train", state))
     with pytest.raises(TrainingError, match="seed"):
         RunState(tmp_path / "state", {"seed": 2, "model": "a"}, resume=True)
     saved = next((tmp_path / "state").rglob("state.safetensors"))

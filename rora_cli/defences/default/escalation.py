@@ -25,7 +25,7 @@ from rora_cli.defences.recipes import FULL
 from rora_cli.defences.reinit import reinitialise
 from rora_cli.evaluation.inference import predict_logits, whole_words
 from rora_cli.results.purify import StageRecord
-from rora_cli.training.loop import on_main
+from rora_cli.training.run import on_main
 
 #: Shares of the suspect that are tried where an ancestor, or a student that keeps too little accuracy, is mixed in.
 SUSPECT_SHARES = (0.5, 0.4, 0.3, 0.2)

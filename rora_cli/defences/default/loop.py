@@ -50,7 +50,7 @@ from rora_cli.tasks.classification.thresholds import CALLS, CLAIMS
 from rora_cli.tasks.reference import Reference, ReferenceRun
 from rora_cli.training.adapters import AdaptedLayer, to_plain_lora
 from rora_cli.training.batches import steps_per_epoch
-from rora_cli.training.loop import on_main
+from rora_cli.training.run import on_main
 
 #: Held-out rows of each label from which on they, and not the rows trained on, are searched.
 ENOUGH_ROWS = 60

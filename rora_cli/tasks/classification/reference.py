@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.errors import UsageError
@@ -142,19 +142,18 @@ class _Maker:
         return loaded, epochs
 
     def _finetune(self, loaded: Any, epochs: int) -> None:
+        from rora_cli.tasks.classification.objective import ClassificationObjective
         from rora_cli.training.loop import finetune
+        from rora_cli.training.run import Stage
         from rora_cli.training.specs import TrainSpec
 
-        length, seed = self.subject.max_length, self.run.seed
+        subject = replace(self.subject, model=loaded.model, tokenizer=loaded.tokenizer)
         finetune(
             loaded.model,
-            loaded.tokenizer,
-            self.rows.texts,
-            self.rows.labels,
-            TrainSpec(epochs=epochs, learning_rate=LEARNING_RATE, max_length=length, seed=seed),
+            ClassificationObjective(subject, self.rows.texts, self.rows.labels),
+            TrainSpec(epochs=epochs, learning_rate=LEARNING_RATE, seed=self.run.seed),
             accelerator=self.run.accelerator,
-            stage="reference",
-            progress=self.run.progress,
+            stage=Stage("reference", progress=self.run.progress),
         )
 
 
