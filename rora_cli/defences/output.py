@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from rora_cli.checkpoints.joint import join_into
-from rora_cli.checkpoints.sanitise import quiet
-from rora_cli.checkpoints.writer import save_classifier
+from rora_cli.checkpoints.writer import load_as_written, save_classifier
 from rora_cli.defences.bench import Cleansed, Workbench
 from rora_cli.defences.config import ADAPTER_DIRECTORY
 from rora_cli.defences.inputs import Source, load, no_adapter_for_base
@@ -94,12 +93,7 @@ def _adapter_difference(
 
 def _merged_difference(directory: Path, bench: Workbench, texts: tuple[str, ...], expected: np.ndarray) -> float:
     """The same when transformers alone loads the merged model and its tokenizer."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    with quiet():
-        reloaded = AutoModelForSequenceClassification.from_pretrained(directory, dtype="auto", **options).eval()
-        tokenizer = AutoTokenizer.from_pretrained(directory, **options)
+    reloaded, tokenizer = load_as_written(directory)
     logits = predict_logits(reloaded, tokenizer, texts, max_length=bench.max_length)
     return float(np.abs(logits - expected).max())
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rora_cli.errors import UsageError
+from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.layout import IMPLICIT_HEADS, QUERY_VALUE, block_numbers, blocks_in, is_head, is_router, stack_of
 from rora_cli.training.specs import SPLITTING, AdapterSpec
 
@@ -211,7 +212,7 @@ def attach(model: nn.Module, spec: AdapterSpec) -> tuple[nn.Module, list[Adapted
     if spec.variant in SPLITTING:
         originals = {name: model.get_submodule(name).weight.detach().clone() for name in targets}
     config = LoraConfig(
-        task_type=None if spec.freeze_head else TaskType.SEQ_CLS,
+        task_type=None if spec.freeze_head else TaskType[SEQUENCE_CLASSIFIER.peft_task_type],
         r=spec.rank,
         lora_alpha=spec.alpha,
         lora_dropout=spec.lora_dropout,
