@@ -34,7 +34,7 @@ def save_classifier(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
 
 
 def load_as_written(directory: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """What ``save_classifier`` wrote, as transformers alone loads it: the model in evaluation mode, and its tokenizer."""
+    """The model, in evaluation mode, and the tokenizer in ``directory``, as transformers alone loads them."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     with quiet():
