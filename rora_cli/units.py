@@ -7,7 +7,7 @@ from typing import Any
 
 from rora_cli.errors import UsageError
 
-#: Options that are no plain counts or names, and what one of them is.
+#: Option -> its unit, for options that are no plain counts or names.
 UNITS = {
     "max_accuracy_drop": "points of accuracy (1.0 is one percentage point)",
     "dev_fraction": "fraction of 1",
@@ -19,7 +19,7 @@ UNITS = {
 #: Number types that a model or an adapter can be loaded in or written in.
 DTYPES = ("float32", "bfloat16", "float16")
 
-#: The least that an option may be, wherever it stands; what a command asks for beyond that it checks itself.
+#: Option -> its smallest value, for every command; a command checks any other limits itself.
 LEAST = {
     "seed": 0,
     "seeds": 0,
@@ -36,7 +36,7 @@ LEAST = {
 
 
 def require_least(config: Any) -> None:
-    """Refuse what the command line refuses. Raises UsageError where an option of ``config`` is below its least."""
+    """Check the options of ``config``. Raises UsageError if one is below its smallest value."""
     for name, least in LEAST.items():
         value = getattr(config, name, None)
         for number in value if isinstance(value, tuple) else (value,):
@@ -47,15 +47,15 @@ def require_least(config: Any) -> None:
 
 
 def with_units(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved config as reports hold it: with the units of the options that it has."""
+    """A resolved config with the units of its options, for reports."""
     return {**config, "units": {name: unit for name, unit in UNITS.items() if name in config}}
 
 
 def fraction_of_points(points: float) -> float:
-    """``max_accuracy_drop`` as the fraction of rows that training and measuring count in.
+    """``points`` of accuracy (``max_accuracy_drop``) as a fraction of rows.
 
     Raises:
-        UsageError: it does not lie between 0 and 100.
+        UsageError: they are not between 0 and 100.
     """
     if not 0 <= points <= 100:
         raise UsageError(f"--max-accuracy-drop is between 0 and 100 points of accuracy (1 for 1 %), not {points:g}")
