@@ -37,12 +37,15 @@ class Silent:
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Task]:
+        """A phase that nobody sees."""
         yield _SilentTask()
 
     def note(self, message: str) -> None:
+        """Say nothing."""
         pass
 
     def warn(self, message: str) -> None:
+        """Say nothing."""
         pass
 
 

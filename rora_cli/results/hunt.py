@@ -130,6 +130,7 @@ class LabelHunt:
 
     @property
     def called(self) -> tuple[FoundTrigger, ...]:
+        """The triggers of this label that stand above the noise."""
         return tuple(trigger for trigger in self.triggers if trigger.called)
 
 
@@ -164,4 +165,5 @@ class HuntResult:
 
     @property
     def conclusive(self) -> bool:
+        """Whether no label is inconclusive."""
         return all(label.verdict != "inconclusive" for label in self.labels)
