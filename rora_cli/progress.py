@@ -42,11 +42,9 @@ class Silent:
 
     def note(self, message: str) -> None:
         """Say nothing."""
-        pass
 
     def warn(self, message: str) -> None:
         """Say nothing."""
-        pass
 
 
 SILENT: Progress = Silent()
