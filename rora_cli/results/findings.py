@@ -18,6 +18,7 @@ class Severity(IntEnum):
 
     @property
     def label(self) -> str:
+        """The severity in words, as options and reports write it."""
         return self.name.lower()
 
 
