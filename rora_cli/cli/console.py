@@ -55,6 +55,7 @@ class TerminalProgress:
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Task]:
+        """A bar of its own, of ``total`` steps; without a total it counts up."""
         from rich.markup import escape
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -72,9 +73,11 @@ class TerminalProgress:
             task.finish()
 
     def note(self, message: str) -> None:
+        """A line that stays above the bars."""
         self._print(message)
 
     def warn(self, message: str) -> None:
+        """A yellow line that stays above the bars."""
         self._print(f"warning: {message}", style="yellow")
 
     def _print(self, message: str, style: str | None = None) -> None:
@@ -107,6 +110,7 @@ class LogProgress:
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Task]:
+        """A line when it starts, one every ten seconds, one when it ends."""
         start = monotonic()
         _line(f"{name} ...")
         task = _LogTask(name, total, start, self.every_seconds)
@@ -114,9 +118,11 @@ class LogProgress:
         _line(f"{name}: done in {monotonic() - start:.1f} s{task.tail()}")
 
     def note(self, message: str) -> None:
+        """A line of the log."""
         _line(message)
 
     def warn(self, message: str) -> None:
+        """A line of the log that says that it is a warning."""
         _line(f"warning: {message}")
 
 

@@ -147,6 +147,7 @@ class Retokenised:
 
     @property
     def forward_tokens(self) -> int:
+        """Tokens that went through the model so far, of its own tokenizer."""
         return self._scorer.forward_tokens
 
     def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:

@@ -82,7 +82,7 @@ class MeasuredTask(Protocol):
     def quality(self, subject: Subject, rows: Rows, *, shown: np.ndarray | None = None) -> CleanAccuracy:
         """How well the subject does its task on clean rows.
 
-        ``shown`` is ``shows`` of the rows' texts, if that is known: a task that can then does not ask the subject.
+        ``shown`` [n, b] is ``shows`` of the rows' texts, if that is known: a task that can then does not ask the subject.
         """
 
 
@@ -118,7 +118,7 @@ class TrainedTask(Protocol):
         """When the default recipe may claim that a trigger is gone."""
 
     def quality(self, subject: Subject, rows: Rows, *, shown: np.ndarray | None = None) -> CleanAccuracy:
-        """How well the subject does its task on clean rows."""
+        """How well the subject does its task on clean rows; see ``MeasuredTask`` for ``shown`` [n, b]."""
 
     def objective(self, subject: Subject, rows: Rows, *, transform: RowTransform | None = None) -> Objective:
         """Training on ``rows``, whose texts ``transform`` changes anew each epoch."""
