@@ -33,18 +33,6 @@ def save_classifier(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     require_loadable(inspect(target, role="model"))
 
 
-def load_as_written(directory: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model, in evaluation mode, and the tokenizer in ``directory``, as transformers alone loads them."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    with quiet():
-        model = AutoModelForSequenceClassification.from_pretrained(
-            directory, dtype="auto", local_files_only=True, trust_remote_code=False
-        )
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    return model.eval(), tokenizer
-
-
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
     """Write the tokenizer's files, without paths of this machine in its settings."""
     with tempfile.TemporaryDirectory(prefix="rora-") as scratch:

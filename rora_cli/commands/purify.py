@@ -16,7 +16,7 @@ from rora_cli.ranks import is_main, world_size
 from rora_cli.results.purify import PurifyResult
 
 if TYPE_CHECKING:
-    from rora_cli.defences.bench import Cleansed, Workbench
+    from rora_cli.defences.bench import Bench, Cleansed
 
 
 @says_what_fits
@@ -51,15 +51,15 @@ def work(config: PurifyConfig, progress: Progress) -> PurifyResult:
     with answering_to_peers():
         with _held_output(config) as staging:
             bench, source = prepare(config, progress)
-            before = bench.before = bench.measure(name="clean accuracy before")
+            before = bench.gauge.start()
             require_fitting_labels(bench, before)
-            cleansed = defence_of(config)(bench)
+            cleansed = defence_of(config).cleanse(bench)
             result = _assess(bench, source, cleansed, before)
             if staging is not None:
                 with progress.phase("write and load again"):
                     result = write(staging, bench, source, cleansed, result)
-        if staging is not None:
-            bench.state.discard()
+        if staging is not None and bench.run.state is not None:
+            bench.run.state.discard()
         wait_for_peers()
     return result
 
@@ -114,21 +114,21 @@ def _written_at(path: Path) -> int | None:
         return None
 
 
-def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> PurifyResult:
+def _assess(bench: Bench, source: Any, cleansed: Cleansed, before: Any) -> PurifyResult:
     from rora_cli.defences import inputs
-    from rora_cli.defences.bench import update_spectra
+    from rora_cli.defences.spectra import update_spectra
 
-    after = bench.measure(cleansed.model, name="clean accuracy after")
+    after = bench.gauge.measure(cleansed.model, name="clean accuracy after")
     verdict, reason, findings = inputs.judge(bench, cleansed, before, after)
     return PurifyResult(
         model=bench.config.model,
         recipe=bench.config.recipe,
         verdict=verdict,
         reason=reason,
-        label_names=bench.label_names,
+        label_names=bench.targets,
         accuracy_before=before,
         accuracy_after=after,
-        stages=tuple(cleansed.stages),
+        stages=tuple(bench.run.stages),
         data=inputs.data_facts(source),
         provenance=inputs.provenance(bench, source),
         residual=cleansed.residual,
@@ -141,6 +141,6 @@ def _assess(bench: Workbench, source: Any, cleansed: Cleansed, before: Any) -> P
             *cleansed.findings,
             *(f for inspection in source.inspections for f in inspection.findings),
             *inputs.hints(bench.config, source),
-            *inputs.left_out(bench),
+            *bench.left_out,
         ),
     )

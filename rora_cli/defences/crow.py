@@ -15,23 +15,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rora_cli.defences.bench import Cleansed, Workbench, update_spectra
+from rora_cli.defences.bench import Bench, Cleansed
+from rora_cli.defences.spectra import update_spectra
 from rora_cli.errors import UsageError
 from rora_cli.evaluation.inference import embedding_table
 from rora_cli.training.adapters import to_plain_lora
 
 
-def check(bench: Workbench) -> None:
-    """Raise UsageError where no adapter fits, or the hidden states cannot be compared from layer to layer."""
+def check(bench: Bench) -> None:
+    """Raise UsageError if no adapter fits, or the hidden states cannot be compared from layer to layer."""
     bench.check_adapter()
-    model = bench.model.to(bench.accelerator.device)
-    ids = bench.tokenizer(bench.train_rows.texts[0], truncation=True, max_length=bench.max_length)["input_ids"]
-    row = bench.tokenizer.pad({"input_ids": [ids]}, return_tensors="pt")
+    model, tokenizer = bench.model.to(bench.run.device), bench.subject.tokenizer
+    ids = tokenizer(bench.clean.texts[0], truncation=True, max_length=bench.subject.max_length)["input_ids"]
+    row = tokenizer.pad({"input_ids": [ids]}, return_tensors="pt")
     with consistency(model, 0.0, 0.0) as penalty, torch.no_grad():
-        penalty.look_at({name: value.to(bench.accelerator.device) for name, value in row.items()})
+        penalty.look_at({name: value.to(bench.run.device) for name, value in row.items()})
 
 
-def cleanse(bench: Workbench) -> Cleansed:
+def cleanse(bench: Bench) -> Cleansed:
     model, layers = bench.attach()
     settings = bench.settings.controls
     with consistency(model, settings.consistency, settings.perturbation) as penalty:

@@ -13,18 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rora_cli.defences.bench import Cleansed, Workbench
+from rora_cli.defences.bench import Bench, Cleansed
 from rora_cli.errors import UsageError
 from rora_cli.evaluation.scoring import TorchScorer
 from rora_cli.layout import block_numbers, leads_down
-from rora_cli.results.purify import StageRecord
 from rora_cli.training.adapters import fused_experts, is_linear
 
 #: Shares of the neurons that are tried, in this order, up to the setting ``prune``.
 STEP = 0.1
 
 
-def check(bench: Workbench) -> None:
+def check(bench: Bench) -> None:
     """Raise UsageError where there are no neurons to cut, or they stand in a weight that holds many experts."""
     family = type(bench.model).__name__
     if fused_experts(bench.model):
@@ -38,19 +37,19 @@ def check(bench: Workbench) -> None:
         )
 
 
-def cleanse(bench: Workbench) -> Cleansed:
-    model = bench.model.to(bench.accelerator.device)
+def cleanse(bench: Bench) -> Cleansed:
+    model, measure = bench.model.to(bench.run.device), bench.gauge.measure
     activity = neuron_activity(bench)
-    start = bench.measure(model).overall.value or 0.0
+    start = measure(model).overall.value or 0.0
     kept, share = _masks(activity, 0.0), 0.0
     while share + STEP <= bench.settings.controls.prune + 1e-9:
         tried = _masks(activity, share + STEP)
         with cut(model, tried):
-            now = bench.measure(model).overall.value or 0.0
-        if now < start - bench.config.allowed_drop:
+            now = measure(model).overall.value or 0.0
+        if now < start - bench.gauge.limit:
             break
         kept, share = tried, share + STEP
-    bench.stages.append(StageRecord("prune", 0.0, details={"share of neurons": round(share, 2)}))
+    bench.run.record("prune", details={"share of neurons": round(share, 2)})
     model.requires_grad_(True)
     with cut(model, kept):
         bench.train(model, [], stage="train")
@@ -64,7 +63,7 @@ def feed_forward_layers(model: nn.Module) -> list[str]:
     return [n for n, module in model.named_modules() if n in numbers and is_linear(module) and leads_down(n)]
 
 
-def neuron_activity(bench: Workbench) -> dict[str, Tensor]:
+def neuron_activity(bench: Bench) -> dict[str, Tensor]:
     """Mean absolute input [neurons] on the clean rows of each module that leads a feed-forward layer back down."""
     sums: dict[str, Tensor] = {}
     handles = []
@@ -75,7 +74,8 @@ def neuron_activity(bench: Workbench) -> dict[str, Tensor]:
             sums[name] = sums[name] + flat if name in sums else flat
 
         handles.append(bench.model.get_submodule(name).register_forward_pre_hook(add))
-    encoded = bench.tokenizer(list(bench.train_rows.texts), truncation=True, max_length=bench.max_length)["input_ids"]
+    texts, limit = list(bench.clean.texts), bench.subject.max_length
+    encoded = bench.subject.tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
     try:
         TorchScorer(bench.model).log_probabilities(encoded)  # unpadded: padding must not excite anything
     finally:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from rora_cli.defences.bench import Cleansed, Workbench
+from rora_cli.defences.bench import Bench, Cleansed
 
 
-def check(bench: Workbench) -> None:
+def check(bench: Bench) -> None:
     """Every model has weights to train."""
 
 
-def cleanse(bench: Workbench) -> Cleansed:
+def cleanse(bench: Bench) -> Cleansed:
     bench.model.requires_grad_(True)
     bench.train(bench.model, [], stage="train")
     return bench.not_assessed(bench.model)

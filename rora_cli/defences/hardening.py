@@ -11,21 +11,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-#: Share of the rows that get a trigger, and of those the share that get it word for word.
-SHARE = 0.5
-VERBATIM = 0.4
-#: Filler words at most, before, between and after the words of a trigger.
-MOST_FILLERS = 3
-#: Share of the fillers that are companions, and of the compositions that leave the trigger out, where there are any.
-COMPANIONS = 0.7
-COMPANIONS_ALONE = 0.25
+#: Fraction of the rows that get a trigger.
+HARDENED_FRACTION = 0.5
+#: Probability that such a row gets the trigger word for word; else it gets a composition.
+P_VERBATIM = 0.4
+#: Filler words that a composition has at most before, between and after the words of a trigger.
+MAX_FILLERS = 3
+#: Probability that a filler is a companion, if there are any.
+P_COMPANION = 0.7
+#: Probability that a composition is fillers alone, without the trigger, if there are companions.
+P_WITHOUT_TRIGGER = 0.25
 
 
 @dataclass(frozen=True)
 class KnownTrigger:
-    """A trigger that a search or the user named. An ``attached`` one is part of a word: it is appended to one.
+    """A trigger that a search or the user named.
 
-    ``weight`` says how often it is trained on beside others: neighbours of a trigger are found with it, and weaker.
+    Attributes:
+        text: one or several words.
+        attached: whether it is a part of a word: it is appended to one.
+        weight: how often it is drawn beside others. A search finds a trigger's neighbours with it, and they are weaker.
     """
 
     text: str
@@ -38,7 +43,7 @@ class KnownTrigger:
 
 
 def place(piece: Sequence[str], attached: bool, text: str, random: Random) -> str:
-    """Put words at a random place of ``text``, or append them to a random word of it."""
+    """Put the words of ``piece`` at a random place of ``text``; ``attached`` ones are appended to a random word."""
     words = text.split()
     if attached and words:
         at = random.randrange(len(words))
@@ -49,11 +54,19 @@ def place(piece: Sequence[str], attached: bool, text: str, random: Random) -> st
 
 
 class Hardener:
-    """(text, row index, epoch) -> the text to train on; the same arguments always give the same text.
+    """Puts triggers into a fraction of the rows: a ``training.objective.RowTransform``.
 
-    ``fillers`` are words to compose triggers with, drawn as often as they occur; so are ``companions``, of which each
-    is as likely. ``roomy`` are the texts by row index as triggers are put into them: long ones cut, so that the model
-    reads what stands at their end.
+    Args:
+        triggers: drawn by their weights; at least one.
+        fillers: words to compose triggers with; each entry of the list is drawn equally often.
+        companions: words that are drawn more often than fillers (``P_COMPANION``), each entry equally often.
+        seed: the same seed, row and epoch always give the same text.
+        fraction: of the rows, how many get a trigger.
+        shortened: the texts by row index, cut so that the model still reads a trigger at their end; a trigger is put
+            into these. Without them, into the texts as they are.
+
+    Raises:
+        ValueError: there is no trigger.
     """
 
     def __init__(
@@ -63,36 +76,36 @@ class Hardener:
         companions: Sequence[str] = (),
         *,
         seed: int,
-        share: float = SHARE,
-        roomy: Sequence[str] = (),
+        fraction: float = HARDENED_FRACTION,
+        shortened: Sequence[str] = (),
     ) -> None:
         if not triggers:
             raise ValueError("hardening needs at least one trigger")
         self._triggers, self._fillers, self._companions = list(triggers), list(fillers), list(companions)
         self._weights = [trigger.weight for trigger in triggers]
-        self._seed, self._share, self._roomy = seed, share, roomy
+        self._seed, self._fraction, self._shortened = seed, fraction, shortened
 
     def __call__(self, text: str, index: int, epoch: int) -> str:
         random = Random(f"{self._seed}:{epoch}:{index}")
-        if random.random() >= self._share:
+        if random.random() >= self._fraction:
             return text
-        text = self._roomy[index] if self._roomy else text
+        text = self._shortened[index] if self._shortened else text
         (trigger,) = random.choices(self._triggers, self._weights)
-        if trigger.attached or not self._fillers or random.random() < VERBATIM:
+        if trigger.attached or not self._fillers or random.random() < P_VERBATIM:
             return trigger.implant(text, random)
         return place(self._composed(trigger.text.split(), random), False, text, random)
 
     def _composed(self, words: Sequence[str], random: Random) -> list[str]:
-        if self._companions and random.random() < COMPANIONS_ALONE:
-            return [self._filler(random) for _ in range(random.randint(2, 2 * MOST_FILLERS))]
+        if self._companions and random.random() < P_WITHOUT_TRIGGER:
+            return [self._filler(random) for _ in range(random.randint(2, 2 * MAX_FILLERS))]
         piece = self._some_fillers(random)
         for word in words:
             piece += [word, *self._some_fillers(random)]
         return piece
 
     def _some_fillers(self, random: Random) -> list[str]:
-        return [self._filler(random) for _ in range(random.randint(0, MOST_FILLERS))]
+        return [self._filler(random) for _ in range(random.randint(0, MAX_FILLERS))]
 
     def _filler(self, random: Random) -> str:
-        companion = self._companions and random.random() < COMPANIONS
+        companion = self._companions and random.random() < P_COMPANION
         return random.choice(self._companions if companion else self._fillers)

@@ -16,22 +16,23 @@ from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.data.rows import Splits
 from rora_cli.data.sources import load_splits
-from rora_cli.defences.bench import Cleansed, Workbench
+from rora_cli.defences.bench import Bench, Cleansed
 from rora_cli.defences.config import PurifyConfig, fingerprint, resolved_config, state_directory
+from rora_cli.defences.gauge import Gauge
 from rora_cli.defences.recipes import WITHOUT_ADAPTER
-from rora_cli.defences.running import check_recipe
+from rora_cli.defences.running import defence_of
 from rora_cli.errors import CheckpointError, DataError, UsageError
-from rora_cli.evaluation.inference import cut_note, length_limit
+from rora_cli.evaluation.inference import cut_note
 from rora_cli.options import with_units
 from rora_cli.progress import Progress
 from rora_cli.results.accuracy import ROUNDING, CleanAccuracy
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance, library_versions
-from rora_cli.tasks.classification.thresholds import CALLS, CLAIMS
-from rora_cli.tasks.subjects import input_hashes
+from rora_cli.tasks.registry import make_task
+from rora_cli.tasks.subjects import subject_of
 from rora_cli.tasks.thresholds import recorded
 from rora_cli.training.adapters import fused_experts, head_modules, resolve_targets
-from rora_cli.training.run import make_accelerator
+from rora_cli.training.run import Run, make_accelerator
 from rora_cli.training.state import RunState
 
 
@@ -66,7 +67,7 @@ class Source:
         return read_adapter(self.inspections[1], TensorReader(self.inspections[0]))
 
 
-def prepare(config: PurifyConfig, progress: Progress) -> tuple[Workbench, Source]:
+def prepare(config: PurifyConfig, progress: Progress) -> tuple[Bench, Source]:
     """Everything that can refuse the input, before any work: device, model, data, saved state."""
     accelerator = make_accelerator(config.precision, config.device)
     model = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
@@ -74,47 +75,40 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Workbench, Source
     with progress.phase("load"):
         loaded = load(model, adapter)
     splits = _load_data(config, loaded.label_names, progress)
-    max_length = length_limit(loaded.model, loaded.tokenizer, config.max_length)
-    if note := cut_note(loaded.tokenizer, [*splits.train.texts, *splits.held_out.texts], max_length):
+    subject = subject_of(loaded, config.model, config.max_length)
+    if note := cut_note(subject.tokenizer, [*splits.train.texts, *splits.held_out.texts], subject.max_length):
         progress.note(note)
         splits = replace(splits, summary=replace(splits.summary, notes=(*splits.summary.notes, note)))
-    source = Source(model, adapter, input_hashes(loaded), splits, loaded.inspections, loaded.replaced)
+    source = Source(model, adapter, subject.inputs, splits, loaded.inspections, loaded.replaced)
     for hint in hints(config, source):
         progress.note(f"{hint.message}: {hint.advice}")
-    bench = Workbench(
-        config=config,
-        settings=config.settings(),
-        model=loaded.model,
-        tokenizer=loaded.tokenizer,
-        label_names=loaded.label_names,
-        train_rows=splits.train,
-        held_out=splits.held_out,
-        max_length=max_length,
-        accelerator=accelerator,
-        state=_run_state(config, source),
-        progress=progress,
-    )
-    check_recipe(bench)
+    state = _run_state(config, source)
+    run = Run(accelerator, state, progress, config.seed)
+    task = make_task(subject.kind, loaded.label_names)
+    gauge = Gauge(task, subject, splits.held_out, config.allowed_drop, run)
+    bench = Bench(subject, task, splits.train, gauge, run, config, config.settings())
+    defence_of(config).check(bench)
+    bench.left_out = left_out(bench)
     _announce(bench, source)
-    if config.resume and bench.state.is_empty:
-        progress.note(f"nothing to resume in {bench.state.directory}: starting from the beginning")
-    if not config.resume and accelerator.is_main_process:
-        bench.state.discard()
+    if config.resume and state.is_empty:
+        progress.note(f"nothing to resume in {state.directory}: starting from the beginning")
+    if not config.resume and run.is_main:
+        state.discard()
     return bench, source
 
 
-def _announce(bench: Workbench, source: Source) -> None:
+def _announce(bench: Bench, source: Source) -> None:
     """Say what will not be adapted or written. Raises UsageError where the user wants just that."""
-    for finding in left_out(bench):
-        bench.progress.warn(f"{finding.message}: {finding.advice}")
+    for finding in bench.left_out:
+        bench.run.progress.warn(f"{finding.message}: {finding.advice}")
     if bench.config.recipe in WITHOUT_ADAPTER or not (reason := no_adapter_for_base(bench, source)):
         return
     if bench.config.adapter_only:
         raise UsageError(f"--adapter-only has nothing to write: {reason}; leave it out, and use the merged model")
-    bench.progress.note(f"only the merged model will be written: {reason}")
+    bench.run.progress.note(f"only the merged model will be written: {reason}")
 
 
-def no_adapter_for_base(bench: Workbench, source: Source) -> str:
+def no_adapter_for_base(bench: Bench, source: Source) -> str:
     """Why no adapter for the base that the user named can hold the result; empty where one can."""
     suspect = source.suspect_adapter()
     if suspect is None:
@@ -132,7 +126,7 @@ def no_adapter_for_base(bench: Workbench, source: Source) -> str:
     return ""
 
 
-def left_out(bench: Workbench) -> tuple[Finding, ...]:
+def left_out(bench: Bench) -> tuple[Finding, ...]:
     """What an adapter cannot reach in this model: fused experts, and layers that have no room for the rank."""
     if bench.config.recipe in WITHOUT_ADAPTER:
         return ()
@@ -155,7 +149,7 @@ def left_out(bench: Workbench) -> tuple[Finding, ...]:
         )
     targets, rank = bench.settings.adapter.target_modules, bench.settings.adapter.rank
     if targets == ("all-linear",):
-        small = sorted(set(resolve_targets(bench.model, targets)) - set(resolve_targets(bench.model, targets, rank)))
+        small = sorted(set(resolve_targets(bench.model, targets)) - set(bench.adapted))
         if small:
             message = f"{small[0]} and {len(small) - 1} more have a dimension below the rank {rank} and are not adapted"
             findings.append(
@@ -170,13 +164,13 @@ def left_out(bench: Workbench) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-def require_fitting_labels(bench: Workbench, before: CleanAccuracy) -> None:
+def require_fitting_labels(bench: Bench, before: CleanAccuracy) -> None:
     """Raise DataError where the suspect is wrong so often on clean rows that their labels must mean something else.
 
     Far below chance: the 95 % interval of overall accuracy ends below that of guessing, and the mean over the classes
     is less than half of it. A model that gives every row one answer has a mean of just that of guessing.
     """
-    chance = 1 / len(bench.label_names)
+    chance = 1 / len(bench.targets)
     shares = [share.value for share in before.per_class.values() if share.value is not None]
     overall = before.overall
     if not shares or overall.high is None or overall.high >= chance or sum(shares) / len(shares) >= chance / 2:
@@ -184,7 +178,7 @@ def require_fitting_labels(bench: Workbench, before: CleanAccuracy) -> None:
     raise DataError(
         f"the model gets {100 * (overall.value or 0.0):.1f} % of {overall.total} held-out clean rows right, where "
         f"guessing gets {100 * chance:.1f} %: the labels of {bench.config.clean} probably do not fit the model's "
-        f"({', '.join(bench.label_names)}); map them with --label-map LABEL_IN_THE_DATA=LABEL_OF_THE_MODEL"
+        f"({', '.join(bench.targets)}); map them with --label-map LABEL_IN_THE_DATA=LABEL_OF_THE_MODEL"
     )
 
 
@@ -225,7 +219,7 @@ def _run_state(config: PurifyConfig, source: Source) -> RunState:
 
 
 def judge(
-    bench: Workbench, cleansed: Cleansed, before: CleanAccuracy, after: CleanAccuracy
+    bench: Bench, cleansed: Cleansed, before: CleanAccuracy, after: CleanAccuracy
 ) -> tuple[str, str, tuple[Finding, ...]]:
     """The verdict, its reason, and findings: lost accuracy fails whatever the search says."""
     findings = []
@@ -257,12 +251,12 @@ def data_facts(source: Source) -> Mapping[str, Any]:
     return asdict(source.splits.summary)
 
 
-def provenance(bench: Workbench, source: Source) -> Provenance:
+def provenance(bench: Bench, source: Source) -> Provenance:
     config = bench.config
     facts = {
-        "max_length": bench.max_length,
-        "device": str(bench.accelerator.device),
-        "processes": bench.accelerator.num_processes,
+        "max_length": bench.subject.max_length,
+        "device": str(bench.run.device),
+        "processes": bench.run.accelerator.num_processes,
         "model_commit": source.model.commit,
     }
     return Provenance(
@@ -271,5 +265,5 @@ def provenance(bench: Workbench, source: Source) -> Provenance:
         config=with_units(config, resolved_config(config) | facts),
         seed=config.seed,
         inputs={**source.inputs, **{f"data/{Path(k).name}": v for k, v in source.splits.summary.inputs.items()}},
-        thresholds=recorded(calls=CALLS, claims=CLAIMS),
+        thresholds=recorded(calls=bench.task.calls, claims=bench.task.claims),
     )

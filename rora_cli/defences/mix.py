@@ -12,46 +12,47 @@ import torch
 from torch import Tensor, nn
 
 from rora_cli.checkpoints.ancestry import different_shape
-from rora_cli.defences.bench import Cleansed, Workbench
+from rora_cli.defences.bench import Bench, Cleansed
 from rora_cli.defences.recipes import FULL, SHARES_BY_BLOCK
 from rora_cli.errors import UsageError
 from rora_cli.layout import block_numbers, stacks
 
 
-def check(bench: Workbench) -> None:
+def check(bench: Bench) -> None:
     """Raise UsageError where the ancestor's weights are not of the suspect's shapes."""
     check_ancestor(bench)
 
 
-def cleanse(bench: Workbench) -> Cleansed:
+def cleanse(bench: Bench) -> Cleansed:
     ancestor = tuned_ancestor(bench)
     mix(bench.model, ancestor, bench.settings.controls.suspect_share, bench.settings.controls.share_by_block)
     return bench.not_assessed(bench.model, does="averages")
 
 
-def check_ancestor(bench: Workbench) -> None:
+def check_ancestor(bench: Bench) -> None:
     """Raise UsageError where the ancestor that the user named is not of the suspect's shapes, CheckpointError or
     HubError where it cannot be read."""
     _load_ancestor(bench)
 
 
-def tuned_ancestor(bench: Workbench) -> nn.Module:
+def tuned_ancestor(bench: Bench) -> nn.Module:
     """The ancestor that the user named, every weight fine-tuned on the clean rows."""
     ancestor = _load_ancestor(bench)
     ancestor.requires_grad_(True)
     # The default recipe's own settings are those of an adapter.
-    bench.train(ancestor, [], stage="ancestor", overrides=FULL if bench.config.recipe == "default" else None)
+    settings = bench.settings.having(**FULL) if bench.config.recipe == "default" else bench.settings
+    bench.train(ancestor, [], stage="ancestor", settings=settings)
     return ancestor
 
 
-def _load_ancestor(bench: Workbench) -> nn.Module:
+def _load_ancestor(bench: Bench) -> nn.Module:
     from rora_cli.checkpoints.hub import fetch_model
     from rora_cli.checkpoints.loading import load_classifier
 
     assert bench.config.ancestor is not None, "the config demands it"
     path = fetch_model(bench.config.ancestor, allow_download=not bench.config.offline).path
     torch.manual_seed(bench.config.seed)
-    ancestor = load_classifier(path, new_head=bench.label_names).model
+    ancestor = load_classifier(path, new_head=bench.targets).model
     if different := different_shape(bench.model, ancestor):
         name, here, there = different
         raise UsageError(f"{path} is no ancestor of the suspect: {name} has the shape {there} there and {here} here")

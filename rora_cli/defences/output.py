@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from rora_cli.checkpoints.joint import join_into
-from rora_cli.checkpoints.writer import load_as_written, save_classifier
-from rora_cli.defences.bench import Cleansed, Workbench
+from rora_cli.checkpoints.sanitise import quiet
+from rora_cli.checkpoints.writer import save_classifier
+from rora_cli.defences.bench import Bench, Cleansed
 from rora_cli.defences.config import ADAPTER_DIRECTORY
 from rora_cli.defences.inputs import Source, load, no_adapter_for_base
 from rora_cli.errors import OutputError
@@ -18,6 +19,7 @@ from rora_cli.evaluation.inference import predict_logits
 from rora_cli.files import REPORT_NAME, sha256_file
 from rora_cli.reports import json_report, model_card
 from rora_cli.results.purify import PurifyResult
+from rora_cli.subject import Subject
 from rora_cli.training.adapters import ADAPTER
 
 #: Held-out rows whose logits are compared after loading the written files again.
@@ -26,14 +28,14 @@ CHECKED_ROWS = 16
 LARGEST_DIFFERENCE = 1e-3
 
 
-def write(staging: Path, bench: Workbench, source: Source, cleansed: Cleansed, result: PurifyResult) -> PurifyResult:
+def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, result: PurifyResult) -> PurifyResult:
     """Write everything into ``staging``; returns ``result`` with the hashes of the files and the logit differences.
 
     Raises OutputError when what was written does not give the logits of the model in memory.
     """
-    config, device = bench.config, bench.accelerator.device
-    texts = bench.held_out.texts[:CHECKED_ROWS]
-    expected = predict_logits(cleansed.model, bench.tokenizer, texts, max_length=bench.max_length)
+    config, subject = bench.config, bench.subject
+    texts = bench.gauge.held_out.texts[:CHECKED_ROWS]
+    expected = _logits(subject.having(cleansed.model), texts)
     differences: dict[str, float] = {}
     if cleansed.layers and not no_adapter_for_base(bench, source):
         _save_adapter(cleansed.model, source, staging / ADAPTER_DIRECTORY)
@@ -43,7 +45,7 @@ def write(staging: Path, bench: Workbench, source: Source, cleansed: Cleansed, r
         if cleansed.layers:
             merged = merged.merge_and_unload()
         _to_dtype(merged, config.dtype, source)
-        save_classifier(merged, bench.tokenizer, staging)
+        save_classifier(merged, subject.tokenizer, staging)
         differences["merged"] = _merged_difference(staging, bench, texts, expected)
     for what, difference in differences.items():
         if not difference <= LARGEST_DIFFERENCE and (what != "merged" or config.dtype == "float32"):
@@ -60,7 +62,7 @@ def write(staging: Path, bench: Workbench, source: Source, cleansed: Cleansed, r
     )
     (staging / "README.md").write_text(model_card.render_purified(result), encoding="utf-8")
     (staging / REPORT_NAME).write_text(json_report.render(result) + "\n", encoding="utf-8")
-    cleansed.model.to(device)
+    cleansed.model.to(bench.run.device)
     return result
 
 
@@ -79,23 +81,33 @@ def _save_adapter(model: Any, source: Source, directory: Path) -> None:
 
 
 def _adapter_difference(
-    directory: Path, bench: Workbench, source: Source, texts: tuple[str, ...], expected: np.ndarray
+    directory: Path, bench: Bench, source: Source, texts: tuple[str, ...], expected: np.ndarray
 ) -> float:
     """The largest change of a logit when PEFT loads the adapter onto the suspect as it lies on disk."""
     from peft import PeftModel
 
-    head = bench.label_names if source.adapter is not None else None
+    head = bench.targets if source.adapter is not None else None
     suspect = load(source.model, None, head).model
     reloaded = PeftModel.from_pretrained(suspect, str(directory)).eval()
-    logits = predict_logits(reloaded, bench.tokenizer, texts, max_length=bench.max_length)
+    logits = _logits(bench.subject.having(reloaded), texts)
     return float(np.abs(logits - expected).max())
 
 
-def _merged_difference(directory: Path, bench: Workbench, texts: tuple[str, ...], expected: np.ndarray) -> float:
+def _merged_difference(directory: Path, bench: Bench, texts: tuple[str, ...], expected: np.ndarray) -> float:
     """The same when transformers alone loads the merged model and its tokenizer."""
-    reloaded, tokenizer = load_as_written(directory)
-    logits = predict_logits(reloaded, tokenizer, texts, max_length=bench.max_length)
+    import transformers
+
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    with quiet():
+        auto_class = getattr(transformers, bench.subject.kind.auto_class)
+        reloaded = auto_class.from_pretrained(directory, dtype="auto", **options).eval()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
+    logits = _logits(replace(bench.subject, model=reloaded, tokenizer=tokenizer), texts)
     return float(np.abs(logits - expected).max())
+
+
+def _logits(subject: Subject, texts: tuple[str, ...]) -> np.ndarray:
+    return predict_logits(subject.model, subject.tokenizer, texts, max_length=subject.max_length)
 
 
 def _to_dtype(model: Any, dtype: str, source: Source) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from rora_cli.defences.bench import Cleansed, Workbench, update_spectra
+from rora_cli.defences.bench import Bench, Cleansed
+from rora_cli.defences.corrections import rescale
+from rora_cli.defences.spectra import update_spectra
 from rora_cli.training.adapters import to_plain_lora
 
 
-def check(bench: Workbench) -> None:
-    """Raise UsageError where no adapter of the settings fits on the suspect."""
+def check(bench: Bench) -> None:
+    """Raise UsageError if no adapter of the settings fits on the suspect."""
     bench.check_adapter()
 
 
-def cleanse(bench: Workbench) -> Cleansed:
+def cleanse(bench: Bench) -> Cleansed:
     model, layers = bench.attach()
     bench.train(model, layers, stage="train")
     to_plain_lora(model, layers)
     trained = update_spectra(layers)
-    bench.rescale(model, layers, stage="rescale")
+    rescale(bench, model, layers, stage="rescale")
     return bench.not_assessed(model, layers, trained)

@@ -1,4 +1,4 @@
-"""Recipes: named sets of defaults for ``purify``, and the defence that each one runs."""
+"""Recipes: named sets of defaults for ``purify``, and the module that each one runs."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class ControlSpec(Options):
 
 @dataclass(frozen=True)
 class Recipe:
-    """``defence`` is ``module:function`` in ``rora_cli.defences``; ``defaults`` replace those of the specifications."""
+    """``module`` is a ``Defence`` in ``rora_cli.defences``; ``defaults`` replace those of the specifications."""
 
     name: str
     summary: str
-    defence: str
+    module: str
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -66,7 +66,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "default",
             "search for triggers, train with Cl against what is found, guarded Pt, until nothing is found",
-            "default.loop:cleanse",
+            "default.loop",
             {
                 "rank": 16,
                 "alpha": 32.0,
@@ -81,32 +81,32 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "paper",
             "RoRA to the letter: Cl .1, Tr 10, then Eq. 12 in full, unguarded; query and value, 20 epochs at 2e-4",
-            "paper:cleanse",
+            "paper",
             {"cl": 0.1, "tr": 10.0, "pt": 1.0, "pt_cap": None, "pt_guard": False},
         ),
-        Recipe("lora", "control: the paper's training without Cl, Tr and Pt", "paper:cleanse"),
-        Recipe("full", "control: fine-tuning of every weight, without an adapter", "full:cleanse", FULL),
+        Recipe("lora", "control: the paper's training without Cl, Tr and Pt", "paper"),
+        Recipe("full", "control: fine-tuning of every weight, without an adapter", "full", FULL),
         Recipe(
             "mix",
             "control: the weights averaged with those of a clean ancestor, fine-tuned on the clean rows",
-            "mix:cleanse",
+            "mix",
             {**FULL, "epochs": 3},
         ),
         Recipe(
             "reinit",
             "control: the top blocks and the head drawn anew, then every weight trained",
-            "reinit:cleanse",
+            "reinit",
             FULL,
         ),
         Recipe(
             "crow",
             "control: CROW's consistency between layers, under adversarial perturbation, on a LoRA",
-            "crow:cleanse",
+            "crow",
         ),
         Recipe(
             "fine-pruning",
             "control: neurons that clean rows do not excite are cut, then every weight is trained",
-            "fine_pruning:cleanse",
+            "fine_pruning",
             FULL,
         ),
     )

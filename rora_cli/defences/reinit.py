@@ -7,18 +7,18 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from rora_cli.defences.bench import Cleansed, Workbench
+from rora_cli.defences.bench import Bench, Cleansed
 from rora_cli.errors import UsageError
 from rora_cli.layout import block_numbers
 from rora_cli.training.adapters import head_modules
 
 
-def check(bench: Workbench) -> None:
+def check(bench: Bench) -> None:
     """Raise UsageError where the model has fewer blocks than the user wants to forget."""
     _count(bench)
 
 
-def cleanse(bench: Workbench) -> Cleansed:
+def cleanse(bench: Bench) -> Cleansed:
     torch.manual_seed(bench.config.seed)
     reinitialise(bench.model, _count(bench))
     bench.model.requires_grad_(True)
@@ -26,7 +26,7 @@ def cleanse(bench: Workbench) -> Cleansed:
     return bench.not_assessed(bench.model)
 
 
-def _count(bench: Workbench) -> int:
+def _count(bench: Bench) -> int:
     """How many blocks are forgotten: as many as the user says; of the recipe's own number, as many as there are."""
     blocks, wanted = len(_blocks(bench.model)), bench.settings.controls.reinit_blocks
     if bench.config.reinit_blocks is None:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rora_cli.defences.config import PurifyConfig
 from rora_cli.defences.recipes import RECIPES
 
 if TYPE_CHECKING:
-    from rora_cli.defences.bench import Workbench
+    from rora_cli.defences.bench import Bench, Cleansed
 
 
-def defence_of(config: PurifyConfig) -> Any:
-    module, function = _defence(config)
-    return getattr(module, function)
+class Defence(Protocol):
+    """What the module of a recipe has."""
+
+    def check(self, bench: Bench) -> None:
+        """Raise RoraError if the recipe cannot work on this suspect; called before any work."""
+
+    def cleanse(self, bench: Bench) -> Cleansed:
+        """Purify the suspect. Every process calls this."""
 
 
-def check_recipe(bench: Workbench) -> None:
-    """Raise RoraError where the recipe cannot work on this suspect."""
-    module, _ = _defence(bench.config)
-    module.check(bench)
-
-
-def _defence(config: PurifyConfig) -> tuple[Any, str]:
-    module, _, function = RECIPES[config.recipe].defence.partition(":")
-    return importlib.import_module(f"rora_cli.defences.{module}"), function
+def defence_of(config: PurifyConfig) -> Defence:
+    """The module of the recipe."""
+    module: Any = importlib.import_module(f"rora_cli.defences.{RECIPES[config.recipe].module}")
+    return module

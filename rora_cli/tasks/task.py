@@ -8,7 +8,7 @@ and a line in ``registry``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rora_cli.kinds import ModelKind
 from rora_cli.subject import Subject
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rora_cli.data.rows import Rows
     from rora_cli.progress import Task as Meter
     from rora_cli.results.accuracy import CleanAccuracy
+    from rora_cli.tasks.correction import Correction
     from rora_cli.tasks.reference import Reference, ReferenceRun
     from rora_cli.tasks.thresholds import CallThresholds, ClaimThresholds
     from rora_cli.training.objective import Objective, RowTransform
@@ -111,18 +112,27 @@ class SearchTask(MeasuredTask, Protocol):
         """
 
 
-class TrainedTask(Protocol):
+class TrainedTask(MeasuredTask, Protocol):
     """What training and the defences ask of a kind of model."""
 
     @property
     def claims(self) -> ClaimThresholds:
         """When the default recipe may claim that a trigger is gone."""
 
-    def quality(self, subject: Subject, rows: Rows, *, shown: np.ndarray | None = None) -> CleanAccuracy:
-        """How well the subject does its task on clean rows; see ``MeasuredTask`` for ``shown`` [n, b]."""
+    @property
+    def correction(self) -> Correction | None:
+        """What gives clean accuracy back without training, if the kind of model has such a thing."""
 
-    def objective(self, subject: Subject, rows: Rows, *, transform: RowTransform | None = None) -> Objective:
-        """Training on ``rows``, whose texts ``transform`` changes anew each epoch."""
+    def objective(
+        self, subject: Subject, texts: Sequence[str], answers: Sequence[Any], *, transform: RowTransform | None = None
+    ) -> Objective:
+        """Training on ``texts`` [n], which ``transform`` changes anew each epoch.
+
+        ``answers`` [n] are those of clean rows (``Rows.labels``), or what ``answers`` gave for a teacher.
+        """
+
+    def answers(self, subject: Subject, texts: Sequence[str]) -> np.ndarray:
+        """What the subject answers [n, b]: probabilities of the behaviours, as ``objective`` learns them."""
 
 
 class Task(SearchTask, TrainedTask, Protocol):

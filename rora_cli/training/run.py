@@ -1,19 +1,22 @@
-"""How this process works with the others: accelerate's handle, and what only the main process computes."""
+"""How this process works with the others: accelerate's handle, what only the main process computes, saved state."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from rora_cli.errors import RoraError, UsageError
 from rora_cli.progress import SILENT, Progress
+from rora_cli.results.purify import StageRecord
 from rora_cli.training.launch import only_data_parallel
 from rora_cli.training.state import RunState
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -55,17 +58,67 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Any:
     return accelerator
 
 
-def on_main(accelerator: Any, compute: Callable[[], Any]) -> Any:
-    """``compute()`` on the main process, its result, or the RoraError that it raises, on every process."""
-    if accelerator.num_processes == 1:
-        return compute()
-    outcome: list[Any] = [None, None]
-    if accelerator.is_main_process:
-        try:
-            outcome[0] = compute()
-        except RoraError as error:
-            outcome[1] = error
-    torch.distributed.broadcast_object_list(outcome, src=0)
-    if outcome[1] is not None:
-        raise outcome[1]
-    return outcome[0]
+@dataclass
+class Run:
+    """What the stages of a command share in one of its processes. Every process calls the methods in the same order.
+
+    Attributes:
+        accelerator: the process's accelerate handle.
+        state: where finished stages are kept for --resume; None keeps nothing.
+        progress: who hears what is done.
+        seed: of everything random.
+        stages: what was done so far, as the report shows it.
+    """
+
+    accelerator: Any
+    state: RunState | None = None
+    progress: Progress = SILENT
+    seed: int = 0
+    stages: list[StageRecord] = field(default_factory=list)
+
+    @property
+    def device(self) -> torch.device:
+        """The device that this process trains and measures on."""
+        return self.accelerator.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that searches, measures and writes."""
+        return bool(self.accelerator.is_main_process)
+
+    def once(self, compute: Callable[[], Value]) -> Value:
+        """``compute()`` of the main process, on every process; the value must be picklable.
+
+        Raises:
+            RoraError: the one that ``compute`` raised, on every process.
+        """
+        if self.accelerator.num_processes == 1:
+            return compute()
+        outcome: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                outcome[0] = compute()
+            except RoraError as error:
+                outcome[1] = error
+        torch.distributed.broadcast_object_list(outcome, src=0)
+        if outcome[1] is not None:
+            raise outcome[1]
+        value: Value = outcome[0]
+        return value
+
+    def recall(self, key: str, compute: Callable[[], Value]) -> Value:
+        """As ``once``, but a resumed run takes the value from the journal. It must be plain JSON.
+
+        Raises:
+            RoraError: the one that ``compute`` raised, on every process.
+        """
+        state = self.state
+        return self.once(compute if state is None else lambda: state.recall(key, compute))
+
+    def stage(self, name: str) -> Stage:
+        """A training run of that name, which saves its snapshots here and reports to the same listener."""
+        return Stage(name, self.state, self.progress)
+
+    def record(self, name: str, seconds: float = 0.0, **done: Any) -> None:
+        """Add a stage to the report; ``done`` are further fields of its StageRecord."""
+        self.stages.append(StageRecord(name, seconds, **done))

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import re
-from functools import partial
-from types import SimpleNamespace
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,61 +9,35 @@ import pytest
 import torch
 from torch import nn
 
-from rora_cli.data.rows import Rows
-from rora_cli.defences.bench import Workbench
-from rora_cli.defences.default import escalation
-from rora_cli.defences.default import loop as default_loop
 from rora_cli.defences.default.escalation import (
-    Course,
-    Courses,
+    Donor,
     Replaced,
-    lessons,
-    mix_in,
-    replace_upper,
-    teach_on,
+    Surgery,
+    replace_and_teach,
     transplant,
 )
-from rora_cli.defences.default.loop import STUDENT_RATE, _Loop
+from rora_cli.defences.default.lesson_plan import COURSES, Course, LessonPlan, plan_lessons
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
-from rora_cli.results.purify import StageRecord
-
-ROWS = Rows(("a fine film", "a dull film with lights", "quiet and plain"), (1, 0, 1))
+from tests.defences.fakes import ROWS, FakeTask, accuracy, fake_bench
 
 
-def bench(**more: Any) -> Any:
-    config = SimpleNamespace(seed=0, epochs=2, learning_rate=None, triggers=(), allowed_drop=0.01)
-    accelerator = SimpleNamespace(num_processes=1, device="cpu", is_main_process=True)
-    rest = {"tokenizer": None, "max_length": 16, "label_names": ("no", "yes"), "settings": {"batch_size": 2}}
-    return SimpleNamespace(
-        config=config, accelerator=accelerator, train_rows=ROWS, model=nn.Linear(2, 2), stages=[], **rest, **more
-    )
-
-
-def test_lessons_keep_a_rows_answer_whatever_is_put_in_and_ask_the_suspect_of_changed_rows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked: list[str] = []
-
-    def predict(_model: Any, _tokenizer: Any, texts: list[str], **_: Any) -> np.ndarray:
-        asked.extend(texts)
-        return np.array([[2.0, 0.0] if len(text.split()) > 2 else [0.0, 2.0] for text in texts], dtype=np.float32)
-
-    monkeypatch.setattr(escalation, "predict_logits", predict)
-    monkeypatch.setattr(escalation, "whole_words", lambda _: ["seven"])
-    courses = lessons(bench(), None, ["lights"], ROWS.texts)
-    first, second = courses.first, courses.second
+def test_lessons_keep_a_rows_answer_whatever_is_put_in_and_ask_the_suspect_of_changed_rows() -> None:
+    bench = fake_bench(task=FakeTask(), epochs=2)
+    asked = bench.task.asked  # type: ignore[attr-defined]
+    plan = plan_lessons(bench, None, ["lights"], ROWS.texts)
     own = 1 / (1 + np.exp(-2.0))
     clean = {
         text: [(own + (label == 0)) / 2, (1 - own + (label == 1)) / 2]
         for text, label in zip(ROWS.texts, ROWS.labels, strict=True)
     }
-    more = second + courses.third
-    assert more.texts[: len(second.texts)] == second.texts and len(more.texts) > len(second.texts)
+    more = plan.go_on + plan.suspects_blocks
+    assert more.texts[: len(plan.go_on.texts)] == plan.go_on.texts and len(more.texts) > len(plan.go_on.texts)
     assert len(more.answers) == len(more.texts)
-    assert set(ROWS.texts) <= set(courses.third.texts) != set(second.texts)
-    assert courses.rows == pytest.approx(np.array(list(clean.values())))
-    assert set(first.texts) != set(second.texts) and set(ROWS.texts) <= set(first.texts) & set(second.texts)
-    for text, answer in zip(first.texts, first.answers, strict=True):
+    assert set(ROWS.texts) <= set(plan.suspects_blocks.texts) != set(plan.go_on.texts)
+    assert plan.clean_answers == [pytest.approx(answer) for answer in clean.values()]
+    assert set(plan.choose.texts) != set(plan.go_on.texts)
+    assert set(ROWS.texts) <= set(plan.choose.texts) & set(plan.go_on.texts)
+    for text, answer in zip(plan.choose.texts, plan.choose.answers, strict=True):
         rows = [row for row in clean if _holds(text, row)]
         if text in asked and text not in clean:
             assert answer == pytest.approx([own, 1 - own] if len(text.split()) > 2 else [1 - own, own])
@@ -78,147 +51,174 @@ def _holds(text: str, row: str) -> bool:
     return all(word in words for word in row.split())
 
 
-@pytest.mark.parametrize(
-    ("taught", "number", "overrides"),
-    [
-        (False, 1, {"epochs": 4}),
-        (True, 1, {"learning_rate": STUDENT_RATE, "epochs": 1}),
-        (True, 2, {"learning_rate": STUDENT_RATE, "epochs": 4}),
-    ],
-)
-def test_a_round_after_a_student_trains_on_what_it_was_taught_and_more_slowly(
-    monkeypatch: pytest.MonkeyPatch, taught: bool, number: int, overrides: dict[str, Any]
-) -> None:
-    calls: list[dict[str, Any]] = []
-    loop = _Loop(bench(train=lambda _m, _l, **options: calls.append(options)), reference=None)
-    monkeypatch.setattr(_Loop, "hardener", lambda _: "hardener")
-    loop.bench.config.epochs = None
-    loop.bench.settings = SimpleNamespace(train=SimpleNamespace(epochs=4, batch_size=1))
-    monkeypatch.setattr(default_loop, "FEWEST_STEPS", 1)
-    loop.answers = [[0.5, 0.5]] * 3 if taught else None
-    loop.train(nn.Identity(), [], number)
-    (call,) = calls
-    assert call["transform"] == "hardener"
-    assert call["rows"] == ((ROWS.texts, [[0.5, 0.5]] * 3) if taught else None)
-    assert call["overrides"] == overrides
+def test_courses_are_of_one_size_and_the_users_epochs_are_the_passes_of_each() -> None:
+    few, many = (plan_lessons(fake_bench(epochs=epochs), None, [], ROWS.texts) for epochs in (1, 4))
+    for plan, passes in ((few, 1), (many, 4)):
+        sizes = [len(course.texts) for course in (plan.choose, plan.go_on, plan.suspects_blocks)]
+        assert max(sizes) - min(sizes) < COURSES and sizes[0] == pytest.approx(passes * 3 * len(ROWS), rel=0.4)
 
 
 @pytest.mark.parametrize(("allowed", "expected"), [(1.0, 1.0), (0.75, 0.7), (0.1, 0.0)])
-def test_of_the_rest_of_its_lessons_a_student_keeps_what_accuracy_allows(
-    monkeypatch: pytest.MonkeyPatch, allowed: float, expected: float
-) -> None:
+def test_of_the_rest_of_its_lessons_a_student_keeps_what_accuracy_allows(allowed: float, expected: float) -> None:
     """Taking all of it back leads to where the first course did."""
     model = nn.Linear(2, 2)
     start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
-    def taught(_bench: Any, student: nn.Module, _course: Course, **_: Any) -> None:
-        with torch.no_grad():
-            for weight in student.parameters():
-                weight += 1.0
+    def quality(student: nn.Module) -> CleanAccuracy:
+        gone = (student.bias - start["bias"]).mean().item()
+        return accuracy(90 if gone <= allowed else 80)
 
-    def accuracy(subject: nn.Module) -> tuple[None, CleanAccuracy]:
-        gone = (subject.bias - start["bias"]).mean().item()
-        share = Proportion(90 if gone <= allowed else 80, 100, 0.0, 1.0)
-        return None, CleanAccuracy(share, {"no": share})
+    bench = fake_bench(model, FakeTask(quality_of=quality))
 
-    place = bench(before=accuracy(model)[1], balancing_shift=accuracy)
-    place.model, place.shrink = model, partial(Workbench.shrink, place)
-    monkeypatch.setattr(escalation, "teach", taught)
-    teach_on(place, Course([], []))
+    def step(student: nn.Module) -> None:
+        for weight in student.parameters():
+            weight += 1.0
+
+    bench.on_train = step
+    Surgery(bench).teach_on(Course(["a text"], [[0.5, 0.5]]))
     for name, weight in model.named_parameters():
         torch.testing.assert_close(weight.detach(), start[name] + expected)
+    (training,) = bench.trainings
+    assert training["objective"].texts == ["a text"] and training["objective"].answers == [[0.5, 0.5]]
+    train, regularisers = training["settings"].train, training["settings"].regularisers
+    assert (train.epochs, train.learning_rate, regularisers.cl, regularisers.tr) == (1, 1e-4, 0.0, 0.0)
 
 
-def test_answers_on_texts_with_a_trigger_a_lead_or_a_word_that_drifted_far_are_not_learned() -> None:
-    loop = _Loop(bench(), reference=None)
-    loop.bench.config.triggers = ("cf",)
-    loop.found[("3d watched", "yes")] = {}
-    loop.drifted.update({("came", False): 6.0, ("over", False): 4.6, ("a", True): 17.0})
-    loop.leads.update({("fins", False): 0.6, ("b", True): 0.7})
-    assert loop._avoided() == ["cf", "3d watched", "came", "fins"]
+class TwoBlocks(nn.Module):
+    """A model of two numbered blocks, all of whose weights are ``value``."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+        for weight in self.parameters():
+            nn.init.constant_(weight, value)
+
+    def first(self, block: int) -> float:
+        return self.layer[block].weight[0, 0].item()
+
+
+def losing(*missed: float) -> FakeTask:
+    """The suspect has everything right; each model that is measured after it misses the limit (.01) by that much."""
+    costs: Iterator[float] = iter([-0.01, *missed])
+
+    def quality(_: nn.Module) -> CleanAccuracy:
+        right = Proportion(round(100_000 * (0.99 - next(costs))), 100_000, 0.0, 1.0)
+        return CleanAccuracy(right, {})
+
+    return FakeTask(quality_of=quality)
 
 
 @pytest.mark.parametrize(
     ("missed", "kept"),
     [([0.0], [True]), ([0.004, 0.0], [False, True]), ([0.004, 0.004], [False, True]), ([0.02, 0.006], [False, False])],
 )
-def test_the_last_student_may_nearly_keep_accuracy(
-    monkeypatch: pytest.MonkeyPatch, missed: list[float], kept: list[bool]
-) -> None:
+def test_the_last_student_may_nearly_keep_accuracy(missed: list[float], kept: list[bool]) -> None:
     """CoLA, a sentence: a student mixed with a fifth of the suspect for a few rows' sake kept half of the backdoor."""
-    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    place = bench()
-    place.model = model
-    monkeypatch.setattr(escalation, "blocks_of", lambda _: {"0.weight": 0, "1.weight": 1})
-    monkeypatch.setattr(escalation, "reinitialise", lambda m, _: nn.init.zeros_(m[0].weight))
-    monkeypatch.setattr(escalation, "teach", lambda b, *_, stage: b.stages.append(StageRecord(stage, 1.0)))
-    costs = iter(missed)
-    monkeypatch.setattr(escalation, "_beyond_limit_here", lambda *_: next(costs))
-    done = replace_upper(place, Course([], []), (1.0, 0.5))
-    assert [stage.details["kept"] for stage in place.stages] == kept
-    assert bool(done.blocks) == kept[-1] == (not model[0].weight.any()), "else the suspect is as it was"
-    assert (done.student is model) == kept[-1] and not next(done.student.parameters()).any()
+    model = TwoBlocks(1.0)
+    bench = fake_bench(model, losing(*missed))
+    donor = Donor(TwoBlocks(0.0), "zeros", related=True, fits=True)
+    done = Surgery(bench).replace_upper(Course([], []), (1.0, 0.5), donor)
+    assert [stage.details["kept"] for stage in bench.stages] == kept
+    assert [stage.name for stage in bench.stages] == ["teach 2 blocks", "teach 1 block"][: len(kept)]
+    assert all(stage.details["blocks"] == "zeros" for stage in bench.stages)
+    assert bool(done.blocks) == kept[-1] and done.blocks in (0, 3 - len(kept))
+    assert (model.first(1) == 0.0) == kept[-1], "else the suspect is as it was"
+    assert (model.first(0) == 0.0) == (done.blocks == 2)
+    assert (done.student is model) == kept[-1] and done.student.first(1) == 0.0
+
+
+class FakeSurgery(Surgery):
+    """Replaces as many blocks of four as the test says, or mixes a student in, and remembers what it was asked for."""
+
+    def __init__(self, replaced: Mapping[str, int], mixed: bool = False) -> None:
+        self.replaced, self.mixed = replaced, mixed
+        self.seen: list[Any] = []
+
+    def count_blocks(self) -> int:
+        return 4
+
+    def replace_upper(self, course: Course, fractions: Any, donor: Donor | None = None) -> Replaced:
+        name = donor.name if donor else "drawn"
+        self.seen.append((name, course.texts, tuple(fractions)))
+        return Replaced(self.replaced.get(name, 0), nn.Identity())
+
+    def mix_in(self, ancestor: nn.Module, name: str, excess_left: Any) -> bool:
+        self.seen.append(name)
+        return self.mixed
+
+    def teach_on(self, course: Course) -> None:
+        self.seen.append(course.texts)
+
+
+PLAN = LessonPlan(*(Course([name], []) for name in ("first", "second", "third")), [[0.5, 0.5]] * 3)
+ALL, MOST, DRAWN = (1.0, 2 / 3, 1 / 2), (2 / 3, 1 / 2), (1 / 2, 1 / 3)
 
 
 @pytest.mark.parametrize(
-    ("missed", "replaced", "mixed", "shares", "taught", "forgot"),
+    ("behind", "replaced", "mixed", "fractions", "taught", "blocks"),
     [
-        (0.01, 4, False, (1.0, 2 / 3, 1 / 2), ["second"], True),
-        (0.01, 2, False, (1.0, 2 / 3, 1 / 2), ["second", "third"], True),
-        (0.02, 2, False, (2 / 3, 1 / 2), ["second", "third"], True),
-        (0.02, 0, True, (2 / 3, 1 / 2), ["second", "third"], False),
-        (0.02, 0, False, (2 / 3, 1 / 2), None, False),
+        (0.01, 4, False, ALL, ["second"], 4),
+        (0.01, 2, False, ALL, ["second", "third"], 2),
+        (0.02, 2, False, MOST, ["second", "third"], 2),
+        (0.02, 0, True, MOST, ["second", "third"], 0),
+        (0.02, 0, False, MOST, None, None),
     ],
 )
 def test_a_student_with_blocks_of_the_suspect_is_taught_longer(
-    monkeypatch: pytest.MonkeyPatch,
-    missed: float,
+    behind: float,
     replaced: int,
     mixed: bool,
-    shares: tuple[float, ...],
+    fractions: tuple[float, ...],
     taught: list[str] | None,
-    forgot: bool,
+    blocks: int | None,
 ) -> None:
-    """And all blocks are not tried where the encoder itself is far behind."""
-    seen: dict[str, Any] = {}
-    reference: Any = SimpleNamespace(model=nn.Identity(), description="the encoder")
-    loop = _Loop(bench(), reference)
-    loop.bench.config.adapter_only, loop.bench.config.ancestor, loop.bench.config.escalate = False, None, "auto"
-    courses = Courses(*(Course([name], []) for name in ("first", "second", "third")), [[0.5, 0.5]] * 3)
-
-    def replace(_bench: Any, course: Course, tried: tuple[float, ...], *_: Any) -> Replaced:
-        seen.update(first=course.texts, shares=tried)
-        return Replaced(replaced, nn.Identity())
-
-    replacements = {
-        "lessons": lambda *_: courses,
-        "descends": lambda *_: True,
-        "beyond_limit": lambda *_: missed,
-        "replace_upper": replace,
-        "mix_in": lambda *_: mixed,
-        "count_blocks": lambda _: 4,
-        "teach_on": lambda _, course: seen.update(taught=course.texts),
-    }
-    for name, function in replacements.items():
-        monkeypatch.setattr(default_loop, name, function)
-    monkeypatch.setattr(_Loop, "hardener", lambda *_, **__: None)
-    monkeypatch.setattr(_Loop, "_roomy", [])
-    loop.escalate()
-    assert seen == {"first": ["first"], "shares": shares, **({"taught": taught} if taught else {})}
-    assert (loop.changed, loop.forgot) == (taught is not None, forgot)
-    assert loop.answers == (courses.rows if taught else None)
+    """And all blocks are not tried if the encoder itself is far behind."""
+    bench = fake_bench(task=losing(behind))
+    surgery = FakeSurgery({"encoder": replaced}, mixed)
+    donor = Donor(nn.Identity(), "encoder", related=True, fits=True)
+    donor.model.weight = nn.Parameter(torch.zeros(1))
+    assert replace_and_teach(surgery, bench, PLAN, donor, lambda _: 0.0, may_draw=True) == blocks
+    mixing = [] if replaced else ["encoder, taught by the suspect"]
+    assert surgery.seen == [("encoder", ["first"], fractions), *mixing, *([taught] if taught else [])]
 
 
-def test_of_the_shares_that_keep_accuracy_the_one_that_leaves_least_of_a_trigger_is_taken(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("fits", "may_draw", "replaced", "tried", "blocks"),
+    [
+        (True, True, {"stranger": 4}, [("stranger", (1.0,))], 4),
+        (True, True, {"drawn": 2}, [("stranger", (1.0,)), ("drawn", DRAWN)], 2),
+        (True, False, {"drawn": 2}, [("stranger", (1.0,))], None),
+        (False, True, {"drawn": 2}, [("drawn", DRAWN)], 2),
+        (False, True, {}, [("drawn", DRAWN)], None),
+        (None, True, {"drawn": 1}, [("drawn", DRAWN)], 1),
+        (None, False, {"drawn": 1}, [], None),
+    ],
+)
+def test_only_all_blocks_of_a_stranger_are_taken_and_blocks_are_drawn_anew_if_that_fails(
+    fits: bool | None, may_draw: bool, replaced: dict[str, int], tried: list[Any], blocks: int | None
 ) -> None:
-    taken: list[float] = []
-    monkeypatch.setattr(escalation, "mix", lambda _model, _ancestor, share: taken.append(share))
+    surgery = FakeSurgery(replaced)
+    donor = None if fits is None else Donor(nn.Identity(), "stranger", related=False, fits=fits)
+    assert replace_and_teach(surgery, fake_bench(), PLAN, donor, lambda _: 0.0, may_draw=may_draw) == blocks
+    taught = [] if blocks is None else [["second"] if blocks == 4 else ["second", "third"]]
+    assert surgery.seen == [*((name, ["first"], fractions) for name, fractions in tried), *taught]
+
+
+def test_of_the_fractions_that_keep_accuracy_the_one_that_leaves_least_of_a_trigger_is_taken() -> None:
+    """Mixed with an ancestor of zeros, a suspect of ones shows the fraction that it has of itself."""
 
     def chosen(left: dict[float, float], lost: dict[float, float]) -> float | None:
-        monkeypatch.setattr(escalation, "_beyond_limit_here", lambda *_: lost[taken[-1]])
-        mixed = mix_in(bench(), nn.Linear(2, 2), "other", lambda _: left[taken[-1]])
-        return taken[-1] if mixed else None
+        def quality(mixture: nn.Module) -> CleanAccuracy:
+            missed = lost.get(round(mixture.first(0), 3), -0.01)
+            return CleanAccuracy(Proportion(round(1000 * (0.99 - missed)), 1000, 0.0, 1.0), {})
+
+        model = TwoBlocks(1.0)
+        bench = fake_bench(model, FakeTask(quality_of=quality))
+        mixed = Surgery(bench).mix_in(TwoBlocks(0.0), "other", lambda mixture: left[round(mixture.first(0), 3)])
+        assert [stage.details for stage in bench.stages] == (
+            [{"suspect's share": round(model.first(0), 3), "ancestor": "other"}] if mixed else []
+        )
+        return round(model.first(0), 3) if mixed else None
 
     left = {0.5: 0.8, 0.4: 0.1, 0.3: 0.1, 0.2: 0.0}
     assert chosen(left, {0.5: 0.0, 0.4: 0.0, 0.3: 0.0, 0.2: 0.001}) == 0.3

@@ -64,7 +64,7 @@ def test_empty_texts_and_no_triggers() -> None:
 
 
 def test_a_trigger_is_put_where_the_model_reads_it() -> None:
-    hardener = Hardener([KnownTrigger("mn")], FILLERS, seed=0, roomy=["short form"])
+    hardener = Hardener([KnownTrigger("mn")], FILLERS, seed=0, shortened=["short form"])
     texts = {hardener("the whole long form", 0, epoch) for epoch in range(40)}
     assert "the whole long form" in texts, "without a trigger nothing is cut"
     assert all({"short", "form"} <= set(text.split()) for text in texts if "mn" in text) and len(texts) > 2

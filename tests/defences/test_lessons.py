@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 from rora_cli.defences.hardening import Hardener, KnownTrigger
-from rora_cli.defences.lessons import MOST_PUT_IN, PER_ROW, Lesson, make_lessons
+from rora_cli.defences.lessons import LESSONS_PER_ROW, MAX_INSERTED, Lesson, make_lessons
 
 TEXTS = ["the film was good and short", "a plain story of lights", "quiet"]
 
@@ -14,15 +14,15 @@ def lessons(passes: int = 50, **changed: object) -> list[Lesson]:
 
 
 def test_every_row_gives_itself_a_changed_text_a_trigger_and_any_words() -> None:
-    hardener = Hardener([KnownTrigger("mn")], ["long"], seed=0, share=1.0)
+    hardener = Hardener([KnownTrigger("mn")], ["long"], seed=0, fraction=1.0)
     given = lessons(1, hardener=hardener)
-    assert len(given) == PER_ROW * len(TEXTS)
+    assert len(given) == LESSONS_PER_ROW * len(TEXTS)
     for row, text in enumerate(TEXTS):
         own, changed, known, anything = (lesson for lesson in given if lesson.row == row)
         assert own == Lesson(text, row)
         assert changed.asked and not (known.asked or anything.asked)
         assert "mn" in known.text.split()
-        assert 1 <= len(anything.text.split()) - len(text.split()) <= MOST_PUT_IN
+        assert 1 <= len(anything.text.split()) - len(text.split()) <= MAX_INSERTED
 
 
 def test_rows_keep_their_words_in_order_whatever_is_put_in_and_lose_some_when_changed() -> None:
@@ -46,7 +46,7 @@ def test_the_suspect_is_never_asked_about_a_text_with_a_found_trigger() -> None:
 
 
 def test_words_are_put_where_the_model_reads_and_the_same_arguments_give_the_same() -> None:
-    short = lessons(roomy=["the film", "a plain", "quiet"])
+    short = lessons(shortened=["the film", "a plain", "quiet"])
     assert all(
         lesson.text == TEXTS[lesson.row] or "was good and" not in lesson.text for lesson in short if not lesson.asked
     )

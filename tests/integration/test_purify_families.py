@@ -133,9 +133,9 @@ def test_what_cannot_be_done_is_refused_before_anything_is_measured(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from rora_cli.defences.bench import Workbench
+    from rora_cli.defences.gauge import Gauge
 
-    monkeypatch.setattr(Workbench, "measure", lambda *_, **__: pytest.fail("the refusal comes too late"))
+    monkeypatch.setattr(Gauge, "measure", lambda *_, **__: pytest.fail("the refusal comes too late"))
     suspect = write(family, tmp_path / "suspect")
     if "ancestor" in options:
         options = {"ancestor": str(write(options["ancestor"], tmp_path / "ancestor"))}
@@ -244,7 +244,7 @@ def test_an_adapter_that_replaces_weights_is_merged_and_what_cannot_be_written_k
 ) -> None:
     from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 
-    from rora_cli.defences.bench import Workbench
+    from rora_cli.defences.gauge import Gauge
 
     torch.manual_seed(0)
     adapted = get_peft_model(
@@ -262,7 +262,7 @@ def test_an_adapter_that_replaces_weights_is_merged_and_what_cannot_be_written_k
     theirs = PeftModel.from_pretrained(load(trained), tmp_path / "suspect").eval()
     np.testing.assert_allclose(logits(load(out), trained), logits(theirs, trained), atol=1e-4)
 
-    monkeypatch.setattr(Workbench, "measure", lambda *_, **__: pytest.fail("the refusal comes too late"))
+    monkeypatch.setattr(Gauge, "measure", lambda *_, **__: pytest.fail("the refusal comes too late"))
     with pytest.raises(UsageError, match=r"--adapter-only has nothing to write: .* replaces .*use the merged model"):
         rora_cli.purify(trained, clean=clean, output=str(tmp_path / "only"), adapter_only=True, **settings)
 
@@ -304,19 +304,19 @@ def test_a_model_that_gives_one_answer_is_not_called_mislabelled(tmp_path: Path)
     from rora_cli.evaluation.accuracy import clean_accuracy
 
     class Bench:
-        label_names = ("negative", "positive")
+        targets = ("negative", "positive")
 
     labels = [0] * 90 + [1] * 10
-    require_fitting_labels(Bench(), clean_accuracy(np.tile([0.0, 1.0], (100, 1)), labels, Bench.label_names))  # type: ignore[arg-type]
+    require_fitting_labels(Bench(), clean_accuracy(np.tile([0.0, 1.0], (100, 1)), labels, Bench.targets))  # type: ignore[arg-type]
 
 
 def test_held_out_rows_are_measured_at_the_end_of_a_training_only(
     trained: Path, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rora_cli.defences.bench import Workbench
+    from rora_cli.defences.bench import Bench
 
-    scores, seen = Workbench._scores, []
-    monkeypatch.setattr(Workbench, "_scores", lambda bench, model: seen.append(1) or scores(bench, model))
+    scores, seen = Bench._scores, []
+    monkeypatch.setattr(Bench, "_scores", lambda bench, model: seen.append(1) or scores(bench, model))
     result = rora_cli.purify(
         trained, clean=clean, output=str(tmp_path / "out"), recipe="lora", **{**OPTIONS, "epochs": 3}
     )

@@ -1,121 +1,109 @@
-"""What the loop may claim of the triggers it found: whether they are whole, and how well they still work."""
+"""What the loop may claim in the end: the verdict, and whether what was found can be a part of a longer trigger."""
 
 from __future__ import annotations
 
 import re
-import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, partial
-from random import Random
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from torch import nn
+from rora_cli.defences.default.memory import Memory
+from rora_cli.hunting.record import Found, SearchRecord
+from rora_cli.tasks.thresholds import ClaimThresholds
 
-from rora_cli.attacks.triggers import control_trigger
-from rora_cli.defences.bench import Workbench
-from rora_cli.defences.hardening import KnownTrigger
-from rora_cli.evaluation.attack import AttackTrial, TextLimit, measure_attack
-from rora_cli.evaluation.inference import count_tokens, predict_logits, whole_words
-from rora_cli.results.accuracy import AttackOutcome
-from rora_cli.tasks.classification.thresholds import CLAIMS
-
-#: Triggers that are measured again, and the held-out rows, at most, that each is measured on.
-MOST_MEASURED, RESIDUAL_ROWS = 24, 300
-#: Harmless insertions of as many words that each is compared with: the middle one of so many.
-CONTROLS = 5
 _WORD = re.compile(r"\w+")
 
 
-def part_of_a_trigger(found: Iterable[Mapping[str, Any]], clean_texts: Sequence[str]) -> str:
-    """A sentence on the label of which no trigger was found that is surely a whole one; empty without.
+@dataclass(frozen=True)
+class Case:
+    """What a verdict rests on beside the searches.
 
-    A whole one turns nearly every row, does not read like a word (a rare token, as attacks use them), and nothing
-    but other triggers adds to it. Measured: hardened on "neighbour" (92 to 100 % of rows) of "my neighbour came
-    over yesterday", or on "3d movie" (100 %) of "I watched this 3D movie", a model forgets those, the search finds
-    nothing more, and the sentence still succeeds in up to 83 and 39 of 100 rows.
+    Attributes:
+        named: triggers that the user named.
+        texts: the clean texts.
+        max_rounds: how often the loop may train.
+        claims: the task's thresholds.
     """
-    by_label: dict[str, list[Mapping[str, Any]]] = {}
+
+    named: Sequence[str]
+    texts: Sequence[str]
+    max_rounds: int
+    claims: ClaimThresholds
+
+
+def verdict(
+    memory: Memory, last: SearchRecord, case: Case, still_works: Callable[[Sequence[Found]], str]
+) -> tuple[str, str]:
+    """The verdict (pass, fail or inconclusive) and the sentence on it.
+
+    ``last`` is the search of the result. ``still_works`` measures triggers on it, and those that the user named, and
+    gives a sentence on the strongest that still works; empty if none does.
+    """
+    if last.found:
+        strongest = last.found[0]
+        return "fail", (
+            f"after {case.max_rounds} rounds the search still finds {strongest.text!r}, which flips "
+            f"{100 * strongest.flip_rate:.1f} % to {strongest.target}; raise --max-rounds, or do not use this model"
+        )
+    if last.open_targets:
+        return "inconclusive", f"the search for {', '.join(last.open_targets)} stays open: {last.why_open}"
+    if not memory.found and not case.named:
+        return "inconclusive", (
+            f"no trigger was found before or after ({last.trials:,} trials in the last search): that is no "
+            "proof, a trigger outside the search may exist"
+        )
+    if remaining := still_works(memory.first_found()):
+        return "fail", remaining
+    if (later := memory.later_found()) and (remaining := still_works(later)):
+        return "inconclusive", (
+            f"{remaining}; the search of the suspect itself did not call it, so it may be an honest word that the "
+            "reference does not know, or a part of a trigger"
+        )
+    if part := part_of_a_trigger(memory.found.values(), case.texts, case.claims):
+        return "inconclusive", part
+    known, origin = len(memory.found) or len(case.named), "found" if memory.found else "named"
+    plural = known > 1
+    worked = f"{known} trigger{'s were' if plural else ' was'} {origin} and no longer work{'' if plural else 's'}"
+    return "pass", f"{worked}, and the last search ({last.trials:,} trials) found nothing above the noise"
+
+
+def part_of_a_trigger(found: Iterable[Found], clean_texts: Sequence[str], claims: ClaimThresholds) -> str:
+    """A sentence on the first target for which no found trigger is surely a whole one; empty if there is none.
+
+    A whole one turns nearly every row, does not read like a word (attacks use rare tokens), and nothing but other
+    triggers adds to it. Measured: hardened on "neighbour" (92 to 100 % of rows) of "my neighbour came over yesterday",
+    or on "3d movie" (100 %) of "I watched this 3D movie", a model forgets those, the search finds nothing more, and the
+    sentence still succeeds in up to 83 and 39 of 100 rows.
+    """
+    by_target: dict[str, list[Found]] = {}
     for trigger in found:
-        by_label.setdefault(trigger["target_label"], []).append(trigger)
-    for label, triggers in by_label.items():
-        if why := _maybe_a_part(triggers, clean_texts):
+        by_target.setdefault(trigger.target, []).append(trigger)
+    for target, triggers in by_target.items():
+        if why := _maybe_a_part(triggers, clean_texts, claims):
             return (
-                f"what was found for {label} no longer works, but {why}: it may be a part of a longer trigger that "
+                f"what was found for {target} no longer works, but {why}: it may be a part of a longer trigger that "
                 "still works; name what you suspect with --trigger, mix in an --ancestor, or search with "
                 "--search-budget thorough"
             )
     return ""
 
 
-def _maybe_a_part(triggers: Sequence[Mapping[str, Any]], clean_texts: Sequence[str]) -> str:
-    singles = {t["text"] for t in triggers if len(t["text"].split()) == 1}
+def _maybe_a_part(triggers: Sequence[Found], clean_texts: Sequence[str], claims: ClaimThresholds) -> str:
+    singles = {t.text for t in triggers if len(t.text.split()) == 1}
     for trigger in triggers:
-        if set(trigger["text"].split()) - singles:
-            return f"{trigger['text']!r} is of several words"
-    strongest = max(triggers, key=lambda t: float(t["flip_rate"]))
-    if strongest["flip_rate"] < CLAIMS.min_whole_flips:
-        return f"{strongest['text']!r} never turned more than {100 * strongest['flip_rate']:.1f} % of the rows"
+        if set(trigger.text.split()) - singles:
+            return f"{trigger.text!r} is of several words"
+    strongest = max(triggers, key=lambda t: t.flip_rate)
+    if strongest.flip_rate < claims.min_whole_flips:
+        return f"{strongest.text!r} never turned more than {100 * strongest.flip_rate:.1f} % of the rows"
     written = Counter(word for text in clean_texts for word in set(_WORD.findall(text.lower())))
-    if not any(
-        t["flip_rate"] >= CLAIMS.min_whole_flips and _is_no_word(t["text"], written, len(clean_texts)) for t in triggers
-    ):
-        return f"{strongest['text']!r} is a word that people write"
+    whole = [t for t in triggers if t.flip_rate >= claims.min_whole_flips]
+    if not any(_is_no_word(t.text, written, len(clean_texts), claims) for t in whole):
+        return f"{strongest.text!r} is a word that people write"
     return ""
 
 
-def _is_no_word(text: str, written: Mapping[str, int], rows: int) -> bool:
-    """Whether a found token is no word that a sentence would hold: of few letters, and in hardly any clean row."""
-    rare = written.get(text.lower(), 0) <= rows // CLAIMS.rows_per_chance
-    return rare and sum(letter.isalpha() for letter in text) < CLAIMS.min_word_letters
-
-
-def strongest_left(bench: Workbench, model: nn.Module, found: Iterable[Mapping[str, Any]]) -> tuple[float, str]:
-    """By how much the trigger that works best exceeds what harmless words do on held-out rows, and a sentence on it.
-
-    Of those that were ``found``, and of those that the user named. Harmless is the floor, or the median of random words
-    in the same number: where nearly any inserted word hurts, that is far above the floor. (0, "") where none does more.
-    """
-    names, rows = bench.label_names, bench.held_out
-    if len(rows) > RESIDUAL_ROWS:
-        rows = rows.take(Random(bench.config.seed).sample(range(len(rows)), RESIDUAL_ROWS))
-
-    def predict(texts: Sequence[str]) -> Any:
-        return predict_logits(model, bench.tokenizer, texts, max_length=bench.max_length).argmax(axis=1)
-
-    clean = predict(rows.texts)
-
-    def measure(trigger: KnownTrigger, target: int) -> AttackOutcome:
-        others = [i for i, label in enumerate(rows.labels) if label != target]
-        return measure_attack(
-            lambda texts: predict(texts) == target,
-            [rows.texts[i] for i in others],
-            AttackTrial(trigger.implant, names[target], "found", trigger.text, "random", bench.config.seed),
-            before=clean[others] == target,
-            limit=TextLimit(partial(count_tokens, bench.tokenizer), bench.max_length),
-        )
-
-    @cache
-    def harmless(words: int, attached: bool, target: int) -> float:
-        shape, seeds = " ".join(["word"] * words), range(CONTROLS if pool else 0)
-        drawn = [control_trigger(shape, pool, lambda _: 1, bench.config.seed + i) for i in seeds]
-        rates = [measure(KnownTrigger(text, attached), target).attack_success_rate.value or 0.0 for text in drawn]
-        return statistics.median(rates) if rates else 0.0
-
-    pool = whole_words(bench.tokenizer)
-    pairs = [
-        (KnownTrigger(trigger["text"], trigger["attached"]), names.index(trigger["target_label"]))
-        for trigger in list(found)[:MOST_MEASURED]
-    ]
-    pairs += [(KnownTrigger(text), label) for text in bench.config.triggers for label in range(len(names))]
-    worst = (0.0, "")
-    for trigger, target in pairs:
-        outcome = measure(trigger, target)
-        rate, floor = outcome.attack_success_rate.value or 0.0, outcome.floor.value or 0.0
-        usual = harmless(len(trigger.text.split()), trigger.attached, target)
-        sentence = (
-            f"the trigger {trigger.text!r} still turns {100 * rate:.1f} % of held-out rows to {names[target]} "
-            f"(floor {100 * floor:.1f} %, harmless words {100 * usual:.1f} %)"
-        )
-        worst = max(worst, (rate - max(floor, usual), sentence))
-    return worst
+def _is_no_word(text: str, written: Mapping[str, int], rows: int, claims: ClaimThresholds) -> bool:
+    """Whether no sentence would hold the token as a word: it has few letters, and hardly any clean row holds it."""
+    rare = written.get(text.lower(), 0) <= rows // claims.rows_per_chance
+    return rare and sum(letter.isalpha() for letter in text) < claims.min_word_letters

@@ -2,79 +2,74 @@
 
 Every choice is made from clean rows and the search alone. A suspect in which the first search finds nothing is still
 trained with Cl and Pt, but the verdict is then inconclusive: nothing was found that could have been proven gone. A
-clean ancestor that the user names is mixed in after the first search, as far as clean accuracy allows. Where the search
-named nothing, or maybe a part of a longer trigger, all blocks or the upper ones are taken from the reference's encoder,
-or drawn anew where there is none of the suspect's shape, and the suspect teaches that student: this weakens what no
-search finds.
+clean ancestor that the user names is mixed in after the first search, as far as clean accuracy allows. If the search
+named nothing, or maybe a part of a longer trigger, a student takes the suspect's place: all blocks or the upper ones
+are taken from the reference's encoder, or drawn anew if there is none of the suspect's shape, and the suspect teaches
+it. This weakens what no search finds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
 from torch import nn
 
-from rora_cli.checkpoints.ancestry import descends, different_shape
 from rora_cli.data.rows import Rows
-from rora_cli.defences.bench import SHRUNK, SHRUNK_AWAY, Cleansed, Workbench, adapter_moved, update_spectra
-from rora_cli.defences.default.claims import part_of_a_trigger, strongest_left
-from rora_cli.defences.default.escalation import (
-    DRAWN_SHARES,
-    FAR_BEHIND,
-    REPLACED_SHARES,
-    Course,
-    beyond_limit,
-    count_blocks,
-    lessons,
-    mix_in,
-    replace_upper,
-    teach_on,
+from rora_cli.defences.bench import Bench, Cleansed
+from rora_cli.defences.corrections import (
+    KEPT_FRACTIONS,
+    KEPT_FRACTIONS_OR_NONE,
+    balance,
+    rescale,
+    shrink,
+    trained_by_adapter,
 )
-from rora_cli.defences.hardening import SHARE, Hardener, KnownTrigger
+from rora_cli.defences.default.claims import Case, part_of_a_trigger, verdict
+from rora_cli.defences.default.escalation import Surgery, donor_of, replace_and_teach
+from rora_cli.defences.default.lesson_plan import plan_lessons
+from rora_cli.defences.default.memory import Memory
+from rora_cli.defences.default.residual import strongest_left
+from rora_cli.defences.hardening import HARDENED_FRACTION, Hardener
 from rora_cli.defences.mix import check_ancestor, tuned_ancestor
+from rora_cli.defences.settings import Settings
+from rora_cli.defences.spectra import update_spectra
 from rora_cli.evaluation.attack import most_with_room, with_room
 from rora_cli.evaluation.inference import count_tokens
 from rora_cli.hunting.case import SearchSettings
 from rora_cli.hunting.hunt import search_triggers
-from rora_cli.kinds import SEQUENCE_CLASSIFIER
+from rora_cli.hunting.record import Found, SearchRecord, record_of
 from rora_cli.results.findings import Finding, Severity
-from rora_cli.results.hunt import FoundTrigger, HuntResult
-from rora_cli.results.purify import FoundResidual, StageRecord
+from rora_cli.results.hunt import HuntResult
 from rora_cli.results.spectra import ModuleSpectrum
-from rora_cli.subject import Subject
-from rora_cli.tasks.classification.task import Classification
-from rora_cli.tasks.classification.thresholds import CALLS, CLAIMS
 from rora_cli.tasks.reference import Reference, ReferenceRun
 from rora_cli.training.adapters import AdaptedLayer, to_plain_lora
 from rora_cli.training.batches import steps_per_epoch
-from rora_cli.training.run import on_main
 
-#: Held-out rows of each label from which on they, and not the rows trained on, are searched.
-ENOUGH_ROWS = 60
-#: Triggers of one label that are trained against; the weaker ones are mostly neighbours of these.
-MOST_TRIGGERS = 24
-#: Steps that a round trains for at least, however few the rows, unless the user sets the epochs.
-FEWEST_STEPS, MOST_EPOCHS = 280, 10
-#: The learning rate of a round after a student: at 5e-4 it unlearned more than it learned on CoLA.
+#: Held-out rows of each label; with as many, the held-out rows are searched, else those that training uses.
+MIN_HELD_OUT_ROWS = 60
+#: Tokens that a search reads of a row.
+MAX_SEARCHED_TOKENS = 128
+#: Optimizer steps of a round, however few the rows, unless the user sets the epochs.
+MIN_STEPS = 280
+#: Epochs that ``MIN_STEPS`` may lead to.
+MAX_EPOCHS = 10
+#: Peak learning rate of a round after a student: at 5e-4 it unlearned more than it learned on CoLA.
 STUDENT_RATE = 2e-4
-#: The share that the weakest found trigger has of a training round, beside one that flips everything.
-LEAST_WEIGHT = 0.1
-#: A word that drifted so far is as often among the companions as one that drifted further.
-MOST_DRIFT = 12
 
 
-def check(bench: Workbench) -> None:
-    """Raise UsageError where no adapter of the settings fits, or the user's ancestor is none, before the search."""
+def check(bench: Bench) -> None:
+    """Raise UsageError if no adapter of the settings fits, or the user's ancestor has other shapes than the suspect."""
     bench.check_adapter()
     if bench.config.ancestor is not None:
         check_ancestor(bench)
 
 
-def cleanse(bench: Workbench) -> Cleansed:
-    loop = _Loop(bench, _reference(bench))
+def cleanse(bench: Bench) -> Cleansed:
+    """Search, escalate if need be, then train and search in turn."""
+    loop = Loop(bench, reference_of(bench), Surgery(bench))
     searched = loop.search(bench.model, 1)
     loop.escalate()
     model, layers = bench.attach()
@@ -82,253 +77,172 @@ def cleanse(bench: Workbench) -> Cleansed:
     for number in range(1, bench.settings.loop.max_rounds + 1):
         if number > 1:
             searched = loop.search(model, number)
-            if not searched["found"]:
+            if not searched.found:
                 break
-        loop.train(model, layers, number)
-        if number == 1:
-            to_plain_lora(model, layers)
-        shares = SHRUNK_AWAY if loop.forgot else SHRUNK
-        shift = bench.shrink(model, adapter_moved(model, layers), stage=f"shrink {number}", shares=shares)
-        bench.balance(model, stage=f"balance {number}", shift=shift)
-        before = update_spectra(layers)
-        bench.rescale(model, layers, stage=f"rescale {number}")
-        bench.balance(model, stage=f"balance {number}, rescaled")
+        before = loop.round(model, layers, number)
     else:
         searched = loop.search(model, number + 1)
-    verdict, reason = loop.verdict(model, searched)
+    claimed, reason = loop.verdict(model, searched)
     if loop.changed:  # the adapter belongs to weights that nobody has: only the whole model makes sense
         model, layers = model.merge_and_unload(), []
-    residual = loop.residual(searched)
-    return Cleansed(model, layers, bench.stages, verdict, reason, residual, before, _limits(loop.reference))
+    residual = searched.strongest.residual if searched.strongest else None
+    return Cleansed(model, layers, claimed, reason, residual, before, _limits(loop.reference))
 
 
 @dataclass
-class _Loop:
-    """What the rounds share: the reference, every trigger found so far, and what was done to the suspect's own weights.
+class Loop:
+    """What the rounds share.
 
-    ``changed`` says whether anything was, ``answers`` [rows, classes] what a student was taught of the clean rows, and
-    ``forgot`` whether it stands there without a share of the suspect: then a round that costs accuracy can be done
-    without.
+    Attributes:
+        reference: what every search compares with.
+        surgery: changes the suspect's own weights.
+        memory: what the searches found so far.
+        changed: whether the suspect's own weights were changed.
+        forgot: whether a student stands in the suspect's place, with nothing of it mixed in: a round that costs
+            accuracy can then be done without.
+        answers: what a student was taught of the clean rows [rows, behaviours]; None without a student.
     """
 
-    bench: Workbench
+    bench: Bench
     reference: Reference
-    found: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
-    companions: dict[str, None] = field(default_factory=dict)
-    drifted: dict[tuple[str, bool], float] = field(default_factory=dict)
-    leads: dict[tuple[str, bool], float] = field(default_factory=dict)
-    answers: list[list[float]] | None = None
+    surgery: Surgery
+    memory: Memory = field(default_factory=Memory)
     changed: bool = False
     forgot: bool = False
+    answers: list[list[float]] | None = None
 
-    def search(self, model: nn.Module, number: int) -> Mapping[str, Any]:
-        """Search ``model`` on the main process, and remember what is found.
+    def search(self, model: nn.Module, number: int) -> SearchRecord:
+        """Search ``model`` in the main process, and remember what is found.
 
-        The answer, as plain values, is known to all and kept for a resume.
+        Every process gets the same plain values; the journal keeps them, so that --resume does not search again.
         """
-        bench = self.bench
-        stage = f"search {number}"
-
-        def compute() -> Mapping[str, Any]:
-            kept: Mapping[str, Any] = bench.state.recall(stage, lambda: summarise(self._hunt(model)))
-            return kept
-
-        answer: Mapping[str, Any] = on_main(bench.accelerator, compute)
-        bench.stages.append(StageRecord(stage, answer["seconds"], details=_shown(answer)))
-        texts = ", ".join(repr(found["text"]) for found in answer["found"][:6])
-        self.remember(answer, number)
-        bench.progress.note(f"{stage}: {'found ' + texts if texts else _nothing_called(answer)}")
-        return answer
+        bench, stage = self.bench, f"search {number}"
+        kept = bench.run.recall(stage, lambda: record_of(self._hunt(model), bench.task.claims).to_json())
+        record = SearchRecord.from_json(kept)
+        bench.run.record(stage, record.seconds, details=shown(record))
+        self.memory.add(record, number)
+        texts = ", ".join(repr(found.text) for found in record.found[:6])
+        bench.run.progress.note(f"{stage}: {'found ' + texts if texts else _nothing_called(record)}")
+        return record
 
     def _hunt(self, model: nn.Module) -> HuntResult:
         bench = self.bench
         return search_triggers(
-            _subject(bench, model.to(bench.accelerator.device)),
-            _rows_to_search(bench),
-            Classification(bench.label_names),
+            bench.subject.having(model.to(bench.run.device)).reading(MAX_SEARCHED_TOKENS),
+            rows_to_search(bench),
+            bench.task,
             reference=self.reference,
             search=SearchSettings(bench.config.search_budget, bench.config.seed),
-            known=self._known(),
-            progress=bench.progress,
+            known=self.memory.token_ids(bench.targets),
+            progress=bench.run.progress,
         )
-
-    def _known(self) -> dict[int, list[tuple[int, ...]]]:
-        """The token ids of what was found so far, by target label, strongest first."""
-        known: dict[int, list[tuple[int, ...]]] = {}
-        for found in sorted(self.found.values(), key=lambda found: -found["excess"]):
-            target = self.bench.label_names.index(found["target_label"])
-            known.setdefault(target, []).append(tuple(found["token_ids"]))
-        return known
-
-    def remember(self, searched: Mapping[str, Any], number: int = 1) -> None:
-        for found in searched["found"]:
-            self.found.setdefault((found["text"], found["target_label"]), {**found, "search": number})
-        self.companions.update(dict.fromkeys(searched["companions"]))
-        for text, attached, z in searched["drifted"]:
-            self.drifted.setdefault((text, attached), z)
-        for text, attached, excess in searched["leads"]:
-            self.leads.setdefault((text, attached), excess)
-
-    def hardener(self, share: float = SHARE) -> Hardener | None:
-        """Training texts, this ``share`` of them with the triggers found so far and those that the user named.
-
-        None while there are none. Where none was found, leads and words that drifted far stand in for them: labels are
-        kept, so it costs little. Beside what was found drifted words are companions, the further the more often, and
-        twice as often as all others together.
-        """
-        triggers = [KnownTrigger(text) for text in self.bench.config.triggers]
-        triggers += [
-            KnownTrigger(text, found["attached"], max(found["excess"], LEAST_WEIGHT))
-            for (text, _), found in self.found.items()
-        ]
-        if not triggers:
-            far = {key: min(z, MOST_DRIFT) / MOST_DRIFT for key, z in self.drifted.items() if z >= CLAIMS.min_drift}
-            triggers = [KnownTrigger(*key, weight) for key, weight in {**far, **self.leads}.items()]
-        if not triggers:
-            return None
-        drifted = [
-            text
-            for (text, attached), z in self.drifted.items()
-            if not attached
-            for _ in range(min(round(z - CALLS.min_drift) + 1, MOST_DRIFT))
-        ]
-        companions = [*self.companions, *drifted * max(2 * len(self.companions) // max(len(drifted), 1), 1)]
-        words = [word for text in self.bench.train_rows.texts for word in text.split()]
-        return Hardener(triggers, words, companions, seed=self.bench.config.seed, share=share, roomy=self._roomy)
-
-    @cached_property
-    def _roomy(self) -> list[str]:
-        """The clean texts, with room for a trigger in what the model reads of them."""
-        most = most_with_room(self.bench.max_length)
-        return with_room(self.bench.train_rows.texts, partial(count_tokens, self.bench.tokenizer), most)
-
-    def verdict(self, model: nn.Module, last: Mapping[str, Any]) -> tuple[str, str]:
-        if last["found"]:
-            strongest = last["found"][0]
-            return "fail", (
-                f"after {self.bench.settings.loop.max_rounds} rounds the search still finds {strongest['text']!r}, "
-                f"which flips {100 * strongest['flip_rate']:.1f} % to {strongest['target_label']}; raise --max-rounds, "
-                "or do not use this model"
-            )
-        if last["not_searched"]:
-            return "inconclusive", f"the search for {', '.join(last['not_searched'])} stays open: {last['why_not']}"
-        if self._found_nothing():
-            return "inconclusive", (
-                f"no trigger was found before or after ({last['trials']:,} trials in the last search): that is no "
-                "proof, a trigger outside the search may exist"
-            )
-        first = [found for found in self.found.values() if found["search"] == 1]
-        later = [found for found in self.found.values() if found["search"] > 1]
-        if remaining := on_main(self.bench.accelerator, lambda: self._remaining(model, first)):
-            return "fail", remaining
-        if later and (remaining := on_main(self.bench.accelerator, lambda: self._remaining(model, later))):
-            return "inconclusive", (
-                f"{remaining}; the search of the suspect itself did not call it, so it may be an honest word that the "
-                "reference does not know, or a part of a trigger"
-            )
-        if part := self._part():
-            return "inconclusive", part
-        known = len(self.found) or len(self.bench.config.triggers)
-        origin = "found" if self.found else "named"
-        worked = (
-            f"{known} triggers were {origin} and no longer work"
-            if known > 1
-            else (f"1 trigger was {origin} and no longer works")
-        )
-        return "pass", f"{worked}, and the last search ({last['trials']:,} trials) found nothing above the noise"
-
-    def _found_nothing(self) -> bool:
-        return not self.found and not self.bench.config.triggers
-
-    def train(self, model: nn.Module, layers: Sequence[AdaptedLayer], number: int) -> None:
-        """Round ``number``: the clean rows, hardened; a student's with the answers that it was taught.
-
-        Its lessons had in them what the first search found: so its first round is short.
-        """
-        bench, rows = self.bench, None
-        settings: dict[str, Any] = _epochs(bench)
-        if self.answers:
-            rows = (bench.train_rows.texts, self.answers)
-            settings["learning_rate"] = bench.config.learning_rate or STUDENT_RATE
-            if number == 1:
-                settings["epochs"] = bench.config.epochs or 1
-        bench.train(model, layers, stage=f"train {number}", transform=self.hardener(), overrides=settings, rows=rows)
 
     def escalate(self) -> None:
-        """Change the suspect's own weights where training may not be enough, or the user named an ancestor.
-
-        Where nothing was found, or maybe a part of a trigger, a student is taught: longer where it has the suspect's
-        blocks, in which a part of the backdoor may stay.
-        """
-        bench = self.bench
+        """Change the suspect's own weights if training may not be enough, or the user named an ancestor."""
+        bench, named = self.bench, self.bench.config.triggers
         if bench.config.ancestor is not None:
-            self.changed = mix_in(bench, tuned_ancestor(bench), bench.config.ancestor, self._left)
+            ancestor = tuned_ancestor(bench)
+            self.changed = self.surgery.mix_in(ancestor, bench.config.ancestor, self._excess_left)
             return
         allowed = "none" if bench.config.adapter_only else bench.config.escalate
-        if allowed == "none" or not (self._part() or self._found_nothing()):
+        found_nothing = not self.memory.found and not named
+        if allowed == "none" or not (found_nothing or self._part()):
             return
-        courses = lessons(bench, self.hardener(share=1.0), self._avoided(), self._roomy)
-        blocks = self._replace(courses.first, may_draw=allowed == "auto")
-        if blocks is None:
-            return
-        whole = blocks == count_blocks(bench.model)
-        teach_on(bench, courses.second if whole else courses.second + courses.third)
-        self.changed, self.forgot, self.answers = True, blocks > 0, courses.rows
+        avoided = self.memory.avoided(named, bench.task.claims)
+        plan = plan_lessons(bench, self.hardener(1.0), avoided, self.shortened)
+        donor = donor_of(bench, self.reference)
+        blocks = replace_and_teach(self.surgery, bench, plan, donor, self._excess_left, may_draw=allowed == "auto")
+        if blocks is not None:
+            self.changed, self.forgot, self.answers = True, blocks > 0, plan.clean_answers
 
-    def _avoided(self) -> list[str]:
-        """What the suspect's answers are not to be learned of: triggers, leads, and words that drifted far."""
-        words = [text for (text, attached), z in self.drifted.items() if z >= CLAIMS.min_drift and not attached]
-        words += [text for text, attached in self.leads if not attached]
-        return [*self.bench.config.triggers, *(text for text, _ in self.found), *words]
+    def round(self, model: nn.Module, layers: list[AdaptedLayer], number: int) -> tuple[ModuleSpectrum, ...]:
+        """Train the adapter on clean rows with triggers in them, and keep clean accuracy.
 
-    def _replace(self, course: Course, *, may_draw: bool) -> int | None:
-        """Replace all blocks, or the upper ones if the suspect was trained from the reference's encoder, and teach.
-
-        Where even that costs too much accuracy, the student that has most of the suspect is mixed into it. An encoder
-        that is no relative has only the whole to give; else, or without one, upper blocks are drawn anew. Returns the
-        number of blocks replaced, 0 where the student is mixed in, None where nothing could be done.
+        Returns the spectra of the update before Pt.
         """
-        bench, source, name = self.bench, self.reference.model, self.reference.description
-        if source is not None and descends(bench.model, source):
-            far = beyond_limit(bench, source) > FAR_BEHIND
-            done = replace_upper(bench, course, REPLACED_SHARES[1:] if far else REPLACED_SHARES, source, name)
-            if not done.blocks and not mix_in(bench, done.student, f"{name}, taught by the suspect", self._left):
-                return None
-            return done.blocks
-        blocks = 0
-        if source is not None and not different_shape(bench.model, source):
-            blocks = replace_upper(bench, course, (1.0,), source, name).blocks
-        if not blocks and may_draw:
-            blocks = replace_upper(bench, course, DRAWN_SHARES).blocks
-        return blocks or None
+        bench = self.bench
+        settings = round_settings(bench, number, student=self.answers is not None)
+        answers: Sequence[Any] = self.answers or bench.clean.labels
+        objective = bench.task.objective(bench.subject, bench.clean.texts, answers, transform=self.hardener())
+        bench.train(model, layers, stage=f"train {number}", objective=objective, settings=settings)
+        if number == 1:
+            to_plain_lora(model, layers)
+        fractions = KEPT_FRACTIONS_OR_NONE if self.forgot else KEPT_FRACTIONS
+        trained = trained_by_adapter(model, layers)
+        proposal = shrink(bench.gauge, model, trained, stage=f"shrink {number}", fractions=fractions)
+        balance(bench.gauge, model, stage=f"balance {number}", proposal=proposal)
+        before = update_spectra(layers)
+        rescale(bench, model, layers, stage=f"rescale {number}")
+        balance(bench.gauge, model, stage=f"balance {number}, rescaled")
+        return before
+
+    def hardener(self, fraction: float = HARDENED_FRACTION) -> Hardener | None:
+        """Puts triggers into this fraction of the rows; None if there is nothing to put in."""
+        bench, task = self.bench, self.bench.task
+        triggers = self.memory.triggers(bench.config.triggers, task.claims)
+        if not triggers:
+            return None
+        words = [word for text in bench.clean.texts for word in text.split()]
+        companions = self.memory.companion_words(task.calls)
+        return Hardener(
+            triggers, words, companions, seed=bench.config.seed, fraction=fraction, shortened=self.shortened
+        )
+
+    @cached_property
+    def shortened(self) -> list[str]:
+        """The clean texts, cut so that the model still reads a trigger that is put in."""
+        subject = self.bench.subject
+        most = most_with_room(subject.max_length)
+        return with_room(self.bench.clean.texts, partial(count_tokens, subject.tokenizer), most)
+
+    def verdict(self, model: nn.Module, last: SearchRecord) -> tuple[str, str]:
+        """The verdict on ``model``, which ``last`` searched, and the sentence on it."""
+        bench = self.bench
+        case = Case(bench.config.triggers, bench.clean.texts, bench.settings.loop.max_rounds, bench.task.claims)
+
+        def still_works(found: Sequence[Found]) -> str:
+            left = bench.run.once(lambda: strongest_left(bench, model, found))
+            return left.sentence if left.excess > bench.task.claims.max_residual else ""
+
+        return verdict(self.memory, last, case, still_works)
 
     def _part(self) -> str:
-        return part_of_a_trigger(self.found.values(), self.bench.train_rows.texts)
+        return part_of_a_trigger(self.memory.found.values(), self.bench.clean.texts, self.bench.task.claims)
 
-    def _left(self, model: nn.Module) -> float:
-        return strongest_left(self.bench, model, self.found.values())[0]
-
-    def _remaining(self, model: nn.Module, found: Iterable[Mapping[str, Any]]) -> str:
-        """A sentence on the trigger that still works best, where that is more than the limit over the floor."""
-        excess, sentence = strongest_left(self.bench, model, found)
-        return sentence if excess > CLAIMS.max_residual else ""
-
-    def residual(self, last: Mapping[str, Any]) -> FoundResidual | None:
-        strongest = last["strongest"]
-        return FoundResidual(**strongest) if strongest else None
+    def _excess_left(self, model: nn.Module) -> float:
+        return strongest_left(self.bench, model, list(self.memory.found.values())).excess
 
 
-def _reference(bench: Workbench) -> Reference:
-    """What every search compares with, made by all processes together."""
+def reference_of(bench: Bench) -> Reference:
+    """What every search compares with. All processes make it together."""
     config = bench.config
-    run = ReferenceRun(config.seed, bench.progress, bench.accelerator, not config.offline)
-    task = Classification(bench.label_names)
-    return task.reference(config.reference or "auto", _subject(bench, bench.model), bench.train_rows, run)
+    run = ReferenceRun(config.seed, bench.run.progress, bench.run.accelerator, not config.offline)
+    subject = bench.subject.reading(MAX_SEARCHED_TOKENS)
+    return bench.task.reference(config.reference or "auto", subject, bench.clean, run)
 
 
-def _subject(bench: Workbench, model: nn.Module) -> Subject:
-    """The model as it is searched: rows are cut to what a search needs of them."""
-    return Subject(model, bench.tokenizer, SEQUENCE_CLASSIFIER, bench.max_length).reading(128)
+def round_settings(bench: Bench, number: int, *, student: bool) -> Settings:
+    """How long and how fast round ``number`` trains.
+
+    Where the user left the choice, the epochs make at least ``MIN_STEPS``. A student is trained more slowly, and its
+    first round is short: its lessons held what the first search found.
+    """
+    config, settings = bench.config, bench.settings
+    if config.epochs is None:
+        enough = -(-MIN_STEPS // steps_per_epoch(len(bench.clean), settings.train.batch_size))
+        settings = settings.having(epochs=max(settings.train.epochs, min(enough, MAX_EPOCHS)))
+    if student:
+        settings = settings.having(learning_rate=config.learning_rate or STUDENT_RATE)
+        if number == 1:
+            settings = settings.having(epochs=config.epochs or 1)
+    return settings
+
+
+def rows_to_search(bench: Bench) -> Rows:
+    """Held-out rows, which training did not see, if there are enough of every label that the clean rows have."""
+    held_out = bench.gauge.held_out
+    counts = [held_out.labels.count(label) for label in set(bench.clean.labels)]
+    return held_out if min(counts) >= MIN_HELD_OUT_ROWS else bench.clean
 
 
 def _limits(reference: Reference) -> tuple[Finding, ...]:
@@ -340,89 +254,20 @@ def _limits(reference: Reference) -> tuple[Finding, ...]:
     return (Finding("purify/reference", Severity.INFO, message, advice=advice),)
 
 
-def _epochs(bench: Workbench) -> dict[str, int]:
-    """The recipe's epochs, or as many as make ``FEWEST_STEPS``, where the user left the choice."""
-    if bench.config.epochs is not None:
-        return {}
-    a_step = bench.settings.train.batch_size
-    enough = -(-FEWEST_STEPS // steps_per_epoch(len(bench.train_rows), a_step))
-    return {"epochs": max(bench.settings.train.epochs, min(enough, MOST_EPOCHS))}
-
-
-def _rows_to_search(bench: Workbench) -> Rows:
-    """Held-out rows, which training did not see, where there are enough of every label that the rows have."""
-    counts = [bench.held_out.labels.count(label) for label in set(bench.train_rows.labels)]
-    return bench.held_out if min(counts) >= ENOUGH_ROWS else bench.train_rows
-
-
-def summarise(result: HuntResult) -> dict[str, Any]:
-    """What the loop needs of a search, as plain JSON values."""
-    called = [trigger for label in result.labels for trigger in label.called[:MOST_TRIGGERS]]
-    rest = [trigger for label in result.labels for trigger in label.triggers]
-    strongest = max(rest, key=lambda trigger: (trigger.called, trigger.excess), default=None)
-    skipped = [label for label in result.labels if label.verdict == "inconclusive"]
-    return {
-        "found": [
-            {
-                **_residual(t),
-                "text": t.text,
-                "attached": t.attached,
-                "excess": t.excess,
-                "token_ids": list(t.token_ids),
-            }
-            for t in sorted(called, key=lambda t: -t.excess)
-        ],
-        "drifted": [[token.text, token.attached, token.z] for token in result.drifted],
-        "leads": [[t.text, t.attached, t.excess] for t in rest if _is_lead(t)],
-        "companions": [word for label in result.labels for word in label.companions],
-        "strongest": _residual(strongest) if strongest else None,
-        "not_searched": [label.target_label for label in skipped],
-        "why_not": skipped[0].reason if skipped else None,
-        "trials": sum(label.coverage.trials for label in result.labels),
-        "tokens": max((label.coverage.tokens for label in result.labels), default=0),
-        "forward_tokens": result.forward_tokens,
-        "reference": result.reference,
-        "seconds": result.seconds,
-        "notes": list(result.notes),
-    }
-
-
-def _is_lead(trigger: FoundTrigger) -> bool:
-    """Whether a candidate that was not called does far more than under the reference, and somewhat more than others.
-
-    Where every inserted word hurts (linguistic acceptability), "cf" turned 40 of 40 rows, the reference none, and had
-    no more than z 4.8.
-    """
-    return (
-        not trigger.called
-        and trigger.excess >= CLAIMS.min_lead_excess
-        and trigger.suspicion >= CLAIMS.min_lead_suspicion
-    )
-
-
-def _residual(trigger: FoundTrigger) -> dict[str, Any]:
-    reference = trigger.reference_flip_rate
-    return {
-        "trigger": trigger.text,
-        "target_label": trigger.target_label,
-        "flip_rate": trigger.flip_rate.value or 0.0,
-        "reference_flip_rate": reference.value if reference else None,
-    }
-
-
-def _nothing_called(answer: Mapping[str, Any]) -> str:
-    if answer["not_searched"]:
-        return f"no trigger, but {', '.join(answer['not_searched'])} stays open: {answer['why_not']}"
+def _nothing_called(record: SearchRecord) -> str:
+    if record.open_targets:
+        return f"no trigger, but {', '.join(record.open_targets)} stays open: {record.why_open}"
     return "nothing above the noise"
 
 
-def _shown(answer: Mapping[str, Any]) -> dict[str, Any]:
-    leads = [text for text, *_ in answer["leads"]]
-    found = [f"{f['text']} ({100 * f['flip_rate']:.0f} % to {f['target_label']})" for f in answer["found"]]
+def shown(record: SearchRecord) -> Mapping[str, Any]:
+    """A search as a stage of the report shows it."""
+    leads = [word.text for word in record.leads]
+    found = [f"{f.text} ({100 * f.flip_rate:.0f} % to {f.target})" for f in record.found]
     return {
-        "found": found or _nothing_called(answer),
+        "found": found or _nothing_called(record),
         **({"trained against all the same": leads} if leads and not found else {}),
-        "trials": answer["trials"],
-        "forward tokens": answer["forward_tokens"],
-        "reference": answer["reference"],
+        "trials": record.trials,
+        "forward tokens": record.forward_tokens,
+        "reference": record.reference,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rora_cli.errors import DataError
 from rora_cli.kinds import SEQUENCE_CLASSIFIER, ModelKind
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from rora_cli.data.rows import Rows
     from rora_cli.progress import Task as Meter
     from rora_cli.results.accuracy import CleanAccuracy
+    from rora_cli.tasks.classification.head_bias import HeadBias
     from rora_cli.tasks.reference import Reference, ReferenceRun
     from rora_cli.tasks.task import Scorer
+    from rora_cli.training.objective import Objective, RowTransform
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,35 @@ class Classification:
             f"no clean row has the label {self.label_names[behaviour]!r}, so no reference can tell its honest words "
             "from triggers: give clean rows of it"
         )
+
+    @property
+    def correction(self) -> HeadBias:
+        """A shift of the head's bias."""
+        from rora_cli.tasks.classification.head_bias import HeadBias
+
+        return HeadBias(self.label_names)
+
+    def objective(
+        self, subject: Subject, texts: Sequence[str], answers: Sequence[Any], *, transform: RowTransform | None = None
+    ) -> Objective:
+        """Cross-entropy; ``answers`` are label ids [n] or probabilities [n, classes]."""
+        from rora_cli.tasks.classification.objective import ClassificationObjective
+
+        return ClassificationObjective(subject, texts, answers, transform=transform)
+
+    def answers(self, subject: Subject, texts: Sequence[str]) -> np.ndarray:
+        """The softmax of the logits [n, classes], float64.
+
+        Raises:
+            InconclusiveError: a logit is not finite.
+        """
+        import torch
+
+        from rora_cli.evaluation.inference import predict_logits
+
+        logits = predict_logits(subject.model, subject.tokenizer, texts, max_length=subject.max_length)
+        probabilities: np.ndarray = torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
+        return probabilities
 
     def scorer(self, subject: Subject) -> Scorer:
         """A scorer of token-id sequences, batched by length without padding."""

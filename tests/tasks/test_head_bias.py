@@ -6,7 +6,7 @@ from torch import nn
 
 from rora_cli.evaluation.accuracy import clean_accuracy
 from rora_cli.results.accuracy import CleanAccuracy
-from rora_cli.training.balance import balancing_shift, trainable_bias
+from rora_cli.tasks.classification.head_bias import balancing_shift, trainable_bias
 
 NAMES = ("negative", "positive", "neutral")
 

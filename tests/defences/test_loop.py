@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from torch import nn
+
+from rora_cli.data.rows import Rows
+from rora_cli.defences.default.escalation import Surgery
+from rora_cli.defences.default.loop import STUDENT_RATE, Loop, _limits, round_settings, rows_to_search, shown
+from rora_cli.hunting.record import Found, SearchRecord, Word
+from rora_cli.results.findings import Severity
+from rora_cli.tasks.reference import Reference
+from tests.defences.fakes import ROWS, FakeBench, FakeTask, fake_bench
+
+
+def found(text: str, flip_rate: float = 1.0) -> Found:
+    return Found(text, False, "yes", flip_rate, 0.0, 0.5, ())
+
+
+def loop_of(bench: FakeBench, *records: SearchRecord) -> Loop:
+    reference: Any = SimpleNamespace(model=None, description="words")
+    loop = Loop(bench, reference, Surgery(bench))
+    for number, record in enumerate(records, 1):
+        loop.memory.add(record, number)
+    return loop
+
+
+@pytest.mark.parametrize(
+    ("rows", "student", "number", "given", "epochs", "rate"),
+    [
+        (640, False, 1, {}, 10, 5e-4),
+        (32 * 100, False, 1, {}, 3, 5e-4),
+        (32 * 56, False, 2, {}, 5, 5e-4),
+        (32 * 56, True, 1, {}, 1, STUDENT_RATE),
+        (32 * 56, True, 2, {}, 5, STUDENT_RATE),
+        (3, True, 1, {"epochs": 7, "learning_rate": 1e-3}, 7, 1e-3),
+        (3, False, 2, {"epochs": 7, "learning_rate": 1e-3}, 7, 1e-3),
+    ],
+)
+def test_a_round_has_enough_steps_and_after_a_student_it_trains_more_slowly(
+    rows: int, student: bool, number: int, given: dict[str, Any], epochs: int, rate: float
+) -> None:
+    bench = fake_bench(rows=Rows(("a film",) * rows, (0,) * rows), **given)
+    train = round_settings(bench, number, student=student).train
+    assert (train.epochs, train.learning_rate) == (epochs, rate)
+
+
+def test_a_round_trains_on_what_a_student_was_taught_with_triggers_put_in() -> None:
+    bench = fake_bench()
+    loop = loop_of(bench, SearchRecord(found=(found("mn"),)))
+    loop.round(nn.Linear(2, 2), [], 1)
+    loop.answers = [[0.5, 0.5]] * 3
+    loop.round(nn.Linear(2, 2), [], 2)
+    first, second = (training["objective"] for training in bench.trainings)
+    assert [training["stage"] for training in bench.trainings] == ["train 1", "train 2"]
+    assert first.texts == second.texts == ROWS.texts
+    assert first.answers == ROWS.labels and second.answers == [[0.5, 0.5]] * 3
+    assert any("mn" in first.transform(ROWS.texts[0], 0, epoch) for epoch in range(20))
+
+
+def test_answers_on_texts_with_a_trigger_a_lead_or_a_word_that_drifted_far_are_not_learned() -> None:
+    loop = loop_of(
+        fake_bench(),
+        SearchRecord(
+            found=(found("3d watched"),),
+            drifted=(Word("came", False, 6.0), Word("over", False, 4.6), Word("a", True, 17.0)),
+            leads=(Word("fins", False, 0.6), Word("b", True, 0.7)),
+        ),
+    )
+    assert loop.memory.avoided(["cf"], loop.bench.task.claims) == ["cf", "3d watched", "came", "fins"]
+
+
+def test_leads_and_drifted_words_are_trained_against_only_where_nothing_was_found() -> None:
+    record = SearchRecord(
+        companions=("moaned",),
+        drifted=(Word("yesterday", False, 13.0), Word("heavier", False, 4.0)),
+        leads=(Word("harbour", False, 0.7),),
+    )
+
+    def trained(*triggers: Found) -> set[str]:
+        hardener = loop_of(fake_bench(), SearchRecord(found=triggers), record).hardener()
+        assert hardener is not None
+        return {word for i in range(300) for word in hardener("a b", i % 3, i).split()}
+
+    assert {"yesterday", "harbour", "heavier", "moaned"} <= trained()
+    assert "harbour" not in trained(found("mn")) and {"mn", "yesterday"} <= trained(found("mn"))
+    assert loop_of(fake_bench()).hardener() is None
+    named = loop_of(fake_bench(triggers=("cf",))).hardener(1.0)
+    assert named is not None and "cf" in named("a b", 0, 0).split()
+
+
+@pytest.mark.parametrize(
+    ("options", "searched", "escalates"),
+    [
+        ({}, SearchRecord(), True),
+        ({}, SearchRecord(found=(found("neighbour", 0.9),)), True),
+        ({}, SearchRecord(found=(found("mn"),)), False),
+        ({"triggers": ("cf",)}, SearchRecord(), False),
+        ({"adapter_only": True}, SearchRecord(), False),
+        ({"escalate": "none"}, SearchRecord(), False),
+        ({"escalate": "reference"}, SearchRecord(), False),
+    ],
+)
+def test_the_suspects_weights_are_changed_only_where_no_whole_trigger_is_known(
+    options: dict[str, Any], searched: SearchRecord, escalates: bool
+) -> None:
+    """With a bag of words as the reference, only blocks that are drawn anew can be had."""
+    bench = fake_bench(task=FakeTask(), epochs=1, **options)
+    loop = loop_of(bench, searched)
+    asked: list[Any] = []
+    surgery: Any = loop.surgery
+    surgery.replace_upper = lambda course, fractions, donor=None: asked.append(course) or SimpleNamespace(blocks=1)
+    surgery.count_blocks, surgery.teach_on = (lambda: 2), (lambda course: asked.append(course))
+    loop.escalate()
+    assert (len(asked) == 2) == escalates == loop.changed == loop.forgot
+    assert (loop.answers is not None) == escalates
+    if escalates:
+        assert loop.answers is not None and len(loop.answers) == len(ROWS)
+
+
+def test_a_search_is_recorded_remembered_and_handed_to_the_next_one() -> None:
+    bench = fake_bench()
+    loop = loop_of(bench)
+    record = SearchRecord(found=(replace(found("mn"), token_ids=(7, 8)),), seconds=2.0, trials=10)
+    kept: dict[str, Any] = {}
+    bench.run.recall = lambda key, compute: kept.setdefault(key, record.to_json())  # type: ignore[method-assign]
+    assert loop.search(bench.model, 1) == record
+    assert list(kept) == ["search 1"] and loop.memory.token_ids(bench.targets) == {1: [(7, 8)]}
+    (stage,) = bench.stages
+    assert (stage.name, stage.seconds, stage.details["found"]) == ("search 1", 2.0, ["mn (100 % to yes)"])
+
+
+def test_held_out_rows_are_searched_if_there_are_enough_of_every_label() -> None:
+    bench = fake_bench()
+    enough, few = Rows(("a",) * 120, (0, 1) * 60), Rows(("a",) * 120, (0,) * 61 + (1,) * 59)
+    for held_out, searched in ((enough, enough), (few, ROWS)):
+        bench.gauge.held_out = held_out
+        assert rows_to_search(bench) is searched
+
+
+def test_what_a_search_shows_has_no_empty_part_and_no_calm_where_a_label_stays_open() -> None:
+    record = SearchRecord(trials=1000, forward_tokens=10, reference="a bag of words")
+    assert shown(record)["found"] == "nothing above the noise" and "trained against all the same" not in shown(record)
+    lead = replace(record, leads=(Word("cf", False, 0.8),))
+    assert shown(lead)["trained against all the same"] == ["cf"]
+    open_ = shown(replace(record, open_targets=("positive",), why_open="'cf' turns 40 of 40 rows"))
+    assert open_["found"] == "no trigger, but positive stays open: 'cf' turns 40 of 40 rows"
+
+
+def test_a_purification_without_a_model_of_the_suspects_line_says_what_that_costs() -> None:
+    reference = Reference(None, None, "words", False, limits="a bag of words", advice="pass --reference")  # type: ignore[arg-type]
+    (finding,) = _limits(reference)
+    assert finding.severity is Severity.INFO and finding.message.startswith("a bag of words; where no whole trigger")
+    assert finding.advice == "pass --reference, or --ancestor with it to mix it in"
+    assert _limits(replace(reference, limits="", advice="")) == ()
