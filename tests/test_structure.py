@@ -64,6 +64,11 @@ def _code(text: str) -> str:
     return ast.unparse(tree)
 
 
+def test_the_command_line_is_built_with_typers_public_api() -> None:
+    internal = re.compile(r"typer\.core|\bimport click\b|\bfrom click\b")
+    assert [name for name, text in modules() if internal.search(text)] == []
+
+
 ONE_HOME = {
     "report's file name": '"rora-report.json"',
     "number types of weights": '("float32", "bfloat16", "float16")',
