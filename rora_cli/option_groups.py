@@ -93,6 +93,17 @@ class RunOptions(HubOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProcessOptions(RunOptions):
+    """In how many processes the work is done."""
+
+    panel: ClassVar[str] = RUN
+
+    num_processes: Annotated[
+        int, Option("Processes on this machine: one a GPU, or several on CPUs.", metavar="N", low=1)
+    ] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class SeedOption(Options):
     """Chance, and how to repeat it."""
 

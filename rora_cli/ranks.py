@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 #: Environment variables with the rank. torchrun, accelerate and rora set the first; mpirun's libraries set the others.
 _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK", "LOCAL_RANK")
 _WORLDS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a work that this process does.
+
+    Attributes:
+        rank: the number of this process, of ``processes``.
+        gather: hands over a picklable value and returns those of all processes, by rank. All must call it together.
+    """
+
+    rank: int
+    processes: int
+    gather: Callable[[Any], list[Any]]
 
 
 def rank() -> int:

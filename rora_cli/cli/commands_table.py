@@ -20,7 +20,7 @@ COMMANDS = {
 }
 
 #: Those that share their work with other processes, where a launcher has started several.
-IN_SEVERAL_PROCESSES = ("purify",)
+IN_SEVERAL_PROCESSES = ("purify", "hunt")
 
 
 def command(name: str) -> Callable[..., int]:

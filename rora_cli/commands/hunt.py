@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from rora_cli.commands.gate import Gate
 from rora_cli.commands.memory import says_what_fits
+from rora_cli.commands.processes import check_processes, in_processes
 from rora_cli.errors import ExitCode
 from rora_cli.hunting.budgets import AUTO, BUDGETS, FEWEST_ROWS
-from rora_cli.option_groups import DATA, GATE, DataOptions, GateOptions, RunOptions, SeedOption
+from rora_cli.option_groups import DATA, GATE, DataOptions, GateOptions, ProcessOptions, SeedOption
 from rora_cli.options import Option
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.hunt import HuntResult
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import decide
+
+if TYPE_CHECKING:
+    from rora_cli.data.rows import Rows
+    from rora_cli.subject import Subject
+    from rora_cli.tasks.task import Task
 
 FAIL_ON = ("trigger", "none")
 
@@ -52,7 +59,7 @@ class HuntedRows(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuntConfig(HuntGate, HuntedRows, RunOptions, SeedOption):
+class HuntConfig(HuntGate, HuntedRows, ProcessOptions, SeedOption):
     """What to search, and with what."""
 
     model: Annotated[str, Option("Classifier to search: a directory or a hub id.", metavar="MODEL", argument=True)]
@@ -85,27 +92,69 @@ class HuntConfig(HuntGate, HuntedRows, RunOptions, SeedOption):
 
 @says_what_fits
 def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
-    """Load the model (after the preflight), make the reference, search every label.
+    """Search every label of the model, in as many processes as the config asks for.
 
-    Raises CheckpointError, DataError, HubError or UsageError for bad input.
+    Under torchrun or another launcher every rank calls this, and all get the result. Raises CheckpointError, DataError,
+    HubError or UsageError for bad input.
     """
-    from rora_cli.checkpoints.hub import fetch_model
-    from rora_cli.checkpoints.loading import load_classifier
-    from rora_cli.data.sources import load_rows
-    from rora_cli.evaluation.inference import choose_device
+    check_processes(config)
+    result: HuntResult = in_processes(work, config, progress)
+    return result
+
+
+@says_what_fits
+def work(config: HuntConfig, progress: Progress) -> HuntResult:
+    """The search itself, in each of its processes."""
     from rora_cli.hunting.case import SearchSettings
     from rora_cli.hunting.findings import RULES
     from rora_cli.hunting.hunt import search_triggers
-    from rora_cli.tasks.classification.labels import find_label
     from rora_cli.tasks.reference import ReferenceRun
+    from rora_cli.training.launch import answering_to_peers, wait_for_peers
+    from rora_cli.training.run import Run, make_accelerator
+
+    with answering_to_peers():
+        run = Run(make_accelerator("fp32", config.device), progress=progress, seed=config.seed)
+        given = _load(config, str(run.device), progress)
+        gate, began = Gate.of(config, rules=RULES), perf_counter()
+        how = ReferenceRun(config.seed, progress, run.accelerator, run.share, allow_download=not config.offline)
+        reference = given.task.reference(config.reference, given.subject, given.rows, how)
+        result = search_triggers(
+            given.subject,
+            given.rows,
+            given.task,
+            reference=reference,
+            search=SearchSettings(config.budget, config.seed, given.targets, run.share),
+            progress=progress,
+            provenance=Provenance("hunt", library_versions(), asdict(config), config.seed, given.inputs),
+        )
+        wait_for_peers()
+    findings = gate.settle(config.model, result.findings)
+    return replace(result, seconds=perf_counter() - began, findings=findings)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What is searched: the model, its task, clean rows, the behaviours to search for, and hashes of what was read."""
+
+    subject: Subject
+    task: Task
+    rows: Rows
+    targets: tuple[int, ...] | None
+    inputs: Mapping[str, str]
+
+
+def _load(config: HuntConfig, device: str, progress: Progress) -> _Given:
+    from rora_cli.checkpoints.hub import fetch_model
+    from rora_cli.checkpoints.loading import load_classifier
+    from rora_cli.data.sources import load_rows
+    from rora_cli.tasks.classification.labels import find_label
     from rora_cli.tasks.registry import make_task
     from rora_cli.tasks.subjects import subject_of
 
-    device = choose_device(config.device)
     source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
     adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter is not None else None
     loaded = load_classifier(source.path, adapter=adapter.path if adapter else None, device=device)
-    targets = [find_label(label, loaded.label_names) for label in config.labels]
+    targets = tuple(find_label(label, loaded.label_names) for label in config.labels)
     rows, summary = load_rows(
         config.clean,
         label_names=loaded.label_names,
@@ -116,25 +165,9 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     )
     for note in summary.notes:
         progress.note(note)
-    gate = Gate.of(config, rules=RULES)
     subject = subject_of(loaded, config.model).reading(config.max_length)
-    task, began = make_task(subject.kind, loaded.label_names), perf_counter()
-    reference = task.reference(
-        config.reference, subject, rows, ReferenceRun(config.seed, progress, allow_download=not config.offline)
-    )
-    result = search_triggers(
-        subject,
-        rows,
-        task,
-        reference=reference,
-        search=SearchSettings(config.budget, config.seed, tuple(targets) or None),
-        progress=progress,
-        provenance=Provenance(
-            "hunt", library_versions(), asdict(config), config.seed, {**subject.inputs, **summary.inputs}
-        ),
-    )
-    findings = gate.settle(config.model, result.findings)
-    return replace(result, seconds=perf_counter() - began, findings=findings)
+    inputs = {**subject.inputs, **summary.inputs}
+    return _Given(subject, make_task(subject.kind, loaded.label_names), rows, targets or None, inputs)
 
 
 def exit_code(result: HuntResult, fail_on: str) -> ExitCode:

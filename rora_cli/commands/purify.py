@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.commands.memory import says_what_fits
+from rora_cli.commands.processes import check_processes, in_processes
 from rora_cli.defences.config import PurifyConfig, state_directory
 from rora_cli.defences.running import defence_of
-from rora_cli.errors import ExitCode, TrainingError, UsageError
+from rora_cli.errors import ExitCode, TrainingError
 from rora_cli.progress import SILENT, Progress
-from rora_cli.ranks import is_main, world_size
+from rora_cli.ranks import is_main
 from rora_cli.results.purify import PurifyResult
 
 if TYPE_CHECKING:
@@ -26,19 +27,10 @@ def run(config: PurifyConfig, progress: Progress = SILENT) -> PurifyResult:
     Under torchrun or another launcher every rank calls this, and rank 0 writes. Raises RoraError with one sentence for
     bad input, and leaves an existing output as it was.
     """
-    from rora_cli.training.launch import launch, refuse_other_parallelism
-
-    refuse_other_parallelism()
-    started_by_others = world_size()
-    if started_by_others > 1 and config.num_processes not in (1, started_by_others):
-        raise UsageError(
-            f"--num-processes is {config.num_processes}, but a launcher has started {started_by_others} processes "
-            "already; leave the option out, or start rora without the launcher"
-        )
+    check_processes(config)
     with _state_kept(config, progress):
-        if config.num_processes > 1 and started_by_others == 1:
-            return launch(work, config, config.num_processes, progress)
-        return work(config, progress)
+        result: PurifyResult = in_processes(work, config, progress)
+        return result
 
 
 @says_what_fits

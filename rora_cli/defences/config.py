@@ -18,7 +18,7 @@ from rora_cli.option_groups import (
     RUN,
     AccuracyLimit,
     ForceOption,
-    RunOptions,
+    ProcessOptions,
     SeedOption,
     SplitOptions,
 )
@@ -165,14 +165,11 @@ class ControlOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProcessOptions(RunOptions):
+class ResumeOptions(ProcessOptions):
     """Where the work is done, in how many processes, and how it goes on after an end."""
 
     panel: ClassVar[str] = RUN
 
-    num_processes: Annotated[
-        int, Option("Processes on this machine: one a GPU, or several on CPUs.", metavar="N", low=1)
-    ] = 1
     resume: Annotated[bool, Option("Go on from an interrupted run with the same options.")] = False
     checkpoint_every: Annotated[int | None, TrainSpec] = None
 
@@ -196,7 +193,7 @@ class PurifyConfig(
     AdapterOptions,
     RoraOptions,
     ControlOptions,
-    ProcessOptions,
+    ResumeOptions,
     SeedOption,
 ):
     """Options of ``purify``; where one is None the recipe decides. ``clean`` is what ``data.load_splits`` takes."""

@@ -12,12 +12,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
 
 from rora_cli.errors import CheckpointError
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
+from rora_cli.ranks import Share
 
 #: Tokens of one forward pass, on an accelerator and on a CPU; more would overflow a CPU's caches.
 TOKENS_PER_BATCH = 16384, 4096
@@ -121,6 +123,43 @@ def embeddings_of(model: Any) -> np.ndarray:
     """The model's table of input embeddings [tokens, width], float32; on a CPU, in the model's own memory."""
     table: np.ndarray = model.get_input_embeddings().weight.detach().float().cpu().numpy()
     return table
+
+
+class SharedScorer:
+    """A scorer whose work several processes do together: each scores its part, all get all answers.
+
+    A hash of its tokens says which process scores a sequence, so that one that is asked again goes to the process that
+    remembers it. Every process must ask the same sequences in the same order.
+    """
+
+    def __init__(self, scorer: Any, share: Share) -> None:
+        self._scorer, self._share = scorer, share
+        self.forward_tokens = 0
+
+    def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+        """Log-probabilities [n, classes], float32, in the order given.
+
+        Raises:
+            CheckpointError: the model answers with numbers that are not finite, in any of the processes.
+        """
+        owners = np.array([crc32(np.asarray(ids, dtype=np.int32).tobytes()) for ids in sequences], dtype=np.int64)
+        owners %= self._share.processes
+        mine = np.flatnonzero(owners == self._share.rank).tolist()
+        parts = self._share.gather(self._mine([sequences[i] for i in mine]))
+        if errors := [part for part in parts if isinstance(part, CheckpointError)]:
+            raise errors[0]
+        self.forward_tokens = sum(tokens for _, tokens in parts)
+        out = np.empty((len(sequences), parts[0][0].shape[1]), dtype=np.float32)
+        for rank, (scores, _) in enumerate(parts):
+            out[owners == rank] = scores
+        return out
+
+    def _mine(self, sequences: Sequence[Sequence[int]]) -> tuple[np.ndarray, int] | CheckpointError:
+        """This process's scores, and the tokens that went through its model so far; or what stopped it."""
+        try:
+            return self._scorer.log_probabilities(sequences), self._scorer.forward_tokens
+        except CheckpointError as error:
+            return error
 
 
 @contextmanager

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rora_cli.data.rows import Rows
     from rora_cli.progress import Task as Meter
+    from rora_cli.ranks import Share
     from rora_cli.results.accuracy import CleanAccuracy
     from rora_cli.tasks.correction import Correction
     from rora_cli.tasks.reference import Reference, ReferenceRun
@@ -101,8 +102,8 @@ class SearchTask(MeasuredTask, Protocol):
     def unknown(self, rows: Rows, behaviour: int) -> str:
         """Why no reference that learned from ``rows`` can judge the behaviour: a clause; empty where one can."""
 
-    def scorer(self, subject: Subject) -> Scorer:
-        """A fast scorer of the subject."""
+    def scorer(self, subject: Subject, share: Share | None = None) -> Scorer:
+        """A fast scorer of the subject; with a ``share``, the processes of a run do its work together."""
 
     def reference(self, choice: str, subject: Subject, rows: Rows, run: ReferenceRun) -> Reference:
         """What a search of the subject compares with: a model that learned from clean ``rows`` and nothing else.

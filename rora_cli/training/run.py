@@ -9,9 +9,11 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from rora_cli.errors import RoraError, UsageError
 from rora_cli.progress import SILENT, Progress
+from rora_cli.ranks import Share
 from rora_cli.results.purify import StageRecord
 from rora_cli.training.launch import only_data_parallel
 from rora_cli.training.state import RunState
@@ -105,6 +107,38 @@ class Run:
             raise outcome[1]
         value: Value = outcome[0]
         return value
+
+    @property
+    def share(self) -> Share | None:
+        """This process's part of a work that all do together; None for a process alone."""
+        if self.accelerator.num_processes == 1:
+            return None
+        return Share(self.accelerator.process_index, self.accelerator.num_processes, self._gather)
+
+    def _gather(self, value: Any) -> list[Any]:
+        values: list[Any] = [None] * self.accelerator.num_processes
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+    def synchronise(self, model: nn.Module) -> None:
+        """Give every process the main one's weights: it shrinks, balances and rescales alone."""
+        if self.accelerator.num_processes > 1:
+            for tensor in model.state_dict().values():
+                torch.distributed.broadcast(tensor, src=0)
+
+    def recall_together(self, key: str, compute: Callable[[], Value]) -> Value:
+        """``compute()``, which every process does at the same time with the same result; a resumed run takes the value
+        from the journal. It must be plain JSON.
+
+        Raises:
+            RoraError: the one that ``compute`` raised.
+        """
+        state = self.state
+        known = self.once(lambda: None if state is None else state.known(key))
+        if known is not None:
+            return known
+        value = compute()
+        return self.once(lambda: value if state is None else state.recall(key, lambda: value))
 
     def recall(self, key: str, compute: Callable[[], Value]) -> Value:
         """As ``once``, but a resumed run takes the value from the journal. It must be plain JSON.

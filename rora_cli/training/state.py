@@ -78,6 +78,10 @@ class RunState:
     def is_empty(self) -> bool:
         return not self._journal["entries"]
 
+    def known(self, key: str) -> Any | None:
+        """What ``recall`` kept under ``key``; None if nothing."""
+        return self._journal["entries"].get(key)
+
     def recall(self, key: str, compute: Callable[[], Any]) -> Any:
         """The journal's value for ``key``, or ``compute()``, which is then remembered. Values are plain JSON."""
         entries = self._journal["entries"]

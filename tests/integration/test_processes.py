@@ -212,3 +212,30 @@ def test_a_launchers_processes_and_an_option_that_asks_for_others(
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(UsageError, match="a launcher has started 4 processes already"):
         rora_cli.purify(trained, clean=clean, output=str(tmp_path / "out"), num_processes=2, recipe="lora")
+
+
+def _found(report: dict[str, Any]) -> list[Any]:
+    """What a search decided, and what it counted; floats come out of differently filled batches."""
+    return [
+        (
+            label["target_label"],
+            label["verdict"],
+            label["coverage"]["trials"],
+            [(t["text"], t["called"], t["flip_rate"]["count"], round(t["suspicion"], 2)) for t in label["triggers"]],
+        )
+        for label in report["labels"]
+    ]
+
+
+@pytest.mark.parametrize("way", ["num processes", "torchrun"])
+def test_a_search_by_two_processes_decides_as_one_does(trained: Path, clean: Path, tmp_path: Path, way: str) -> None:
+    line = ["hunt", trained, "--clean", clean, "--split", "train", "--budget", "fast", "--device", "cpu", "--quiet"]
+    start, more, exact = WAYS[way]
+    one = _run([*MODULE, *line, "--format", f"json={tmp_path / 'one.json'}"], tmp_path)
+    two = _run([*start, *line, *more, "--format", f"json={tmp_path / 'two.json'}"], tmp_path)
+    assert two.returncode == (one.returncode if exact else min(one.returncode, 1)), two.stderr
+    reports = [json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json")]
+    assert _found(reports[0]) == _found(reports[1])
+    assert abs(reports[0]["forward_tokens"] - reports[1]["forward_tokens"]) <= 0.01 * reports[0]["forward_tokens"]
+    if exact:
+        assert "Traceback" not in two.stderr

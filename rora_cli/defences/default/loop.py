@@ -112,12 +112,13 @@ class Loop:
     answers: list[list[float]] | None = None
 
     def search(self, model: nn.Module, number: int) -> SearchRecord:
-        """Search ``model`` in the main process, and remember what is found.
+        """Search ``model``, all processes together, and remember what is found.
 
         Every process gets the same plain values; the journal keeps them, so that --resume does not search again.
         """
         bench, stage = self.bench, f"search {number}"
-        kept = bench.run.recall(stage, lambda: record_of(self._hunt(model), bench.task.claims).to_json())
+        bench.run.synchronise(model)
+        kept = bench.run.recall_together(stage, lambda: record_of(self._hunt(model), bench.task.claims).to_json())
         record = SearchRecord.from_json(kept)
         bench.run.record(stage, record.seconds, details=shown(record))
         self.memory.add(record, number)
@@ -132,7 +133,7 @@ class Loop:
             rows_to_search(bench),
             bench.task,
             reference=self.reference,
-            search=SearchSettings(bench.config.search_budget, bench.config.seed),
+            search=SearchSettings(bench.config.search_budget, bench.config.seed, share=bench.run.share),
             known=self.memory.token_ids(bench.targets),
             progress=bench.run.progress,
         )
@@ -216,7 +217,9 @@ class Loop:
 def reference_of(bench: Bench) -> Reference:
     """What every search compares with. All processes make it together."""
     config = bench.config
-    run = ReferenceRun(config.seed, bench.run.progress, bench.run.accelerator, not config.offline)
+    run = ReferenceRun(
+        config.seed, bench.run.progress, bench.run.accelerator, bench.run.share, allow_download=not config.offline
+    )
     subject = bench.subject.reading(MAX_SEARCHED_TOKENS)
     return bench.task.reference(config.reference or "auto", subject, bench.clean, run)
 

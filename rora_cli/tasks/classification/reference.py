@@ -66,7 +66,7 @@ class _Maker:
 
     def trusted(self, checkpoint: TrustedCheckpoint) -> Reference:
         from rora_cli.checkpoints.ancestry import descends
-        from rora_cli.evaluation.scoring import RememberingScorer, Retokenised
+        from rora_cli.evaluation.scoring import RememberingScorer, Retokenised, SharedScorer
 
         encoded = self._encoded()
         loaded = self._load(checkpoint)
@@ -83,7 +83,7 @@ class _Maker:
             scorer = Retokenised(own, self.subject.tokenizer, loaded.tokenizer, max_length=length)
         stranger = not descends(self.subject.model, loaded.model)
         return Reference(
-            scorer=LabelScorer(scorer),
+            scorer=LabelScorer(SharedScorer(scorer, self.run.share) if self.run.share else scorer),
             linear=LabelScorer(linear),
             description=f"the trusted checkpoint {checkpoint.name}, {trained}",
             trusted_encoder=True,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rora_cli.data.rows import Rows
     from rora_cli.progress import Task as Meter
+    from rora_cli.ranks import Share
     from rora_cli.results.accuracy import CleanAccuracy
     from rora_cli.tasks.classification.head_bias import HeadBias
     from rora_cli.tasks.reference import Reference, ReferenceRun
@@ -127,12 +128,13 @@ class Classification:
         probabilities: np.ndarray = torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
         return probabilities
 
-    def scorer(self, subject: Subject) -> Scorer:
+    def scorer(self, subject: Subject, share: Share | None = None) -> Scorer:
         """A scorer of token-id sequences, batched by length without padding."""
-        from rora_cli.evaluation.scoring import TorchScorer
+        from rora_cli.evaluation.scoring import SharedScorer, TorchScorer
         from rora_cli.tasks.classification.scorer import LabelScorer
 
-        return LabelScorer(TorchScorer(subject.model))
+        scorer = TorchScorer(subject.model)
+        return LabelScorer(SharedScorer(scorer, share) if share else scorer)
 
     def reference(self, choice: str, subject: Subject, rows: Rows, run: ReferenceRun) -> Reference:
         """A bag of words, a trusted classifier, or a trusted encoder that is tuned on ``rows``.

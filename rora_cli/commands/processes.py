@@ -1,0 +1,31 @@
+"""Commands whose work several processes share: started here, or by somebody else's launcher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rora_cli.errors import UsageError
+from rora_cli.progress import Progress
+from rora_cli.ranks import world_size
+
+
+def check_processes(config: Any) -> None:
+    """Raise UsageError if a launcher trains in a way that rora does not, or has started another number of processes."""
+    from rora_cli.training.launch import refuse_other_parallelism
+
+    refuse_other_parallelism()
+    if world_size() > 1 and config.num_processes not in (1, world_size()):
+        raise UsageError(
+            f"--num-processes is {config.num_processes}, but a launcher has started {world_size()} processes "
+            "already; leave the option out, or start rora without the launcher"
+        )
+
+
+def in_processes(work: Callable[[Any, Progress], Any], config: Any, progress: Progress) -> Any:
+    """``work(config, progress)`` in as many processes as the config asks for; returns the main one's result."""
+    if config.num_processes > 1 and world_size() == 1:
+        from rora_cli.training.launch import launch
+
+        return launch(work, config, config.num_processes, progress)
+    return work(config, progress)
