@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rora_cli.errors import UsageError
+from rora_cli.kinds import SEQUENCE_CLASSIFIER, ModelKind
 from rora_cli.layout import IMPLICIT_HEADS, QUERY_VALUE, block_numbers, blocks_in, is_head, is_router, stack_of
 from rora_cli.training.specs import SPLITTING, AdapterSpec
 
@@ -181,7 +182,7 @@ def fused_experts(model: nn.Module) -> tuple[str, ...]:
     )
 
 
-def check_adapter(model: nn.Module, spec: AdapterSpec) -> list[AdaptedLayer]:
+def check_adapter(model: nn.Module, spec: AdapterSpec, kind: ModelKind = SEQUENCE_CLASSIFIER) -> list[AdaptedLayer]:
     """The layers that ``attach`` will adapt, on a copy of the model that has shapes and no numbers.
 
     The model itself stays as it is.
@@ -199,7 +200,7 @@ def check_adapter(model: nn.Module, spec: AdapterSpec) -> list[AdaptedLayer]:
         skeleton = type(model)(model.config)
     plain = replace(spec, variant="dora" if spec.variant == "dora" else "lora")
     try:
-        _, layers = attach(skeleton, plain)
+        _, layers = attach(skeleton, plain, kind)
     except UsageError:
         raise
     except Exception as error:  # PEFT refuses some layers of some families, each with an error of its own
@@ -208,8 +209,12 @@ def check_adapter(model: nn.Module, spec: AdapterSpec) -> list[AdaptedLayer]:
     return layers
 
 
-def attach(model: nn.Module, spec: AdapterSpec) -> tuple[nn.Module, list[AdaptedLayer]]:
+def attach(
+    model: nn.Module, spec: AdapterSpec, kind: ModelKind = SEQUENCE_CLASSIFIER
+) -> tuple[nn.Module, list[AdaptedLayer]]:
     """Put a new adapter on ``model``, in place; returns PEFT's model and its adapted layers, in model order.
+
+    PEFT writes into the adapter's config that it is for such a ``kind`` of model.
 
     Raises:
         UsageError: as ``resolve_targets``, or PEFT would adapt or train other modules than were chosen.
@@ -223,7 +228,7 @@ def attach(model: nn.Module, spec: AdapterSpec) -> tuple[nn.Module, list[Adapted
     if spec.variant in SPLITTING:
         originals = {name: model.get_submodule(name).weight.detach().clone() for name in targets}
     config = LoraConfig(
-        task_type=None if spec.freeze_head else TaskType.SEQ_CLS,
+        task_type=None if spec.freeze_head else TaskType[kind.peft_task_type],
         r=spec.rank,
         lora_alpha=spec.alpha,
         lora_dropout=spec.lora_dropout,
