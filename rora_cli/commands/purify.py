@@ -26,7 +26,8 @@ def run(config: PurifyConfig, progress: Progress = SILENT) -> PurifyResult:
     Under torchrun or another launcher every rank calls this, and rank 0 writes. Raises RoraError with one sentence for
     bad input, and leaves an existing output as it was.
     """
-    from rora_cli.training.launch import launch, refuse_other_parallelism
+    from rora_cli.training.launch import launch
+    from rora_cli.training.peers import refuse_other_parallelism
 
     refuse_other_parallelism()
     started_by_others = world_size()
@@ -46,7 +47,7 @@ def work(config: PurifyConfig, progress: Progress) -> PurifyResult:
     """The run itself, in each of its processes; all of them return when rank 0 has written."""
     from rora_cli.defences.inputs import prepare, require_fitting_labels
     from rora_cli.defences.output import write
-    from rora_cli.training.launch import answering_to_peers, wait_for_peers
+    from rora_cli.training.peers import answering_to_peers, wait_for_peers
 
     with answering_to_peers():
         with _held_output(config) as staging:

@@ -13,7 +13,7 @@ import torch
 from rora_cli.errors import RoraError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.purify import StageRecord
-from rora_cli.training.launch import only_data_parallel
+from rora_cli.training.peers import only_data_parallel
 from rora_cli.training.state import RunState
 
 Value = TypeVar("Value")
