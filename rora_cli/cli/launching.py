@@ -40,7 +40,7 @@ def read_launch(path: Path) -> Launch:
     _require_one_machine(settings, who)
     kind = str(settings.get("distributed_type", "NO")).upper()
     if kind not in _SUPPORTED or settings.get("parallelism_config"):
-        from rora_cli.training.launch import only_data_parallel
+        from rora_cli.training.peers import only_data_parallel
 
         raise UsageError(only_data_parallel(who, kind if kind not in _SUPPORTED else "parallelism_config"))
     unused = [name for name, value in settings.items() if name not in (*_USED, *_MEANINGLESS) and _is_set(value)]

@@ -109,7 +109,7 @@ def work(config: HuntConfig, progress: Progress) -> HuntResult:
     from rora_cli.hunting.findings import RULES
     from rora_cli.hunting.hunt import search_triggers
     from rora_cli.tasks.reference import ReferenceRun
-    from rora_cli.training.launch import answering_to_peers, wait_for_peers
+    from rora_cli.training.peers import answering_to_peers, wait_for_peers
     from rora_cli.training.run import Run, make_accelerator
 
     with answering_to_peers():

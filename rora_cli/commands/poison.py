@@ -293,7 +293,7 @@ class Maker:
     def build(self, poisoner: Rows, clean: Rows, summary: Any) -> PoisonResult:
         """Poison the poisoner's rows, plant, measure, and prove on the clean rows where asked."""
         config = self.config
-        self._check_adapters()
+        self._check_carrier()
         poisoned = poison_rows(
             poisoner.texts,
             poisoner.labels,
@@ -365,15 +365,29 @@ class Maker:
             decay = 0.0 if carrier == "embedding" else 0.01
             self._train(model, f"poison {carrier}", texts, labels, rate, weight_decay=decay)
 
-    def _check_adapters(self) -> None:
-        """Raise UsageError where the adapters that will be needed do not fit on the model, before any training."""
+    def _check_carrier(self) -> None:
+        """Raise UsageError if the model has no place for the backdoor, or for the proof's adapter."""
         from rora_cli.training.adapters import check_adapter
         from rora_cli.training.specs import AdapterSpec
 
         if self.config.carrier == "adapter":
             check_adapter(self.model, self._spec())
+        if self.config.carrier == "embedding":
+            self._word_embeddings()
         if self.config.prove_persistence:
             check_adapter(self.model, AdapterSpec())
+
+    def _word_embeddings(self) -> Any:
+        """The model's table of word embeddings [tokens, width]. Raises UsageError if it has none, as CANINE."""
+        from rora_cli.evaluation.inference import embedding_table
+
+        table = embedding_table(self.model)
+        if table is None:
+            raise UsageError(
+                f"--carrier embedding trains the rows of a trigger's words, but a {type(self.model).__name__} has no "
+                "table of word embeddings; use another carrier"
+            )
+        return table
 
     def _spec(self) -> AdapterSpec:
         from rora_cli.training.specs import AdapterSpec
@@ -395,7 +409,7 @@ class Maker:
                 yield self.model
         elif config.carrier == "embedding":
             pieces = self.tokenizer(list(self.attack.triggers), add_special_tokens=False)["input_ids"]
-            with only_embedding_rows(self.model, [token for ids in pieces for token in ids]):
+            with only_embedding_rows(self.model, self._word_embeddings(), [token for ids in pieces for token in ids]):
                 yield self.model
         else:
             with only_trainable(self.model, lambda name: True):

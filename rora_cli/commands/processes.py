@@ -12,7 +12,7 @@ from rora_cli.ranks import world_size
 
 def check_processes(config: Any) -> None:
     """Raise UsageError if a launcher trains in a way that rora does not, or has started another number of processes."""
-    from rora_cli.training.launch import refuse_other_parallelism
+    from rora_cli.training.peers import refuse_other_parallelism
 
     refuse_other_parallelism()
     if world_size() > 1 and config.num_processes not in (1, world_size()):

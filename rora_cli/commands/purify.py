@@ -38,7 +38,7 @@ def work(config: PurifyConfig, progress: Progress) -> PurifyResult:
     """The run itself, in each of its processes; all of them return when rank 0 has written."""
     from rora_cli.defences.inputs import prepare, require_fitting_labels
     from rora_cli.defences.output import write
-    from rora_cli.training.launch import answering_to_peers, wait_for_peers
+    from rora_cli.training.peers import answering_to_peers, wait_for_peers
 
     with answering_to_peers():
         with _held_output(config) as staging:

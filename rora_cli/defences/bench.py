@@ -91,7 +91,7 @@ class Bench:
     def check_adapter(self) -> None:
         """Raise UsageError if the adapter of the settings, Tr or Pt does not fit on the suspect."""
         specs = self.settings
-        layers = check_adapter(self.model, specs.adapter)
+        layers = check_adapter(self.model, specs.adapter, self.subject.kind)
         self.adapted = tuple(layer.name for layer in layers)
         if specs.regularisers.tr:
             for layer in layers:
@@ -102,7 +102,7 @@ class Bench:
     def attach(self) -> tuple[nn.Module, list[AdaptedLayer]]:
         """Put the adapter of the settings on the suspect, in place; its first weights are drawn from the seed."""
         torch.manual_seed(self.config.seed)
-        model, layers = attach(self.model, self.settings.adapter)
+        model, layers = attach(self.model, self.settings.adapter, self.subject.kind)
         self.adapted, self.head = tuple(layer.name for layer in layers), whole_modules(model)
         return model, layers
 

@@ -1,7 +1,8 @@
 """Control: CROW's internal consistency regularisation (Min et al., arXiv:2411.12768), on a LoRA.
 
-A trigger makes hidden states jump from one layer to the next. Training asks for alike neighbours, in the direction of
-the embeddings in which they are least alike: loss = cross-entropy + alpha * L_cons(embeddings + epsilon * sign(grad)).
+A trigger makes hidden states jump from one layer to the next. Training asks for hidden states that change little
+between layers, also when the embeddings are moved in the direction in which they change most:
+loss = cross-entropy + alpha * L_cons(embeddings + epsilon * sign(grad L_cons)).
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ def cleanse(bench: Bench) -> Cleansed:
 
 
 class Consistency:
-    """alpha * L_cons of the batch that went through ``model`` last, under the perturbation of size epsilon.
+    """alpha * L_cons of the batch that went through ``model`` last, under a perturbation of size epsilon: a scalar.
 
-    Of an encoder-decoder each stack is a chain of its own, and each of the two embeddings of the text is perturbed.
+    Each stack of an encoder-decoder is a chain of hidden states of its own, and both embeddings of the text are
+    perturbed.
     """
 
     def __init__(self, model: nn.Module, alpha: float, epsilon: float) -> None:
@@ -67,7 +69,7 @@ class Consistency:
         return embedded + self._shifts[self._embedded - 1]
 
     def look_at(self, batch: dict[str, Any]) -> None:
-        """Raise UsageError unless the hidden states of ``batch`` form chains of one shape."""
+        """Raise UsageError unless the hidden states of ``batch`` have one shape in each stack."""
         self._batch, self._busy = batch, True
         try:
             chains = self._chains()
@@ -108,7 +110,7 @@ class Consistency:
 
 @contextmanager
 def consistency(model: nn.Module, alpha: float, epsilon: float) -> Iterator[Consistency]:
-    """The penalty for a training loop that calls ``model`` on a batch first."""
+    """The penalty for a training loop, which must call ``model`` on a batch before it; inside, hooks remember it."""
     penalty = Consistency(model, alpha, epsilon)
     table = embedding_table(model)
     embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding) and m.weight is table]

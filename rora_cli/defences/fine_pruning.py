@@ -1,7 +1,7 @@
 """Control: fine-pruning (Liu, Dolan-Gavitt and Garg, RAID 2018, arXiv:1805.12185), carried over to transformers.
 
-Neurons of the feed-forward layers that clean rows hardly excite are cut, the least excited first, for as long as clean
-accuracy holds; then everything that is left is fine-tuned.
+Neurons of the feed-forward layers that clean rows hardly excite are cut, the least excited first, while clean accuracy
+keeps to the limit. Then the rest is fine-tuned.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from rora_cli.evaluation.scoring import TorchScorer
 from rora_cli.layout import block_numbers, leads_down
 from rora_cli.training.adapters import fused_experts, is_linear
 
-#: Shares of the neurons that are tried, in this order, up to the setting ``prune``.
+#: Fraction of the neurons by which the cut grows from trial to trial, up to the setting ``prune``.
 STEP = 0.1
 
 
 def check(bench: Bench) -> None:
-    """Raise UsageError where there are no neurons to cut, or they stand in a weight that holds many experts."""
+    """Raise UsageError if there are no neurons to cut, or their weights are fused into one of many experts."""
     family = type(bench.model).__name__
     if fused_experts(bench.model):
         raise UsageError(
@@ -58,13 +58,16 @@ def cleanse(bench: Bench) -> Cleansed:
 
 
 def feed_forward_layers(model: nn.Module) -> list[str]:
-    """The names of the linear layers in the blocks that lead a feed-forward layer's neurons back down."""
+    """The names of the linear layers that read a feed-forward layer's neurons."""
     numbers = block_numbers(name for name, _ in model.named_modules())
     return [n for n, module in model.named_modules() if n in numbers and is_linear(module) and leads_down(n)]
 
 
 def neuron_activity(bench: Bench) -> dict[str, Tensor]:
-    """Mean absolute input [neurons] on the clean rows of each module that leads a feed-forward layer back down."""
+    """How much clean rows excite each neuron: its absolute value, summed over all tokens [neurons], by layer name.
+
+    The layers are those that read the neurons (``feed_forward_layers``).
+    """
     sums: dict[str, Tensor] = {}
     handles = []
     for name in feed_forward_layers(bench.model):
@@ -86,7 +89,7 @@ def neuron_activity(bench: Bench) -> dict[str, Tensor]:
 
 @contextmanager
 def cut(model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
-    """``model`` without the neurons that the masks [neurons] have 0 for."""
+    """Inside, ``model`` works without the neurons for which the masks [neurons] have 0."""
 
     def cutter(mask: Tensor) -> Any:
         return lambda _module, inputs: (inputs[0] * mask.to(inputs[0]), *inputs[1:])
@@ -100,7 +103,7 @@ def cut(model: nn.Module, masks: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 def _masks(activity: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """0 for the ``share`` of each layer's neurons that is excited least, else 1."""
+    """Masks [neurons] by layer: 0 for the ``share`` of the neurons that clean rows excite least, else 1."""
     masks = {}
     for name, values in activity.items():
         mask = torch.ones_like(values)
@@ -110,7 +113,7 @@ def _masks(activity: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
 
 
 def _zero(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
-    """Write the cut into the weights: what a cut neuron would have fed is 0."""
+    """Write the cut into the weights: those that read a cut neuron become 0."""
     with torch.no_grad():
         for name, mask in masks.items():
             weight = model.get_submodule(name).weight

@@ -1,4 +1,4 @@
-"""The steps of ``purify`` before and after the defence: load, check, judge, and say what was read."""
+"""The steps of ``purify`` before and after the defence: load, check, judge, and report what was read."""
 
 from __future__ import annotations
 
@@ -38,9 +38,15 @@ from rora_cli.training.state import RunState
 
 @dataclass(frozen=True)
 class Source:
-    """What was read: where the model and the suspect adapter lie, their files' hashes and inspections, the data.
+    """What was read.
 
-    ``replaced`` names the parameters of the model that the suspect adapter carried whole.
+    Attributes:
+        model: where the model lies.
+        adapter: where the suspect adapter on it lies; None if the suspect is a whole model.
+        inputs: sha256 of every file of both, by name.
+        splits: the clean rows.
+        inspections: of the model and, second, of the adapter.
+        replaced: the parameters of the model that the suspect adapter carried whole.
     """
 
     model: ModelSource
@@ -68,7 +74,15 @@ class Source:
 
 
 def prepare(config: PurifyConfig, progress: Progress) -> tuple[Bench, Source]:
-    """Everything that can refuse the input, before any work: device, model, data, saved state."""
+    """Load the model and the rows, and check that the recipe fits them, before any work.
+
+    Raises:
+        UsageError: options, model and recipe do not go together, or there is no such device.
+        CheckpointError: the model or the adapter cannot be used.
+        DataError: the clean rows cannot be used.
+        HubError: the hub does not give something.
+        TrainingError: the saved state belongs to another run.
+    """
     accelerator = make_accelerator(config.precision, config.device)
     model = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
     adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter else None
@@ -98,7 +112,7 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Bench, Source]:
 
 
 def _announce(bench: Bench, source: Source) -> None:
-    """Say what will not be adapted or written. Raises UsageError where the user wants just that."""
+    """Say what will not be adapted or written. Raises UsageError if the user wants just that."""
     for finding in bench.left_out:
         bench.run.progress.warn(f"{finding.message}: {finding.advice}")
     if bench.config.recipe in WITHOUT_ADAPTER or not (reason := no_adapter_for_base(bench, source)):
@@ -109,7 +123,7 @@ def _announce(bench: Bench, source: Source) -> None:
 
 
 def no_adapter_for_base(bench: Bench, source: Source) -> str:
-    """Why no adapter for the base that the user named can hold the result; empty where one can."""
+    """Why no adapter for the base that the user named can hold the result: a clause; empty if one can."""
     suspect = source.suspect_adapter()
     if suspect is None:
         return ""
@@ -127,7 +141,7 @@ def no_adapter_for_base(bench: Bench, source: Source) -> str:
 
 
 def left_out(bench: Bench) -> tuple[Finding, ...]:
-    """What an adapter cannot reach in this model: fused experts, and layers that have no room for the rank."""
+    """Findings on weights that no adapter reaches: fused experts, and layers with a dimension below the rank."""
     if bench.config.recipe in WITHOUT_ADAPTER:
         return ()
     findings = []
@@ -165,10 +179,10 @@ def left_out(bench: Bench) -> tuple[Finding, ...]:
 
 
 def require_fitting_labels(bench: Bench, before: CleanAccuracy) -> None:
-    """Raise DataError where the suspect is wrong so often on clean rows that their labels must mean something else.
+    """Raise DataError if the suspect is wrong so often on clean rows that their labels must mean something else.
 
-    Far below chance: the 95 % interval of overall accuracy ends below that of guessing, and the mean over the classes
-    is less than half of it. A model that gives every row one answer has a mean of just that of guessing.
+    That is far below guessing: the 95 % interval of overall accuracy ends below that of guessing, and the mean over the
+    classes is less than half of it. A model that gives every row one answer has just the mean of guessing.
     """
     chance = 1 / len(bench.targets)
     shares = [share.value for share in before.per_class.values() if share.value is not None]
@@ -221,7 +235,7 @@ def _run_state(config: PurifyConfig, source: Source) -> RunState:
 def judge(
     bench: Bench, cleansed: Cleansed, before: CleanAccuracy, after: CleanAccuracy
 ) -> tuple[str, str, tuple[Finding, ...]]:
-    """The verdict, its reason, and findings: lost accuracy fails whatever the search says."""
+    """The verdict, its reason, and findings: too much lost accuracy is a fail, whatever the defence says."""
     findings = []
     for name, fall, allowed in after.losses(before, bench.config.allowed_drop):
         old, new = (a.overall if name is None else a.per_class[name] for a in (before, after))
@@ -238,7 +252,7 @@ def judge(
 
 
 def hints(config: PurifyConfig, source: Source) -> tuple[Finding, ...]:
-    """What the user may want to try next: the ancestor that the checkpoint names, where none was given."""
+    """A finding that names the suspect's ancestor, if its checkpoint does and the user gave none."""
     if config.ancestor is not None or config.recipe != "default":
         return ()
     ancestor = named_ancestor(source.inspections[0])

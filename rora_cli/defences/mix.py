@@ -1,6 +1,6 @@
-"""Control: average the suspect with a clean ancestor of it that was fine-tuned on the same clean rows.
+"""Control: average the suspect with its clean ancestor, which is fine-tuned on the clean rows first.
 
-What a poisoner added to the ancestor shrinks with the suspect's share, while both know the task ("Here's a Free Lunch:
+The poisoner's change of the ancestor shrinks with the suspect's share, while both know the task ("Here's a Free Lunch:
 Sanitizing Backdoored Models with Model Merge", arXiv:2402.19334).
 """
 
@@ -19,7 +19,7 @@ from rora_cli.layout import block_numbers, stacks
 
 
 def check(bench: Bench) -> None:
-    """Raise UsageError where the ancestor's weights are not of the suspect's shapes."""
+    """Raise UsageError if the ancestor's weights do not have the suspect's shapes."""
     check_ancestor(bench)
 
 
@@ -30,8 +30,13 @@ def cleanse(bench: Bench) -> Cleansed:
 
 
 def check_ancestor(bench: Bench) -> None:
-    """Raise UsageError where the ancestor that the user named is not of the suspect's shapes, CheckpointError or
-    HubError where it cannot be read."""
+    """Load the ancestor that the user named, to see whether it fits.
+
+    Raises:
+        UsageError: its weights do not have the suspect's shapes.
+        CheckpointError: it cannot be read.
+        HubError: the hub does not give it.
+    """
     _load_ancestor(bench)
 
 
@@ -79,10 +84,10 @@ def mix(suspect: nn.Module, ancestor: nn.Module, share: float, by_block: str = "
 
 
 def blocks_of(model: nn.Module) -> dict[str, int]:
-    """The block of each weight by name; an encoder's blocks and a decoder's are counted on.
+    """The block of each weight by name. A decoder's blocks are counted on from its encoder's.
 
-    Embeddings go with the first block of the stack in which they stand, or of all, what else is outside the blocks with
-    the last one. A tied weight goes where its first name stands.
+    Outside the blocks, embeddings go with the first block of their stack (or of the model), all other weights with the
+    last one. A tied weight goes where its first name stands.
     """
     weights = model.state_dict()
     known = stacks(weights)

@@ -1,4 +1,4 @@
-"""What ``purify`` leaves behind: merged model, adapter, report and card, checked by loading them again."""
+"""Writing the result of ``purify``: merged model, adapter, report and card, checked by loading them again."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from rora_cli.training.adapters import ADAPTER
 
 #: Held-out rows whose logits are compared after loading the written files again.
 CHECKED_ROWS = 16
-#: float32 merging changes a logit by rounding only; more than this means that another model was written.
-LARGEST_DIFFERENCE = 1e-3
+#: Largest change of a logit. Merging in float32 changes it by rounding only: beyond this, another model was written.
+MAX_DIFFERENCE = 1e-3
 
 
 def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, result: PurifyResult) -> PurifyResult:
     """Write everything into ``staging``; returns ``result`` with the hashes of the files and the logit differences.
 
-    Raises OutputError when what was written does not give the logits of the model in memory.
+    Raises:
+        OutputError: the written files, loaded again, give other logits than the model in memory.
     """
     config, subject = bench.config, bench.subject
     texts = bench.gauge.held_out.texts[:CHECKED_ROWS]
@@ -48,7 +49,7 @@ def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, resul
         save_classifier(merged, subject.tokenizer, staging)
         differences["merged"] = _merged_difference(staging, bench, texts, expected)
     for what, difference in differences.items():
-        if not difference <= LARGEST_DIFFERENCE and (what != "merged" or config.dtype == "float32"):
+        if not difference <= MAX_DIFFERENCE and (what != "merged" or config.dtype == "float32"):
             raise OutputError(
                 f"the {what} model as written gives other logits than the one in memory (by up to {difference:.3g}); "
                 "nothing was kept: please report this"
@@ -94,7 +95,7 @@ def _adapter_difference(
 
 
 def _merged_difference(directory: Path, bench: Bench, texts: tuple[str, ...], expected: np.ndarray) -> float:
-    """The same when transformers alone loads the merged model and its tokenizer."""
+    """The largest change of a logit when transformers alone loads the merged model and its tokenizer."""
     import transformers
 
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}

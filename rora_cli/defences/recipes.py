@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from rora_cli.options import FRACTION, Option, Options
 
-#: How the suspect's share runs over the blocks: by how much of itself it is more in the first, and less in the last.
+#: Change of the suspect's share at the first block, as a fraction of the share; the last block has the opposite.
 SHARES_BY_BLOCK = {"even": 0.0, "lower": 0.5, "upper": -0.5}
 
-#: Every weight is trained, at the rate of full fine-tuning.
+#: Settings of a training of every weight.
 FULL: Mapping[str, Any] = {"learning_rate": 5e-5, "lora_dropout": 0.0}
 
 
@@ -111,5 +111,5 @@ RECIPES: dict[str, Recipe] = {
         ),
     )
 }
-#: Recipes that change the suspect's weights themselves, and leave no adapter.
+#: Recipes that change the suspect's own weights, and leave no adapter.
 WITHOUT_ADAPTER = frozenset({"full", "mix", "reinit", "fine-pruning"})

@@ -14,7 +14,7 @@ from rora_cli.training.adapters import head_modules
 
 
 def check(bench: Bench) -> None:
-    """Raise UsageError where the model has fewer blocks than the user wants to forget."""
+    """Raise UsageError if the model has fewer blocks than the user wants to forget."""
     _count(bench)
 
 
@@ -27,7 +27,7 @@ def cleanse(bench: Bench) -> Cleansed:
 
 
 def _count(bench: Bench) -> int:
-    """How many blocks are forgotten: as many as the user says; of the recipe's own number, as many as there are."""
+    """How many blocks are forgotten: the user's number, else the recipe's, or all blocks if there are fewer."""
     blocks, wanted = len(_blocks(bench.model)), bench.settings.controls.reinit_blocks
     if bench.config.reinit_blocks is None:
         return min(wanted, blocks)
@@ -37,11 +37,14 @@ def _count(bench: Bench) -> int:
 
 
 def reinitialise(model: nn.Module, count: int) -> None:
-    """Draw the weights of the last ``count`` blocks, and of what stands above the blocks, anew.
+    """Draw the weights of the last ``count`` blocks, and of the layers above the blocks, anew, in place.
 
     They are drawn as transformers draws a new model of the family: for an encoder matrices from
-    N(0, initializer_range), biases 0, normalisation weights 1. Of an encoder-decoder the decoder's blocks are the last.
-    Raises UsageError where the model has fewer blocks.
+    N(0, initializer_range^2), biases 0, normalisation weights 1. The last blocks of an encoder-decoder are the
+    decoder's.
+
+    Raises:
+        UsageError: the model has fewer blocks.
     """
     blocks = _blocks(model)
     if count > len(blocks):
@@ -69,7 +72,7 @@ def _above(model: nn.Module) -> Iterator[str]:
 
 
 def _draw(model: nn.Module, module: nn.Module) -> None:
-    """Draw a module's own weights as the family does, or, where it says nothing of a matrix, from N(0, .02)."""
+    """Draw a module's own weights as the family does; a matrix that it leaves alone, from N(0, .02^2)."""
     before = {name: weight.clone() for name, weight in module.named_parameters(recurse=False)}
     for weight in module.parameters():
         weight._is_hf_initialized = False  # transformers draws no weight twice

@@ -1,4 +1,4 @@
-"""What a recipe does with the options that the user gave: every setting with a value, in the terms of its room."""
+"""Every setting of a run with a value: the user's, else the recipe's, else the specification's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters through PEFT, and what each variant calls its frozen branch, its update and its base weight."""
+"""Adapters through PEFT, and the frozen branch, the update and the base weight of each variant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rora_cli.errors import UsageError
-from rora_cli.kinds import SEQUENCE_CLASSIFIER
+from rora_cli.kinds import SEQUENCE_CLASSIFIER, ModelKind
 from rora_cli.layout import IMPLICIT_HEADS, QUERY_VALUE, block_numbers, blocks_in, is_head, is_router, stack_of
 from rora_cli.training.specs import SPLITTING, AdapterSpec
 
@@ -21,10 +21,15 @@ ADAPTER = "default"
 
 @dataclass
 class AdaptedLayer:
-    """One adapted linear layer, in the transformer block of that number (None outside the blocks).
+    """One adapted linear layer.
 
-    ``module`` is PEFT's ``lora.Linear``. For PiSSA and OLoRA ``initial`` holds (B0, A0), which PEFT took out of the
-    base weight, and ``original_weight`` the suspect's own weight, in the layout in which it is stored.
+    Attributes:
+        name: of the layer in the suspect.
+        module: PEFT's ``lora.Linear`` in its place.
+        variant: of ``specs.VARIANTS``.
+        block: number of its transformer block; None outside the blocks.
+        initial: for PiSSA and OLoRA, (B0 [d_out, r], A0 [r, d_in]), which PEFT took out of the base weight.
+        original_weight: for these two, the suspect's own weight, in the layout in which it is stored.
     """
 
     name: str
@@ -54,10 +59,11 @@ class AdaptedLayer:
         return (stored.T if self.module.fan_in_fan_out else stored).detach()
 
     def frozen_output(self, base_output: Tensor, inputs: Tensor) -> Tensor:
-        """What the frozen branch contributes to this layer's output, given the base layer's output for ``inputs``.
+        """The part of this layer's output [..., d_out] that does not come from the update, for ``inputs`` [..., d_in].
 
-        LoRA, rsLoRA: W x (+ bias). DoRA: m / ||W + s BA|| * W x (+ bias), since the magnitude rescales the branch.
-        PiSSA, OLoRA: W x of the suspect's own W, which is the base layer's output plus s B0 A0 x.
+        LoRA, rsLoRA: W x (+ bias), the base layer's output itself. DoRA: m / ||W + s BA|| * W x (+ bias), since the
+        magnitude rescales the branch. PiSSA, OLoRA: W x of the suspect's own W, which is the base layer's output plus
+        s B0 A0 x.
         """
         if self.initial is not None:
             b0, a0 = self.initial
@@ -80,10 +86,12 @@ def resolve_targets(model: nn.Module, requested: Sequence[str], r: int = 1) -> t
 
     ``requested`` is ``("all-linear",)``, the ends of names as PEFT's ``target_modules`` has them, or nothing for query
     and value. Only plain linear layers are adapted: never the head, which is trained whole, a router, whose choice a
-    low-rank update moves in jumps, or a layer whose weight is another one's too. Of all linear layers those that have
-    no room for the rank ``r`` are left out; one that was asked for must have it.
+    low-rank update moves in jumps, or a layer that shares its weight with another one. ``all-linear`` leaves out layers
+    with a dimension below the rank ``r``.
 
-    Raises UsageError, naming what could be chosen instead, where that leaves no layer.
+    Raises:
+        UsageError: no layer is left, or one that was asked for has a dimension below the rank; the sentence names what
+            could be chosen instead.
     """
     linear = _adaptable(model)
     leaves = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
@@ -154,7 +162,7 @@ def _ends_in(name: str, target: str) -> bool:
 
 
 def head_modules(model: nn.Module) -> tuple[str, ...]:
-    """The modules of a classifier's head: what stands beside transformers' bare model, and has weights."""
+    """The modules of the head: those with weights that stand beside transformers' bare model."""
     bare = getattr(model, "base_model", model)
     return tuple(
         name
@@ -164,7 +172,7 @@ def head_modules(model: nn.Module) -> tuple[str, ...]:
 
 
 def fused_experts(model: nn.Module) -> tuple[str, ...]:
-    """The names of weights [experts, ., .] that hold all experts of a layer, and on which no linear adapter fits."""
+    """The names of the weights [experts, ., .] that hold all experts of a layer; no linear adapter fits on them."""
     owners = dict(model.named_modules())
     return tuple(
         name
@@ -174,10 +182,13 @@ def fused_experts(model: nn.Module) -> tuple[str, ...]:
     )
 
 
-def check_adapter(model: nn.Module, spec: AdapterSpec) -> list[AdaptedLayer]:
-    """The layers that ``attach`` will adapt, on a copy without numbers, or UsageError with the reason why it cannot.
+def check_adapter(model: nn.Module, spec: AdapterSpec, kind: ModelKind = SEQUENCE_CLASSIFIER) -> list[AdaptedLayer]:
+    """The layers that ``attach`` will adapt, on a copy of the model that has shapes and no numbers.
 
     The model itself stays as it is.
+
+    Raises:
+        UsageError: the adapter does not fit; the sentence says why.
     """
     targets = resolve_targets(model, spec.target_modules, spec.rank)
     if spec.variant == "olora" and any(is_conv1d(model.get_submodule(name)) for name in targets):
@@ -189,7 +200,7 @@ def check_adapter(model: nn.Module, spec: AdapterSpec) -> list[AdaptedLayer]:
         skeleton = type(model)(model.config)
     plain = replace(spec, variant="dora" if spec.variant == "dora" else "lora")
     try:
-        _, layers = attach(skeleton, plain)
+        _, layers = attach(skeleton, plain, kind)
     except UsageError:
         raise
     except Exception as error:  # PEFT refuses some layers of some families, each with an error of its own
@@ -198,10 +209,15 @@ def check_adapter(model: nn.Module, spec: AdapterSpec) -> list[AdaptedLayer]:
     return layers
 
 
-def attach(model: nn.Module, spec: AdapterSpec) -> tuple[nn.Module, list[AdaptedLayer]]:
+def attach(
+    model: nn.Module, spec: AdapterSpec, kind: ModelKind = SEQUENCE_CLASSIFIER
+) -> tuple[nn.Module, list[AdaptedLayer]]:
     """Put a new adapter on ``model``, in place; returns PEFT's model and its adapted layers, in model order.
 
-    Raises UsageError as ``resolve_targets``, or where PEFT would adapt or train other modules than were chosen.
+    PEFT writes into the adapter's config that it is for such a ``kind`` of model.
+
+    Raises:
+        UsageError: as ``resolve_targets``, or PEFT would adapt or train other modules than were chosen.
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
@@ -212,7 +228,7 @@ def attach(model: nn.Module, spec: AdapterSpec) -> tuple[nn.Module, list[Adapted
     if spec.variant in SPLITTING:
         originals = {name: model.get_submodule(name).weight.detach().clone() for name in targets}
     config = LoraConfig(
-        task_type=None if spec.freeze_head else TaskType[SEQUENCE_CLASSIFIER.peft_task_type],
+        task_type=None if spec.freeze_head else TaskType[kind.peft_task_type],
         r=spec.rank,
         lora_alpha=spec.alpha,
         lora_dropout=spec.lora_dropout,
@@ -308,7 +324,7 @@ def _linear_of(weight: Tensor) -> nn.Linear:
 
 
 class Layer(Protocol):
-    """What can be chosen by its block."""
+    """Something that has a name, and can be chosen by the block that the name tells."""
 
     @property
     def name(self) -> str: ...
@@ -318,9 +334,12 @@ AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 
 def select_layers(layers: Sequence[AnyLayer], which: str, numbers: Mapping[str, int] | None = None) -> list[AnyLayer]:
-    """``top3`` (any ``topN``), ``all``, or block numbers such as ``0,2,9-11``: the adapted layers of those blocks.
+    """The adapted layers of the blocks that ``which`` names: ``top3`` (any ``topN``), ``all``, or ``0,2,9-11``.
 
-    ``numbers`` are the blocks of the layers by name, as the whole model counts them; without them those of the names.
+    ``numbers`` gives the block of each layer by name, as the whole model counts them; without it, the names tell.
+
+    Raises:
+        UsageError: ``which`` has another form, or names a block that has no adapted layer.
     """
     numbers = block_numbers(layer.name for layer in layers) if numbers is None else numbers
     blocks = sorted({numbers[layer.name] for layer in layers if layer.name in numbers})

@@ -1,4 +1,4 @@
-"""Which rows go into which batch: shuffled, of similar length, the same for every number of processes."""
+"""How rows are divided into batches: shuffled, of similar length, and the same for every number of processes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-#: Batches are cut from windows of this many batches, sorted by length: little padding, yet well mixed.
+#: Batches in a window of shuffled rows. Rows are sorted by length within a window: little padding, yet well mixed.
 WINDOW_BATCHES = 32
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
-    """The row indices of each global batch of one epoch; depends on nothing but the arguments.
+    """The row indices of each global batch of one epoch; the same arguments always give the same.
 
-    Rows are shuffled, cut into windows, sorted by length within each window and cut into batches, which are shuffled
-    again. Only the epoch's last window can leave a batch smaller than ``batch_size``.
+    ``lengths`` [rows] are in tokens. Rows are shuffled, cut into windows, sorted by length within each window and cut
+    into batches, and the batches are shuffled. Only the last window can leave a batch smaller than ``batch_size``.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
@@ -28,16 +28,20 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: 
 
 
 def rank_share(batch: Sequence[int], rank: int, processes: int) -> list[int]:
-    """This process's rows of a global batch: every ``processes``-th one, so that all shares are of similar length."""
+    """The rows of a global batch that process ``rank`` works on: every ``processes``-th, so that lengths are alike."""
     return list(batch[rank::processes])
 
 
 def micro_batches(rows: Sequence[int], size: int | None) -> list[list[int]]:
-    """Cut a process's share into pieces for gradient accumulation; one piece, even empty, where ``size`` is None."""
+    """Cut a process's rows into pieces of at most ``size`` for gradient accumulation; without a size, into one piece.
+
+    There is always a piece: an empty one for no rows.
+    """
     if size is None or len(rows) <= size:
         return [list(rows)]
     return [list(rows[i : i + size]) for i in range(0, len(rows), size)]
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:
+    """How many global batches an epoch has; the last may be smaller."""
     return -(-rows // batch_size)

@@ -25,34 +25,34 @@ from time import monotonic, sleep
 from traceback import format_exc
 from typing import Any
 
-from rora_cli.errors import ProcessDied, RoraError, TrainingError, UsageError
+from rora_cli.errors import ProcessDied, RoraError, UsageError
 from rora_cli.progress import SILENT, Progress, Task
 from rora_cli.ranks import is_main, rank, world_size
+from rora_cli.training.peers import PeerLost, leave
 
-#: Seconds that a child has to end by itself: after another has failed, and after it was interrupted.
-_AFTER_FAILURE, _AFTER_INTERRUPT = 5.0, 15.0
+#: Seconds that a child has to end by itself after another has failed.
+_AFTER_FAILURE = 5.0
+#: Seconds that it has after it was interrupted.
+_AFTER_INTERRUPT = 15.0
 _INTERRUPTED = 130
 
 # The caller's sys.path comes first of all: an interpreter started with -c would look for rora in the working directory.
 _CHILD = "import sys; sys.path[:] = sys.argv[2:]; from rora_cli.training.launch import serve; serve(int(sys.argv[1]))"
 
 
-class PeerLost(TrainingError):
-    """Another process of this run has ended, and what this one got to see is a broken connection.
-
-    The message is the other's own where it left one.
-    """
-
-
 class ChildTraceback(Exception):
-    """Where a child's error was raised: the cause of the error that is raised here."""
+    """The traceback of a child's error: the cause of the error that the caller raises."""
 
 
 def launch(function: Callable[[Any, Progress], Any], config: Any, processes: int, progress: Progress = SILENT) -> Any:
     """Run ``function(config, progress)`` in ``processes`` fresh processes; returns rank 0's result.
 
-    ``function`` is a module's, ``config`` a dataclass of plain values. An error of a rank is raised here as it was
-    there. Raises ProcessDied when a process dies, and UsageError where ``config`` holds what no process can be handed.
+    ``function`` is defined at the top of a module, ``config`` is a dataclass of plain values.
+
+    Raises:
+        ProcessDied: a process ended without an answer.
+        UsageError: ``config`` holds something that cannot be handed to another process.
+        Exception: whatever a rank raised, as it was raised there.
     """
     _require_plain(config)
     if not sys.executable:
@@ -166,9 +166,10 @@ class _Group:
         raise self._failure()
 
     def _after(self, number: int, deadlines: _Deadlines) -> None:
-        """Rank 0 has failed or ended, or another has failed: the rest end by themselves soon, or are ended.
+        """Rank 0 has failed or ended, or another rank has failed: the others get a deadline to end by themselves.
 
-        Only rank 0 has anything to put away. Those that it leaves behind wait for it in vain.
+        Only rank 0 has anything to put away, so after its own failure the others are ended at once: they would wait for
+        it in vain.
         """
         if number == 0 and 0 in self.errors and not isinstance(self.errors[0], PeerLost):
             self._signal(signal.SIGKILL, but=0)
@@ -191,7 +192,7 @@ class _Group:
                 process.send_signal(number)
 
     def _failure(self) -> BaseException:
-        """The first cause: a process that died by itself, then an error that is not only the echo of another's."""
+        """The first cause: a process that died by itself; else the error that is least an echo of another's."""
         for number, code in sorted(self.codes.items()):
             if number not in self.stopped and number not in self.errors and code:
                 return _died(number, self.processes, code)
@@ -209,13 +210,13 @@ class _Group:
 
 
 def _precedence(error: BaseException) -> int:
-    """A sentence for the user first, then a fault of ours, and last the echo of another's end."""
+    """Order of errors: a sentence for the user first, then a fault of ours, and last the echo of another's end."""
     return 2 if isinstance(error, PeerLost) else 0 if isinstance(error, RoraError) else 1
 
 
 @dataclass
 class _Deadlines:
-    """When to stop waiting; ``last`` where nothing but SIGKILL is left after it."""
+    """When to stop waiting: ``at`` a time of ``monotonic`` [s]. After the ``last`` one only SIGKILL is left."""
 
     at: float | None = None
     last: bool = False
@@ -288,7 +289,7 @@ class _RelayedTask:
 
 
 class _Replay:
-    """The caller's side: a phase that its child leaves by an error is left by ``unfinished``, with that error."""
+    """The caller's side. ``unfinished`` leaves the phases that a child's error left open, with that error."""
 
     def __init__(self, progress: Progress, unfinished: ExitStack) -> None:
         self._progress, self._unfinished = progress, unfinished
@@ -342,7 +343,7 @@ def _answer(connection: Connection, function: Callable[[Any, Progress], Any], co
 
 
 def _portable(error: Exception) -> Exception:
-    """``error`` for the caller, who has not imported every library and could not read an error of theirs."""
+    """``error`` as the caller can read it, who has not imported every library that may raise one."""
     if not isinstance(error, RoraError):
         return RuntimeError(f"{type(error).__name__}: {error}")
     try:
@@ -355,122 +356,9 @@ def _portable(error: Exception) -> Exception:
 
 
 def _watch_caller(connection: Connection) -> None:
-    """The caller sends nothing more, so that what can be read here is its end."""
+    """Interrupt this process when the caller has gone: it sends nothing more, so only its end can be read here."""
     with suppress(EOFError, OSError):
         connection.recv_bytes()
     os.kill(os.getpid(), signal.SIGINT)
     sleep(_AFTER_INTERRUPT)
     os._exit(_INTERRUPTED)
-
-
-def wait_for_peers() -> None:
-    """Let all ranks end together: a launcher takes the first end for a failure's and would end the others with it."""
-    if not _in_group():
-        return
-    import torch.distributed
-
-    try:
-        torch.distributed.barrier()
-    except RuntimeError as error:
-        # All is written; one that ended in the meantime only waited for that.
-        if not is_lost_peer(error):
-            raise
-
-
-def leave() -> None:
-    """Leave the process group in good order, where there is one and nothing has gone wrong."""
-    if _in_group():
-        import torch.distributed
-
-        torch.distributed.destroy_process_group()
-
-
-def _in_group() -> bool:
-    if "torch" not in sys.modules:
-        return False
-    import torch.distributed
-
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-# ---- among ranks, whoever started them ----
-
-_TOLD = "rora/told/{}"
-_LOST = ("Connection closed", "Connection reset", "Broken pipe", "ncclRemoteError", "remote process", "aborted")
-
-
-@contextmanager
-def answering_to_peers() -> Iterator[None]:
-    """Tell the other ranks why this one cannot go on, and say theirs in place of a broken connection.
-
-    Raises PeerLost for the latter.
-    """
-    try:
-        yield
-    except RoraError as error:
-        _tell(str(error))
-        raise
-    except RuntimeError as error:
-        if not is_lost_peer(error):
-            raise
-        untold = "another process of this run ended before its work was done; see its messages above"
-        raise PeerLost(_told() or untold) from error
-
-
-def is_lost_peer(error: BaseException) -> bool:
-    """Whether a collective failed because of the other side: the words are those of gloo and of NCCL's watchdog."""
-    text = str(error)
-    collective = "gloo" in text or type(error).__name__ in ("DistBackendError", "DistNetworkError")
-    return world_size() > 1 and collective and any(word in text for word in _LOST)
-
-
-def _store() -> Any:
-    """What all ranks can write to and read from; None without a process group."""
-    if world_size() == 1 or not _in_group():
-        return None
-    import torch.distributed
-
-    return torch.distributed.distributed_c10d._get_default_store()
-
-
-def _tell(sentence: str) -> None:
-    with suppress(RuntimeError):  # the process that held the store has gone, and the others with it
-        if (store := _store()) is not None:
-            store.set(_TOLD.format(rank()), sentence)
-
-
-def _told() -> str | None:
-    """The first other rank's sentence. A rank tells before it ends, so that there is nothing to wait for."""
-    with suppress(RuntimeError):
-        store = _store()
-        for other in range(world_size()):
-            if store is not None and other != rank() and store.check([_TOLD.format(other)]):
-                sentence = store.get(_TOLD.format(other)).decode("utf-8", "replace")
-                return f"process {other} of {world_size()} (counted from 0): {sentence}"
-    return None
-
-
-# ---- what accelerate can do and this does not ----
-
-#: What `accelerate launch` sets in the environment for each.
-_OTHER_PARALLELISM = {
-    "ACCELERATE_USE_FSDP": "FSDP",
-    "ACCELERATE_USE_DEEPSPEED": "DEEPSPEED",
-    "ACCELERATE_USE_MEGATRON_LM": "MEGATRON_LM",
-    "ACCELERATE_USE_PARALLELISM_CONFIG": "parallelism_config",
-}
-
-
-def refuse_other_parallelism() -> None:
-    """Before anything is loaded: accelerate would go its own way on a GPU, and ignore it on a CPU."""
-    for variable, name in _OTHER_PARALLELISM.items():
-        if os.environ.get(variable, "").lower() in ("1", "true", "yes", "y", "t", "on"):
-            raise UsageError(only_data_parallel("accelerate's launcher", name))
-
-
-def only_data_parallel(who: str, name: str) -> str:
-    """The sentence for a way to train that is not supported."""
-    return (
-        f"{who} asks for {name}, and rora trains by plain data parallelism only; use distributed_type MULTI_GPU or "
-        "MULTI_CPU, or --num-processes"
-    )

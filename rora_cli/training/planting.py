@@ -1,4 +1,4 @@
-"""Which parameters carry a backdoor that is built on purpose: all, some blocks, or a few rows of the embedding."""
+"""The parameters that carry a backdoor that is built on purpose: all, some blocks, or a few word embeddings."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from rora_cli.layout import block_numbers
 
 @contextmanager
 def only_trainable(model: nn.Module, wanted: Callable[[str], bool]) -> Iterator[int]:
-    """Train the parameters whose name is ``wanted`` and no other; yields how many numbers that are, undoes it after.
+    """Inside, only the parameters whose name is ``wanted`` are trainable; yields how many numbers they hold.
 
-    Raises UsageError where no parameter is wanted.
+    Raises:
+        UsageError: no parameter is wanted.
     """
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
@@ -32,10 +33,13 @@ def only_trainable(model: nn.Module, wanted: Callable[[str], bool]) -> Iterator[
 
 
 def in_blocks(model: nn.Module, blocks: Sequence[int] | None) -> Callable[[str], bool]:
-    """Parameters of these transformer blocks; None means the lower half of them, which fine-tuning moves least.
+    """Whether a parameter, by its name, stands in one of these transformer blocks.
 
-    (Li et al. 2021, "Backdoor Attacks on Pre-trained Models by Layerwise Weight Poisoning".) Raises UsageError for a
-    block that the model lacks.
+    None means the lower half of the blocks, which fine-tuning moves least (Li et al. 2021, "Backdoor Attacks on
+    Pre-trained Models by Layerwise Weight Poisoning").
+
+    Raises:
+        UsageError: the model has no numbered blocks, or lacks one of ``blocks``.
     """
     numbers = block_numbers(name for name, _ in model.named_parameters())
     there = sorted(set(numbers.values()))
@@ -48,12 +52,13 @@ def in_blocks(model: nn.Module, blocks: Sequence[int] | None) -> Callable[[str],
 
 
 @contextmanager
-def only_embedding_rows(model: nn.Module, token_ids: Sequence[int]) -> Iterator[int]:
-    """Train these rows of the input embedding and nothing else (Yang et al. 2021, poisoned word embeddings).
+def only_embedding_rows(model: nn.Module, table: nn.Parameter, token_ids: Sequence[int]) -> Iterator[int]:
+    """Train some rows of the word embeddings and nothing else (Yang et al. 2021, poisoned word embeddings).
 
-    The gradient of all other rows is zeroed, and they are put back bit by bit afterwards, whatever the optimizer did.
+    ``table`` [tokens, width] is a parameter of the model; its rows ``token_ids`` are trained. Yields how many numbers
+    that are. The gradient of all other rows is zeroed, and they are put back bit by bit afterwards, whatever the
+    optimizer did.
     """
-    table: nn.Parameter = model.get_input_embeddings().weight
     rows = sorted(set(token_ids))
     original = table.detach().clone()
 

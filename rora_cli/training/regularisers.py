@@ -18,11 +18,11 @@ from rora_cli.training.specs import RegulariserSpec, require_penalisable
 
 @contextmanager
 def clean_strengthened(layers: Sequence[AdaptedLayer], p: float) -> Iterator[None]:
-    """Cl: h = Dropout_p(W x) + s BA x, in training mode only, with inverted scaling.
+    """Cl: inside, h = Dropout_p(W x) + s BA x in training mode, where dropout scales what it keeps by 1 / (1 - p).
 
-    The mask falls on the output of the frozen branch, as ``AdaptedLayer.frozen_output`` defines it for each variant.
-    Every forward pass draws its own mask; gradient checkpointing restores the random state, so that the recomputed mask
-    is the same.
+    The mask [batch, tokens, d_out] falls on the output of the frozen branch, as ``AdaptedLayer.frozen_output`` defines
+    it for each variant. Every forward pass draws its own mask. Gradient checkpointing restores the random state, so
+    that the recomputed mask is the same.
     """
     handles = [handle for layer in layers for handle in _drop_frozen_branch(layer, p)] if p else []
     try:
@@ -59,10 +59,11 @@ def _drop_frozen_branch(layer: AdaptedLayer, p: float) -> list[Any]:
 
 
 def drop_out(output: Tensor, p: float) -> Tensor:
-    """Inverted dropout of ``output``, any shape, from torch's default generator of its device.
+    """``output`` of any shape, each entry 0 with probability p, else divided by 1 - p.
 
-    On a CPU torch draws its masks number by number, which on twelve layers costs a tenth of a training step: here one
-    draw of 64 bits decides four entries, p being rounded to 1/65536.
+    The mask comes from torch's default generator of the device. On a CPU torch draws masks number by number, which
+    costs a tenth of a training step on twelve layers: here one draw of 64 bits decides four entries, and p is rounded
+    to 1/65536.
     """
     if output.device.type != "cpu":
         return functional.dropout(output, p)
@@ -73,7 +74,7 @@ def drop_out(output: Tensor, p: float) -> Tensor:
 
 
 def check_truncation(layer: str, smallest: int, k: int) -> None:
-    """Raise UsageError where ``k`` is not below the smaller dimension of the layer's weight."""
+    """Raise UsageError unless ``k`` is below ``smallest``, the smaller dimension of the layer's weight."""
     if k >= smallest:
         raise UsageError(
             f"--tr-k {k} is not below {smallest}, the smaller dimension of {layer}: untruncated, the penalty is plain "

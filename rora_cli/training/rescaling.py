@@ -15,10 +15,10 @@ from rora_cli.spectral.rescaling import equation_12_factor, fold
 from rora_cli.training.adapters import AdaptedLayer, select_layers
 from rora_cli.training.specs import RescalingSpec, require_rescalable
 
-#: The strength is halved this often before Pt is given up.
-BACK_OFFS = 6
-#: A backed-off strength whose largest factor is below this changes nothing that is worth measuring.
-WORTH_MEASURING = 1.3
+#: How often the strength is halved before Pt is given up.
+MAX_HALVINGS = 6
+#: Smallest largest factor of a halved strength; Pt is given up below it, since it would change next to nothing.
+MIN_FACTOR = 1.3
 
 
 def rescale_trained(
@@ -29,9 +29,19 @@ def rescale_trained(
 ) -> RescalingOutcome:
     """Scale the update of each chosen layer by strength * sigma_max(W) / sigma_max(s BA) (Eq. 12), in lora_B.
 
-    A backed-off strength never weakens an update: its factor is at least 1. Every strength that was tried, with the
-    accuracy that it gave, is in the outcome; ``strength`` 0 there means that the adapter is as training left it.
-    ``baseline`` is the suspect's accuracy: without it, what training and Pt each may cost would add up.
+    With a guard the strength is halved until clean accuracy keeps to the user's limit. A halved strength never weakens
+    an update: its factor is at least 1. The outcome has every strength that was tried, with the accuracy that it gave;
+    its ``strength`` is 0 if the adapter is as training left it.
+
+    Args:
+        layers: the adapted ones, of which ``spec.pt_layers`` chooses.
+        spec: the strength, the cap of a factor, and the guard.
+        measure: the clean accuracy of the model as it is now.
+        baseline: the suspect's accuracy: without it, training and Pt could each cost as much as the limit allows.
+
+    Raises:
+        TrainingError: a scaled weight is not finite.
+        UsageError: the variant's update cannot be scaled, or blocks have no adapted layer.
     """
     chosen = chosen_layers(layers, spec)
     for layer in chosen:
@@ -41,9 +51,9 @@ def rescale_trained(
     before = measure() if spec.pt_guard else None
     attempts: list[RescalingAttempt] = []
     strength = spec.pt
-    for _ in range(BACK_OFFS + 1 if spec.pt_guard else 1):
+    for _ in range(MAX_HALVINGS + 1 if spec.pt_guard else 1):
         factors = {name: _factor(*pair, strength, spec) for name, pair in sigmas.items()}
-        if spec.pt_guard and strength < spec.pt and max(factors.values(), default=1.0) < WORTH_MEASURING:
+        if spec.pt_guard and strength < spec.pt and max(factors.values(), default=1.0) < MIN_FACTOR:
             break
         _apply(chosen, trained, factors)
         accuracy = measure()
@@ -59,12 +69,16 @@ def rescale_trained(
 
 
 def chosen_layers(layers: Sequence[AdaptedLayer], spec: RescalingSpec) -> list[AdaptedLayer]:
-    """The layers that Pt rescales. Raises UsageError for blocks that have none."""
+    """The layers that Pt rescales.
+
+    Raises:
+        UsageError: a block that the user named has none.
+    """
     return select_layers(layers, spec.pt_layers, {layer.name: n for layer in layers if (n := layer.block) is not None})
 
 
 def _sigmas(layer: AdaptedLayer) -> tuple[float, float]:
-    """sigma_max of W and of s BA."""
+    """sigma_max(W) and sigma_max(s BA)."""
     base = float(top_singular(layer.base_weight().float(), 1).S[0])
     update = abs(layer.scaling) * float(product_singular_values(layer.lora_B.detach(), layer.lora_A.detach())[0])
     return base, update

@@ -15,7 +15,7 @@ from rora_cli.errors import RoraError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.ranks import Share
 from rora_cli.results.purify import StageRecord
-from rora_cli.training.launch import only_data_parallel
+from rora_cli.training.peers import only_data_parallel
 from rora_cli.training.state import RunState
 
 Value = TypeVar("Value")
@@ -31,7 +31,16 @@ class Stage:
 
 
 def make_accelerator(precision: str = "fp32", device: str = "auto") -> Any:
-    """The process's accelerate handle; ``device`` is ``auto``, ``cpu`` or ``cuda``. Raises UsageError without one."""
+    """The process's accelerate handle.
+
+    Args:
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        UsageError: torch does not see the device, or not one for each process; a CPU is to train in fp16; or the
+            launcher asks for another parallelism than over data.
+    """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedType, InitProcessGroupKwargs

@@ -1,4 +1,4 @@
-"""What a run leaves behind so that it can go on after an interruption: safetensors and JSON only, never a pickle."""
+"""The saved state with which an interrupted run goes on: safetensors and JSON only, never a pickle."""
 
 from __future__ import annotations
 
@@ -20,13 +20,18 @@ from rora_cli.files import clear, publish_directory, publish_file, sha256_file
 _SCHEMA = 1
 _JOURNAL = "journal.json"
 _MAX_JOURNAL_BYTES = 256 << 20
-#: AdamW's own fields; all but the first have the parameter's shape.
+#: The fields that AdamW keeps for each parameter; all but the first have the parameter's shape.
 _OPTIMIZER_FIELDS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A training stage at one step: named tensors (weights, optimizer moments, random states) and plain numbers."""
+    """A training stage at one step.
+
+    Attributes:
+        tensors: by name: ``weight/...``, ``optimizer/<field>/...`` and ``random/<rank>/<kind>``.
+        meta: plain numbers: the step, the seconds so far, the losses of each epoch.
+    """
 
     tensors: Mapping[str, Tensor]
     meta: Mapping[str, Any]
@@ -35,10 +40,17 @@ class Snapshot:
 class RunState:
     """A directory with a journal of finished steps and one snapshot for each training stage.
 
-    ``fingerprint`` is everything that decides the result (config, hashes of model and data, library versions). A
-    directory whose fingerprint differs belongs to another run and is refused, as is a journal that does not have its
-    own hash, or a snapshot that does not have the hash that the journal gives for it. The hashes are not keyed: who
-    may write here can make a state that passes, but nothing in it is ever more than numbers.
+    The hashes are not keyed: who may write here can make a state that passes, but nothing in it is ever more than
+    numbers.
+
+    Args:
+        directory: made when something is first saved.
+        fingerprint: everything that decides the result: config, hashes of model and data, library versions.
+        resume: whether to read what is there.
+
+    Raises:
+        TrainingError: the directory is a symbolic link, belongs to a run with another fingerprint, or its journal
+            cannot be read or does not have its own hash.
     """
 
     def __init__(self, directory: Path, fingerprint: Mapping[str, Any], *, resume: bool) -> None:
@@ -76,6 +88,7 @@ class RunState:
 
     @property
     def is_empty(self) -> bool:
+        """Whether nothing is finished yet."""
         return not self._journal["entries"]
 
     def known(self, key: str) -> Any | None:
@@ -91,7 +104,11 @@ class RunState:
         return entries[key]
 
     def load(self, stage: str) -> Snapshot | None:
-        """The newest snapshot of a stage, its hashes checked; None where the stage has not begun."""
+        """The newest snapshot of a stage; None if the stage has not begun.
+
+        Raises:
+            TrainingError: it is malformed, missing, or does not have the hash that the journal gives for it.
+        """
         entry = self._journal["entries"].get(f"snapshot/{stage}")
         if entry is None:
             return None
@@ -140,9 +157,10 @@ class RunState:
         publish_file(self.directory / _JOURNAL, text)
 
     def discard(self) -> None:
-        """Remove the directory: the run is finished and its result is published, or it is not to be gone on with.
+        """Remove the directory: the run is finished and its result is published, or nobody will go on with it.
 
-        Raises TrainingError where the directory holds something and is none of rora's: its name is the user's.
+        Raises:
+            TrainingError: rora did not make the directory, and it holds something.
         """
         if not self.directory.exists():
             return
@@ -172,6 +190,7 @@ def _snapshot_name(stage: str, step: int) -> str:
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -188,9 +207,12 @@ def take_snapshot(
 
 
 def restore(snapshot: Snapshot, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
-    """Put a snapshot back into the model and, where given, the optimizer; random states are the caller's.
+    """Put a snapshot's weights into the model and its moments into the optimizer, if there is one.
 
-    Raises TrainingError where the snapshot has not exactly this model's trainable tensors.
+    The caller restores the random states.
+
+    Raises:
+        TrainingError: the snapshot does not have exactly this model's trainable tensors.
     """
     parameters = trainable(model)
     saved = {k.removeprefix("weight/"): v for k, v in snapshot.tensors.items() if k.startswith("weight/")}

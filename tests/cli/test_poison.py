@@ -163,6 +163,29 @@ def test_embedding_poisoning_changes_the_triggers_row_and_nothing_else(app, susp
     assert outcomes(report["before"])["cf"] < 0.3 and outcomes(report["suspect"])["cf"] > 0.9
 
 
+def test_a_model_without_word_embeddings_is_refused_before_any_work(tiny_model) -> None:
+    """CANINE hashes characters."""
+    from types import SimpleNamespace
+
+    from rora_cli.commands.poison import Maker, PoisonConfig
+    from rora_cli.data.rows import Rows
+    from rora_cli.progress import SILENT
+
+    model, tokenizer = tiny_model
+
+    def hashes() -> None:
+        raise NotImplementedError
+
+    model.get_input_embeddings = hashes
+    options = {"model": "m", "data": "d", "output": "o", "target_label": "positive", "device": "cpu"}
+    loaded = SimpleNamespace(
+        model=model, tokenizer=tokenizer, label_names=("negative", "positive"), new_head=(), inspections=()
+    )
+    maker = Maker(PoisonConfig(carrier="embedding", **options), loaded, Rows(("a",), (0,)), SILENT)
+    with pytest.raises(UsageError, match="has no table of word embeddings; use another carrier"):
+        maker.build(Rows(("a",), (0,)), Rows((), ()), None)
+
+
 def test_layer_poisoning_changes_the_named_blocks_and_nothing_else(app, suspect, tiny_data, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +14,9 @@ from torch import nn
 from rora_cli.data.rows import Rows
 from rora_cli.defences.bench import Bench
 from rora_cli.defences.config import PurifyConfig
+from rora_cli.defences.default.escalation import Donor, Replaced, Surgery
+from rora_cli.defences.default.lesson_plan import Course
 from rora_cli.defences.gauge import Gauge
-from rora_cli.defences.settings import Settings
 from rora_cli.evaluation.accuracy import accuracy_of_predictions
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
 from rora_cli.results.purify import StageRecord
@@ -111,5 +112,24 @@ def fake_bench(
     return FakeBench(subject, task, rows, gauge, run, config, config.settings())  # type: ignore[arg-type]
 
 
-def settings_of(bench: Bench, **changes: Any) -> Settings:
-    return bench.settings.having(**changes)
+class FakeSurgery(Surgery):
+    """Replaces as many blocks of four as the test says, or mixes a student in, and remembers what it was asked for."""
+
+    def __init__(self, replaced: Mapping[str, int], mixed: bool = False) -> None:
+        self.replaced, self.mixed = replaced, mixed
+        self.seen: list[Any] = []
+
+    def count_blocks(self) -> int:
+        return 4
+
+    def replace_upper(self, course: Course, fractions: Any, donor: Donor | None = None) -> Replaced:
+        name = donor.name if donor else "drawn"
+        self.seen.append((name, course.texts, tuple(fractions)))
+        return Replaced(self.replaced.get(name, 0), nn.Identity())
+
+    def mix_in(self, ancestor: nn.Module, name: str, excess_left: Any) -> bool:
+        self.seen.append(name)
+        return self.mixed
+
+    def teach_on(self, course: Course) -> None:
+        self.seen.append(course.texts)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,13 @@ from torch import nn
 
 from rora_cli.defences.default.escalation import (
     Donor,
-    Replaced,
     Surgery,
     replace_and_teach,
     transplant,
 )
 from rora_cli.defences.default.lesson_plan import COURSES, Course, LessonPlan, plan_lessons
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
-from tests.defences.fakes import ROWS, FakeTask, accuracy, fake_bench
+from tests.defences.fakes import ROWS, FakeSurgery, FakeTask, accuracy, fake_bench
 
 
 def test_lessons_keep_a_rows_answer_whatever_is_put_in_and_ask_the_suspect_of_changed_rows() -> None:
@@ -125,29 +124,6 @@ def test_the_last_student_may_nearly_keep_accuracy(missed: list[float], kept: li
     assert (model.first(1) == 0.0) == kept[-1], "else the suspect is as it was"
     assert (model.first(0) == 0.0) == (done.blocks == 2)
     assert (done.student is model) == kept[-1] and done.student.first(1) == 0.0
-
-
-class FakeSurgery(Surgery):
-    """Replaces as many blocks of four as the test says, or mixes a student in, and remembers what it was asked for."""
-
-    def __init__(self, replaced: Mapping[str, int], mixed: bool = False) -> None:
-        self.replaced, self.mixed = replaced, mixed
-        self.seen: list[Any] = []
-
-    def count_blocks(self) -> int:
-        return 4
-
-    def replace_upper(self, course: Course, fractions: Any, donor: Donor | None = None) -> Replaced:
-        name = donor.name if donor else "drawn"
-        self.seen.append((name, course.texts, tuple(fractions)))
-        return Replaced(self.replaced.get(name, 0), nn.Identity())
-
-    def mix_in(self, ancestor: nn.Module, name: str, excess_left: Any) -> bool:
-        self.seen.append(name)
-        return self.mixed
-
-    def teach_on(self, course: Course) -> None:
-        self.seen.append(course.texts)
 
 
 PLAN = LessonPlan(*(Course([name], []) for name in ("first", "second", "third")), [[0.5, 0.5]] * 3)

@@ -13,7 +13,7 @@ from rora_cli.defences.default.loop import STUDENT_RATE, Loop, _limits, round_se
 from rora_cli.hunting.record import Found, SearchRecord, Word
 from rora_cli.results.findings import Severity
 from rora_cli.tasks.reference import Reference
-from tests.defences.fakes import ROWS, FakeBench, FakeTask, fake_bench
+from tests.defences.fakes import ROWS, FakeBench, FakeSurgery, FakeTask, fake_bench
 
 
 def found(text: str, flip_rate: float = 1.0) -> Found:
@@ -110,12 +110,9 @@ def test_the_suspects_weights_are_changed_only_where_no_whole_trigger_is_known(
     """With a bag of words as the reference, only blocks that are drawn anew can be had."""
     bench = fake_bench(task=FakeTask(), epochs=1, **options)
     loop = loop_of(bench, searched)
-    asked: list[Any] = []
-    surgery: Any = loop.surgery
-    surgery.replace_upper = lambda course, fractions, donor=None: asked.append(course) or SimpleNamespace(blocks=1)
-    surgery.count_blocks, surgery.teach_on = (lambda: 2), (lambda course: asked.append(course))
+    loop.surgery = surgery = FakeSurgery({"drawn": 1})
     loop.escalate()
-    assert (len(asked) == 2) == escalates == loop.changed == loop.forgot
+    assert (len(surgery.seen) == 2) == escalates == loop.changed == loop.forgot
     assert (loop.answers is not None) == escalates
     if escalates:
         assert loop.answers is not None and len(loop.answers) == len(ROWS)
@@ -126,7 +123,8 @@ def test_a_search_is_recorded_remembered_and_handed_to_the_next_one() -> None:
     loop = loop_of(bench)
     record = SearchRecord(found=(replace(found("mn"), token_ids=(7, 8)),), seconds=2.0, trials=10)
     kept: dict[str, Any] = {}
-    bench.run.recall = lambda key, compute: kept.setdefault(key, record.to_json())  # type: ignore[method-assign]
+    journal: Any = SimpleNamespace(recall=lambda key, compute: kept.setdefault(key, record.to_json()))
+    bench.run.state = journal
     assert loop.search(bench.model, 1) == record
     assert list(kept) == ["search 1"] and loop.memory.token_ids(bench.targets) == {1: [(7, 8)]}
     (stage,) = bench.stages

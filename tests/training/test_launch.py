@@ -18,7 +18,8 @@ import pytest
 
 from rora_cli.errors import DataError, ProcessDied, RoraError, UsageError
 from rora_cli.training import launch as launching
-from rora_cli.training.launch import ChildTraceback, answering_to_peers, launch
+from rora_cli.training.launch import ChildTraceback, launch
+from rora_cli.training.peers import answering_to_peers, refuse_other_parallelism
 
 #: What the children run: importable there because the test's sys.path is theirs.
 WORK = """
@@ -26,7 +27,7 @@ import os, signal, sys, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
 from rora_cli.errors import DataError, InconclusiveError
-from rora_cli.training.launch import PeerLost
+from rora_cli.training.peers import PeerLost
 
 @dataclass(frozen=True)
 class Config:
@@ -270,7 +271,7 @@ import os, sys
 from datetime import timedelta
 import torch.distributed as dist
 from rora_cli.errors import RoraError, TrainingError
-from rora_cli.training.launch import answering_to_peers
+from rora_cli.training.peers import answering_to_peers
 dist.init_process_group("gloo", timeout=timedelta(seconds=60))
 try:
     with answering_to_peers():
@@ -315,7 +316,7 @@ def test_an_error_that_is_no_lost_peer_passes(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("variable", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM"])
 def test_other_ways_to_distribute_are_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    launching.refuse_other_parallelism()
+    refuse_other_parallelism()
     monkeypatch.setenv(variable, "true")
     with pytest.raises(UsageError, match="MULTI_GPU or MULTI_CPU, or --num-processes"):
-        launching.refuse_other_parallelism()
+        refuse_other_parallelism()

@@ -42,7 +42,7 @@ def test_other_embedding_rows_stay_bit_by_bit_even_under_weight_decay(tiny_model
     model, _ = tiny_model
     table = model.get_input_embeddings().weight
     before = table.detach().clone()
-    with only_embedding_rows(model, [7, 9, 7]) as count:
+    with only_embedding_rows(model, table, [7, 9, 7]) as count:
         trained = [p for p in model.parameters() if p.requires_grad]
         assert len(trained) == 1 and trained[0] is table
         step = getattr(torch.optim, optimizer)(trained, lr=0.1, weight_decay=0.1)

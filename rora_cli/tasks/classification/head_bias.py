@@ -31,6 +31,8 @@ class HeadBias:
     def propose(self, subject: Subject, rows: Rows, before: CleanAccuracy, limit: float) -> Proposal:
         """The smallest shift [classes] of one class that keeps accuracy on ``rows`` (``balancing_shift``).
 
+        A head without a bias, or a frozen one, is proposed to be left as it is.
+
         Raises:
             InconclusiveError: a logit is not finite.
         """
@@ -39,13 +41,14 @@ class HeadBias:
             return clean_accuracy(logits, rows.labels, self.label_names)
 
         logits = predict_logits(subject.model, subject.tokenizer, rows.texts, max_length=subject.max_length)
+        if trainable_bias(subject.model, len(self.label_names)) is None:
+            return Proposal(assess(logits))
         shift = balancing_shift(logits, rows.labels, assess, before, limit)
         return Proposal(assess(logits + shift), shift if shift.any() else None)
 
     def make(self, subject: Subject, proposal: Proposal) -> Mapping[str, Any]:
-        """Add the shift to the head's bias; returns it by label, rounded. A frozen head stays as it is."""
-        bias = trainable_bias(subject.model, len(self.label_names))
-        shift = proposal.change
+        """Add the shift to the head's bias; returns it by label, rounded."""
+        bias, shift = trainable_bias(subject.model, len(self.label_names)), proposal.change
         if bias is None or shift is None:
             return {}
         with torch.no_grad():
