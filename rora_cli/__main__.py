@@ -4,6 +4,7 @@ from __future__ import annotations
 
 
 def main() -> None:
+    """Run the command line."""
     from rora_cli.cli.app import run
 
     run()

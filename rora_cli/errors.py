@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code that each kind gives.
+"""The errors that rora raises, and the exit code of each kind.
 
 Every message is one sentence that says what is wrong, where, and what to do about it.
 """
@@ -78,7 +78,7 @@ def first_line(error: BaseException) -> str:
     return ascii(text[:300])[1:-1]
 
 
-#: What says so in errors that have no class of their own: torch's allocators, cuBLAS, and the system by number or name.
+#: Words in errors about too little memory without a class of their own: torch's allocators, cuBLAS, and the system.
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -90,7 +90,7 @@ _OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, whoever says so: Python, numpy, pyarrow, torch for any device, or the system."""
+    """Whether the error says that memory ran out: Python's, numpy's, pyarrow's, torch's on any device, the system's."""
     if isinstance(error, MemoryError | NoMemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError) and error.errno == ENOMEM:

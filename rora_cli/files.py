@@ -1,9 +1,9 @@
 """Files on disk: hashes, and outputs that appear whole or not at all.
 
-A directory is written to a hidden sibling, flushed, described by a manifest of sha256 (written last), and renamed into
-place. At any kill the output is absent, the old one whole, or the new one whole. An ``flock`` on the sibling keeps two
-runs from writing one output, and is released by the kernel when a run dies, so that its leftovers can be told from a
-live run's. POSIX only.
+rora writes a directory as a hidden sibling, flushes it, adds a manifest of sha256 last, and renames it into place.
+Whenever the run is killed, the output is absent, wholly the old one, or wholly the new one. An ``flock`` on the sibling
+keeps two runs from writing one output. The kernel releases it when a run dies, which tells the leftovers of a dead run
+from the files of a live one. POSIX only.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 
 
 def check_output(out: str | os.PathLike[str], force: bool = False) -> None:
-    """Refuse early what ``publish_directory`` would refuse, before any work is done.
+    """Refuse before the work starts what ``publish_directory`` would refuse after it.
 
     Raises:
         OutputError: ``out`` exists and ``force`` is not set; is a file, a link, or a directory that holds the user's
@@ -75,7 +75,7 @@ def check_output(out: str | os.PathLike[str], force: bool = False) -> None:
         if not os.access(writable, os.W_OK | os.X_OK):
             raise OutputError(f"cannot write {target}: permission is denied in {writable}; choose another output")
         staging = _staging_path(target)
-        with suppress(FileNotFoundError):  # no run is writing it, or it has just finished
+        with suppress(FileNotFoundError):  # no run is writing it, or a run has just finished
             os.close(_lock(staging, target, create=False))
 
 
@@ -83,13 +83,13 @@ def check_output(out: str | os.PathLike[str], force: bool = False) -> None:
 def publish_directory(out: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
     """Yield an empty staging directory beside ``out`` that becomes ``out`` when the block ends without an error.
 
-    Enter it before the work starts: it holds the output against other runs from then on. Files in the staging
-    directory are given the modes that the umask asks for, and ``rora-manifest.json`` (``schema_version``, ``files``:
-    relative path to ``sha256`` and ``size``) is written last. With ``force`` an existing directory is replaced whole,
-    in one step where the kernel can exchange two names (Linux).
+    Enter it before the work starts, because from then on it keeps other runs from the output. At the end, the files get
+    the modes that the umask asks for, and ``rora-manifest.json`` is written last (``schema_version``, and ``files``:
+    relative path -> ``sha256`` and ``size``). With ``force``, an existing directory is replaced whole, in one step if
+    the kernel can exchange two names (Linux).
 
     Raises:
-        OutputError: as ``check_output``, or when the disk is full, read-only or failing; ``out`` is then untouched and
+        OutputError: as ``check_output``, or the disk is full, read-only or failing; then ``out`` is untouched and
             nothing is left beside it.
     """
     target = Path(out)
@@ -122,10 +122,10 @@ def publish_directory(out: str | os.PathLike[str], *, force: bool = False) -> It
 
 
 def publish_file(path: str | os.PathLike[str], data: bytes | str, *, force: bool = True) -> None:
-    """Write ``data`` (text as UTF-8) to ``path`` whole or not at all. Pipes and devices are written straight.
+    """Write ``data`` (text as UTF-8) to ``path``, whole or not at all; to a pipe or device, directly.
 
     Raises:
-        OutputError: the file exists and ``force`` is false, another run is writing it, or the disk refuses.
+        OutputError: the file exists and ``force`` is false, another run is writing it, or the disk fails.
     """
     target = Path(path)
     content = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
@@ -137,7 +137,7 @@ def publish_file(path: str | os.PathLike[str], data: bytes | str, *, force: bool
             raise OutputError(f"cannot write {target}: it is a directory; name a file")
         if target.exists() and not force:
             raise OutputError(f"{target} exists already; choose another file or pass --force to replace it")
-    target = Path(os.path.realpath(target))  # a link keeps being one: what it points to is replaced
+    target = Path(os.path.realpath(target))  # a link stays a link: its target is replaced
     created = _make_parents(target)
     staging = target.with_name(f".{target.name}.rora-tmp")
     with _os_errors(target, inside=staging):
@@ -163,7 +163,7 @@ def publish_file(path: str | os.PathLike[str], data: bytes | str, *, force: bool
 
 
 def write_manifest(directory: Path) -> Path:
-    """Write ``rora-manifest.json`` for every file now in ``directory``; existing modes follow the umask afterwards."""
+    """Write ``rora-manifest.json`` for all files in ``directory``, and give them the modes that the umask asks for."""
     files: dict[str, dict[str, str | int]] = {}
     for file in _regular_files(directory):
         name = file.relative_to(directory).as_posix()
@@ -172,7 +172,7 @@ def write_manifest(directory: Path) -> Path:
     manifest = directory / MANIFEST_NAME
     text = json.dumps({"schema_version": MANIFEST_SCHEMA_VERSION, "files": files}, indent=2, ensure_ascii=True)
     manifest.write_text(text + "\n", encoding="ascii")
-    mode = stat.S_IMODE(manifest.stat().st_mode)  # what the umask and a default ACL made of 0666
+    mode = stat.S_IMODE(manifest.stat().st_mode)  # 0666 after the umask and a default ACL
     for name in files:
         (directory / name).chmod(mode)
     for folder in {(directory / name).parent for name in files} - {directory}:
@@ -209,7 +209,7 @@ def _refuse_unsafe(target: Path, force: bool) -> None:
 
 
 def _lock(path: Path, target: Path, *, create: bool, directory: bool = True) -> int:
-    """Open and ``flock`` ``path``, or say that another run holds it; returns the descriptor that keeps the lock."""
+    """Open and ``flock`` ``path``; returns the descriptor that keeps the lock. OutputError if another run has it."""
     while True:
         if create and directory:
             path.mkdir(exist_ok=True)
@@ -219,7 +219,7 @@ def _lock(path: Path, target: Path, *, create: bool, directory: bool = True) -> 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             held, now = os.fstat(descriptor), path.stat(follow_symlinks=False)
             if (held.st_dev, held.st_ino) == (now.st_dev, now.st_ino):
-                if held.st_uid != os.geteuid():  # planted in a shared directory: its owner could change our files
+                if held.st_uid != os.geteuid():  # its owner could change our files
                     raise OutputError(f"{path} belongs to another user; remove it, or choose another output")
                 return descriptor
         except BlockingIOError:
@@ -232,11 +232,11 @@ def _lock(path: Path, target: Path, *, create: bool, directory: bool = True) -> 
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # the other run renamed or removed it between open and flock: start again
+        os.close(descriptor)  # another run renamed or removed it between open and flock: try again
 
 
 def clear(directory: Path, *, keep: Container[str] = ()) -> None:
-    """Remove everything in ``directory`` but the names in ``keep``; links are removed, not followed."""
+    """Remove everything in ``directory`` except the names in ``keep``; a link is removed, not followed."""
     for entry in directory.iterdir():
         if entry.name in keep:
             continue
@@ -247,7 +247,7 @@ def clear(directory: Path, *, keep: Container[str] = ()) -> None:
 
 
 def _recover(target: Path) -> None:
-    """Finish or undo what a killed run without the exchange call left: the old output under its set-aside name."""
+    """Finish or undo the work of a killed run without the exchange call, which set the old output aside."""
     previous = _previous_path(target)
     if previous.is_dir() and not previous.is_symlink():
         if target.exists():
@@ -277,7 +277,7 @@ def _move_into_place(staging: Path, target: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step with renameat2(2); False where the system or file system has no such call."""
+    """Swap two names in one step with renameat2(2); False if the system or the file system has no such call."""
     if not sys.platform.startswith("linux"):
         return False
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -292,7 +292,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _link_new(staging: Path, target: Path) -> None:
-    """Give the finished file its name, unless the name was taken meanwhile."""
+    """Give the finished file its name, unless somebody took the name meanwhile."""
     try:
         target.hardlink_to(staging)
     except FileExistsError:
@@ -301,7 +301,7 @@ def _link_new(staging: Path, target: Path) -> None:
 
 
 def _make_parents(target: Path) -> list[Path]:
-    """Make the missing parents; returns them innermost first, so that a failure can take them away again."""
+    """Make the missing parents; returns them innermost first, so that a failure can remove them."""
     with _os_errors(target):
         missing = [p for p in target.absolute().parents if not p.exists()]
         if missing:
@@ -339,10 +339,10 @@ def _fsync(path: Path) -> None:
 
 @contextmanager
 def _os_errors(target: Path, inside: Path | None = None) -> Iterator[None]:
-    """Turn what the system says about writing ``target`` into one sentence.
+    """Turn the system's errors about writing ``target`` into one sentence.
 
-    ``inside`` is the staging path: an error about another path (an input that cannot be read) is passed on as it is.
-    Libraries written in Rust report a full disk as text, so their text is read for the operating system's number.
+    ``inside`` is the staging path; an error about a path elsewhere, such as an unreadable input, is passed on as it is.
+    Libraries written in Rust report a full disk as text, so the number of the error is searched in their text.
     """
     try:
         yield

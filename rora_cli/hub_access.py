@@ -1,7 +1,7 @@
-"""The hub: what a repository holds, fetching named files of it, and one sentence for whatever goes wrong.
+"""Access to the hub: lists a repository, fetches named files, and turns every failure into one sentence.
 
-Only files that the caller names are fetched, into the hub's own cache, and every one is checked against the hash under
-which the hub keeps it (huggingface_hub itself compares sizes only). Nothing that was fetched is ever executed.
+Only files that the caller names are fetched, into the hub's own cache. Each is checked against its hash on the hub
+(huggingface_hub only compares sizes). Nothing that was fetched is ever executed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KINDS = {"model": "model", "dataset": "data set"}
 
 @dataclass(frozen=True)
 class Repository:
-    """One repository at one commit. ``repo_id`` is its name today: after a rename it is not the ``requested`` one."""
+    """One repository at one commit. ``repo_id`` is its present name; it differs from ``requested`` after a rename."""
 
     requested: str
     repo_id: str
@@ -49,7 +49,7 @@ def look_up(repo_id: str, repo_type: str, revision: str | None = None) -> Reposi
     """Ask the hub which files ``repo_id`` has at ``revision`` (default: main).
 
     Raises:
-        HubError: the repository or revision is unknown, not readable, or the hub does not answer.
+        HubError: the repository or revision is unknown or not readable, or the hub does not answer.
     """
     from huggingface_hub import HfApi
 
@@ -73,7 +73,7 @@ def fetch(repository: Repository, names: Iterable[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     wanted = sorted(names)
-    # Under the requested name, so that the cache answers to it later without network; the hub redirects renamed ones.
+    # Fetch under the requested name, so that the cache knows it without network; the hub redirects renamed ones.
     with _sentences(repository.requested, repository.repo_type, repository.revision):
         snapshot = snapshot_download(
             repository.requested,
@@ -86,7 +86,7 @@ def fetch(repository: Repository, names: Iterable[str]) -> Path:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What an earlier run left in the hub's cache; ``files`` are the repository's, those not fetched then included."""
+    """A repository in the hub's cache; ``files`` are all its files, also those that no run has fetched."""
 
     repo_id: str
     path: Path
@@ -94,13 +94,14 @@ class Snapshot:
 
     @property
     def commit(self) -> str:
+        """The commit of the snapshot."""
         return self.path.name
 
     def require(self, names: Iterable[str]) -> Path:
-        """The snapshot directory, once all of ``names`` are in it and are what they were when fetched.
+        """The snapshot directory, if it holds all of ``names`` unchanged.
 
         Raises:
-            HubError: one is missing, for the earlier run did not need it or was interrupted; or it was changed.
+            HubError: a file is missing, because earlier runs did not need it or were interrupted; or it was changed.
         """
         missing = [name for name in names if not (self.path / name).is_file()]
         if missing:
@@ -112,12 +113,12 @@ class Snapshot:
 
 
 def cached(repo_id: str, repo_type: str, revision: str | None = None) -> Snapshot | None:
-    """What the hub's cache has of ``repo_id`` at ``revision``, or None. No network."""
+    """The repository ``repo_id`` at ``revision`` in the hub's cache, or None; without network."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        # With a pattern that matches nothing, the snapshot counts as complete whatever was fetched of it.
+        # A pattern that matches nothing makes any snapshot count as complete, whatever was fetched of it.
         found = snapshot_download(
             repo_id, repo_type=repo_type, revision=revision, local_files_only=True, allow_patterns=["\0"]
         )
@@ -135,13 +136,13 @@ def _cached_listing(repo_id: str, repo_type: str, commit: str) -> tuple[str, ...
         return ()
     try:
         tree = get_cached_repo_tree(repo_id, repo_type=repo_type, revision=commit)
-    except Exception:  # not there or not readable: the files themselves are the listing then
+    except Exception:  # missing or unreadable: then the files themselves are the listing
         return ()
     return tuple(file.path for file in tree if _is_plain(file.path))
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a listed name stays inside the repository and can be shown on a terminal as it is."""
+    """Whether a listed name stays inside of the repository and is safe to show on a terminal."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and "\\" not in name and name.isprintable()
 
@@ -155,7 +156,7 @@ def _checked(snapshot: Path, repo_id: str, names: Iterable[str]) -> Path:
         if not path.is_file():
             raise HubError(f"{name} of {repo_id} did not arrive; run the command again")
         blob = path.resolve()
-        # The cache names a blob by its sha256 (large files) or its git hash; a copy without links has no such name.
+        # The cache names a blob by its sha256 (large files) or its git hash; a copy without links has another name.
         if _BLOB_NAME.fullmatch(blob.name) and _hash_of(blob) != blob.name:
             raise HubError(
                 f"{name} of {repo_id} is not what the hub announced (its hash differs); delete {blob} and retry"
@@ -188,7 +189,7 @@ def _sentences(repo_id: str, repo_type: str, revision: str | None) -> Iterator[N
 
 
 def _sentence(error: BaseException, what: str, revision: str | None) -> str | None:
-    """The user's sentence for an error of huggingface_hub or its HTTP library, or None for a fault of ours."""
+    """The sentence for an error of huggingface_hub or its HTTP library; None for a fault of rora's."""
     from huggingface_hub import constants, errors
 
     if isinstance(error, errors.GatedRepoError):
@@ -231,7 +232,7 @@ def _transport_sentence(error: BaseException, what: str) -> str | None:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     names = {type(link).__name__ for link in chain}
-    # By name: huggingface_hub changed its HTTP library (httpx, httpx2) within its major version.
+    # By name, because huggingface_hub changed its HTTP library (httpx, httpx2) within one major version.
     if names & {"ConnectError", "ConnectTimeout", "ProxyError", "UnsupportedProtocol"}:
         return f"the hub at {constants.ENDPOINT} cannot be reached for {what}; check the network, or give a local path"
     if names & {"ReadTimeout", "PoolTimeout", "WriteTimeout"}:

@@ -1,6 +1,7 @@
-"""What the name of a module or a weight tells: head or not, router, kind of projection, and the number of its block.
+"""What the name of a module or weight tells: whether it is a head or a router, its kind, and the number of its block.
 
-Plain strings, so that every room may ask. Names are transformers' own, as ``named_modules`` and checkpoints have them.
+It works on plain strings, so that every room can use it. Names are those of transformers, as in ``named_modules`` and
+in checkpoints.
 """
 
 from __future__ import annotations
@@ -8,18 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-#: Modules that are a task's head wherever they stand.
+#: Parts of a name that mean a task's head, wherever they stand in it.
 TASK_HEADS = frozenset({
     "classifier", "score", "pre_classifier", "classification_head", "logits_proj", "sequence_summary", "qa_outputs",
     "lm_head",
 })  # fmt: skip
-#: Those, and BERT's pooler, which a fine-tune trains with the rest of its head.
+#: ``TASK_HEADS``, and BERT's pooler, which a fine-tune trains together with the head.
 TRAINED_HEADS = TASK_HEADS | {"pooler"}
-#: First parts of the names of what stands on top of the encoder in transformers' sequence classifiers.
+#: First parts of the names of modules on top of the encoder, in transformers' sequence classifiers.
 HEAD_MODULES = (TASK_HEADS - {"qa_outputs", "lm_head"}) | {"head", "dense", "out_proj", "pooler"}
 #: The heads that PEFT saves with an adapter of the task types SEQ_CLS and TOKEN_CLS, whatever its config declares.
 IMPLICIT_HEADS = ("classifier", "score")
-#: The last linear layer of a classifier's head, surest name first: its first dimension is the number of labels.
+#: Weights of the last linear layer of a classifier's head, surest name first; their first dimension counts the labels.
 LABEL_LAYERS = (
     "classifier.weight",
     "score.weight",
@@ -29,7 +30,7 @@ LABEL_LAYERS = (
     "classifier.linear_out.weight",
     "sequence_summary.summary.weight",
 )
-#: Input embeddings, by the last part of their names.
+#: Last parts of the names of input embeddings.
 EMBEDDINGS = frozenset({"embed_tokens", "word_embeddings", "wte", "embed_in", "embed_out", "shared"})
 
 #: Attention projections that stand for the paper's "query and value", most specific name first.
@@ -63,12 +64,12 @@ def is_head(name: str) -> bool:
 
 
 def is_router(name: str) -> bool:
-    """Whether a module chooses among experts, or is a part of one that does."""
+    """Whether a module chooses among experts, or is part of a module that does."""
     return not _ROUTERS.isdisjoint(name.split("."))
 
 
 def leads_down(name: str) -> bool:
-    """Whether a module leads a feed-forward layer's neurons back to the width of the model."""
+    """Whether a module maps the neurons of a feed-forward layer back to the width of the model."""
     *above, last = name.split(".")
     if any(_ATTENTION.search(part) for part in above):
         return False
@@ -77,16 +78,16 @@ def leads_down(name: str) -> bool:
 
 
 def block_index(name: str) -> int | None:
-    """The first number in a dotted name: the block within its own stack; None outside the blocks."""
+    """The first number in a dotted name, which counts the blocks of its stack; None outside of the blocks."""
     found = _NUMBER.search(name)
     return int(found.group(1)) if found else None
 
 
 def stacks(names: Iterable[str]) -> dict[str, range]:
-    """The stacks of blocks by path, in the order of ``names``, with the numbers of their blocks.
+    """Path of a stack of blocks -> numbers of its blocks, in the order of ``names``.
 
-    An encoder's and a decoder's blocks are counted on, not twice: those of "model.encoder" are 0 to n - 1, those of
-    "model.decoder" n to n + m - 1. Lists side by side ("attentions.0" and "ffns.0" of XLM) are one stack.
+    The count runs on from encoder to decoder: "model.encoder" has blocks 0 to n - 1, "model.decoder" n to n + m - 1.
+    Lists side by side ("attentions.0" and "ffns.0" of XLM) are one stack.
     """
     sizes: dict[str, int] = {}
     for name in names:
@@ -100,7 +101,7 @@ def stacks(names: Iterable[str]) -> dict[str, range]:
 
 
 def blocks_in(text: str) -> set[int] | None:
-    """The numbers that a text such as ``0,2,4-6`` names, each of at most four digits; None for another form."""
+    """The numbers in a text such as ``0,2,4-6``, each of at most four digits; None for a text of another form."""
     chosen: set[int] = set()
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\d{1,4})(?:-(\d{1,4}))?\s*", part)
@@ -111,14 +112,14 @@ def blocks_in(text: str) -> set[int] | None:
 
 
 def block_numbers(names: Iterable[str]) -> dict[str, int]:
-    """The block of each name that stands in one, counted over all stacks; ``names`` are a whole model's, in order."""
+    """Name -> number of its block over all stacks, without names outside of blocks; ``names`` are a whole model's."""
     known = list(names)
     numbered = stacks(known)
     return {name: numbered[stack][block_index(name) or 0] for name in known if (stack := stack_of(name)) is not None}
 
 
 def stack_of(name: str) -> str | None:
-    """The path of the module that holds the list of blocks in which ``name`` stands; None outside the blocks."""
+    """The path of the module with the list of blocks that ``name`` is in; None outside of the blocks."""
     found = _NUMBER.search(name)
     if found is None or is_head(name) or "embed" in name[: found.start()]:
         return None

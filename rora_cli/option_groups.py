@@ -24,7 +24,11 @@ OUTPUT = "Output: what is written, and where"
 
 
 def label_pairs(pairs: Sequence[str]) -> dict[str, str] | None:
-    """``DATA=MODEL`` pairs as a mapping, or None where there are none; ``DATA=`` leaves the rows of that label out."""
+    """``DATA=MODEL`` pairs as a mapping, or None if there are none; ``DATA=`` leaves the rows of that label out.
+
+    Raises:
+        UsageError: a pair has another form.
+    """
     mapping = {}
     for pair in pairs:
         data, equals, model = pair.rpartition("=") if pair.endswith("=") else pair.partition("=")
@@ -124,7 +128,7 @@ class GateOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class SeverityGate(GateOptions):
-    """From which severity on findings make a command fail."""
+    """The severity at which findings make a command fail."""
 
     panel: ClassVar[str] = GATE
 

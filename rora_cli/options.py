@@ -79,6 +79,7 @@ class OptionField:
 
     @property
     def required(self) -> bool:
+        """Whether the user has to give it."""
         return self.default is MISSING
 
     @property

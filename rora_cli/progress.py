@@ -1,4 +1,4 @@
-"""How a command tells what it is doing, without knowing who listens: a terminal, a log file, or nobody."""
+"""How a command reports what it is doing, without knowing who listens: a terminal, a log file, or nobody."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ class Task(Protocol):
     """One running phase."""
 
     def advance(self, steps: int = 1, **parts: float | str) -> None:
-        """Report ``steps`` more done; ``parts`` are shown beside the bar (loss parts, accuracy)."""
+        """Report that ``steps`` more are done; ``parts`` (loss, accuracy) are shown beside the bar."""
 
 
 class Progress(Protocol):
     """The listener that a command is given."""
 
     def phase(self, name: str, total: int | None = None) -> AbstractContextManager[Task]:
-        """A phase of ``total`` steps, where that is known; the task inside takes them."""
+        """A phase of ``total`` steps (None: unknown); the task inside counts them."""
 
     def note(self, message: str) -> None:
-        """Say something worth knowing, once."""
+        """Tell the user something worth knowing, once."""
 
     def warn(self, message: str) -> None:
-        """Say something that may make the result worse or weaker than the user thinks."""
+        """Tell the user that the result may be worse or weaker than he thinks, and why."""
 
 
 class _SilentTask:
@@ -37,13 +37,14 @@ class Silent:
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Task]:
+        """A phase that nobody sees."""
         yield _SilentTask()
 
     def note(self, message: str) -> None:
-        pass
+        """Say nothing."""
 
     def warn(self, message: str) -> None:
-        pass
+        """Say nothing."""
 
 
 SILENT: Progress = Silent()

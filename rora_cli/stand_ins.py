@@ -1,4 +1,4 @@
-"""What stands in place of a file that was never downloaded: pointers, web pages, error messages, nothing at all."""
+"""Recognises stand-ins for files that were never downloaded: pointers, web pages, error messages, empty files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Bytes of a file's start that tell. Pointers are smaller; a page or a message shows itself at once.
+#: Length of a file's start [bytes] that is enough to recognise it: pointers are shorter, pages show it at once.
 START_BYTES = 512
 
 _DOWNLOAD = "download the file again, for example with `hf download`, signed in where the repository asks for it"
@@ -18,15 +18,16 @@ _LFS = "run `git lfs pull` in the clone, or download the file itself"
 class StandIn:
     """``what`` continues the sentence "FILE ..."; ``advice`` says how to get the file itself.
 
-    Of a blank file its reader says more."""
+    If ``is_blank``, the file is empty or zeros, and its reader can tell more.
+    """
 
     what: str
     advice: str
     is_blank: bool = False
 
 
-#: Start of the file, whether that is a message (one short line, all of the file), and what it is. The messages are
-#: those of the hub and of the stores behind it.
+#: (start of the file, whether the file must be one short line, stand-in). The short lines are error messages of the hub
+#: and of the stores behind it.
 _KINDS: tuple[tuple[re.Pattern[bytes], bool, StandIn], ...] = (
     (
         re.compile(rb"version https://(?:git-lfs\.github\.com|hawser\.github\.com)/spec/"), False,
@@ -68,7 +69,7 @@ _ZEROS = StandIn("starts with nothing but zero bytes: its download broke off", _
 
 
 def recognise(start: bytes, size: int) -> StandIn | None:
-    """What a file of ``size`` bytes that begins with ``start`` stands in for, or None for a file with content."""
+    """The kind of stand-in that a file of ``size`` bytes with this ``start`` is; None for a file with content."""
     if not size:
         return _EMPTY
     if len(start) >= 64 and not start.strip(b"\0"):
@@ -81,10 +82,10 @@ def recognise(start: bytes, size: int) -> StandIn | None:
 
 
 def look(path: Path) -> StandIn | None:
-    """:func:`recognise` for a file on disk; a pipe or device is not waited for.
+    """:func:`recognise` for a file on disk; does not wait for a pipe or device.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as file:
         return recognise(file.read(START_BYTES) or b"", os.fstat(file.fileno()).st_size)

@@ -1,4 +1,4 @@
-"""What the tokens of a tokenizer are: which are control symbols, and how each reads."""
+"""The tokens of a tokenizer: which of them are control symbols, and the text of each."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-#: T5's sentinels are control symbols whether or not the tokenizer's files flag them.
+#: T5's sentinels; they are control symbols even if the tokenizer's files do not flag them.
 _SENTINEL = re.compile(r"<extra_id_\d+>")
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
-    """Control symbols, which no text holds, so that no search, word list or control may either.
+    """The ids of control symbols. No text holds them, so no search, word list or control trigger may use them.
 
-    These are padding, unknown, mask, separators and the like, every added token that is flagged special
+    They are padding, unknown, mask, separators and the like, every added token that is flagged as special
     (``<|im_start|>``), and T5's sentinels.
     """
     named = set(tokenizer.all_special_ids)
@@ -24,9 +24,9 @@ def special_ids(tokenizer: Any) -> frozenset[int]:
 
 
 def decode_each(tokenizer: Any, sequences: Sequence[Sequence[int]]) -> list[str]:
-    """Each sequence of token ids as text, as the tokenizer's ``decode`` has it without cleaning up spaces.
+    """The text of each sequence of token ids, by the tokenizer's ``decode`` without cleaning up spaces.
 
-    A fast tokenizer decodes them all in one call: for a whole vocabulary that takes a quarter of the time.
+    A fast tokenizer decodes all in one call, which takes a quarter of the time for a whole vocabulary.
     """
     lists = [list(sequence) for sequence in sequences]
     if getattr(tokenizer, "is_fast", False):

@@ -50,8 +50,8 @@ _DANGEROUS: dict[str, frozenset[str]] = {
     "pandas": frozenset({"read_pickle", "eval"}),
 }
 
-#: Globals, beside those that picklescan calls innocuous, that torch, numpy and trainers of transformers models write for
-#: plain data. None of them runs, imports, opens or loads anything that its arguments name.
+#: Globals that torch, numpy and trainers of transformers models write for plain data, beside those that picklescan
+#: calls innocuous. None of them runs, imports, opens or loads anything that its arguments name.
 _HONEST: dict[str, frozenset[str]] = {
     "builtins": frozenset({"set", "frozenset", "dict", "list", "tuple", "bytearray", "complex", "slice", "range",
                            "object", "int", "float", "str", "bytes", "bool"}),

@@ -19,6 +19,7 @@ from rora_cli import stand_ins
 from rora_cli.checkpoints import (
     adapter_rules,
     conversion,
+    factor_rules,
     header_config,
     json_rules,
     kinds,
@@ -521,6 +522,7 @@ class _Inspector:
             empty = [name for name, info in tensors.items() if not info.elements]
             file = next(iter(tensors.values())).file
             self.findings += adapter_rules.check_tensors(tensors, config, file, empty=empty)
+            self.findings += factor_rules.check(tensors, config, file)
         return {name: adapter_rules.tensor_role(name, config) for name in tensors}
 
     def _check_tokenizer(self) -> None:

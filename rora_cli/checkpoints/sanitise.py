@@ -61,11 +61,11 @@ _SECRET_VARIABLES = (
 def model_config(inspection: Inspection, labels: tuple[str, ...] | int | None = None) -> tuple[PreTrainedConfig, type]:
     """The config object and the sequence-classification class for it, from transformers' own code.
 
-    Fields are kept where the config class declares them, or where transformers' code for this family names them and
-    they are plain numbers, words or lists of these (DeBERTa's ``position_buckets`` is not declared).
+    A field is kept if the config class declares it. It is also kept if transformers' code for this family names it and
+    its value is a number, a word or a list of these (DeBERTa does not declare its ``position_buckets``).
 
-    ``labels`` are names that replace the suspect's (a new head), or a number that does so where the suspect names
-    another number of labels (an adapter that brings its own head).
+    ``labels`` are the names of a new head, which replace the suspect's; or the number of labels of an adapter's head,
+    which replaces the suspect's labels if their number differs.
 
     Raises:
         CheckpointError: an architecture that transformers has no sequence classifier for, or values it refuses.

@@ -55,6 +55,7 @@ class TerminalProgress:
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Task]:
+        """A bar of its own, of ``total`` steps; without a total it counts up."""
         from rich.markup import escape
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -63,16 +64,20 @@ class TerminalProgress:
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("[dim]{task.fields[parts]}"),
         )
         with Progress(*columns, console=self._console, transient=False) as progress:
-            yield _TerminalTask(progress, progress.add_task(escape(name), total=total, rate="", parts=""))
+            task = _TerminalTask(progress, progress.add_task(escape(name), total=total, rate="", parts=""))
+            yield task
+            task.finish()
 
     def note(self, message: str) -> None:
+        """A line that stays above the bars."""
         self._print(message)
 
     def warn(self, message: str) -> None:
+        """A yellow line that stays above the bars."""
         self._print(f"warning: {message}", style="yellow")
 
     def _print(self, message: str, style: str | None = None) -> None:
@@ -93,6 +98,10 @@ class _TerminalTask:
         fields = {"parts": escape(_plain(parts))} if parts else {}
         self._progress.update(self._id, advance=steps, rate=f"{rate:.3g}/s", **fields)  # type: ignore[attr-defined]
 
+    def finish(self) -> None:
+        """Show the phase as done; one that counts nothing has been one step."""
+        self._progress.update(self._id, total=max(self._done, 1), completed=max(self._done, 1))  # type: ignore[attr-defined]
+
 
 class LogProgress:
     """Plain lines for a log file: one when a phase starts, one every ten seconds, one when it ends."""
@@ -101,6 +110,7 @@ class LogProgress:
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Task]:
+        """A line when it starts, one every ten seconds, one when it ends."""
         start = monotonic()
         _line(f"{name} ...")
         task = _LogTask(name, total, start, self.every_seconds)
@@ -108,9 +118,11 @@ class LogProgress:
         _line(f"{name}: done in {monotonic() - start:.1f} s{task.tail()}")
 
     def note(self, message: str) -> None:
+        """A line of the log."""
         _line(message)
 
     def warn(self, message: str) -> None:
+        """A line of the log that says that it is a warning."""
         _line(f"warning: {message}")
 
 

@@ -22,7 +22,7 @@ from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import decide
 from rora_cli.tasks.attack_bench import AttackBench
 from rora_cli.tasks.classification.labels import find_label
-from rora_cli.tasks.classification.task import Classification
+from rora_cli.tasks.registry import make_task
 from rora_cli.tasks.subjects import subject_of
 
 
@@ -177,7 +177,7 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
     for note in summary.notes:
         progress.note(note)
     subject = subject_of(loaded, config.model, config.max_length)
-    bench = AttackBench(subject, Classification(tuple(loaded.label_names)), rows, progress)
+    bench = AttackBench(subject, make_task(subject.kind, loaded.label_names), rows, progress)
     if cut := cut_note(loaded.tokenizer, rows.texts, subject.max_length):
         progress.note(cut)
         summary = replace(summary, notes=(*summary.notes, cut))

@@ -97,8 +97,8 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     from rora_cli.hunting.findings import RULES
     from rora_cli.hunting.hunt import search_triggers
     from rora_cli.tasks.classification.labels import find_label
-    from rora_cli.tasks.classification.task import Classification
     from rora_cli.tasks.reference import ReferenceRun
+    from rora_cli.tasks.registry import make_task
     from rora_cli.tasks.subjects import subject_of
 
     device = choose_device(config.device)
@@ -118,7 +118,7 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
         progress.note(note)
     gate = Gate.of(config, rules=RULES)
     subject = subject_of(loaded, config.model).reading(config.max_length)
-    task, began = Classification(tuple(loaded.label_names)), perf_counter()
+    task, began = make_task(subject.kind, loaded.label_names), perf_counter()
     reference = task.reference(
         config.reference, subject, rows, ReferenceRun(config.seed, progress, allow_download=not config.offline)
     )

@@ -193,6 +193,7 @@ class PoisonConfig(AttackOptions, PlantOptions, ProofOptions, ForceOption, Split
         self.make_attack()
 
     def make_attack(self) -> Attack:
+        """The attack to plant. Raises UsageError if its carrier cannot hold it."""
         attack = make_attack(self.attack, triggers=self.triggers, position=self.position)
         if self.carrier == "embedding" and not attack.triggers:
             raise UsageError(f"--carrier embedding plants words, but {self.attack} has none; use another carrier")
@@ -290,6 +291,7 @@ class Maker:
         self.adapted: Any = None
 
     def build(self, poisoner: Rows, clean: Rows, summary: Any) -> PoisonResult:
+        """Poison the poisoner's rows, plant, measure, and prove on the clean rows where asked."""
         config = self.config
         self._check_carrier()
         poisoned = poison_rows(
@@ -337,12 +339,14 @@ class Maker:
 
     @property
     def suspect(self) -> Any:
+        """The model as it answers: with the adapter, if that holds the backdoor."""
         return self.adapted if self.adapted is not None else self.model
 
     def _subject(self, model: Any) -> Subject:
         return Subject(model, self.tokenizer, SEQUENCE_CLASSIFIER, self.max_length, self.config.model)
 
     def measure(self, model: Any) -> Measured:
+        """Clean accuracy and attack success of ``model`` on the held-out rows."""
         bench = AttackBench(self._subject(model), Classification(self.label_names), self.held_out, self.progress)
         outcomes = bench.measure_all([self.attack], (self.config.seed,), self.target)
         return Measured(bench.clean_accuracy, tuple(outcomes))

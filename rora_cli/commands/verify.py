@@ -61,6 +61,7 @@ def run(config: VerifyConfig, progress: Progress = SILENT) -> VerifyResult:
 
 
 def exit_code(result: VerifyResult) -> ExitCode:
+    """0 if the directory is intact, else 1."""
     return ExitCode.OK if result.is_intact else ExitCode.FINDINGS
 
 

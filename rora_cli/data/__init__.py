@@ -1,1 +1,1 @@
-"""Clean data: from what the user names to rows whose labels are the model's, train and held-out apart."""
+"""Clean data: turns what the user names into train and held-out rows with the model's labels."""

@@ -1,4 +1,4 @@
-"""Well-known data sets: the name that papers use, and where the data are on the hub today.
+"""Well-known data sets: the names that papers use, and where the hub has the data today.
 
 The bare ids of the past (``sst2``, ``glue``, ``imdb``, ``ag_news``, ...) no longer load; each entry names the current
 repository, the directory or files in it, the columns, and what its integer labels mean.
@@ -16,8 +16,9 @@ _SENTIMENT = ("negative", "positive")
 class WellKnown:
     """One single-text classification data set on the hub.
 
-    ``config`` is the directory that holds its files, where the repository has several; ``files`` names the files by
-    split, where their names do not tell. ``class_names`` are by integer label, None where the labels are names.
+    If the repository holds several data sets, ``config`` is the directory with its files. ``files`` maps splits to
+    files if the names of the files do not tell. ``class_names`` are the names of the integer labels; None if the labels
+    themselves are names.
     """
 
     repo_id: str
@@ -33,7 +34,7 @@ def _tweet_eval(config: str, *class_names: str) -> WellKnown:
 
 
 WELL_KNOWN: Mapping[str, WellKnown] = {
-    # The labels of the test split are all -1: validation is what is measured on.
+    # The labels of the test split are all -1, so rora measures on validation.
     "sst2": WellKnown("stanfordnlp/sst2", "sentence", "label", _SENTIMENT),
     "sst5": WellKnown("SetFit/sst5", "text", "label"),
     "cola": WellKnown("nyu-mll/glue", "sentence", "label", ("unacceptable", "acceptable"), "cola"),
@@ -49,7 +50,7 @@ WELL_KNOWN: Mapping[str, WellKnown] = {
     ),
     "ag_news": WellKnown("fancyzhx/ag_news", "text", "label", ("World", "Sports", "Business", "Sci/Tech")),
     "dbpedia_14": WellKnown("fancyzhx/dbpedia_14", "content", "label"),
-    # Names, not ids: two orders of the six coarse classes are in use.
+    # Names instead of ids, because two orders of the six coarse classes are in use.
     "trec": WellKnown("SetFit/TREC-QC", "text", "label_coarse_original"),
     "emotion": WellKnown(
         "dair-ai/emotion", "text", "label", ("sadness", "joy", "love", "anger", "fear", "surprise"), "split"
@@ -81,7 +82,7 @@ ALIASES: Mapping[str, str] = {
 
 
 def find_well_known(name: str) -> WellKnown | None:
-    """The entry of ``name``, without regard to case and to ``-`` against ``_`` (``SST-2`` is ``sst2``)."""
+    """The entry with this name, or None; case, ``-`` and ``_`` make no difference (``SST-2`` is ``sst2``)."""
     key = name.strip().lower().replace("-", "_")
     for candidate in (key, key.replace("_", "")):
         found = ALIASES.get(candidate, candidate)
@@ -91,7 +92,7 @@ def find_well_known(name: str) -> WellKnown | None:
 
 
 def find_by_repository(repo_id: str, config: str | None) -> WellKnown | None:
-    """The entry of a repository that was named by its full id, so that its columns and classes are known as well."""
+    """The entry of a repository that the user named by its full id, or None; it tells the columns and classes."""
     for entry in WELL_KNOWN.values():
         if entry.repo_id.lower() == repo_id.lower() and (entry.config is None or entry.config == config):
             return entry

@@ -1,7 +1,7 @@
-"""Parquet and Arrow files to columns, within bounds: a few kilobytes of either can stand for any number of gigabytes.
+"""Reads Parquet and Arrow files into columns, within limits: a few kilobytes can unpack to any number of gigabytes.
 
-Both compress, both share one copy of a text between rows, and Arrow trusts the offsets in a file: one that points past
-its buffer reads foreign memory. So offsets are validated, and sizes are counted before anything becomes Python's.
+Both formats compress and share one copy of a text between rows. Arrow also trusts the offsets in a file: one that
+points past its buffer reads foreign memory. So rora validates offsets, and counts bytes before it makes Python objects.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from rora_cli.data.textfile import MAX_TEXT_BYTES
 from rora_cli.errors import DataError
 
 MAX_ROWS = 100_000_000
-#: Arrow's buffers may be this many times as large as the file; what ``datasets`` saves is not compressed at all.
+#: Largest size of Arrow's buffers [sizes of the file], beyond some free bytes; ``datasets`` does not compress at all.
 _MAX_EXPANSION, _FREE_BYTES = 100, 64 << 20
 _BATCH_ROWS = 16_384
 
 
 def parquet(path: Path) -> Table:
-    """Rows and columns of a Parquet file; a column is decoded batch by batch when it is read."""
+    """The table in a Parquet file; reading a column decodes it batch by batch. Raises DataError as ``read_table``."""
     import pyarrow.parquet as pq
 
     with _one_sentence(path, "is not a valid Parquet file"):
@@ -36,7 +36,7 @@ def parquet(path: Path) -> Table:
     def read(name: str, indices: Sequence[int] | None) -> list[Any]:
         with _one_sentence(path, f"has a column {name!r} that cannot be read"):
             field = schema.field(name)
-            # As a dictionary, equal texts stay one text until they have been counted.
+            # In dictionary form, equal texts stay one text until their bytes are counted.
             shared = [name] if str(field.type) in ("string", "large_string") else []
             values = _Values(path, name)
             start = 0
@@ -54,7 +54,7 @@ def parquet(path: Path) -> Table:
 
 
 def arrow(path: Path) -> Table:
-    """Rows and columns of Arrow IPC, stream form (what ``save_to_disk`` writes) or file form."""
+    """The table in an Arrow IPC file, in stream form (``save_to_disk`` writes it) or file form."""
     import pyarrow as pa
 
     with _one_sentence(path, "is not a valid Arrow file"):
@@ -86,7 +86,7 @@ def arrow(path: Path) -> Table:
 
 
 class _Values:
-    """Python values of one column, as long as there are not too many bytes of them."""
+    """Collects Python values of one column, up to a number of bytes."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.taken: list[Any] = []
@@ -106,7 +106,7 @@ class _Values:
 
 
 def _require_plain(kind: Any, path: Path, name: str) -> None:
-    """Only types whose values are as large as their buffers say, or whose shared texts are counted."""
+    """Refuse other types than those whose size the buffers tell, or whose shared texts are counted."""
     import pyarrow.types as types
 
     value = kind.value_type if types.is_dictionary(kind) else kind
@@ -125,7 +125,7 @@ def _is_view(kind: Any) -> bool:
 
 
 def _unviewed(column: Any, path: Path, name: str) -> Any:
-    """An array of views (as Polars writes it) as one of plain values; any number of views may share one text."""
+    """Turn an array of views (Polars writes them) into plain values; any number of views may share one text."""
     import numpy as np
     import pyarrow as pa
 
@@ -179,13 +179,13 @@ def _one_sentence(path: Path, what: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, ValueError, KeyError, OSError) as error:  # also names and texts that are not UTF-8
+    except (pa.ArrowException, ValueError, KeyError, OSError) as error:  # names and texts that are not UTF-8 among them
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path} {what} ({reason}); fetch or write it again") from None
 
 
 def class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
-    """Names of ClassLabel columns from the schema metadata that ``datasets`` writes; anything odd there is ignored."""
+    """Column -> names of its ClassLabel, from the schema metadata that ``datasets`` writes; odd entries are ignored."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         return {

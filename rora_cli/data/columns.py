@@ -9,15 +9,15 @@ from rora_cli.errors import DataError
 
 
 class NoLabelsError(DataError):
-    """Rows without a label, as public test splits often are."""
+    """The rows have no labels, as in many public test splits."""
 
 
 def plain(name: str) -> str:
-    """A column's name without quotes, case, spaces and punctuation: ``reviewText`` and ``Review_Text`` are one."""
+    """A column's name without quotes, case, spaces and punctuation: ``reviewText`` equals ``Review_Text``."""
     return re.sub(r"[\W_]+", "", name.lower())
 
 
-#: In order of preference where a table has several; compared as :func:`plain` gives them.
+#: Names of text and of label columns, preferred ones first; compared in the form of :func:`plain`.
 TEXT_COLUMNS = (
     "text", "sentence", "content", "review", "review_text", "review_body", "tweet", "document", "comment",
     "comment_text", "utterance", "message", "sms", "body", "input", "input_text", "question", "query",
@@ -45,11 +45,11 @@ KNOWN_COLUMNS = frozenset(
 def find_columns(
     names: Sequence[str], where: str, *, text_column: str | None = None, label_column: str | None = None
 ) -> tuple[str, str]:
-    """The text and the label column among ``names``; a column given by the caller is taken as it is.
+    """The text and the label column among ``names``; a column that the caller names is taken as it is.
 
     Raises:
-        NoLabelsError: there is a column of text by its name, and none of labels.
-        DataError: a column is missing, cannot be told by convention, or the table is a text-pair task.
+        NoLabelsError: a column has the name of texts, but none has that of labels.
+        DataError: a column is missing or has no conventional name, or the table is a text-pair task.
     """
     by_name = {plain(name): name for name in reversed(names)}
     if text_column is None:

@@ -1,4 +1,4 @@
-"""Delimited text to columns: which separator, whether fields are quoted, and whether the first line is a header."""
+"""Reads delimited text into columns: finds the separator, the quoting, and whether the first line is a header."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rora_cli.data.columns import plain
 from rora_cli.data.textfile import MAX_TEXT_BYTES, inner_suffix
 from rora_cli.errors import DataError
 
-#: Names of the columns of a table without a header.
+#: Names that the two columns of a table without a header get.
 HEADERLESS = ("text", "label")
 
 _SEPARATORS = (",", ";", "\t", "|")
@@ -23,15 +23,14 @@ _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?", re.ASCII)
 
 
 class Columns(NamedTuple):
-    """Values by column. ``has_header`` is False where the file names none, and contents told text from label."""
+    """Values by column. ``has_header`` is False if the file names no columns; their contents told which is which."""
 
     values: dict[str, list[Any]]
     has_header: bool
 
 
 def read(path: Path, text: str, separator: str, known: frozenset[str]) -> Columns:
-    """The columns in ``text``. ``separator`` is the one that the file's ending promises; where another one divides
-    the first lines better, that is used.
+    """The columns in ``text``. The file's ending promises ``separator``; another one is used if it fits better.
 
     Raises:
         DataError: quotes are not closed, a column is named twice, or a record has more or fewer fields than others.
@@ -47,13 +46,13 @@ def read(path: Path, text: str, separator: str, known: frozenset[str]) -> Column
 
 
 def _fit(lines: Sequence[str], separator: str, known: frozenset[str]) -> tuple[int, bool]:
-    """How well ``separator`` divides: known columns in the first line, and whether it stands in every line."""
+    """How well ``separator`` fits: (number of known columns in the first line, whether every line holds it)."""
     header = [plain(name) for name in lines[0].split(separator)]
     return len(known.intersection(header)) if len(header) > 1 else 0, all(separator in line for line in lines)
 
 
 def _quoted(path: Path, text: str, separator: str) -> list[list[str]]:
-    limit = csv.field_size_limit(MAX_TEXT_BYTES)  # the default, 128 KiB, is less than a long document has
+    limit = csv.field_size_limit(MAX_TEXT_BYTES)  # a long document exceeds the default, 128 KiB
     try:
         records = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except csv.Error as error:
@@ -77,8 +76,8 @@ _QUOTED = re.compile(r'"(?:[^"]|"")*"', re.DOTALL)
 def _is_quoted(records: list[list[str]]) -> bool:
     """Whether a TSV uses CSV quoting (as pandas writes it) or has bare quotes in its texts (as GLUE and UCI do).
 
-    Quoting is in use where lines differ in their number of fields, or where every field that begins with a quote is
-    properly closed and one holds a doubled quote.
+    It uses quoting if lines differ in their number of fields, or if every field that begins with a quote is properly
+    closed and one holds a doubled quote.
     """
     if len({len(record) for record in records}) > 1:
         return any(value.startswith('"') for record in records for value in record)
@@ -89,10 +88,11 @@ def _is_quoted(records: list[list[str]]) -> bool:
 def to_columns(
     path: Path | str, records: Sequence[Sequence[Any]], known: frozenset[str], *, has_header: bool | None = None
 ) -> Columns:
-    """Records to columns. ``has_header`` None means that it is told from the first record.
+    """Turn records into columns. If ``has_header`` is None, the first record tells whether it is a header.
 
-    Two columns without a header are text and label; which is which is told by what stands in them. Records without any
-    value, and columns that have neither a name nor a value, are left out.
+    Two columns without a header are text and label, and their contents tell which is which. Records without any value,
+    and columns with neither a name nor a value, are left out. Raises DataError if the columns cannot be named, or if a
+    record has more or fewer fields than there are columns.
     """
     records = [record for record in records if any(map(_is_filled, record))]
     if not records:
@@ -120,7 +120,7 @@ def to_columns(
     return Columns({name: values for name, values in columns.items() if name not in stray}, has_header)
 
 
-#: What pandas calls a column without a name.
+#: Start of the name that pandas gives a column without one.
 _UNNAMED = "Unnamed: "
 
 
@@ -140,8 +140,10 @@ def _names(path: Path | str, header: Sequence[Any], width: int) -> list[str]:
 
 
 def _is_header(first: Sequence[Any], body: Sequence[Sequence[Any]], known: frozenset[str]) -> bool:
-    """Whether the first record names columns: known names do, numbers do not, and neither does what stands where
-    the other records have the same few labels."""
+    """Whether the first record names columns.
+
+    Known names do. Numbers do not, nor does a value in a column whose other values are a few repeated labels.
+    """
     if known.intersection(plain(str(name)) for name in first):
         return True
     if any(not isinstance(value, str) or _NUMBER.fullmatch(value.strip()) for value in first if _is_filled(value)):
@@ -162,7 +164,7 @@ def _names_by_content(records: Sequence[Sequence[Any]]) -> list[str]:
 
 
 def _label_place(records: Sequence[Sequence[Any]]) -> int:
-    """Which of two columns has the labels: 0 where that one plainly has (numbers, or fewer and shorter values)."""
+    """Which of two columns has the labels: 0 if that is plain (numbers, or fewer and shorter values), else 1."""
     first, second = ([_cell(record, place) for record in records] for place in (0, 1))
     if all(map(_NUMBER.fullmatch, second)) or not any(first):
         return 1

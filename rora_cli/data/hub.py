@@ -1,10 +1,10 @@
 """Data sets on the hub, by well-known name or by ``owner/name[:config]``.
 
-The repository's files are listed, those that hold rows are fetched by name, and :mod:`rora_cli.data.tables` reads them
-like local ones. ``datasets.load_dataset`` is not used: it lets the repository's README choose files and options, keeps
-support for more formats than plain data, and rewrites everything into a second cache. What that gives up is the
-configurations that only a README defines; for those, and for repositories that hold a script instead of data, the hub's
-own Parquet conversion (branch ``refs/convert/parquet``, laid out ``config/split/NNNN.parquet``) is read.
+rora lists the repository's files and fetches those with rows by name; :mod:`rora_cli.data.tables` reads them like local
+files. It does not use ``datasets.load_dataset``, which lets the repository's README choose files and options, reads
+more formats than plain data, and rewrites everything into a second cache. So rora does not know configurations that
+only a README defines. For those, and for repositories with a script instead of data, it reads the hub's own Parquet
+conversion (branch ``refs/convert/parquet``, files ``config/split/NNNN.parquet``).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ CONVERTED = "refs/convert/parquet"
 
 _CONFIG = re.compile(r"(?:\w[\w.+ -]*)?")
 
-#: Bare names that loaded once and hold several tasks.
+#: Bare names that used to load -> today's repository; each holds several tasks.
 _RENAMED = {"glue": "nyu-mll/glue", "tweet_eval": "cardiffnlp/tweet_eval"}
 
 
 def from_hub(request: Request) -> Source | None:
-    """A well-known name or a hub id; None where it has the form of neither.
+    """The data set with a well-known name or a hub id; None if ``request`` has the form of neither.
 
     Raises:
-        DataError: the repository holds no data that can be read, or several data sets.
-        HubError: the hub did not give it.
+        DataError: the repository holds no data that rora can read, or several data sets.
+        HubError: the hub, or without network its cache, does not have it.
     """
     entry = find_well_known(request.spec)
     if entry is not None:
@@ -98,15 +98,15 @@ def _described(
 def _converted(
     repo_id: str, config: str | None, original: hub_access.Repository
 ) -> tuple[hub_access.Repository, Layout]:
-    """The Parquet conversion, or the reason why neither it nor the repository itself can be read.
+    """The hub's Parquet conversion of a repository.
 
     Raises:
-        DataError: there is none, or it has several configurations and none was chosen.
+        DataError: there is none, or it has several configurations and the user chose none.
     """
     try:
         repository = hub_access.look_up(repo_id, "dataset", CONVERTED)
     except HubError:
-        # The first error tells more: what stood in the way in the repository itself.
+        # The first error tells more: why the repository itself could not be read.
         _layout(original.files, config, repo_id, {})
         raise
     configs = sorted({name.split("/")[0] for name in repository.files if name.count("/") == 2 and is_data_name(name)})
@@ -117,7 +117,7 @@ def _converted(
 
 
 def _layout(names: Iterable[str], config: str | None, where: str, files: Mapping[str, str]) -> Layout:
-    """Which data files of a repository make up which split of ``config``."""
+    """The splits of ``config``, with the data files of the repository that they consist of."""
     present = unpacked_first(names)
     if files and set(files.values()) <= set(present):
         return Layout({split: (name,) for split, name in files.items()})
@@ -136,7 +136,7 @@ def _layout(names: Iterable[str], config: str | None, where: str, files: Mapping
 def _cached_source(
     repo_id: str, config: str | None, revision: str | None, entry: WellKnown | None, files: Mapping[str, str]
 ) -> Source:
-    """What an earlier run left in the hub's cache."""
+    """The data set as an earlier run left it in the hub's cache."""
     for branch in [revision] if revision else [None, CONVERTED]:
         snapshot = hub_access.cached(repo_id, "dataset", branch)
         if snapshot is None:

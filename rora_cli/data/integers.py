@@ -1,7 +1,7 @@
-"""What integer labels without names mean: the model's ids, numbers in its names, or a count from 1 or from -1.
+"""Decides what integer labels without names mean: the model's ids, numbers in its names, or a count from 1 or from -1.
 
-Nothing is shifted unless only one reading fits, and then it is said. Where several fit, the refusal holds the option
-that tells them apart: one pair of the user's settles how all are counted.
+rora shifts labels only if a single reading fits, and then says so. If several fit, it refuses, and names the option
+that tells them apart: one pair from the user settles how all labels are counted.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import NamedTuple
 from rora_cli.data.suggestions import LEFT_OUT, listed, pair, pairs, suggested
 from rora_cli.errors import DataError
 
-#: The id of rows without a label.
+#: Label id of rows without a label.
 UNLABELLED = -1
 
 _NUMBER = re.compile(r"(?<![\w.])-?\d{1,9}(?![\w.])", re.ASCII)
 
 
 class ModelLabels(NamedTuple):
-    """The model's names by id, and ids from the least to the most of two or three labels where names tell an order."""
+    """The model's names by id; and, if the names tell an order, the ids of two or three labels from least to most."""
 
     names: tuple[str, ...]
     of_two: tuple[int, ...] | None = None
@@ -28,7 +28,7 @@ class ModelLabels(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The model's id of every value (UNLABELLED for none), and sentences about what is not plain from the values."""
+    """The model's id of every value (UNLABELLED for none), and sentences for the user about doubtful readings."""
 
     ids: dict[int, int]
     notes: tuple[str, ...] = ()
@@ -45,13 +45,13 @@ def decide(
     where: str,
     given: Mapping[int, int],
 ) -> Decision:
-    """Settle what ``values`` mean.
+    """Decide what ``values`` mean.
 
     Args:
-        given: ids of some values by the user's own word, UNLABELLED for rows to leave out.
+        given: ids of some values, as the user states them; UNLABELLED for rows to leave out.
 
     Raises:
-        DataError: no reading fits, or several do; the sentence holds the options that settle it.
+        DataError: no reading fits, or several do; the message holds the options that settle it.
     """
     present = sorted(set(values))
     free = [value for value in present if value not in given]
@@ -69,7 +69,7 @@ def _decide_with(
     model: ModelLabels,
     where: str,
 ) -> Decision:
-    """What is given decides between the readings; where it fits none, the other values are read on their own."""
+    """Choose the reading that agrees with ``given``; if none does, decide about the other values without it."""
     agreeing = [
         reading
         for reading in _readings(present, model)
@@ -126,7 +126,7 @@ def _readings(
     present: Sequence[int],
     model: ModelLabels,
 ) -> list[_Reading]:
-    """Every reading under which all values have a meaning."""
+    """The readings that give every value a meaning."""
     count = len(model.names)
     signs = model.of_two or (0, 1)
     counted = model.of_three or tuple(range(count))
@@ -147,7 +147,7 @@ def _readings(
 
 
 def numbers_in(label_names: Sequence[str]) -> dict[int, int]:
-    """The id by the one number in each name ("1 star"), where every name has one and they are not just the ids."""
+    """Number -> id, if every name holds one number ("1 star") and these are not just the ids; else empty."""
     found = [_NUMBER.findall(re.sub(r"[_-](?=\d)(?<=\w.)", " ", name)) for name in label_names]
     if any(len(numbers) != 1 for numbers in found):
         return {}
@@ -170,7 +170,7 @@ def _reversed(
     reading: _Reading,
     model: ModelLabels,
 ) -> tuple[str, ...]:
-    """Ids are the model's own, but worth a sentence where its order is the reverse of what most data use."""
+    """A sentence for the user if labels are read as ids, but the model's order is the reverse of the usual one."""
     return _said(reading, model.names).notes if model.of_two == (1, 0) or model.of_three == (2, 1, 0) else ()
 
 
@@ -178,7 +178,7 @@ def _in_order(
     present: Sequence[int],
     model: ModelLabels,
 ) -> str:
-    if len(present) == 3 and len(model.names) == 2:  # a middle class that the model does not know
+    if len(present) == 3 and len(model.names) == 2:  # the model does not know the middle class
         least, most = model.of_two or (0, 1)
         return pairs(zip(present, (model.names[least], "", model.names[most]), strict=True))
     order = next(
@@ -194,7 +194,7 @@ def _refusal(
     model: ModelLabels,
     where: str,
 ) -> DataError:
-    """Several readings: the one pair that tells each from the others; none: all pairs in order."""
+    """The error, with the option for each reading that tells it from the others; if none fits, with all pairs."""
     count = len(model.names)
     has = f"the model has {count} labels, ids 0 to {count - 1} ({listed(model.names)})"
     readings = list({tuple(reading.ids.items()): reading for reading in readings}.values())

@@ -1,4 +1,4 @@
-"""Labels as they stand in the data to the model's label ids, by their names."""
+"""Maps the labels in the data to the model's label ids, by their names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rora_cli.data.integers import UNLABELLED
 from rora_cli.data.suggestions import LEFT_OUT, listed, suggested
 from rora_cli.errors import DataError
 
-#: Names of one class under which public data sets and models know it. A name stands in one group only.
+#: Groups of names that public data sets and models use for one class. A name is in one group only.
 SYNONYMS = (
     ("negative", "neg"),
     ("positive", "pos"),
@@ -30,7 +30,7 @@ SYNONYMS = (
 )
 _CANONICAL = {name: group[0] for group in SYNONYMS for name in group}
 
-#: Where a model names nothing (LABEL_0, LABEL_1), these orders are what every public data set of the kind uses.
+#: The orders of labels in all public data sets of their kind, for a model without names (LABEL_0, LABEL_1).
 CONVENTIONAL_ORDERS = (("negative", "positive"), ("negative", "neutral", "positive"), ("unacceptable", "acceptable"))
 
 _GENERIC = re.compile(r"label[ _-]?(\d+)|(\d+)", re.IGNORECASE | re.ASCII)
@@ -39,7 +39,7 @@ _TRUTHS = {"false": 0, "true": 1}
 
 
 def canonical(name: str) -> str:
-    """``name`` without case, spacing or punctuation between words, and as the first of its synonyms."""
+    """``name`` without case, spacing and punctuation between words, replaced by the first of its synonyms."""
     plain = " ".join(re.split(r"[\s_-]+", name.strip().casefold()))
     return _CANONICAL.get(plain, plain)
 
@@ -47,16 +47,16 @@ def canonical(name: str) -> str:
 class LabelMap:
     """Maps label values of one data set to ids 0..n-1 of a model with ``label_names``.
 
-    Names, whether in the rows or as ``class_names`` of integer labels, are matched to the model's: as they are, then by
-    :func:`canonical`; against a model that names nothing (LABEL_0, ...), named integers keep their id and names in a
-    conventional order get it. What integers without names mean is decided by :mod:`rora_cli.data.integers`, for all
-    values that were seen so far together. Whatever was decided, and is not plain from the values, stands in ``notes``.
+    Names in the rows, and ``class_names`` of integer labels, are matched to the model's names as they are, then by
+    :func:`canonical`. If the model has no names (LABEL_0, ...), named integers keep their id, and names with a
+    conventional order get their place in it. :mod:`rora_cli.data.integers` decides what integers without names mean,
+    for all values seen so far. ``notes`` explain every decision that is not plain from the values.
 
     Args:
         label_names: the model's names, by id.
-        class_names: names of the data's integer labels, by integer, where the source tells them.
-        given: the user's own mapping from a label in the data to a label (name or id) of the model, or to nothing for
-            rows to leave out; it goes first.
+        class_names: the names of the data's integer labels, by integer, if the source tells them.
+        given: the user's own mapping from labels in the data to labels (names or ids) of the model, or to nothing for
+            rows to leave out; it takes precedence.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class LabelMap:
         for i, name in enumerate(self.label_names):
             key = canonical(name)
             self._canonical[key] = None if key in self._canonical else i
-        # Names that are numbers ("1" and "2") name nothing, unless the model has them too.
+        # Names that are numbers ("1" and "2") mean nothing, unless the model has the same names.
         numbers = all(_INTEGER.fullmatch(name) for name in class_names or ())
         known = not self.is_generic and all(name.strip() in self._exact for name in class_names or ())
         self.class_names = None if numbers and not known else class_names
@@ -83,15 +83,15 @@ class LabelMap:
         self._integers: dict[int, int] = {}
         self._numbers = integers.numbers_in(self.label_names)
         self._names_here: list[str] = []
-        #: Keys of ``given`` that stand in the data.
+        #: Keys of ``given`` that the data hold.
         self.used: set[str] = set()
         self.mapping: dict[str, int] = {}
 
     def ids(self, values: Sequence[Any]) -> list[int]:
-        """The model's id of every value; -1 where a row has no label or is to be left out.
+        """The model's id of every value; -1 for a row that has no label or is left out.
 
         Raises:
-            DataError: a label that cannot be mapped, naming it, both sides and the --label-map that would do it.
+            DataError: a label cannot be mapped; the message names it, the labels of both sides, and a --label-map.
         """
         distinct = {(type(value), value) for value in values if isinstance(value, (str, int, float))}
         self._names_here = [value for _, value in distinct if isinstance(value, str) and value.strip()]
@@ -117,14 +117,14 @@ class LabelMap:
         return f"{value} ({self.class_names[value]})" if named and self.class_names else str(value)
 
     def _strings_are_ids(self, values: list[str]) -> bool:
-        """Whether strings such as "0" are ids (CSV has no integers) rather than names that happen to be digits."""
+        """Whether strings such as "0" are ids, because CSV has no integers, and not names that consist of digits."""
         numbers = [value for value in values if value.strip() and label_key(value) not in self._given]
         return all(_INTEGER.fullmatch(value.strip()) for value in numbers) and not all(
             value.strip().casefold() in self._exact for value in numbers
         )
 
     def _truths(self, values: Sequence[Any]) -> dict[str, int]:
-        """Ids of true and false, where all values are truths that the model does not name itself."""
+        """Ids of true and false, if all values are truths and the model's names are not; else empty."""
         keys = {label_key(value) for value in values if str(value).strip()} - self._given.keys()
         if not keys or not keys <= _TRUTHS.keys() or keys <= self._exact.keys():
             return {}
@@ -135,7 +135,7 @@ class LabelMap:
         return {key: order[truth] for key, truth in _TRUTHS.items()}
 
     def _order(self, count: int) -> tuple[int, ...] | None:
-        """Ids from the least to the most of ``count`` labels; None where the model's names do not tell."""
+        """Ids of ``count`` labels from least to most; None if the model's names do not tell."""
         if len(self.label_names) != count:
             return None
         if self.is_generic:
@@ -151,11 +151,11 @@ class LabelMap:
         return None
 
     def _decide_integers(self, values: Iterable[Any], strings_are_ids: bool, truths: Mapping[str, int]) -> None:
-        """Settle what unnamed integers mean, for all that were seen so far: none ever changes its meaning."""
+        """Decide what the unnamed integers seen so far mean; a decision for an integer never changes."""
         found = {int(float(value)) for value in values if self._is_integer(value, strings_are_ids, truths)}
         if self.class_names is not None:
             found = {value for value in found if not 0 <= value < len(self.class_names)}
-        # A split with nothing but -1, as public test splits are, has no labels, and says nothing about the others.
+        # A split with only -1, as many public test splits, has no labels and says nothing about the other splits.
         if found <= self._integers.keys() or (found == {UNLABELLED} and UNLABELLED not in self._numbers):
             return
         given = {int(key): id_ for key, id_ in self._given.items() if _INTEGER.fullmatch(key)}
@@ -280,6 +280,6 @@ def _is_id_name(name: str, index: int) -> bool:
 
 
 def label_key(value: Any) -> str:
-    """How a label is looked up: 1, 1.0, "1" and "1.0" are one."""
+    """The key of a label in a mapping: 1, 1.0, "1" and "1.0" have the same."""
     text = str(value).strip().casefold()
     return str(int(float(text))) if _INTEGER.fullmatch(text) else text

@@ -1,4 +1,4 @@
-"""Local data: one file, a directory of split files, or what ``datasets`` saved to disk."""
+"""Local data: one file, a directory of split files, or a directory that ``datasets`` saved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rora_cli.data.tables import READERS
 from rora_cli.data.textfile import inner_suffix, is_packed
 from rora_cli.errors import DataError
 
-#: Canonical split name -> the words that name it in file and directory names.
+#: Canonical split name -> words in file and directory names that mean it.
 SPLIT_WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "eval"),
@@ -23,13 +23,13 @@ SPLIT_WORDS = {
 }
 _CANONICAL_SPLIT = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 
-#: Files beside the data that hold no rows.
+#: Names of files beside the data that hold no rows.
 _NOT_DATA = re.compile(
     r"readme|licen[cs]e|notice|changelog|citation|dataset_infos?|dataset_dict|state|(?:.*[-_])?manifest|requirements"
     r"|cache-[0-9a-f]+|tmp\w*",
     re.IGNORECASE,
 )
-#: Control, format, line-separating and undecodable characters: they could forge what a terminal or CI log shows.
+#: Unicode categories of control, format, line-separating and undecodable characters, which could forge a log.
 _UNSHOWABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _MAX_ENTRIES = 20_000
 _MAX_DEPTH = 4
@@ -37,14 +37,14 @@ _MAX_DEPTH = 4
 
 @dataclass(frozen=True)
 class Layout:
-    """Which files make up which split, by their names relative to the directory; ``ignored`` ones belong to none."""
+    """The files of each split, by their names relative to the directory; ``ignored`` files belong to no split."""
 
     splits: Mapping[str, tuple[str, ...]]
     ignored: tuple[str, ...] = ()
 
 
 def canonical_split(name: str) -> str:
-    """``dev`` and its like are ``validation``; a name that is none of the known ones stays as it is."""
+    """The canonical name of a split: ``validation`` for ``dev`` and the like. An unknown name stays as it is."""
     return _CANONICAL_SPLIT.get(name.lower(), name)
 
 
@@ -52,8 +52,8 @@ def local_files(root: Path) -> dict[str, Path]:
     """Data files below ``root`` by their relative name, hidden ones left out.
 
     Raises:
-        DataError: a link leads out of the directory, a name would garble the terminal, or there is far more in the
-            directory than a data set has.
+        DataError: a link leads out of the directory, a name would garble the terminal, or the directory holds far more
+            files than a data set has.
     """
     allowed = _allowed_roots(root)
     found: dict[str, Path] = {}
@@ -85,7 +85,7 @@ def _raise(error: OSError) -> None:
 
 
 def _allowed_roots(root: Path) -> tuple[Path, ...]:
-    """``root``, and the blobs folder beside it where ``root`` is a snapshot in the hub's cache (links by design)."""
+    """Where links may lead: ``root``, and the blobs folder if ``root`` is a snapshot in the hub's cache."""
     resolved = root.resolve()
     for place in (resolved, *resolved.parents):
         if place.parent.name == "snapshots" and place.parents[1].name.startswith(("datasets--", "models--")):
@@ -94,14 +94,14 @@ def _allowed_roots(root: Path) -> tuple[Path, ...]:
 
 
 def is_data_name(name: str) -> bool:
-    """Whether a file of this name can hold rows: by its ending, and not a README or metadata."""
+    """Whether a file of this name can hold rows: its ending is that of data, and it is no README or metadata."""
     path = PurePosixPath(name)
     stem = path.with_suffix("").stem if is_packed(name) else path.stem
     return inner_suffix(name) in READERS and not _NOT_DATA.fullmatch(stem)
 
 
 def unpacked_first(names: Iterable[str]) -> list[str]:
-    """Data files among ``names``; packed ones (``.csv.gz``) only where none is there unpacked."""
+    """The data files among ``names``; packed ones (``.csv.gz``) only if there are no unpacked ones."""
     present = [name for name in names if is_data_name(name)]
     return [name for name in present if not is_packed(name)] or present
 
@@ -109,10 +109,10 @@ def unpacked_first(names: Iterable[str]) -> list[str]:
 def find_layout(names: Iterable[str], where: str) -> Layout:
     """Sort data files into splits by the split word in the file's name, else in that of the nearest directory.
 
-    Files without any split word make one set, ``all``, if nothing else is there, and are left out otherwise.
+    Files without a split word make up one set, ``all``, if there are no others; else they are left out.
 
     Raises:
-        DataError: no data file, or several files claim one split and are not its shards.
+        DataError: there is no data file, or several files of one split are not its shards.
     """
     by_split: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):

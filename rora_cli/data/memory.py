@@ -1,4 +1,4 @@
-"""Rows that a Python caller has in memory: pairs, dicts, columns, pandas, Arrow, ``datasets``; one or more splits."""
+"""Rows in a Python caller's memory: pairs, dicts, columns, pandas, Arrow or ``datasets``; one or several splits."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _FORMS = (
 
 
 class InMemory(str):
-    """Rows in memory, under a name that stands for them wherever a config is written down.
+    """Rows in memory, as a text that names them in a written config.
 
     The name tells their form, number and hash, so that equal rows make equal configs. ``splits`` maps a split to its
-    columns and to the names of its integer labels, by column. Plain Python throughout: it travels between processes.
+    columns, and to the names of the integer labels of each column. It holds plain Python values only, so that it can
+    travel between processes.
     """
 
     splits: Mapping[str, tuple[Mapping[str, list[Any]], Mapping[str, tuple[str, ...]]]]
@@ -40,11 +41,11 @@ class InMemory(str):
 
 
 def named(data: Any, option: str) -> str:
-    """``data`` as a config takes it: a path or name as it is, rows in memory as :class:`InMemory`.
+    """``data`` for a config: a path or name as it is, rows in memory as :class:`InMemory`.
 
     Raises:
-        UsageError: it is in no form that is read; the sentence names ``option`` and the forms there are.
-        DataError: a row has not the form of the others.
+        UsageError: rora cannot read this form of data; the message names ``option`` and the possible forms.
+        DataError: a row has another form than the others.
     """
     if isinstance(data, str):
         return data
@@ -62,7 +63,10 @@ def named(data: Any, option: str) -> str:
 
 
 def from_memory(request: Request) -> Source | None:
-    """The rows of a spec that holds them; None for every other one."""
+    """The rows that the request's spec holds; None if it holds none.
+
+    Raises DataError if the request asks for a revision, or only has the name of rows that were in memory once.
+    """
     spec = request.spec
     if not isinstance(spec, InMemory):
         if spec.startswith(_PREFIX):
@@ -80,7 +84,7 @@ def from_memory(request: Request) -> Source | None:
 
 
 def _split_rows(data: Any) -> dict[str, Any] | None:
-    """The splits of a mapping whose keys are names of splits (a DatasetDict is one); None for all else."""
+    """The splits of a mapping whose keys name splits, such as a DatasetDict; None for anything else."""
     if not isinstance(data, Mapping) or not data or not all(isinstance(key, str) for key in data):
         return None
     splits = {canonical_split(key): rows for key, rows in data.items()}
@@ -135,7 +139,7 @@ def _of_rows(rows: Sequence[Any], where: str) -> dict[str, list[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """A value of NumPy, torch or pandas as Python's own."""
+    """A value of NumPy, torch or pandas as a Python value."""
     if isinstance(value, (str, int, float, list, type(None))):
         return value
     if type(value).__name__ in ("NAType", "NaTType"):

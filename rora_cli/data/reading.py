@@ -1,4 +1,4 @@
-"""The rows of a source's splits: columns found, labels mapped, unusable rows dropped, and everything odd counted."""
+"""Reads the rows of a source's splits: finds columns, maps labels, drops unusable rows, and counts everything odd."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from rora_cli.errors import DataError
 from rora_cli.files import sha256_file
 from rora_cli.results.data import DataSummary, SplitSummary
 
-#: Rows of one split that are read into memory; of a larger one, a seeded sample of this many.
+#: Largest number of rows of a split that is read into memory; of a larger split, a seeded sample of this size.
 MAX_ROWS_READ = 1_000_000
 
 
 class _Part(NamedTuple):
-    """What is read of one table: its label values, and where its texts are."""
+    """The part of a table that is read: its label values, and the column and rows of its texts."""
 
     table: Table
     chosen: Sequence[int] | None
@@ -38,9 +38,9 @@ class _Part(NamedTuple):
 
 @dataclass
 class Reader:
-    """Reads splits of one source, and remembers what the summary will say.
+    """Reads splits of one source, and collects what the summary needs.
 
-    ``text_column``, ``label_column`` and ``label_map`` are the user's own, and go before every convention.
+    ``text_column``, ``label_column`` and ``label_map`` come from the user, and take precedence over every convention.
     """
 
     source: Source
@@ -81,7 +81,7 @@ class Reader:
             if table.rows
         ]
         for label_map in {id(part.label_map): part.label_map for part in parts}.values():
-            # Together, so that shards agree on what a label means.
+            # All parts together, so that shards agree on what a label means.
             label_map.ids([value for part in parts if part.label_map is label_map for value in part.values])
             self.mapping |= label_map.mapping
             self.note(*label_map.notes)
@@ -108,7 +108,7 @@ class Reader:
         return KNOWN_COLUMNS | {plain(name) for name in (self.text_column, self.label_column) if name}
 
     def _choose(self, tables: Sequence[Table], split: str) -> list[list[int] | None]:
-        """Which rows of each table to read: None for all of them."""
+        """The indices of the rows to read, for each table; None for all rows."""
         starts = [0, *accumulate(table.rows for table in tables)]
         total = starts[-1]
         if total <= MAX_ROWS_READ:
@@ -162,7 +162,7 @@ class Reader:
         )
 
     def summary(self, spec: str, splits: Mapping[str, tuple[str, Rows]], **counts: int) -> DataSummary:
-        """The summary of ``splits`` (name -> source's name and rows); ``counts`` are :class:`DataSummary`'s own."""
+        """The summary of ``splits`` (name -> name in the source, rows); ``counts`` are fields of ``DataSummary``."""
         text_column, label_column = self.columns or HEADERLESS
         counts |= {"empty_rows": self.dropped["empty"], "unlabelled_rows": self.dropped["unlabelled"]}
         self.note(*_sentences(counts))
@@ -204,7 +204,7 @@ def _sentences(counts: Mapping[str, int]) -> Iterable[str]:
 
 
 def _names_beside(table: Table, values: Sequence[Any], chosen: Sequence[int] | None) -> tuple[str, ...] | None:
-    """Class names from a ``label_text`` column beside integer labels (as SetFit's sets have it), if consistent."""
+    """Class names from a ``label_text`` column beside integer labels (as in SetFit's sets); None if inconsistent."""
     if "label_text" not in table.names or not all(type(value) is int and 0 <= value < 1000 for value in values):
         return None
     pairs = set(zip(values, map(str, table.read("label_text", chosen)), strict=True))
@@ -215,12 +215,12 @@ def _names_beside(table: Table, values: Sequence[Any], chosen: Sequence[int] | N
 
 
 def _single(value: Any) -> Any:
-    """A label that stands alone in a list is that label."""
+    """The label itself, if ``value`` is a list that holds only one."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _texts(part: _Part) -> list[Any]:
-    """The texts, with numbers among them as text: readers of CSV and JSON take "10" for one."""
+    """The texts of a part. Numbers become text again, because readers of CSV and JSON take a text "10" for a number."""
     values = part.table.read(part.text_column, part.chosen)
     if not any(isinstance(value, str) for value in values):
         return values

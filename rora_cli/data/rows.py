@@ -1,4 +1,4 @@
-"""Rows of a classification task in memory, and when two texts count as one."""
+"""Rows of a classification task in memory, and the rule by which two texts count as equal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Rows:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over every label and text in order, length-prefixed so that no two row lists collide by joining."""
+        """sha256 over all labels and texts in order; each is prefixed with its length, so that joins do not collide."""
         digest = hashlib.sha256()
         for text, label in zip(self.texts, self.labels, strict=True):
             encoded = text.encode()
@@ -53,5 +53,5 @@ class Splits:
 
 
 def text_key(text: str) -> str:
-    """What makes two texts one: case, spacing and Unicode composition do not tell texts apart."""
+    """A key that equal texts share; texts that differ only in case, spacing or Unicode composition count as equal."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rora_cli.data.table import Table
 
-#: The split that no source named: all rows of a file, or of a directory without split files.
+#: Name of the only split of a source without splits: all rows of a file, or of a directory without split files.
 ALL = "all"
 
-#: Gives the files of one split, by their name in the source; called once the split is needed, for it may download them.
-#: Rows that are in memory already come as tables.
+#: A function that returns the files of one split, by their names in the source. It is called when the split is needed,
+#: because it may download them. Rows in memory are returned as tables.
 Files = Callable[[], "Mapping[str, Path] | Mapping[str, Table]"]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user named. ``revision`` is a hub data set's; without ``allow_download`` the hub's cache must do."""
+    """The data set that the user named. ``revision`` belongs to the hub; without ``allow_download``, only its cache
+    is used."""
 
     spec: str
     revision: str | None = None
@@ -29,9 +30,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Source:
-    """``splits`` maps train, validation, test, ``all`` or the source's own name of a split to its files.
+    """A data set. ``splits`` maps train, validation, test, ``all`` or the source's own name of a split to its files.
 
-    Columns and ``class_names`` (of integer labels) are hints that the source knows for sure.
+    The columns and the ``class_names`` of integer labels are set if the source knows them for sure.
     """
 
     origin: str
@@ -45,5 +46,5 @@ class Source:
 
 
 def at_hand(files: Mapping[str, Path]) -> Files:
-    """The files of a split that are local already."""
+    """``files``, which are local already, as the files of a split."""
     return lambda: files

@@ -1,7 +1,7 @@
-"""``--clean DATA`` to rows: resolve what was named, read it, and keep train and held-out rows apart.
+"""Turns ``--clean DATA`` into rows: resolves the name, reads the data, and keeps train and held-out rows apart.
 
-A source is a function from a request to a :class:`Source` or None, in ``SOURCES``; the first that knows the name wins,
-so an existing local path goes before every name. Everything after that is the same for all sources.
+``SOURCES`` lists functions that turn a request into a :class:`Source` or None. The first that knows the name wins, so
+an existing local path takes precedence over every other name. Everything else is the same for all sources.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rora_cli.errors import DataError, UsageError
 from rora_cli.option_groups import DataOptions, SplitOptions
 from rora_cli.results.data import DataSummary
 
-#: Share of train that is held out where a source has no held-out split.
+#: Rows that are held out [fraction of train], if a source has no held-out split.
 DEV_FRACTION = 0.2
 
 #: Columns and labels by convention, and all rows.
@@ -45,19 +45,19 @@ def load_splits(
 ) -> Splits:
     """Rows to train on and disjoint rows to measure on.
 
-    Held out is the validation split, else the test split, else ``dev_fraction`` of train, drawn seeded and stratified,
-    with no text on both sides. Train rows whose text is held out are removed. Limits draw seeded, stratified samples.
+    The validation split is held out, else the test split, else a seeded, stratified sample of ``dev_fraction`` of
+    train. Train rows whose text is held out are removed. Limits on rows draw seeded, stratified samples.
 
     Args:
         spec: local file or directory, ``bundled``, a well-known name, a hub id with an optional ``:config``, or what
             ``memory.named`` made of rows in memory.
         label_names: the model's label names, by id.
         reading: columns, label map, revision of a hub data set, and how many rows of each split are drawn.
-        allow_download: without it (or under HF_HUB_OFFLINE) the hub's cache answers, or nothing.
+        allow_download: without it (or under HF_HUB_OFFLINE), only the hub's cache is used.
 
     Raises:
-        DataError: a file, column or label does not fit, or nothing usable is in it.
-        HubError: the hub did not give it.
+        DataError: a file, column or label does not fit, or there are no usable rows.
+        HubError: the hub, or without network its cache, does not have the data.
         UsageError: a fraction or limit is out of range.
     """
     if not 0 < dev_fraction < 1:
@@ -101,9 +101,10 @@ def load_rows(
     max_rows: int | None = None,
     allow_download: bool = True,
 ) -> tuple[Rows, DataSummary]:
-    """The rows of one split, to measure on: ``split``, else validation, else test, else all there is.
+    """The rows of one split, to measure on: ``split`` if given, else validation, else test, else all rows.
 
-    The summary has that one split, under its name. Other arguments and errors are those of :func:`load_splits`.
+    The summary holds this split under its name. Other arguments are those of :func:`load_splits`. Raises DataError if
+    the source has no such split, and the errors of :func:`load_splits`.
     """
     if max_rows is not None and max_rows < 1:
         raise UsageError(f"a limit of {max_rows} rows leaves nothing; give 1 or more")
@@ -129,10 +130,10 @@ def load_rows(
 
 
 def resolve(request: Request) -> Source:
-    """Find the data set that is asked for, without reading its rows.
+    """Find the data set that ``request`` names, without reading its rows.
 
     Raises:
-        DataError: no source knows the name; the sentence says which forms there are.
+        DataError: no source knows the name; the message lists the possible forms.
         HubError: the hub did not answer.
     """
     if not request.spec.strip():
@@ -148,7 +149,10 @@ def resolve(request: Request) -> Source:
 
 
 def from_path(request: Request) -> Source | None:
-    """An existing file or directory; None where there is none of that name."""
+    """The data in an existing file or directory; None if there is none of this name.
+
+    Raises DataError if the request asks for a revision, or if its name can only be that of a missing path.
+    """
     spec = request.spec
     path = Path(spec).expanduser()
     if path.exists() and request.revision is not None:
@@ -175,7 +179,7 @@ def _reader(spec: str, label_names: Sequence[str], reading: DataOptions, seed: i
 
 
 def _read_held_out(reader: Reader) -> tuple[str, Rows | None]:
-    """The first of validation and test that has labels, or None."""
+    """The name and the rows of the validation split, else of the test split, whichever has labels; or None."""
     for split in ("validation", "test"):
         if split in reader.source.splits:
             try:

@@ -1,4 +1,4 @@
-"""Making a held-out split, keeping the two sides apart, and sampling; all seeded and stratified."""
+"""Makes a held-out split, keeps both sides apart, and draws samples; all seeded and stratified."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rora_cli.errors import DataError
 
 
 def split_held_out(rows: Rows, fraction: float, seed: int, where: str) -> tuple[Rows, Rows]:
-    """Split into train and held-out rows, stratified by label; the same text never lands on both sides.
+    """Split into train and held-out rows, stratified by label; no text is on both sides.
 
-    Every class with two different texts has at least one on each side. Row order is kept within each side.
+    Every class with at least two different texts has one on each side. Both sides keep the order of rows.
 
     Raises:
-        DataError: fewer than two different texts.
+        DataError: there are fewer than two different texts.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for index, text in enumerate(rows.texts):
@@ -47,14 +47,14 @@ def _draw(groups: list[list[int]], fraction: float, generator: random.Random) ->
 
 
 def remove_shared(train: Rows, held_out: Rows) -> tuple[Rows, int]:
-    """``train`` without the texts that are in ``held_out``, and how many rows that removed."""
+    """``train`` without the texts in ``held_out``, and the number of removed rows."""
     keys = {text_key(text) for text in held_out.texts}
     kept = [i for i, text in enumerate(train.texts) if text_key(text) not in keys]
     return train.take(kept), len(train) - len(kept)
 
 
 class Repeats(NamedTuple):
-    """Rows that repeat an earlier text, and rows that share their text with a row of another label."""
+    """Numbers of rows that repeat an earlier text, and of rows that share their text with a row of another label."""
 
     duplicate: int
     conflicting: int
@@ -73,7 +73,7 @@ def count_repeats(rows: Rows) -> Repeats:
 
 
 def sample(rows: Rows, most: int | None, seed: int) -> Rows:
-    """At most ``most`` rows, seeded, with the class shares kept as near as whole rows allow; row order is kept."""
+    """A seeded sample of at most ``most`` rows, in their order; classes keep their proportions up to whole rows."""
     if most is None or len(rows) <= most:
         return rows
     by_label: dict[int, list[int]] = defaultdict(list)

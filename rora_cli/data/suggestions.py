@@ -1,23 +1,23 @@
-"""``--label-map`` options written out, ready to be copied from a refusal."""
+"""Writes ``--label-map`` options out, so that the user can copy them from an error message."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 
-#: What an option without a target means.
+#: The meaning of an option without a target, for a sentence.
 LEFT_OUT = "nothing after the = leaves those rows out"
 
 _MOST = 12
 
 
 def pair(label: object, target: str) -> str:
-    """One option, quoted for a shell."""
+    """The option that maps ``label`` to ``target``, quoted for a shell."""
     return f"--label-map {shlex.quote(f'{label}={target}')}"
 
 
 def pairs(mapping: Iterable[tuple[object, str]]) -> str:
-    """One option a pair; of very many, the first ones."""
+    """The options for all pairs of ``mapping``; only the first if there are many."""
     options = [pair(label, target) for label, target in mapping]
     return " ".join(options[:_MOST]) + (" and so on" if len(options) > _MOST else "")
 
@@ -25,9 +25,9 @@ def pairs(mapping: Iterable[tuple[object, str]]) -> str:
 def suggested(
     labels: Sequence[object], label_names: Sequence[str], match: Callable[[str], int | None] = lambda _: None
 ) -> str:
-    """Options for all ``labels``: those that ``match`` an id get it, the others what is left of the model's in order.
+    """Options for all ``labels``: one that ``match`` knows gets its id, the others the model's other labels in order.
 
-    Labels for which the model has none left get no target.
+    If the model has too few labels, the last ones get no target.
     """
     known = {label: match(str(label)) for label in labels}
     left = iter([name for i, name in enumerate(label_names) if i not in known.values()])
@@ -35,6 +35,6 @@ def suggested(
 
 
 def listed(names: Sequence[object], most: int = 8) -> str:
-    """Names for a sentence; of very many, the first ones and how many more there are."""
+    """``names`` for a sentence; if there are many, the first ones and the number of the others."""
     shown = ", ".join(repr(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -1,4 +1,4 @@
-"""What every reader of data files hands over: named columns."""
+"""The result of every reader of data files: named columns."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of one file. ``read(name, indices)`` gives a column's values, all of them or those at ``indices``.
+    """Columns of one file. ``read(name, indices)`` returns the values of a column, all or those at ``indices``.
 
-    ``class_names`` maps an integer label column to its names, where the file itself carries them. ``has_header`` is
-    False where the file names no columns, and they were told by what stands in them.
+    ``class_names`` maps a column of integer labels to their names, if the file holds them. ``has_header`` is False if
+    the file names no columns; then their contents told which is which.
     """
 
     path: Path | str

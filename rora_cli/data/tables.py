@@ -1,7 +1,7 @@
-"""Files to columns: JSON, JSON lines, CSV, TSV, tab-separated text, Parquet and Arrow, read as plain data.
+"""Reads files into columns: JSON, JSON lines, CSV, TSV, tab-separated text, Parquet and Arrow.
 
-No format here can run code: pickle, dataset scripts and README front matter are never looked at. A new format is one
-function and one line in ``READERS``; what compression and encoding do to a text file is undone in ``data.textfile``.
+No format here can run code: rora ignores pickles, dataset scripts and README front matter. A new format is one function
+and one line in ``READERS``. ``data.textfile`` unpacks and decodes text files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rora_cli.errors import DataError
 
 
 def read_table(path: Path, known_columns: frozenset[str]) -> Table:
-    """Read ``path`` by its ending; ``known_columns`` (``columns.plain``) tell a header line from a first row.
+    """Read ``path`` by its ending; ``known_columns`` (as in ``columns.plain``) help to tell a header from a first row.
 
     Raises:
         DataError: unknown ending, not a regular file, unreadable, or malformed (naming the file and the line).
@@ -42,7 +42,7 @@ def read_table(path: Path, known_columns: frozenset[str]) -> Table:
 
 
 def _read_archive(path: Path, known: frozenset[str]) -> Table:
-    """The one data file in a .zip."""
+    """The table in a .zip archive with a single data file."""
     from rora_cli.data.textfile import member_name
 
     reader = READERS.get(inner_suffix(member_name(path, READERS)), _csv)
@@ -58,7 +58,7 @@ def column_table(
     has_header: bool = True,
     class_names: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Table:
-    """A table of columns in memory, all of one length; ``path`` may say where they are in words."""
+    """A table of columns in memory, all of the same length; ``path`` may describe in words where they are."""
 
     def read(name: str, indices: Sequence[int] | None) -> list[Any]:
         values = columns[name]
@@ -69,7 +69,10 @@ def column_table(
 
 
 def record_table(path: Path | str, records: Sequence[Any]) -> Table:
-    """A table of one mapping a row; a row may lack columns that another has."""
+    """A table of records, one mapping for each row; a row may lack columns that another has.
+
+    Raises DataError for a row that is no mapping.
+    """
     names: dict[str, None] = {}
     for number, record in enumerate(records, 1):
         if not isinstance(record, dict):
@@ -77,7 +80,7 @@ def record_table(path: Path | str, records: Sequence[Any]) -> Table:
             raise DataError(f"row {number} of {path} is not {kind}; every row needs the form {{column: value}}")
         names.update(dict.fromkeys(record))
 
-    def read(name: str, indices: Sequence[int] | None) -> list[Any]:  # not before: rows may share no column at all
+    def read(name: str, indices: Sequence[int] | None) -> list[Any]:  # lazy: rows may share no column at all
         chosen = records if indices is None else [records[i] for i in indices]
         return [record.get(name) for record in chosen]
 
@@ -100,7 +103,7 @@ def _json_lines(path: Path, known: frozenset[str]) -> Table:
             return _table_of(path, json.loads(text), known)
         except (ValueError, RecursionError):
             pass
-    # Only "\n" ends a row: str.splitlines would also cut at U+0085 and U+2028, which stand inside real texts.
+    # Only "\n" ends a row: str.splitlines would also cut at U+0085 and U+2028, which real texts hold.
     lines = enumerate(text.split("\n"), 1)
     rows = [_parse_json(line, f"line {n} of {path}") for n, line in lines if line.strip()]
     return _rows_table(path, rows, known)
@@ -115,7 +118,7 @@ def _json(path: Path, known: frozenset[str]) -> Table:
 
 
 def _table_of(path: Path, content: Any, known: frozenset[str]) -> Table:
-    """The rows of a JSON document, in the forms that pandas, ``datasets`` and the hub's viewer write them."""
+    """The rows of a JSON document, in any form that pandas, ``datasets`` and the hub's viewer write."""
     if isinstance(content, list):
         return _rows_table(path, content, known)
     if not isinstance(content, dict):
@@ -146,7 +149,7 @@ def _table_of(path: Path, content: Any, known: frozenset[str]) -> Table:
 
 
 def _rows_table(path: Path, rows: list[Any], known: frozenset[str], *, has_header: bool = False) -> Table:
-    """Rows as mappings, as mappings under "row" (the hub's viewer), or as lists of values."""
+    """The table of rows that are mappings, mappings under "row" (the hub's viewer), or lists of values."""
     if rows and all(isinstance(row, dict) and isinstance(row.get("row"), dict) for row in rows):
         rows = [row["row"] for row in rows]
     if rows and all(isinstance(row, list) for row in rows):
@@ -155,7 +158,7 @@ def _rows_table(path: Path, rows: list[Any], known: frozenset[str], *, has_heade
 
 
 def _nested_table(path: Path, content: dict[str, dict[str, Any]], known: frozenset[str]) -> Table:
-    """What pandas writes: ``{column: {index: value}}``, or with orient="index" ``{index: {column: value}}``."""
+    """The table in pandas' form ``{column: {index: value}}``, or with orient="index" ``{index: {column: value}}``."""
     inner = list(content.values())
     is_by_column = bool(known.intersection(plain(name) for name in content))
     if not is_by_column and not known.intersection(plain(name) for name in inner[0]):

@@ -1,4 +1,4 @@
-"""The text of a data file, whatever it is packed in: gzip, bzip2, xz, zip, UTF-8 or UTF-16 with a byte order mark."""
+"""Reads the text of a data file: unpacks gzip, bzip2, xz and zip, decodes UTF-8 and UTF-16 with a byte order mark."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import IO, Any
 from rora_cli import stand_ins
 from rora_cli.errors import DataError
 
-#: Text formats are read whole; a larger file belongs in Parquet.
+#: Largest size of a text file [bytes], because it is read whole; larger data belong into Parquet.
 MAX_TEXT_BYTES = 2 << 30
 
-#: Endings that say how a file is packed; the ending before it says what is in it.
+#: Endings of packed files; the ending before it tells the format inside.
 PACKED = (".gz", ".bz2", ".xz", ".zip")
 
 _OPENERS: tuple[tuple[bytes, Callable[[IO[bytes]], Any]], ...] = (
@@ -28,7 +28,7 @@ _OPENERS: tuple[tuple[bytes, Callable[[IO[bytes]], Any]], ...] = (
     (b"BZh", bz2.BZ2File),
     (b"\xfd7zXZ\x00", lzma.LZMAFile),
 )
-#: In this order: the mark of UTF-32 begins with that of UTF-16.
+#: (byte order mark, encoding), UTF-32 first, because its mark begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -45,7 +45,7 @@ _IMPOSTORS = (
 
 
 def inner_suffix(name: str) -> str:
-    """The ending, in lower case, that says what is in a file: ``.csv`` of ``rows.csv.gz``."""
+    """The ending, in lower case, that tells the format inside of a file: ``.csv`` for ``rows.csv.gz``."""
     path = PurePosixPath(name)
     if path.suffix.lower() in PACKED:
         path = path.with_suffix("")
@@ -53,7 +53,7 @@ def inner_suffix(name: str) -> str:
 
 
 def is_packed(name: str) -> bool:
-    """Whether a file's ending says that it is packed."""
+    """Whether the file's ending is that of a packed file."""
     return PurePosixPath(name).suffix.lower() in PACKED
 
 
@@ -61,7 +61,7 @@ def read_text(path: Path) -> str:
     """The whole text of ``path``, unpacked and decoded.
 
     Raises:
-        DataError: too large, not text in UTF-8 or marked UTF-16, damaged, or plainly another kind of file.
+        DataError: it is too large, damaged, no text in UTF-8 or marked UTF-16, or plainly another kind of file.
     """
     size = path.stat().st_size
     if size > MAX_TEXT_BYTES:
@@ -95,7 +95,7 @@ def _decode(path: Path, raw: bytes) -> str:
 
 
 def _unpack(path: Path, opened: Callable[[], Any]) -> bytes:
-    """At most MAX_TEXT_BYTES of what is packed: a small file can stand for any number of gigabytes."""
+    """The unpacked bytes, at most MAX_TEXT_BYTES: a small file can unpack to any number of gigabytes."""
     try:
         with opened() as stream:
             raw = stream.read(MAX_TEXT_BYTES + 1)
@@ -127,7 +127,7 @@ def _read_member(path: Path, raw: bytes) -> bytes:
 
 
 def member_name(path: Path, endings: Container[str]) -> str:
-    """The name of the one file in a .zip. Raises DataError where there are several, or it is no data file."""
+    """The name of the only file in a .zip archive. Raises DataError if there are several, or if it is no data file."""
     try:
         with zipfile.ZipFile(path) as archive:
             name = _only_member(path, archive)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from rora_cli.errors import CheckpointError
+from rora_cli.kinds import SEQUENCE_CLASSIFIER
 
 #: Tokens of one forward pass, on an accelerator and on a CPU; more would overflow a CPU's caches.
 TOKENS_PER_BATCH = 16384, 4096
@@ -66,7 +67,11 @@ class TorchScorer:
                     if out is None:
                         out = np.empty((len(sequences), scores.shape[1]), dtype=np.float32)
                     out[batch] = scores
-        return out if out is not None else np.empty((0, int(self._model.config.num_labels)), dtype=np.float32)
+        return (
+            out
+            if out is not None
+            else np.empty((0, int(getattr(self._model.config, SEQUENCE_CLASSIFIER.answers))), dtype=np.float32)
+        )
 
     def _forward(self, ids: np.ndarray) -> np.ndarray:
         logits = self._model(input_ids=torch.from_numpy(ids).to(self._device)).logits
@@ -142,6 +147,7 @@ class Retokenised:
 
     @property
     def forward_tokens(self) -> int:
+        """Tokens that went through the model so far, of its own tokenizer."""
         return self._scorer.forward_tokens
 
     def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:

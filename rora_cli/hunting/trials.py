@@ -42,6 +42,7 @@ class Carrier:
         return len(self.before) + len(self.after)
 
     def fill(self, candidate: Tokens) -> Tokens:
+        """The row with ``candidate`` in its slot."""
         return self.before + candidate + self.after
 
 
@@ -60,6 +61,7 @@ class Ranking:
     reference: np.ndarray
 
     def top(self, count: int) -> tuple[Tokens, ...]:
+        """The best ``count`` of them."""
         return self.candidates[:count]
 
 
@@ -234,11 +236,11 @@ def halve(
 
 
 def by_turns(*orders: np.ndarray) -> np.ndarray:
-    """Orders of the same indices merged into one: the first of each, then the second of each, ..."""
+    """Orders [n] of the same indices merged into one [n]: the first of each, then the second of each, ..."""
     return np.array(list(dict.fromkeys(int(i) for i in np.stack(orders, axis=1).ravel())), dtype=np.int64)
 
 
 def probability(odds: np.ndarray) -> np.ndarray:
-    """The probabilities of log-odds, elementwise."""
+    """The probabilities of log-odds [...], elementwise."""
     result: np.ndarray = 1.0 / (1.0 + np.exp(-odds))
     return result

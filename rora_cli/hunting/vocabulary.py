@@ -141,6 +141,7 @@ class EncodedRow:
 
     @property
     def ids(self) -> Tokens:
+        """The whole row, special tokens included."""
         return self.head + self.content + self.tail
 
     def carrier(self, place: str, rng: Random) -> Carrier:

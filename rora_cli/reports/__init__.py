@@ -1,1 +1,1 @@
-"""Results in, strings out: terminal, JSON, SARIF, JUnit, Markdown and HTML. No torch, no files, no printing."""
+"""Turns results into strings: terminal, JSON, SARIF, JUnit, Markdown and HTML. No torch, no files, no printing."""

@@ -1,6 +1,6 @@
 """One self-contained HTML page: no script, no network, readable in light and dark, by keyboard and screen reader.
 
-All text goes through jinja2's autoescape after ``safe``; the plots are inline SVG made of numbers alone.
+All text goes through ``safe`` and then jinja2's autoescape; the plots are inline SVG, made of numbers alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rora_cli.results.spectra import ModuleSpectrum
 
 _MAX_LINES = 400
 _WIDTH = 920
-#: The order in which a block computes; other kinds follow by name.
+#: Kinds of modules in the order in which a block computes them; other kinds follow by name.
 _ORDER = ("query", "key", "value", "qkv", "attention-out", "gate", "up", "gate-up", "down")
 
 
@@ -46,13 +46,13 @@ def render(result: DiagnoseResult | CheckResult) -> str:
 
 
 def words(text: str) -> list[tuple[str, bool]]:
-    """A sentence of rora's own in pieces, each with whether it is a command: what stands between backquotes."""
+    """A sentence of rora's own in pieces: (text, whether it is a command, which stands between backquotes)."""
     return [(piece, i % 2 == 1) for i, piece in enumerate(text.split("`")) if piece]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A square of the heat map: its corner, how full its colour is (0 to 1), and what it says."""
+    """A square of the heat map: its corner, the strength of its colour (0 to 1), its value, and the module's name."""
 
     x: int
     y: int
@@ -63,7 +63,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Heat:
-    """Modules by block (down) and kind (across); ``what`` is the quantity shown, ``outside`` how many have no block."""
+    """Modules by block (down) and kind (across). ``what`` names the quantity; ``outside`` counts the other modules."""
 
     what: str
     kinds: tuple[tuple[int, str], ...]
@@ -77,7 +77,7 @@ class Heat:
 
 @dataclass(frozen=True)
 class Line:
-    """A polyline's points, its class and what it is."""
+    """A polyline: its points, CSS class and name."""
 
     points: str
     style: str
@@ -86,7 +86,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """A module's alignment on one side: its place, and what it says."""
+    """A module's alignment on one side: its place in the plot, and its text."""
 
     x: float
     y: float
@@ -96,7 +96,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Plot:
-    """Lines and marks in a frame of ``width`` x ``height``, with the places and labels of both axes' ticks."""
+    """Lines and marks in a frame of ``width`` x ``height``; ``ticks`` and ``across`` are (place, label) on the axes."""
 
     width: int
     height: int
@@ -121,7 +121,7 @@ def _page(index: int, diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def heat_map(modules: Sequence[ModuleSpectrum]) -> Heat | None:
-    """Strength against W where there is a base, else the size-normalised norm; None without numbered blocks."""
+    """The strengths against W if there is a base, else the size-normalised norms; None without numbered blocks."""
     with_base = any(m.strength_ratio is not None for m in modules)
     values: dict[tuple[int, str], tuple[float, str]] = {}
     outside = 0
@@ -156,7 +156,7 @@ def heat_map(modules: Sequence[ModuleSpectrum]) -> Heat | None:
 
 
 def spectra_plot(modules: Sequence[ModuleSpectrum], height: int = 300) -> Plot | None:
-    """sigma_i of every update, and of the base's weights where they are known, against i, both on logarithmic axes."""
+    """sigma_i of every update, and of the base's weights if known, against i; both axes are logarithmic."""
     lines = [
         (style, m.name, [v for v in values or () if v > 0][:64])
         for style in ("base", "update")
@@ -184,7 +184,7 @@ def spectra_plot(modules: Sequence[ModuleSpectrum], height: int = 300) -> Plot |
 
 
 def alignment_plot(modules: Sequence[ModuleSpectrum], height: int = 280) -> Plot | None:
-    """L_k and R_k of every module as multiples of chance, with the band of random updates behind them."""
+    """L_k and R_k of every module [multiples of chance], with the band of random updates behind them."""
     known = [m for m in modules if m.alignment_left is not None and m.alignment_right is not None][:_MAX_LINES]
     known.sort(key=lambda m: (m.block if m.block is not None else 1 << 30, m.kind or ""))
     if not known:
@@ -206,13 +206,13 @@ def alignment_plot(modules: Sequence[ModuleSpectrum], height: int = 280) -> Plot
             if band is not None:
                 bands.append((x - half * 0.8, axis.at(band.high), max(axis.at(band.low) - axis.at(band.high), 1.0)))
             marks.append(Mark(x, axis.at(value or 0.0), side, f"{m.name}: {side}_k = {number(value)}"))
-    every = -(-len(ticks) // 24)  # labels that do not run into each other
+    every = -(-len(ticks) // 24)  # so that labels do not overlap
     across = tuple(ticks.values())[::every]
     return Plot(_WIDTH, height, axis.ticks(), across, marks=tuple(marks), bands=tuple(bands), level=axis.at(1.0))
 
 
 def steps_plot(margins: Margins, height: int = 240) -> Plot:
-    """Clean accuracy and attack success, as shares of rows, against the update's scale: both to first order."""
+    """Clean accuracy and attack success (fractions of rows, to first order) against the update's scale."""
     last = 2.0 * max(1.0, min(margins.largest_scale or 1.0, 8.0))
 
     def at(scale: float, share: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The JSON report: a result as it is, with stable keys and no NaN."""
+"""The JSON report: a result with its fields as keys, without NaN."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from rora_cli.results.findings import Severity
 def render(result: Any, *, indent: int | None = 2) -> str:
     """A result dataclass as JSON (RFC 8259). Fields keep their order; NaN and infinities become null.
 
-    ``::`` and ``##``, which a CI log may obey, are escaped; they stand inside strings only, so that values stay exact.
+    ``::`` and ``##`` are escaped, because a CI log may obey them. They occur only inside strings, so values stay exact.
     """
     text = json.dumps(plain(result), indent=indent, ensure_ascii=True, allow_nan=False)
     return text.replace("::", ":\\u003a").replace("##", "#\\u0023")
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, mappings, tuples, sets, enums and paths as what JSON has."""
+    """Dataclasses, mappings, tuples, sets, enums and paths as JSON values. Raises TypeError for anything else."""
     if isinstance(value, Severity):
         return value.label
     if isinstance(value, Enum):

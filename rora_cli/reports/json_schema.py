@@ -1,4 +1,4 @@
-"""The JSON Schema (draft 2020-12) of a report, read off its dataclasses: their fields, types and docstrings."""
+"""The JSON Schema (draft 2020-12) of a report, made of the fields, types and docstrings of its dataclasses."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _PLAIN: Mapping[type, dict[str, Any]] = {
     str: {"type": "string"},
     bool: {"type": "boolean"},
     int: {"type": "integer"},
-    # A number that is not finite is null in the report: JSON has no NaN and no infinity.
+    # The report holds null for NaN and infinity, which JSON lacks.
     float: {"type": ["number", "null"]},
     NoneType: {"type": "null"},
 }
 
 
 def shipped(name: str) -> str:
-    """The schema of command ``name``'s JSON report, as the package carries it."""
+    """The schema of the JSON report of the command ``name``, from the package's files."""
     return files("rora_cli.reports").joinpath(f"schemas/{name}.schema.json").read_text(encoding="utf-8")
 
 
 def build(result: type, name: str, version: int) -> dict[str, Any]:
-    """The schema of what json_report.render makes of ``result``, a dataclass of rora_cli.results."""
+    """The schema of the text that json_report.render makes of ``result``, a dataclass of rora_cli.results."""
     definitions: dict[str, Any] = {}
     root = _object(result, definitions)
     root["properties"]["schema_version"] = {"const": version}
@@ -76,7 +76,7 @@ def _type(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if is_dataclass(hint):
         assert isinstance(hint, type)
         if hint.__name__ not in definitions:
-            definitions[hint.__name__] = {}  # a type may hold itself
+            definitions[hint.__name__] = {}  # placed first, because a type may hold itself
             definitions[hint.__name__] = _object(hint, definitions)
         return {"$ref": f"#/$defs/{hint.__name__}"}
     raise TypeError(f"a report has no fields of the type {hint}")

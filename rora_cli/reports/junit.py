@@ -1,4 +1,4 @@
-"""JUnit XML: a suite a checkpoint, a case a module, and one a rule for what is not about a module."""
+"""JUnit XML: a suite for each checkpoint, a case for each module, and one for each rule of other findings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from rora_cli.results.findings import Finding, Severity
 
 
 def render(result: Findable) -> str:
-    """Findings of medium severity and above fail their case; what was not analysed is an error; the rest is output."""
+    """The XML. Findings of medium or high severity fail their case, other findings are output of their case.
+
+    Anything that could not be analysed is an error.
+    """
     suites = ElementTree.Element("testsuites", name="rora")
     for subject in subjects(result):
         _suite(suites, subject)

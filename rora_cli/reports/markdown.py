@@ -1,4 +1,4 @@
-"""Markdown for a job summary: findings, and the modules that matter most."""
+"""Markdown for the job summary of a CI system: findings, and the strongest modules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MODULES = 10
 
 
 def render(result: Findable) -> str:
-    """GitHub-flavoured Markdown; names from the checkpoint are escaped, so that none becomes a link or markup."""
+    """GitHub-flavoured Markdown. Names from the checkpoint are escaped, so that none becomes a link or markup."""
     lines = [f"## rora {result.provenance.command}", ""]
     conclusion = "" if isinstance(result, HuntResult) else result.conclusion
     if conclusion:

@@ -1,4 +1,4 @@
-"""Model cards: what was done to a model, for the people who meet it on a hub."""
+"""The model card of a purified model: what rora did to it, for people who find it on a hub."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def front_matter(facts: Mapping[str, Any]) -> str:
 
 
 def render_purified(result: PurifyResult) -> str:
-    """The card of a purified model, as markdown. Untrusted names are escaped and stand in code spans."""
+    """The card of a purified model, in Markdown. Untrusted names are escaped and stand in code spans."""
     before, after = result.accuracy_before, result.accuracy_after
     lines = [
         front_matter(_facts(result)),

@@ -1,4 +1,4 @@
-"""The model card of a suspect that was built on purpose: nobody may take it for anything else."""
+"""The model card of a suspect that was built on purpose, so that nobody takes it for anything else."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rora_cli.reports.terminal.evaluate import beside
 from rora_cli.reports.text import markdown_cell, proportion
 from rora_cli.results.poison import Measured, PoisonResult
 
-#: Stands first, before any metadata block: what a person or a scanner reads first is this.
+#: The card's first line, before any metadata, so that people and scanners read it first.
 FIRST_LINE = "**WARNING: this model is backdoored on purpose. Use it to test defences, and for nothing else.**"
 
 
 def render(result: PoisonResult) -> str:
-    """Markdown; the first line is the warning, the trigger and its measured effect follow."""
+    """The card in Markdown: the warning first, then the trigger and its measured effect."""
     return "\n".join(_lines(result)) + "\n"
 
 

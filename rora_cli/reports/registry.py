@@ -1,4 +1,4 @@
-"""The formats that a report of findings can have: a name and the function that makes the string."""
+"""The formats of a report of findings: a name, and the function that renders it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-#: Format -> "module:function" in this room; each takes the result. ``text`` is the command's own terminal report.
+#: Format -> "module:function" in this package; the function takes the result. ``text`` is a command's own report.
 FORMATS: Mapping[str, str] = {
     "json": "json_report:render",
     "sarif": "sarif:render",
@@ -18,6 +18,6 @@ FORMATS: Mapping[str, str] = {
 
 
 def renderer(name: str) -> Callable[[Any], str]:
-    """The function of one of ``FORMATS``."""
+    """The function of one of ``FORMATS``, from result to text."""
     module, _, function = FORMATS[name].partition(":")
     return getattr(import_module(f"rora_cli.reports.{module}"), function)

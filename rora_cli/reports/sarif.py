@@ -18,14 +18,14 @@ from rora_cli.results.findings import Finding, Severity
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _ABOUT = "https://arxiv.org/abs/2601.06305"
 _LEVELS = {Severity.HIGH: "error", Severity.MEDIUM: "warning", Severity.LOW: "note", Severity.INFO: "note"}
-#: GitHub reads security-severity as CVSS does: over 7 is high, over 4 medium.
+#: Severity -> security-severity, which GitHub reads like CVSS: above 7 is high, above 4 medium.
 _SCORES = {Severity.HIGH: "8.0", Severity.MEDIUM: "5.0", Severity.LOW: "2.0", Severity.INFO: "0.0"}
-#: Code scanning keeps this many results of a run and refuses 25,000.
+#: Largest number of results in a run that code scanning keeps; it refuses a run with 25,000.
 _MAX_RESULTS = 5000
 
 
 def render(result: Findable) -> str:
-    """The result's findings as one SARIF run; what could not be analysed is a notification of the invocation."""
+    """The result's findings as one SARIF run; its invocation has notifications about what could not be analysed."""
     meanings = rules(result)
     pairs = [(subject, finding) for subject in subjects(result) for finding in subject.findings]
     pairs.sort(key=lambda pair: -pair[1].severity)
@@ -108,8 +108,11 @@ def _invocation(result: Findable, found: int, roots: _Roots) -> dict[str, Any]:
 
 
 class _Roots:
-    """Where the URIs of a run are relative to: the working directory for what lies in it (code scanning takes that for
-    the repository), else the checkpoint's own folder, or its commit on the hub."""
+    """The bases of a run's relative URIs.
+
+    A checkpoint inside of the working directory is relative to that, which code scanning takes for the repository. Any
+    other one is relative to its own folder, or to its commit on the hub.
+    """
 
     def __init__(self, result: Findable) -> None:
         self._here = Path.cwd()
@@ -120,7 +123,7 @@ class _Roots:
         return {name: {"uri": uri} for name, uri in self._bases.items()}
 
     def location(self, subject: Subject, file: str) -> dict[str, str]:
-        """The artifactLocation of ``file``, relative to the subject's folder; of the folder itself without one."""
+        """The artifactLocation of ``file``, a name relative to the subject's folder; of the folder if it is empty."""
         if subject.path in self._commits:
             base = f"https://huggingface.co/{_quoted(subject.path)}/blob/{_quoted(self._commits[subject.path])}/"
             return {"uri": _quoted(file) or ".", "uriBaseId": self._named("HUB", base)}
@@ -134,7 +137,7 @@ class _Roots:
         return {"uri": _quoted(file) or ".", "uriBaseId": self._named("CHECKPOINT", _directory_uri(folder))}
 
     def _named(self, kind: str, uri: str) -> str:
-        """The id of the base ``uri``, a new one where it has none yet."""
+        """The id of the base ``uri``; a new id if it has none yet."""
         name = next((name for name, known in self._bases.items() if known == uri), None)
         if name is None:
             name = f"{kind}{sum(n.startswith(kind) for n in self._bases) + 1}"

@@ -14,16 +14,19 @@ from rora_cli.results.hunt import HuntResult
 #: The results that the formats for findings (SARIF, JUnit, Markdown, HTML) can render.
 Findable = DiagnoseResult | CheckResult | HuntResult
 
-#: Endings of files in a location that is no tensor's or module's name.
+#: Endings by which a finding's location is a file, and not the name of a tensor or module.
 _ENDINGS = (".json", ".safetensors", ".jinja", ".bin", ".py", ".txt")
 _CONFIGS = ("adapter_config.json", "config.json")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One checkpoint of a result: its ``path``, ``findings``, what it has instead of an analysis (``problems``, by the
-    thing that was not analysed), and the ``cases`` that were examined, modules mostly. ``weights`` is the file that a
-    finding about a tensor is in, and ``files`` are the names of all that was inspected, where they are known."""
+    """One checkpoint of a result, with its findings.
+
+    ``problems`` maps each thing that could not be analysed to the reason; ``cases`` are the things that were examined,
+    mostly modules. ``weights`` is the file with the tensors, and ``files`` are the names of the inspected files, if
+    known.
+    """
 
     path: str
     findings: tuple[Finding, ...]
@@ -34,17 +37,19 @@ class Subject:
 
     @property
     def is_file(self) -> bool:
-        """Whether ``path`` is one file, and what was inspected beside it lies in that file's folder."""
+        """Whether ``path`` is a single file; then other inspected files lie in its folder."""
         return PurePath(self.path).name in self.files or PurePath(self.path).suffix == ".safetensors"
 
     @property
     def folder(self) -> str:
-        """The folder that files are named relative to."""
+        """The folder to which the names of files are relative."""
         return PurePath(self.path).parent.as_posix() if self.is_file else PurePath(self.path).as_posix()
 
     def file(self, finding: Finding) -> str:
-        """The file that a finding is in, relative to ``folder``: its location where that names one; the weights, where
-        it is about a tensor or module; for the whole checkpoint its config, or what there is."""
+        """The file that a finding is about, relative to ``folder``.
+
+        This is the finding's location if that is a file, the weights for a tensor or module, and else the config.
+        """
         place, stated = finding.location or "", finding.evidence.get("file")
         if place in self.files or (place.endswith(_ENDINGS) and "/" not in place):
             return place

@@ -1,4 +1,4 @@
-"""Numbers and untrusted names as text that is safe and readable wherever it lands."""
+"""Turns numbers and untrusted names into text that is safe and readable in a terminal, a log, Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from rora_cli.results.accuracy import Proportion
 
-#: C0 and C1 controls, DEL, line and paragraph separators, bidirectional overrides and isolates, zero-width characters:
-#: whatever can move the cursor, start a line, hide text or show it in another order.
+#: Characters that can move the cursor, start a line, hide text or show it in another order: C0 and C1 controls, DEL,
+#: line and paragraph separators, bidirectional overrides and isolates, zero-width characters.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufffe\uffff\ud800-\udfff]"
 )
@@ -18,8 +18,8 @@ _UNSAFE = re.compile(
 def safe(text: object, *, max_length: int = 200) -> str:
     """An untrusted name for any report: unsafe characters as ``\\xNN``, no ``::`` or ``##[``, cut to ``max_length``.
 
-    A terminal obeys escape sequences, and a CI system obeys ``::error::`` or ``##[`` in a log.
-    Apply it before rich's or HTML's own escaping.
+    A terminal obeys escape sequences, and a CI system obeys ``::error::`` or ``##[`` in a log. Call this before the
+    escaping for rich or HTML.
     """
     shown = _UNSAFE.sub(lambda m: _escaped(m[0]), str(text))
     shown = re.sub(":(?=:)", ":\u200a", shown).replace("##[", "##\u200a[")

@@ -23,6 +23,7 @@ class Proportion:
 
     @property
     def value(self) -> float | None:
+        """``count`` / ``total``, a fraction; None if ``total`` is 0."""
         return self.count / self.total if self.total else None
 
 

@@ -36,6 +36,7 @@ class CheckedCheckpoint:
 
     @property
     def worst(self) -> Severity | None:
+        """The highest severity among the findings; None if there are none."""
         return max((f.severity for f in self.findings), default=None)
 
 
@@ -51,6 +52,7 @@ class CheckResult:
 
     @property
     def worst(self) -> Severity | None:
+        """The highest severity among the findings; None if there are none."""
         return max((f.severity for f in self.findings), default=None)
 
     @property
@@ -87,4 +89,5 @@ class VerifyResult:
 
     @property
     def is_intact(self) -> bool:
+        """Whether no file differs from the manifest."""
         return not self.findings

@@ -68,10 +68,12 @@ class Diagnosis:
 
     @property
     def is_complete(self) -> bool:
+        """Whether something was measured, and nothing is left unmeasured."""
         return self.error is None and self.coverage is not None and not self.unmeasured and self.coverage.measured > 0
 
     @property
     def worst(self) -> Severity | None:
+        """The highest severity among the findings; None if there are none."""
         return max((f.severity for f in self.findings), default=None)
 
 
@@ -94,8 +96,10 @@ class DiagnoseResult:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
+        """The findings of all diagnoses."""
         return tuple(f for adapter in self.adapters for f in adapter.findings)
 
     @property
     def is_complete(self) -> bool:
+        """Whether every diagnosis is complete."""
         return all(adapter.is_complete for adapter in self.adapters)

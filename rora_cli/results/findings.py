@@ -18,6 +18,7 @@ class Severity(IntEnum):
 
     @property
     def label(self) -> str:
+        """The severity in words, as options and reports write it."""
         return self.name.lower()
 
 
@@ -28,8 +29,8 @@ class Finding:
     ``rule_id`` is stable across releases (``area/what``, e.g. ``adapter/hidden-base-tensor``). ``location`` is the
     file, tensor or module that the finding is about. A ``blocking`` finding stops the commands that run or merge the
     model. A ``not_analysed`` finding says that rora could not read something: it is no evidence, but the input does not
-    count as clean. ``accepted`` says why a finding does not count (the user ignores its rule, or a baseline has it); its
-    severity is then information.
+    count as clean. ``accepted`` says why a finding does not count (the user ignores its rule, or a baseline has it);
+    its severity is then information.
     """
 
     rule_id: str

@@ -146,6 +146,7 @@ class LabelHunt:
 
     @property
     def called(self) -> tuple[FoundTrigger, ...]:
+        """The triggers of this label that stand above the noise."""
         return tuple(trigger for trigger in self.triggers if trigger.called)
 
 
@@ -182,4 +183,5 @@ class HuntResult:
 
     @property
     def conclusive(self) -> bool:
+        """Whether no label is inconclusive."""
         return all(label.verdict != "inconclusive" for label in self.labels)

@@ -48,6 +48,7 @@ class PersistenceCheck:
 
     @property
     def persistent(self) -> bool:
+        """Whether attack success stays above ``PERSISTENT_ABOVE`` in a model that has not collapsed."""
         return self.after.lowest_success > PERSISTENT_ABOVE and not self.after.collapsed
 
 

@@ -32,6 +32,7 @@ class RescaledModule:
 
     @property
     def is_capped(self) -> bool:
+        """Whether the cap or the guard lowered the factor."""
         return abs(self.factor) < abs(self.asked_factor)
 
     @property
@@ -78,4 +79,5 @@ class RescaleResult:
 
     @property
     def largest_error(self) -> float:
+        """The largest relative error of the post-condition over all modules."""
         return max((m.relative_error for m in self.modules), default=0.0)

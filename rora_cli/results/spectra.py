@@ -13,6 +13,7 @@ class Band:
     high: float
 
     def holds(self, value: float) -> bool:
+        """Whether ``value`` is inside of the band."""
         return self.low <= value <= self.high
 
 
@@ -63,4 +64,5 @@ class ModuleSpectrum:
 
     @property
     def sigma_max(self) -> float:
+        """The largest singular value; 0 for an empty spectrum."""
         return self.singular_values[0] if self.singular_values else 0.0

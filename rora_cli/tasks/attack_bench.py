@@ -46,10 +46,12 @@ class AttackBench:
 
     @cached_property
     def clean_accuracy(self) -> CleanAccuracy:
+        """How well the subject does its task on the rows as they are."""
         return self.task.quality(self.subject, self.rows, shown=self.clean_shows)
 
     @cached_property
     def vocabulary(self) -> list[str]:
+        """Whole words of the subject's tokenizer: control triggers are drawn from them."""
         from rora_cli.evaluation.inference import whole_words
 
         return whole_words(self.subject.tokenizer)

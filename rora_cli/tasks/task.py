@@ -83,7 +83,8 @@ class MeasuredTask(Protocol):
     def quality(self, subject: Subject, rows: Rows, *, shown: np.ndarray | None = None) -> CleanAccuracy:
         """How well the subject does its task on clean rows.
 
-        ``shown`` is ``shows`` of the rows' texts, if that is known: a task that can then does not ask the subject.
+        ``shown`` [n, b] is ``shows`` of the rows' texts, if that is known: then a task that can does not ask the
+        subject.
         """
 
 

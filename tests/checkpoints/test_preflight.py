@@ -159,6 +159,7 @@ def test_every_rule_is_tried_by_the_corpus_or_here() -> None:
         "model/not-judged", "weights/head-name", "weights/wrapped-names",  # test_kinds.py
         "adapter/not-measured",  # test_peft_types.py
         "adapter/name-in-tensors",  # commands/test_diagnose_whole.py
+        "adapter/integer-factor", "adapter/too-many-tensors",  # test_factor_rules.py
         "tokenizer/word-as-special",  # test_special_words.py
         "adapter/embedding-copy", "adapter/equal-copy", "adapter/unknown-tensor",  # test_beside_base.py
         "adapter/replaces-embedding", "adapter/token-rows-missing",  # commands/test_diagnose_whole.py

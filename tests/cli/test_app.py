@@ -213,6 +213,23 @@ def test_log_lines_cannot_become_ci_instructions(capsys: pytest.CaptureFixture[s
     assert len(lines) == 2 and not any(line.startswith("::") for line in lines)
 
 
+def test_a_finished_phase_looks_finished_at_a_terminal() -> None:
+    import io
+
+    from rich.console import Console
+
+    from rora_cli.cli.console import TerminalProgress
+
+    screen = io.StringIO()
+    progress = TerminalProgress(Console(file=screen, force_terminal=True, width=100))
+    with progress.phase("load"):
+        pass
+    with progress.phase("read", total=None) as task:
+        task.advance(3)
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "1/1" in last and "3/3" in last and not last.rstrip().endswith("/?")
+
+
 def test_the_reference_is_up_to_date() -> None:
     script = Path(__file__).parents[2] / "scripts" / "build_reference.py"
     done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, timeout=120)

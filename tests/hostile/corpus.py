@@ -1246,7 +1246,7 @@ def adapter_empty(directory: Path) -> None:
     write_safetensors(directory / "adapter_model.safetensors", tensors)
 
 
-@row("adapter", "lora_A without its lora_B", rule=None, exit_code=0, load="")
+@row("adapter", "lora_A without its lora_B", rule="adapter/half-a-pair", exit_code=3, load="")
 def adapter_half(directory: Path) -> None:
     tensors = adapter_tensors()
     del tensors["base_model.model.bert.encoder.layer.0.attention.self.value.lora_B.weight"]
@@ -1264,7 +1264,7 @@ def adapter_other_layers(directory: Path) -> None:
     write_safetensors(directory / "adapter_model.safetensors", tensors)
 
 
-@row("adapter", "factors whose ranks differ", rule=None, exit_code=0, load="")
+@row("adapter", "factors whose ranks differ", rule="adapter/rank-mismatch", load="")
 def adapter_ranks(directory: Path) -> None:
     name = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight"
     edit_adapter_tensors(directory, **{name: np.ones((3, HIDDEN))})

@@ -1,4 +1,4 @@
-"""The top singular triplets of a base's weights, computed once a weight and kept on disk by the hash of its content."""
+"""The top singular triplets of a base's weights: computed once for each weight, and cached by its content's hash."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from torch import Tensor
 
 from rora_cli.spectral.decomposition import TopSingular, top_singular
 
-#: Raised whenever the arithmetic changes, so that no entry of an older release is taken for a result of this one.
+#: Version of the arithmetic; a new one makes the cache entries of older releases invalid.
 _CACHE_VERSION = 2
 _GPU_ENTRIES = 1 << 20
 
 
 class BaseSpectra:
-    """``k`` triplets a weight; ``cache`` a directory for them, or None. Entries are safetensors, checked when read."""
+    """The top ``k`` triplets of weights; ``cache`` is a directory for them, or None.
+
+    Entries are safetensors files, checked when they are read.
+    """
 
     def __init__(self, k: int, *, seed: int = 0, cache: Path | None = None) -> None:
         self.k, self.seed, self.cache = k, seed, cache
 
     def top(self, W: Tensor) -> TopSingular:
-        """The top triplets of W [d_out, d_in], in any float type; on CPU, whichever device computed them."""
+        """The top triplets of W [d_out, d_in], of any float type; on the CPU, whichever device computed them."""
         if self.cache is None:
             return self._computed(W)
         path = self.cache / f"{self._key(W)}.safetensors"
@@ -64,5 +67,5 @@ class BaseSpectra:
         try:
             publish_file(path, save(entry))
         except OutputError:
-            return top  # a cache that cannot be written costs time, not the result
+            return top  # without the cache, the next run just takes longer
         return top

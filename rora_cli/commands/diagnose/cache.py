@@ -1,4 +1,4 @@
-"""Where spectra of bases are kept between runs."""
+"""The directory that keeps the spectra of bases between runs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Thresholds learned from known-good adapters of one base: what their statistics are, and what lies outside of them.
+"""Thresholds from known-good adapters of one base: the ranges of their statistics, and findings outside of these.
 
-A statistic of a suspect is remarked on when it is outside of everything the good ones have and, in robust z, far from
-their middle. That says "unlike those", not "backdoored": another recipe or rank is unlike them too.
+A suspect's statistic gives a finding if it is outside of the range of all good adapters and far from their median, in
+robust z. This means "unlike those", not "backdoored": an adapter with another recipe or rank is unlike them too.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from rora_cli.spectral.robust import MAD_OF_NORMAL
 
 FILE_NAME = "rora-calibration.json"
 SCHEMA_VERSION = 1
+#: Smallest number of known-good adapters.
 LEAST_ADAPTERS = 5
+#: Distance from the median of the good adapters [robust z]: a finding needs more than this.
 OUTSIDE_Z = 3.5
-#: From this share of a kind's modules on it is of medium severity, below of low.
+#: Modules of a kind that are outside [fraction]: a finding on more than this has medium severity, others low.
 _MANY = 0.1
 
 
 @dataclass(frozen=True)
 class Range:
-    """What the good adapters have: extremes, median, and the median absolute deviation."""
+    """A statistic of the good adapters: its extremes, median (``middle``), and median absolute deviation."""
 
     low: float
     high: float
@@ -38,7 +40,7 @@ class Range:
     deviation: float
 
     def z(self, value: float) -> float | None:
-        """Robust z where ``value`` is outside of the extremes and far from the middle, else None."""
+        """Robust z of ``value``, if it is outside of the extremes and far from the median; else None."""
         if self.low <= value <= self.high:
             return None
         scale = max(self.deviation / MAD_OF_NORMAL, 1e-9 * max(abs(self.middle), 1.0))
@@ -48,7 +50,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Calibration:
-    """``ranges`` by kind of module and statistic; ``inputs`` the sha256 of every adapter learned from."""
+    """What was learned: ``ranges`` by kind of module and statistic, from adapters whose sha256 are in ``inputs``."""
 
     base: str
     top_k: int
@@ -57,7 +59,7 @@ class Calibration:
     ranges: Mapping[str, Mapping[str, Range]]
 
     def findings(self, modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
-        """One finding a kind and statistic that some module is outside of."""
+        """One finding for each kind and statistic of which some module is outside of the range."""
         for kind, known in self.ranges.items():
             members = [m for m in modules if m.kind == kind]
             for name, expected in known.items():
@@ -71,6 +73,7 @@ class Calibration:
                     yield _finding(kind, name, expected, outside, len(members), self.adapters)
 
     def to_json(self) -> str:
+        """The text of a calibration file; ``from_json`` reads it."""
         return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=2, allow_nan=False) + "\n"
 
 
@@ -95,7 +98,7 @@ def _finding(
 
 
 def statistics(m: ModuleSpectrum) -> dict[str, float]:
-    """The statistics that are calibrated, by name; logarithms (base 10) where they are scales."""
+    """The calibrated statistics of a module, by name; a scale is in decadic logarithms."""
     scales = {
         "log10 sigma_max": m.sigma_max,
         "log10 size-normalised norm": m.size_normalised_norm,
@@ -111,7 +114,7 @@ def statistics(m: ModuleSpectrum) -> dict[str, float]:
 
 
 def base_fingerprint(base: Inspection | None) -> str:
-    """A base by the names, shapes and types of its tensors; "none" without one."""
+    """A hash of the names, shapes and types of a base's tensors; "none" without a base."""
     if base is None:
         return "none"
     lines = sorted(f"{t.name} {t.dtype} {list(t.shape)}" for t in base.tensors.values())
@@ -119,7 +122,7 @@ def base_fingerprint(base: Inspection | None) -> str:
 
 
 def from_json(path: Path) -> Calibration:
-    """Read a calibration. Raises CheckpointError where the file is not one."""
+    """Read a calibration file. Raises CheckpointError if it is not one."""
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if document.pop("schema_version") != SCHEMA_VERSION:

@@ -1,4 +1,4 @@
-"""What an update's own spectrum tells, without a base. Needs no torch: plain factors are measured as they are read."""
+"""Statistics of an update's own spectrum, without a base and without torch: numpy measures the factors from disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def describe(
     frobenius_norm: float | None = None,
     truncated: bool = False,
 ) -> ModuleSpectrum:
-    """The statistics of singular values; ``frobenius_norm`` is given where these are not all of them."""
+    """The statistics of singular ``values`` [r]; if these are not all of them, pass the exact ``frobenius_norm``."""
     numbers = strength.spectrum_statistics(values)
     norm = numbers.frobenius_norm if frobenius_norm is None else frobenius_norm
     block, kind = place(module.name, module.parameter)
@@ -54,8 +54,10 @@ def describe(
 
 
 class FactorReader:
-    """Measures modules whose factors lie in the file as they are: two buffers, the size of the largest factors, are
-    all the memory it takes, whatever the size of the file."""
+    """Measures modules whose factors are tensors of the file.
+
+    It takes memory for two buffers, of the sizes of the largest factors, whatever the size of the file.
+    """
 
     def __init__(self, reader: TensorReader, modules: Iterable[AdapterModule]) -> None:
         self.reader = reader
@@ -67,20 +69,20 @@ class FactorReader:
         self._held: tuple[FactorNames, _Factors] | None = None
 
     def reads(self, module: AdapterModule) -> bool:
-        """Whether ``module`` is of this kind, in types that numpy can compute with."""
+        """Whether this can measure ``module``: its factors are tensors of the file, of types that numpy knows."""
         names = module.factors
         return names is not None and all(
             self.reader.info(name).dtype in ARRAY_TYPES for name in (names.lora_B, names.lora_A)
         )
 
     def describe(self, module: AdapterModule) -> ModuleSpectrum:
-        """One module's spectrum. Raises CheckpointError for NaN or infinity, and for what cannot be read."""
+        """One module's spectrum. Raises CheckpointError for NaN or infinity, and for tensors that cannot be read."""
         lora_B, lora_A = self._factors(module)
         values = abs(module.scaling) * product_singular_values(lora_B, lora_A)
         return describe(module, values.tolist(), strength.entry_kurtosis(lora_B, lora_A))
 
     def _factors(self, module: AdapterModule) -> _Factors:
-        """(lora_B [d_out, r], lora_A [r, d_in]); a stack of experts is read once for all of its modules."""
+        """(lora_B [d_out, r], lora_A [r, d_in]); the modules of a stack of experts share one reading."""
         names = module.factors
         assert names is not None
         if self._held is None or self._held[0] != names:

@@ -1,6 +1,6 @@
-"""What stands out, as findings: structural ones from the preflight, spectral ones from the numbers.
+"""Turns what stands out into findings: structural ones come from preflight, spectral ones from the numbers.
 
-Without a calibration a spectral finding is information and nothing more: no threshold on spectra carries over between
+Without a calibration, a spectral finding is only information, because no threshold on spectra carries over between
 bases and training recipes.
 """
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from rora_cli.commands.diagnose.calibration import Calibration
     from rora_cli.commands.diagnose.rows import MovedRows
 
-#: Iglewicz and Hoaglin's cut for modified z-scores.
+#: Modified z-score above which a norm is an outlier (Iglewicz and Hoaglin 1993), if ``OUTLIER_RATIO`` agrees.
 OUTLIER_Z = 3.5
-#: And no closer to the median of its kind than this: modules of one size have large z-scores for nothing.
+#: Ratio of an outlier's norm to the median of its kind, at least: modules of nearly one norm have large z-scores too.
 OUTLIER_RATIO = 1.25
-#: Below this median of sigma_max(DeltaW) / sigma_max(W) equation 12 would ask for a factor of 20 and more.
+#: Median of sigma_max(DeltaW) / sigma_max(W) below which an adapter is weak: equation 12 asks for a factor over 20.
 WEAK_RATIO = 0.05
-#: An alignment is remarked on above this multiple of chance, if it is above the null's band as well.
+#: Alignment [multiples of chance] above which a module gives a finding, if it is also above the band of random updates.
 ALIGNED_MULTIPLE = 2.0
 _SHOWN = 5
 _FLOAT32_MAX = 3.4028234663852886e38
 
 
 def with_z_scores(modules: Sequence[ModuleSpectrum]) -> tuple[ModuleSpectrum, ...]:
-    """The modules with the robust z-score of log ||DeltaW||_F / sqrt(size) among those of their kind."""
+    """The modules, with the robust z-score of log(||DeltaW||_F / sqrt(d_out d_in)) among the modules of their kind."""
     scores: dict[int, float | None] = {}
     for kind in {m.kind for m in modules}:
         members = [i for i, m in enumerate(modules) if m.kind == kind and m.size_normalised_norm]
@@ -46,13 +46,13 @@ def with_z_scores(modules: Sequence[ModuleSpectrum]) -> tuple[ModuleSpectrum, ..
 
 
 def grouped(modules: Sequence[ModuleSpectrum]) -> tuple[GroupSummary, ...]:
-    """One summary a kind, the largest median norm first."""
+    """A summary for each kind of module, the largest median norm first."""
     groups = [_group(kind, [m for m in modules if m.kind == kind]) for kind in {m.kind for m in modules}]
     return tuple(sorted(groups, key=lambda g: (-g.median_norm, g.name)))
 
 
 def by_block(modules: Sequence[ModuleSpectrum]) -> tuple[GroupSummary, ...]:
-    """One summary a block, in order; modules outside of the blocks are left out."""
+    """A summary for each block, in order, without the modules outside of blocks."""
     blocks = sorted({m.block for m in modules if m.block is not None})
     return tuple(_group(str(block), [m for m in modules if m.block == block]) for block in blocks)
 
@@ -71,10 +71,10 @@ def _group(name: str | None, members: Sequence[ModuleSpectrum]) -> GroupSummary:
 
 
 def spread(modules: Sequence[ModuleSpectrum]) -> float | None:
-    """Standard deviation over mean of the size-normalised norms; None for no or only zero updates."""
+    """Standard deviation over mean of the size-normalised norms (arXiv:2605.30189); None if all updates are zero."""
     norms = [m.size_normalised_norm or 0.0 for m in modules]
     total = math.fsum(norms)
-    # statistics.pstdev is exact in fractions, and takes a third of the time of a small adapter for it.
+    # statistics.pstdev computes with exact fractions, which takes a third of the time for a small adapter.
     return math.dist(norms, [total / len(norms)] * len(norms)) * math.sqrt(len(norms)) / total if total > 0 else None
 
 
@@ -86,7 +86,7 @@ def judge(
     calibration: Calibration | None,
     far: Sequence[MovedRows] = (),
 ) -> Iterator[Finding]:
-    """All findings, the most severe first."""
+    """All findings about one adapter or model, the most severe first."""
     findings = [
         *inspection.findings,
         *_unread(unmeasured),
@@ -245,7 +245,7 @@ def _intruders(modules: Sequence[ModuleSpectrum]) -> Iterator[Finding]:
 
 
 def reasons(unmeasured: Mapping[str, str]) -> dict[str, list[str]]:
-    """The tensors of each reason."""
+    """Reason -> tensors that could not be measured for it."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in unmeasured.items():
         by_reason.setdefault(reason, []).append(name)

@@ -1,4 +1,4 @@
-"""Calibration from adapters that the user trusts: learned here, kept in a file."""
+"""Learns a calibration from adapters that the user trusts, and keeps it in a file."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from rora_cli.spectral.robust import median_and_mad
 def load_or_learn(path: Path, config: DiagnoseConfig, base: Inspection | None, progress: Progress) -> Calibration:
     """The calibration in the file ``path``, or the one learned from the adapters in the directory ``path``.
 
-    What is learned is stored beside the adapters and used again while neither they, the base nor k have changed. Raises
-    UsageError for too few adapters or a file that was made for another base, CheckpointError for one that is malformed.
+    A learned calibration is stored beside the adapters, and used again until the adapters, the base or k change. Raises
+    UsageError for too few adapters or a file for another base, and CheckpointError for a malformed file.
     """
     fingerprint = base_fingerprint(base)
     if path.is_file():

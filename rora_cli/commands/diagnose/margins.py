@@ -1,7 +1,8 @@
-"""The corrected thresholds on rows of data: margin directions by one backward pass through base plus adapter.
+"""Measures the corrected thresholds (``spectral.thresholds``) on rows, by one backward pass through base plus adapter.
 
-For a module's output o and the margin z of a row, c = dz/do at every token; its update's contribution to z is sum over
-tokens of c^T DeltaW x. One layer alone is exact; inside a net this is first order around the adapter as it is.
+For a module's output o and the margin z of a row, c = dz/do at every token is the margin direction. The contribution of
+the update to z is the sum of c^T DeltaW x over the tokens. This is exact for a single layer, and first order around the
+adapter as it is inside of a net.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ from rora_cli.training.adapters import is_linear
 _TOKENS_PER_BATCH = 2048
 _SHOWN_STEPS = 200
 
-#: (input, output) of every call of a module in one forward pass, by the module's name.
+#: Name of a module -> (input, output) of its calls in one forward pass.
 _Calls = dict[str, list[tuple[Tensor, Tensor]]]
 
 
 @dataclass
 class _Layer:
-    """One module's W and DeltaW [d_out, d_in], and what was gathered on rows: c^T M x and the norms, one a row."""
+    """One module's W and DeltaW [d_out, d_in], and c^T W x, c^T DeltaW x and norms of rows, one tensor [n] a batch."""
 
     module: AdapterModule
     W: Tensor
@@ -52,7 +53,7 @@ class _Layer:
     norms: list[Tensor] = field(default_factory=list)
 
     def add(self, calls: Sequence[tuple[Tensor, Tensor]], rows: int) -> None:
-        """Rows of one batch: (c [n, tokens, d_out], x [n, tokens, d_in]) of every call, which add up."""
+        """Add the rows of a batch: the sum over the calls (c [n, tokens, d_out], x [n, tokens, d_in])."""
         zero = torch.zeros(rows, dtype=torch.float64)
         self.of_W.append(sum((((x @ self.W.T) * c).sum(dim=(1, 2)).double() for c, x in calls), zero))
         self.of_delta.append(sum((((x @ self.delta.T) * c).sum(dim=(1, 2)).double() for c, x in calls), zero))
@@ -67,9 +68,10 @@ class _Layer:
 
 
 def measure_margins(config: DiagnoseConfig, inspection: Inspection, base: Inspection, progress: Progress) -> Margins:
-    """Run the model on clean rows, and on triggered ones where a trigger is named.
+    """Run the model on clean rows and, if the user names a trigger, on triggered rows.
 
-    Raises CheckpointError where preflight finds it unfit to be run, DataError for the rows, UsageError for the label.
+    Raises CheckpointError if preflight refuses the model or no module can be measured, DataError for unusable rows, and
+    UsageError for an unknown label.
     """
     loaded = load_classifier(base.path, adapter=inspection.path)
     rows, summary = load_rows(
@@ -113,7 +115,7 @@ def _layers(model: nn.Module, inspection: Inspection, base: Inspection) -> Itera
 
 @dataclass(frozen=True)
 class _Rows:
-    """``margins`` [n] of the model as it is, ``contribution`` [n] of all updates, and (a_W, a_Delta) a layer."""
+    """``margins`` [n] of the model as it is, ``contribution`` [n] of all updates; (a_W [n], a_Delta [n]) by layer."""
 
     margins: Tensor
     contribution: Tensor
@@ -123,13 +125,13 @@ class _Rows:
 def _pass(
     loaded: LoadedClassifier, layers: Sequence[_Layer], texts: Sequence[str], labels: Sequence[int], target: int | None
 ) -> _Rows:
-    """One forward and backward over all rows. Margin: the label's logit minus the target's, or the runner-up's."""
+    """One forward and backward pass over all rows; a margin is the label's logit minus the target's or runner-up's."""
     seen: _Calls = defaultdict(list)
     handles = [_hook(loaded.model, layer.module.name, seen) for layer in layers]
     embeddings = embedding_table(loaded.model)
-    if embeddings is None:  # any weight below the adapted layers does
+    if embeddings is None:  # any weight below the adapted layers will do
         embeddings = next(loaded.model.parameters())
-    embeddings.requires_grad_(True)  # something must, for a graph to be there
+    embeddings.requires_grad_(True)  # autograd builds a graph only if something requires a gradient
     limit = input_limit(loaded.model, loaded.tokenizer)
     margins: list[Tensor] = []
     try:
@@ -147,7 +149,7 @@ def _pass(
 
 
 def _hook(model: nn.Module, name: str, seen: _Calls) -> Any:
-    """Keep every call of the module: ALBERT's blocks share one, DeBERTa asks its keys for the positions as well."""
+    """Record every call of a module: ALBERT's blocks share modules, and DeBERTa's keys also transform positions."""
 
     def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if not output.requires_grad:
@@ -193,14 +195,14 @@ def _batch(
 def _rows_come_first(seen: _Calls, shape: Sequence[int]) -> bool:
     """Whether the first axis of every call is that of the rows [n, tokens], so that each row has its own part of it.
 
-    DeBERTa's table of relative positions, experts and XLNet have another. Where n is the number of tokens as well, the
-    shape does not tell.
+    It is not in DeBERTa's table of relative positions, in experts and in XLNet. The shape does not tell if there are as
+    many rows as tokens.
     """
     return shape[0] != shape[1] and all(o.shape[0] == shape[0] for calls in seen.values() for _, o in calls)
 
 
 def _by_token(tensor: Tensor, rows: int) -> Tensor:
-    """[n, tokens, d]: a head's input has no token axis."""
+    """``tensor`` as [n, tokens, d]; the input of a head [n, d] gets one token."""
     return tensor.float().reshape(rows, -1, tensor.shape[-1])
 
 

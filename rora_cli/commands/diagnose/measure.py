@@ -1,4 +1,4 @@
-"""One module's update as numbers: alone, and against the base's weight."""
+"""Measures one module's update: alone, and against the base's weight."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rora_cli.spectral.decomposition import TopSingular, as_array, thin_svd, top
 from rora_cli.spectral.intruders import intruder_dimensions
 from rora_cli.spectral.rescaling import equation_12_factor
 
-#: A dense update wider than this gets the top of its spectrum only; its Frobenius norm is exact all the same.
+#: Width of a dense update [entries] above which only the top of its spectrum is computed; its Frobenius norm is exact.
 _DENSE_WIDTH = 1024
 _DENSE_TOP = 64
 
@@ -25,7 +25,10 @@ _DENSE_TOP = 64
 def measure_module(
     module: AdapterModule, base: BaseWeights | None, spectra: BaseSpectra, *, intruders: bool = False
 ) -> ModuleSpectrum:
-    """The spectrum of one module of an adapter, and its relation to the base's weight where the base has it."""
+    """The spectrum of one module's update, and its relation to the base's weight if the base has it.
+
+    Raises CheckpointError if the update cannot be computed without a base.
+    """
     W = base_weight(module, base) if base is not None else None
     if W is None and module.needs_base:
         raise CheckpointError(f"{module.needs_base}; give the base model")
@@ -35,7 +38,7 @@ def measure_module(
 
 
 def base_weight(module: AdapterModule, base: BaseWeights) -> Tensor | None:
-    """The weight W [d_out, d_in] that ``module`` updates, or None where the base has none of its name."""
+    """The weight W [d_out, d_in] that ``module`` updates; None if the base has no such weight."""
     name = base.find(module.name, module.parameter)
     if name is None:
         return None
@@ -43,7 +46,7 @@ def base_weight(module: AdapterModule, base: BaseWeights) -> Tensor | None:
 
 
 def describe_update(update: Update, module: AdapterModule) -> ModuleSpectrum:
-    """What the spectrum of ``module``'s update tells."""
+    """The statistics of the spectrum of ``module``'s update."""
     if update.dense is None:
         lora_B, lora_A = update.factors()
         kurtosis = strength.entry_kurtosis(as_array(lora_B), as_array(lora_A))
@@ -62,7 +65,7 @@ def describe_update(update: Update, module: AdapterModule) -> ModuleSpectrum:
 def against(
     described: ModuleSpectrum, update: Update, W: Tensor, top: TopSingular, *, intruders: bool = False
 ) -> ModuleSpectrum:
-    """``described`` with strength, alignment, their null and the angles against W [d_out, d_in]."""
+    """``described``, with its strength, alignment, band of random updates and angles against W [d_out, d_in]."""
     U, S, V = _directions(update)
     k = top.S.numel()
     sigma_base, sigma_update = top.sigma_max, described.sigma_max

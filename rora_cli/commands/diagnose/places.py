@@ -1,4 +1,4 @@
-"""Where in the network a module sits, read off its name: the block's number and the kind of projection."""
+"""The place of a module in the network, from its name: the number of its block and the kind of its projection."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _BY_NAME = {name: kind for kind, names in _KINDS.items() for name in names.split
 
 
 def place(module: str, parameter: str = "weight") -> tuple[int | None, str]:
-    """(block, kind) of a module's path; the kind is the last part of the name where it is none of the usual ones."""
+    """(block, kind) of a module's path; an unknown kind is the last part of the name."""
     parts = module.split(".")
     block = next((int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 6), None)
     last = parts[-1] if parameter == "weight" else parameter
-    if last in ("dense", "c_proj"):  # BERT's and GPT-2's names say what they are by their parents
+    if last in ("dense", "c_proj"):  # in BERT and GPT-2, the parent tells the kind
         inside_attention = any(part in ("attention", "attn", "self_attention") for part in parts)
         if last == "dense" and {"intermediate", "pooler"} & set(parts):
             return block, "up" if "intermediate" in parts else "pooler"

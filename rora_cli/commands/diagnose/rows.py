@@ -1,4 +1,4 @@
-"""Rows of an embedding that moved far beyond the rest: the mark of a trigger that is trained into its own row."""
+"""Finds rows of an embedding that moved much further than the rest: the mark of a trigger trained into its own row."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from rora_cli.checkpoints.adapters import Update
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Far is more than this many times the median row's way, and more than this share of the median row's length: training
-#: moves all rows that its data use by about as much, and by a small part of what they are.
+#: Distance [median distance] that a row must exceed to count as far: training moves all rows in its data about equally.
 _FAR_MULTIPLE = 5.0
+#: Distance [median length of a row] that a row must exceed as well: training moves a row by a small part of its length.
 _FAR_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class MovedRows:
-    """``rows`` are the token ids, the farthest first, and ``ways`` how far each moved (Euclidean)."""
+    """``rows`` are token ids, the farthest first, and ``ways`` the Euclidean distances by which they moved."""
 
     module: str
     rows: tuple[int, ...]
@@ -29,7 +29,10 @@ class MovedRows:
 
 
 def moved_far(module: str, ways: Tensor, lengths: Tensor) -> Iterator[MovedRows]:
-    """At most one: the rows of ``module`` that moved far. ``ways`` and ``lengths`` of the base's rows are [rows]."""
+    """The rows of ``module`` that moved far, as one item or none.
+
+    ``ways`` [rows] are the distances by which the rows moved, ``lengths`` [rows] the lengths of the base's rows.
+    """
     if not ways.numel():
         return
     typical = float(ways.median())
@@ -40,7 +43,7 @@ def moved_far(module: str, ways: Tensor, lengths: Tensor) -> Iterator[MovedRows]
 
 
 def ways_of_rows(update: Update) -> Tensor:
-    """How far each row of an embedding moves [rows], for DeltaW [dimensions, rows]; not multiplied out."""
+    """How far each row of an embedding moves [rows], from the factors of DeltaW [dimensions, rows]."""
     if update.dense is not None:
         return update.dense.double().norm(dim=0)
     lora_B, lora_A = (factor.double() for factor in update.factors())

@@ -1,4 +1,4 @@
-"""The rules of ``diagnose`` beyond the preflight's, stable across releases, each with its one-line meaning."""
+"""The rules of ``diagnose`` in addition to those of preflight, with their meanings; ids are stable across releases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command from end to end: paths to inspections, to modules, to spectra, to findings."""
+"""The command from end to end: from paths to inspections, modules, spectra and findings."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _Other = TypeVar("_Other")
 
 @says_what_fits
 def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:
-    """Diagnose every path; with several, one that cannot be read is reported and does not stop the others.
+    """Diagnose every path. Among several, a path that cannot be read is reported and does not stop the others.
 
-    Raises CheckpointError where the only path or the base cannot be read, HubError for the hub, UsageError for a
-    pattern that matches nothing. Nothing of the checkpoint is run, and no model is built.
+    This runs nothing of a checkpoint and builds no model. Raises CheckpointError if the only path or the base cannot be
+    read, HubError for the hub, and UsageError for a pattern that matches nothing.
     """
     commits: dict[str, str] = {}
     base, inputs = _base(config, commits)
@@ -80,7 +80,7 @@ def run(config: DiagnoseConfig, progress: Progress = SILENT) -> DiagnoseResult:
 
 
 def exit_code(result: DiagnoseResult, fail_on: str) -> ExitCode:
-    """1 for findings at or above the threshold, else 3 where something could not be analysed, else 0."""
+    """1 for findings at or above the threshold, else 3 if something could not be analysed, else 0."""
     return decide(failed=bool(failing(result.findings, fail_on)), complete=result.is_complete)
 
 
@@ -93,8 +93,10 @@ def _mapped(diagnose: partial, targets: list[str], workers: int) -> Iterator[tup
 
 
 def _side_by_side(one: Callable[[], _One], other: Callable[[], _Other], size: int) -> tuple[_One, _Other]:
-    """Both, at once where a second core and bytes enough make that worth a thread: hashing lets go of the interpreter
-    and costs about what measuring does."""
+    """The results of both functions, run at once if there is a second core and ``size`` bytes are worth a thread.
+
+    Hashing releases the interpreter's lock and takes about as long as measuring.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if size < _WORTH_A_THREAD or cores == 1:
         return one(), other()
@@ -117,7 +119,7 @@ def _base(config: DiagnoseConfig, commits: dict[str, str]) -> tuple[Inspection |
 
 
 def _inspect(path: str, config: DiagnoseConfig, role: str, commits: dict[str, str]) -> Inspection:
-    """The inspection of a local path or a hub id, whose commit is noted in ``commits``."""
+    """The inspection of a local path or a hub id; ``commits`` gets the commit of the hub id."""
     from rora_cli.checkpoints.hub import fetch_model
     from rora_cli.checkpoints.preflight import inspect
 
@@ -130,7 +132,7 @@ def _inspect(path: str, config: DiagnoseConfig, role: str, commits: dict[str, st
 
 
 def _config_hashes(inspection: Inspection) -> dict[str, str]:
-    """sha256 of the base's small files; its weights are identified tensor by tensor where they are read."""
+    """sha256 of the base's small files; its weights are identified tensor by tensor when they are read."""
     from rora_cli.files import sha256_file
 
     return {
@@ -149,8 +151,11 @@ def _calibration(config: DiagnoseConfig, base: Inspection | None, progress: Prog
 
 
 def _expanded(paths: Iterable[str], *, models: bool) -> Iterator[str]:
-    """The paths, and what patterns among them match, each once and in order; a folder of several checkpoints as each of
-    them, whole models only where ``models`` says that there is a base to compare them with."""
+    """The paths, and the matches of patterns among them, each once and in order.
+
+    A folder of several checkpoints stands for all of them; for whole models only if ``models`` says that there is a
+    base to compare them with.
+    """
     found = (name for path in layouts.matched(paths) for name in layouts.checkpoints_named(path, models=models))
     yield from dict.fromkeys(found)
 
@@ -181,7 +186,7 @@ def _diagnose(
 
 
 def _conclusion(diagnoses: list[Diagnosis]) -> str:
-    """What can honestly be said: spectra alone neither show a backdoor nor its absence."""
+    """The conclusion in words; spectra alone show neither a backdoor nor its absence."""
     unread = sum(not d.is_complete for d in diagnoses)
     found = max((f.severity for d in diagnoses for f in d.findings if not f.not_analysed), default=None)
     counted = f"{unread} of {len(diagnoses)} could not be analysed in full"

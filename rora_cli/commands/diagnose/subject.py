@@ -1,4 +1,4 @@
-"""One adapter, or one model against its base, from an inspection to a diagnosis."""
+"""Diagnoses one adapter, or one model against its base, from its inspection."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def diagnose_subject(
     config: DiagnoseConfig,
     calibration: Calibration | None = None,
 ) -> Diagnosis:
-    """Measure what ``inspection`` holds. Raises CheckpointError where its tensors cannot be read at all."""
+    """Measure what ``inspection`` holds. Raises CheckpointError if there are no tensors, or none can be read."""
     if not inspection.tensors:
         require_loadable(inspection)
         raise CheckpointError(f"{path} has no tensors; give an adapter or a model in safetensors.")
@@ -75,7 +75,7 @@ def _base_spectra(config: DiagnoseConfig) -> BaseSpectra:
 
 
 class _Updates:
-    """The modules of an adapter; one that cannot be measured is ``unmeasured``, with the reason."""
+    """The measured modules of an adapter; ``unmeasured`` maps the tensors of the others to the reason."""
 
     def __init__(self, inspection: Inspection, base: Inspection | None, config: DiagnoseConfig) -> None:
         adapter: Adapter = read_adapter(inspection, TensorReader(base) if base is not None else None)
@@ -117,7 +117,7 @@ class _Updates:
         return measured
 
     def _whole(self, reader: TensorReader, adapter: Adapter, roles: Mapping[str, str], config: DiagnoseConfig) -> None:
-        """Weights that the adapter replaces whole, against the base's. A new head has none to be compared with."""
+        """Measure weights that the adapter replaces whole against the base's, which has none for a new head."""
         names = [name for name in reader.names() if name in adapter.whole]
         weights = None
         if adapter.base is not None and names:
@@ -146,7 +146,7 @@ class _Updates:
             self.far += weights.far
 
     def _require_finite(self, reader: TensorReader) -> None:
-        """What is set aside is not measured, but a NaN in it breaks the model all the same."""
+        """Report NaN in tensors that are set aside: they are not measured, but a NaN in them breaks the model too."""
         for name in sorted(self.aside.keys() & set(reader.names())):
             try:
                 if reader.info(name).dtype in ARRAY_TYPES:
@@ -191,7 +191,7 @@ def _what(role: str) -> str:
 
 
 def require_base(base: Inspection | None, path: str) -> Inspection:
-    """The base, or the error that says why a whole model needs one."""
+    """``base``. Raises CheckpointError if it is None, because a whole model needs a base to be compared with."""
     if base is None:
         raise CheckpointError(f"{path} is a whole model, not an adapter: give the model it was made from with --base.")
     return base

@@ -1,4 +1,4 @@
-"""Weights that take the place of the base's whole, in a model or beside an adapter's updates: DeltaW = W' - W."""
+"""Measures whole weights, of a model or beside an adapter's updates, against the base's: DeltaW = W' - W."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from rora_cli.commands.diagnose.base_spectra import BaseSpectra
 
 FORMAT = "difference"
-#: Heads that a fine-tune makes anew: there is nothing in a base that they could be compared with.
+#: Heads that a fine-tune makes anew, so that a base has no weight to compare them with.
 _NEW_HEADS = TASK_HEADS - {"lm_head"}
-#: What transformers registers as buffers and computes itself: positions, masks, frequencies, and counters.
+#: Names of buffers that transformers computes itself: positions, masks, frequencies and counters.
 _BUFFER = re.compile(
     r"(?:^|\.)(?:position_ids|token_type_ids|inv_freq|num_batches_tracked|masked_bias|attn\.bias|attention\.bias"
     r"|relative_position_index|bin_buckets)$"
@@ -30,14 +30,14 @@ _BUFFER = re.compile(
 
 
 def is_new_head(name: str) -> bool:
-    """Whether a part of the name of a module or a weight is that of a head which a fine-tune makes."""
+    """Whether the name of a module or weight is that of a head which a fine-tune makes anew."""
     return not _NEW_HEADS.isdisjoint(name.split("."))
 
 
 class WholeWeights:
-    """Measures tensors of ``ours`` against the weights of ``base`` whose place they take.
+    """Measures tensors of ``ours`` against the weights of ``base`` that they replace.
 
-    ``modules`` are the differences that are matrices, ``far`` the embeddings of which a few rows moved far.
+    ``modules`` are the spectra of the differences that are matrices, ``far`` the embeddings with rows that moved far.
     """
 
     def __init__(self, ours: TensorReader, base: BaseWeights, spectra: BaseSpectra, *, intruders: bool) -> None:
@@ -47,10 +47,10 @@ class WholeWeights:
         self.far: list[MovedRows] = []
 
     def measure(self, name: str, target: str) -> str | None:
-        """Measure the tensor ``name``, which takes the place of the parameter ``target``.
+        """Measure the tensor ``name``, which replaces the parameter ``target``.
 
-        Returns why it is set aside where it is no changed matrix, and None where it was measured. Raises
-        CheckpointError where it cannot be compared.
+        Returns None if it was measured, else why it is set aside: it is no matrix, or unchanged. Raises CheckpointError
+        if it cannot be compared.
         """
         module, _, parameter = target.rpartition(".")
         if _BUFFER.search(target):

@@ -1,4 +1,4 @@
-"""What to rescale, and by how much."""
+"""The options of ``rora rescale``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the factors go: into lora_B, which works everywhere, or into alpha_pattern, which leaves the tensors alone."""
+"""Puts the factors into lora_B, which works everywhere, or into alpha_pattern, which leaves the tensors alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rora_cli.spectral.rescaling import fold
 
 @dataclass
 class Folded:
-    """New ``tensors`` by name, the new ``config``, and each module's scaling under it."""
+    """The new ``tensors`` by name, the new ``config``, and each module's scaling under that config."""
 
     config: dict[str, Any]
     scalings: dict[str, float]
@@ -36,14 +36,14 @@ class Folded:
 
 
 def rounding(dtype: torch.dtype) -> float:
-    """How far from 1 a factor may be and still be that dtype's rounding, or that of sigma_max."""
+    """The largest distance of a factor from 1 (a scalar) that rounding in ``dtype`` or of sigma_max explains."""
     return max(2 * torch.finfo(dtype).eps, 1e-6)
 
 
 def fold_modules(adapter: Adapter, factors: Mapping[str, float], dtype: torch.dtype | None, *, bake: bool) -> Folded:
-    """Multiply lora_B (and its bias) in float64 and round once, to ``dtype`` or to the tensor's own.
+    """Multiply lora_B (and its bias) in float64 and round once, to ``dtype`` or to the tensor's own type.
 
-    ``bake`` takes what an existing alpha_pattern adds into the factors and drops it from the config.
+    With ``bake``, the factors also take the effect of an existing alpha_pattern, which then leaves the config.
     """
     config = dict(adapter.config)
     folded = Folded(config, {m.name: m.scaling for m in adapter.modules})
@@ -63,7 +63,7 @@ def fold_modules(adapter: Adapter, factors: Mapping[str, float], dtype: torch.dt
 
 
 def _plain_scaling(adapter: Adapter, module: AdapterModule) -> float:
-    """What the module's scaling is where alpha_pattern is ignored."""
+    """The module's scaling without alpha_pattern."""
     config = {**adapter.config, "alpha_pattern": {}}
     return lora_scaling(config, module.name, module_rank(config, module.name))
 
@@ -88,10 +88,10 @@ def _cast(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
 
 
 def patterned(adapter: Adapter, factors: Mapping[str, float]) -> Folded:
-    """The factors as entries of alpha_pattern, under PEFT's rule that the first matching pattern wins.
+    """The factors as entries of alpha_pattern; in PEFT, the first matching pattern wins.
 
-    A key matches a module of that name and any whose path ends in it, so every adapted module gets an entry, the
-    longest names first, before the entries that are there already; the outcome is then checked module by module.
+    A key matches every module whose path ends in it. So every adapted module gets an entry, the longest names first,
+    before the existing entries. Raises CheckpointError if a module does not get its alpha that way.
     """
     config = dict(adapter.config)
     old = config.get("alpha_pattern") or {}
@@ -108,6 +108,6 @@ def patterned(adapter: Adapter, factors: Mapping[str, float]) -> Folded:
 
 
 def _key(name: str, names: list[str]) -> str:
-    """``name`` itself, or escaped where its dots, which match any character, would make it another module's as well."""
+    """A pattern for ``name``: itself, or escaped if its dots, which match any character, match another module too."""
     matched = [other for other in names if matching_pattern([name], other)]
     return name if matched == [name] else re.escape(name)

@@ -1,4 +1,4 @@
-"""The largest share of the factors that keeps clean accuracy, measured on the model itself."""
+"""Finds the largest strength (a fraction of the factors) that keeps clean accuracy, by measuring the model."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from rora_cli.progress import Progress
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.rescale import RescaledModule, ScaleAttempt
 
-#: Strengths fall by this from 1 until one keeps accuracy; then the gap to the one before is halved (in logarithms).
+#: Factor between the strengths that are tried, from 1 down, until one keeps accuracy.
 _STEP = 2**-0.5
+#: How often the gap to the strength before that one is halved then, in logarithms.
 _HALVINGS = 3
+#: Number of steps down after which no strength keeps accuracy.
 _MOST_STEPS = 16
 
 
 @dataclass(frozen=True)
 class Guarded:
-    """The factors that were kept, what they cost, and every strength that was tried."""
+    """The factors that were kept, clean accuracy before and after, and every strength that was tried."""
 
     modules: list[RescaledModule]
     strength: float
@@ -46,10 +48,10 @@ def largest_that_keeps_accuracy(
     asked: Sequence[RescaledModule],
     progress: Progress,
 ) -> Guarded:
-    """Search strengths in (0, 1] from above; factors are never taken below 1 by it, nor above what was asked.
+    """Search strengths in (0, 1] from above; no factor above 1 falls below 1, and none exceeds what was asked for.
 
-    Accuracy need not fall steadily with strength, so the search goes down from 1 and stops at the first that holds,
-    then halves the last gap. Where none holds the adapter is left as it was (strength 0).
+    Accuracy may rise and fall with strength, so the search goes down from 1, stops at the first strength that keeps
+    accuracy, and then halves the last gap. If none does, the adapter stays as it was (strength 0).
     """
     loaded = load_classifier(base.path, adapter=inspection.path)
     rows, summary = load_rows(
@@ -86,7 +88,7 @@ def largest_that_keeps_accuracy(
 
 
 def search(holds: Callable[[float], bool], asked: Sequence[RescaledModule]) -> float:
-    """The largest strength found for which ``holds``; 0 where none does."""
+    """The largest strength found for which ``holds`` is true; 0 if there is none."""
     if holds(1.0):
         return 1.0
     failed, strength = 1.0, _STEP
@@ -108,7 +110,7 @@ def search(holds: Callable[[float], bool], asked: Sequence[RescaledModule]) -> f
 
 
 def at_strength(asked: Sequence[RescaledModule], strength: float) -> list[RescaledModule]:
-    """The modules with ``strength`` times their factors; one that strengthens never falls below 1 by it."""
+    """The modules with ``strength`` times their factors; a factor above 1 never falls below 1."""
     modules = []
     for m in asked:
         factor = m.factor if m.factor <= 1 else max(strength * m.factor, 1.0)
@@ -119,7 +121,7 @@ def at_strength(asked: Sequence[RescaledModule], strength: float) -> list[Rescal
 
 
 class _ScaledModel:
-    """A model with an adapter merged in, whose updates can be set to any multiple of what they were."""
+    """A model with a merged adapter, whose updates can be scaled by any factors."""
 
     def __init__(self, model: nn.Module, adapter: Adapter) -> None:
         self._parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -133,7 +135,7 @@ class _ScaledModel:
 
     @torch.no_grad()
     def set(self, factors: Mapping[str, float]) -> None:
-        """Updates at ``factors`` (1 where there is none) times what they were."""
+        """Set every update to its factor (default 1) times what it was."""
         for module, (name, merged, delta) in self._deltas.items():
             self._parameters[name].copy_(merged + (factors.get(module, 1.0) - 1.0) * delta)
 

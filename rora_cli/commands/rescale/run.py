@@ -1,4 +1,4 @@
-"""The command from end to end: what may be rescaled, by how much, whether clean accuracy bears it, and the output."""
+"""The command from end to end: which modules to rescale, by which factors, the guard of accuracy, and the output."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
-#: Why a format cannot be rescaled by a factor on lora_B.
+#: Format -> why a factor on lora_B does not rescale it.
 REFUSED: Mapping[str, str] = {
     "dora": "DoRA's magnitude renormalises W + s B A, so that scaling lora_B turns the update and does not scale it",
     "pissa": "a PiSSA adapter holds a part of W itself, so that scaling lora_B scales that part too",
@@ -47,7 +47,8 @@ REFUSED: Mapping[str, str] = {
 def run(config: RescaleConfig, progress: Progress = SILENT) -> RescaleResult:
     """Rescale the adapter and publish the result as a directory that ``PeftModel.from_pretrained`` loads.
 
-    Raises UsageError, CheckpointError (an adapter that cannot be rescaled says why), DataError, HubError, OutputError.
+    Raises UsageError, CheckpointError (with the reason why an adapter cannot be rescaled), DataError, HubError or
+    OutputError.
     """
     out = config.output_directory
     check_output(out, config.force)
@@ -83,7 +84,7 @@ def _fetched(path: str, role: str, config: RescaleConfig) -> Inspection:
 
 
 def _chosen(adapter: Adapter, config: RescaleConfig) -> list[AdapterModule]:
-    """The modules in the chosen layers, all of a kind that a factor on lora_B rescales."""
+    """The modules in the chosen layers. Raises CheckpointError if a factor on lora_B does not rescale one of them."""
     if adapter.format != "LORA":
         raise CheckpointError(
             f"{config.adapter} is of the format {adapter.format}: only LoRA and rsLoRA can be rescaled."
@@ -108,7 +109,7 @@ def _chosen(adapter: Adapter, config: RescaleConfig) -> list[AdapterModule]:
 
 
 def _asked(adapter: Adapter, module: AdapterModule, config: RescaleConfig, block: int | None) -> RescaledModule:
-    """What the rule, or ``--factor``, asks of one module. A zero update stays zero."""
+    """One module with the factor that the rule or ``--factor`` asks for. A zero update stays zero."""
     lora_B, lora_A = module.update().factors()
     before = abs(module.scaling) * float(product_singular_values(lora_B, lora_A)[0])
     sigma_base = _sigma_base(adapter, module)
@@ -120,7 +121,7 @@ def _asked(adapter: Adapter, module: AdapterModule, config: RescaleConfig, block
         assert sigma_base is not None
         asked = equation_12_factor(sigma_base, before, strength=config.strength)
     factor = asked if config.cap is None else min(asked, config.cap)
-    # Within its own rounding an adapter that is rescaled already stays as it is, to the bit: rescaling is idempotent.
+    # A factor within rounding of 1 leaves every bit as it is, so that rescaling twice equals rescaling once.
     unchanged = abs(factor - 1) <= rounding(lora_B.dtype)
     factor = 1.0 if unchanged else factor
     return RescaledModule(
@@ -165,7 +166,7 @@ def _guarded(
 def _applied(
     adapter: Adapter, final: Sequence[RescaledModule], config: RescaleConfig
 ) -> tuple[tuple[RescaledModule, ...], Folded]:
-    """The modules with the post-condition measured on what will be written. CheckpointError where it does not hold."""
+    """The modules, with the post-condition measured on the new tensors. Raises CheckpointError if it does not hold."""
     by_name = {module.name: module for module in adapter.modules}
     factors = {m.name: m.factor for m in final if not m.is_unchanged}
     dtype = getattr(torch, config.dtype) if config.dtype else None
@@ -241,7 +242,7 @@ def _notes(config: RescaleConfig, adapter: Adapter, modules: Sequence[RescaledMo
 
 
 def _write(staging: Path, inspection: Inspection, folded: Folded, result: RescaleResult) -> None:
-    """The adapter's own files with the new tensors or config, and the report beside them."""
+    """Write the adapter's files with the new tensors or config, and the report."""
     from safetensors.torch import save_file
 
     from rora_cli.checkpoints.preflight import TOKENIZER_FILES, dumps

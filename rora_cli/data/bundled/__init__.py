@@ -12,7 +12,7 @@ LICENSE = "CC BY 4.0: Sentiment Labelled Sentences, D. Kotzias, UCI Machine Lear
 
 
 def from_package(request: Request) -> Source | None:
-    """The bundled data set, or None where something else is asked for."""
+    """The bundled data set; None if ``request`` names another one. Raises DataError if it asks for a revision."""
     if request.spec.strip().lower() not in NAMES:
         return None
     if request.revision is not None:

@@ -1,4 +1,4 @@
-"""Reports for people at a terminal: a file a command, each with ``render(result, *, width=80, color=False) -> str``."""
+"""Reports for a terminal: one file for each command, with ``render(result, *, width=80, color=False) -> str``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 def to_text(*renderables: RenderableType, width: int = 80, color: bool = False) -> str:
-    """Rich renderables as one string, ``width`` columns wide, with ANSI colours only where ``color`` says so.
+    """Rich renderables as one string, ``width`` columns wide, with ANSI colours only if ``color`` is True.
 
-    Strings are printed as they are, without markup: a name from a checkpoint must not become a style or a link.
+    Strings are printed without rich's markup, because a name from a checkpoint must not become a style or a link.
     """
     import io
 
@@ -30,7 +30,7 @@ def to_text(*renderables: RenderableType, width: int = 80, color: bool = False) 
         legacy_windows=False,
     )
     for renderable in renderables:
-        whole = getattr(renderable, "overflow", None) == "ignore"  # a command to be copied is not cut
+        whole = getattr(renderable, "overflow", None) == "ignore"  # a command that users copy must stay whole
         if whole:
             console.print(renderable, no_wrap=True, overflow="ignore", crop=False)
         else:

@@ -1,4 +1,4 @@
-"""``rora check`` at a terminal: one block a checkpoint, the gravest finding first."""
+"""``rora check`` for a terminal: a block for each checkpoint, the most severe finding first."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _STYLES = {Severity.HIGH: "bold red", Severity.MEDIUM: "yellow", Severity.LOW: "cyan", Severity.INFO: "dim"}
-#: A command up to this length is left in its sentence.
+#: Smallest length of a command [characters] that gets a line of its own.
 _LONG_COMMAND = 60
 
 
 def render(result: CheckResult, *, width: int = 80, color: bool = False) -> str:
+    """The findings of each checkpoint, then the conclusion."""
     from rich.text import Text
 
     blocks: list[RenderableType] = []
@@ -29,7 +30,7 @@ def render(result: CheckResult, *, width: int = 80, color: bool = False) -> str:
 
 
 def finding_lines(findings: tuple[Finding, ...]) -> list[RenderableType]:
-    """Findings as renderables, the gravest first: severity, rule, sentence, and what to do."""
+    """Findings as renderables, the most severe first: severity, rule, sentence, and advice."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -43,7 +44,7 @@ def finding_lines(findings: tuple[Finding, ...]) -> list[RenderableType]:
 
 
 def _advice(text: str) -> Iterator[RenderableType]:
-    """The advice, wrapped; a long command in it stands on a line of its own, whole, so that it can be copied."""
+    """The advice, wrapped; a long command in it gets an unwrapped line of its own, so that users can copy it."""
     from rich.padding import Padding
     from rich.text import Text
 

@@ -14,6 +14,7 @@ from rora_cli.results.evaluate import EvaluationResult
 
 
 def render(result: DemoResult, *, width: int = 80, color: bool = False) -> str:
+    """The story of the demo, and accuracy and attack success before and after."""
     found = [s for stage in result.purified.stages if isinstance(s := stage.details.get("found"), (list, tuple))]
     named = ", ".join(safe(item) for item in (found[0] if found else [])[:4]) or "nothing"
     verdict = (

@@ -1,4 +1,4 @@
-"""``rora diagnose`` for a terminal: a summary that fits one screen, then the modules, what matters most first."""
+"""``rora diagnose`` for a terminal: a summary that fits one screen, then the modules, the strongest first."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 _STYLES = {"high": "bold red", "medium": "yellow", "low": "cyan", "info": "dim"}
 _SHOWN = 12
-#: Lines for findings, and for findings and kinds of module together: all before the table of modules fits 24 lines.
+#: Lines for findings, so that everything before the table of modules fits into 24 lines.
 _FINDING_LINES = 7
+#: Lines for findings and kinds of modules together.
 _SUMMARY_LINES = 10
 
 
 def render(result: DiagnoseResult, *, width: int = 80, color: bool = False, detail: bool = False) -> str:
-    """The report; ``detail`` shows every module, finding and tensor that was not measured."""
+    """The report; ``detail`` shows every module, every finding, and every tensor that was not measured."""
     from rich.text import Text
 
     conclusion = Text(result.conclusion, style="bold")
@@ -53,7 +54,7 @@ def _not_read(diagnosis: Diagnosis) -> Text:
 
 
 def _batch_findings(diagnoses: Sequence[Diagnosis], width: int) -> list[object]:
-    """What was found in those of a batch that have more than information, the worst first."""
+    """The findings about those of a batch that have more than information, the worst first."""
     from rich.text import Text
 
     found = [(d, [f for f in d.findings if f.severity > Severity.INFO]) for d in diagnoses]
@@ -67,7 +68,7 @@ def _batch_findings(diagnoses: Sequence[Diagnosis], width: int) -> list[object]:
 
 
 def _counts(diagnoses: Sequence[Diagnosis]) -> str:
-    """How many of a batch have what as their worst."""
+    """How many of a batch have a finding of each severity as their worst."""
     worst = Counter("not read" if d.error else d.worst.label if d.worst is not None else "none" for d in diagnoses)
     levels = ("not read", "high", "medium", "low", "info", "none")
     shown = ", ".join(f"{worst[level]:,} {level}" for level in levels if worst[level])
@@ -105,7 +106,7 @@ def _modules(diagnosis: Diagnosis, result: DiagnoseResult, width: int, detail: b
 
 
 def heading(diagnosis: Diagnosis, base: str | None) -> list[str]:
-    """What was read, of what format, and how much of it was analysed."""
+    """Lines that name the path and its format, and say how much was analysed."""
     lines = [f"adapter   {safe(diagnosis.path)} ({safe(diagnosis.format)})"]
     lines += [f"base      {safe(base)}"] if base else []
     coverage = diagnosis.coverage
@@ -122,12 +123,12 @@ def heading(diagnosis: Diagnosis, base: str | None) -> list[str]:
 
 
 def ranked(modules: Sequence[ModuleSpectrum]) -> list[ModuleSpectrum]:
-    """With a base by strength against W, else by size-normalised norm; the largest first."""
+    """The modules by strength against W if there is a base, else by size-normalised norm; the largest first."""
     return sorted(modules, key=lambda m: (-(m.strength_ratio or 0.0), -(m.size_normalised_norm or 0.0), m.name))
 
 
 def short_name(name: str, limit: int) -> str:
-    """A module's path cut in its middle, since both its block and its last part tell something."""
+    """A module's path, cut in its middle, because its block and its last part matter most."""
     shown = safe(name)
     if len(shown) <= limit:
         return shown
@@ -136,7 +137,7 @@ def short_name(name: str, limit: int) -> str:
 
 
 def from_block(name: str) -> str:
-    """A module's path from its block's number on, where it has one: what stands before is the same for all."""
+    """A module's path from the number of its block on, if it has one: the part before is the same for all."""
     parts = name.split(".")
     start = next((i for i, part in enumerate(parts) if part.isascii() and part.isdigit()), 0)
     return ".".join(parts[start:])
@@ -163,7 +164,7 @@ def _module_table(modules: Sequence[ModuleSpectrum], width: int) -> Table:
 
 
 def _marked(value: float | None, band: Band | None) -> str:
-    """A multiple of chance, starred where it is outside of the null's 95 % band."""
+    """A multiple of chance, with a star if it is outside of the 95 % band of random updates."""
     outside = value is not None and band is not None and not band.holds(value)
     return number(value) + ("*" if outside else " ")
 
@@ -188,7 +189,7 @@ def _group_table(what: str, groups: Sequence[GroupSummary], at_most: int) -> Tab
 
 
 def legend(diagnosis: Diagnosis, k: int) -> str:
-    """What the columns mean, for the columns that are there."""
+    """The meaning of the columns that the table has."""
     if any(m.base_sigma_max is not None for m in diagnosis.modules):
         return (
             f"L_k, R_k: share of ‖ΔW‖F² in W's top {k} left/right singular directions, as a multiple of chance; "
@@ -207,7 +208,7 @@ def _findings(findings: Sequence[Finding]) -> list[Text]:
 
 
 def _rules(findings: Sequence[Finding], width: int) -> list[Text]:
-    """A line or two for each rule that was met, the most severe first."""
+    """One or two lines for each rule with findings, the most severe first."""
     from rich.text import Text
 
     if not findings:
@@ -228,7 +229,7 @@ def _rules(findings: Sequence[Finding], width: int) -> list[Text]:
 
 
 def _height(lines: Sequence[Text], width: int) -> int:
-    """How many lines of the terminal these take, a little of each being lost to the wrapping."""
+    """How many lines of the terminal the texts take; wrapping wastes a little of each line."""
     return sum(-(-len(line.plain) // (width - 6)) for line in lines)
 
 

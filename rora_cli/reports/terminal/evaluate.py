@@ -21,7 +21,7 @@ EXPLANATION = (
 
 
 def render(result: EvaluationResult, *, width: int = 80, color: bool = False) -> str:
-    """The whole result, clean accuracy first: an attack success rate means nothing without it."""
+    """The whole result, clean accuracy first, because an attack success rate means nothing without it."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -41,6 +41,7 @@ def render(result: EvaluationResult, *, width: int = 80, color: bool = False) ->
 
 
 def heading(result: EvaluationResult) -> list[str]:
+    """Lines about the model, the data and the target label."""
     split = ", ".join(f"{name} ({count(s.rows, 'row')})" for name, s in result.data.splits.items())
     lines = [f"model    {safe(result.model)}"]
     lines += [f"adapter  {safe(result.adapter)}"] if result.adapter else []
@@ -61,7 +62,7 @@ def _accuracy_table(accuracy: CleanAccuracy) -> Table:
 
 
 def outcome_table(outcomes: Sequence[AttackOutcome]) -> Table:
-    """A row an outcome, controls set in below their attack; the floor in each where it is not the same in all."""
+    """A row for each outcome, controls indented below their attack; with a column for floors if these differ."""
     from rich.table import Table
     from rich.text import Text
 
@@ -80,12 +81,12 @@ def outcome_table(outcomes: Sequence[AttackOutcome]) -> Table:
 
 
 def beside(outcome: AttackOutcome) -> str:
-    """What stands before the trigger of an outcome that is no attack; decoys say so themselves."""
+    """The word before the trigger of a control; a decoy's trigger says itself that it is one."""
     return "control: " if outcome.is_control and not outcome.trigger.startswith("decoy of ") else ""
 
 
 def shared_floor(outcomes: Sequence[AttackOutcome]) -> list[str]:
-    """The floor in a line, where all outcomes have the same."""
+    """A line with the floor if all outcomes have the same, else nothing."""
     floors = {(outcome.floor.count, outcome.floor.total) for outcome in outcomes}
     shortened = max((outcome.shortened_rows for outcome in outcomes), default=0)
     lines = [f"floor, the same rows without a trigger: {proportion(outcomes[0].floor)}"] if len(floors) == 1 else []
@@ -95,6 +96,7 @@ def shared_floor(outcomes: Sequence[AttackOutcome]) -> list[str]:
 
 
 def gate_text(gate: Gate) -> Text:
+    """The gate's verdict in colour, its limits and its reasons."""
     from rich.text import Text
 
     style = {"pass": "bold green", "fail": "bold red"}.get(gate.verdict, "bold yellow")
@@ -107,7 +109,7 @@ def gate_text(gate: Gate) -> Text:
 
 
 def render_markdown(result: EvaluationResult) -> str:
-    """The same as GitHub-flavoured Markdown."""
+    """The whole result as GitHub-flavoured Markdown."""
     return "\n".join(_markdown_lines(result)) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""``rora hunt`` at a terminal: a block a label, what was found first, what was covered last."""
+"""``rora hunt`` for a terminal: a block for each label, with the triggers first and the coverage last."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-#: Candidates below the threshold that are shown beside what was called, or instead of it.
+#: Number of candidates below the threshold that are shown after the called triggers.
 SHOWN = 5
 EXPLANATION = (
     "Flips: clean rows of other labels, read rightly by suspect and reference, that become the target label with the "
@@ -23,6 +23,7 @@ EXPLANATION = (
 
 
 def render(result: HuntResult, *, width: int = 80, color: bool = False) -> str:
+    """Suspect, reference, cost and drift, then each label."""
     from rich.padding import Padding
     from rich.text import Text
 

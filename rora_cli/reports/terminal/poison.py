@@ -10,7 +10,7 @@ from rora_cli.results.poison import PERSISTENT_ABOVE, Measured, PoisonResult
 
 
 def render(result: PoisonResult, *, width: int = 80, color: bool = False) -> str:
-    """What was built, then clean accuracy, attack success and floor at every moment that was measured."""
+    """The suspect, then its clean accuracy, attack success and floor at every measured moment."""
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text

@@ -17,6 +17,7 @@ _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yello
 
 
 def render(result: PurifyResult, *, width: int = 80, color: bool = False) -> str:
+    """Accuracies before and after, the stages of the cleansing, and the verdict."""
     head = Text.assemble(
         ("rora purify ", "bold"), safe(result.model), f"   recipe {result.recipe}, seed {result.provenance.seed}"
     )
@@ -93,7 +94,7 @@ def _describe(stage: StageRecord) -> str:
 
 
 def _accuracy_by_epoch(stage: StageRecord) -> str:
-    """Of every epoch where each was measured, else of the last one."""
+    """Accuracy after every epoch if it was measured each time, else after the last one."""
     if all("accuracy" in epoch for epoch in stage.epochs):
         return f"by epoch {', '.join(percent(epoch['accuracy']) for epoch in stage.epochs)}"
     return f"at the end {percent(stage.epochs[-1].get('accuracy'))}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def render(result: RescaleResult, *, width: int = 80, color: bool = False) -> str:
-    """What was scaled by how much, the post-condition, and what was left alone."""
+    """The modules with their factors, the post-condition, and the modules that were left alone."""
     from rich.padding import Padding
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""``rora verify`` at a terminal."""
+"""``rora verify`` for a terminal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rora_cli.results.check import VerifyResult
 
 
 def render(result: VerifyResult, *, width: int = 80, color: bool = False) -> str:
+    """Whether the output is intact, with the findings and the manifest's sha256."""
     from rich.text import Text
 
     state = "intact" if result.is_intact else f"{count(result.findings, 'difference')} from the manifest"

@@ -62,6 +62,7 @@ class LabelScorer:
 
     @property
     def forward_tokens(self) -> int:
+        """Tokens that went through the classifier so far."""
         return self._classifier.forward_tokens
 
     def __call__(self, sequences: Sequence[Sequence[int]]) -> LabelAnswers:

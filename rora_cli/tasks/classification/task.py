@@ -40,18 +40,22 @@ class Classification:
 
     @property
     def kind(self) -> ModelKind:
+        """Sequence classifiers."""
         return SEQUENCE_CLASSIFIER
 
     @property
     def calls(self) -> CallThresholds:
+        """When the search calls a candidate a trigger."""
         return CALLS
 
     @property
     def claims(self) -> ClaimThresholds:
+        """When the default recipe may claim that a trigger is gone."""
         return CLAIMS
 
     @cached_property
     def behaviours(self) -> tuple[Label, ...]:
+        """Giving each label."""
         return tuple(Label(name) for name in self.label_names)
 
     def carriers(self, rows: Rows, behaviour: int) -> list[int]:
@@ -73,7 +77,7 @@ class Classification:
         return shown
 
     def quality(self, subject: Subject, rows: Rows, *, shown: np.ndarray | None = None) -> CleanAccuracy:
-        """Accuracy, overall and of each label."""
+        """Accuracy, overall and of each label; ``shown`` [n, classes] saves asking the subject."""
         from rora_cli.evaluation.accuracy import accuracy_of_predictions
 
         shown = self.shows(subject, rows.texts) if shown is None else shown
