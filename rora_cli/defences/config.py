@@ -248,6 +248,7 @@ class PurifyConfig(
 
     @property
     def output_directory(self) -> Path:
+        """Where the result is written: the user's --output, or <MODEL>-rora in the working directory."""
         return Path(self.output or f"{Path(self.model).name or 'model'}-rora")
 
     @classmethod

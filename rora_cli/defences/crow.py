@@ -34,6 +34,7 @@ def check(bench: Bench) -> None:
 
 
 def cleanse(bench: Bench) -> Cleansed:
+    """Train a LoRA with the consistency as its penalty."""
     model, layers = bench.attach()
     settings = bench.settings.controls
     with consistency(model, settings.consistency, settings.perturbation) as penalty:
@@ -57,10 +58,12 @@ class Consistency:
         self._busy = False
 
     def see(self, _module: nn.Module, _inputs: Any, batch: dict[str, Any]) -> None:
+        """Hook of the model: remember the batch of a training step."""
         if not self._busy and self._model.training:
             self._batch = {name: value for name, value in batch.items() if name != "labels"}
 
     def shift(self, _module: nn.Module, _inputs: Any, embedded: Tensor) -> Tensor:
+        """Hook of an embedding: its output [batch, tokens, width], perturbed while the penalty is computed."""
         if not self._busy:
             return embedded
         if self._embedded == len(self._shifts):

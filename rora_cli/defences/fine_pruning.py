@@ -38,6 +38,7 @@ def check(bench: Bench) -> None:
 
 
 def cleanse(bench: Bench) -> Cleansed:
+    """Cut neurons while clean accuracy keeps to the limit, then train every weight that is left."""
     model, measure = bench.model.to(bench.run.device), bench.gauge.measure
     activity = neuron_activity(bench)
     start = measure(model).overall.value or 0.0

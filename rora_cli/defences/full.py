@@ -10,6 +10,7 @@ def check(bench: Bench) -> None:
 
 
 def cleanse(bench: Bench) -> Cleansed:
+    """Train every weight on the clean rows."""
     bench.model.requires_grad_(True)
     bench.train(bench.model, [], stage="train")
     return bench.not_assessed(bench.model)

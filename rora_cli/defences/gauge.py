@@ -49,6 +49,7 @@ class Gauge:
         return self.run.once(lambda: self.measure_here(model, name=name))
 
     def measure_here(self, model: nn.Module, *, name: str | None = None) -> CleanAccuracy:
+        """As ``measure``, in this process alone."""
         subject = self.subject.having(model.to(self.run.device))
         if name is None:
             return self.task.quality(subject, self.held_out)
@@ -71,6 +72,7 @@ class Gauge:
         return self.run.once(lambda: self.beyond_here(model))
 
     def beyond_here(self, model: nn.Module) -> float:
+        """As ``beyond``, in this process alone."""
         return self.loss_beyond(self.propose_here(model))
 
     def loss_beyond(self, proposal: Proposal) -> float:

@@ -260,12 +260,14 @@ def hints(config: PurifyConfig, source: Source) -> tuple[Finding, ...]:
 
 
 def data_facts(source: Source) -> Mapping[str, Any]:
+    """The summary of the clean rows as the report holds it."""
     from dataclasses import asdict
 
     return asdict(source.splits.summary)
 
 
 def provenance(bench: Bench, source: Source) -> Provenance:
+    """Versions, options as they were run, hashes of everything that was read, and thresholds."""
     config = bench.config
     facts = {
         "max_length": bench.subject.max_length,

@@ -24,6 +24,7 @@ def check(bench: Bench) -> None:
 
 
 def cleanse(bench: Bench) -> Cleansed:
+    """Average the suspect with its ancestor, which is trained first."""
     ancestor = tuned_ancestor(bench)
     mix(bench.model, ancestor, bench.settings.controls.suspect_share, bench.settings.controls.share_by_block)
     return bench.not_assessed(bench.model, does="averages")

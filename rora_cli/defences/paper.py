@@ -14,6 +14,7 @@ def check(bench: Bench) -> None:
 
 
 def cleanse(bench: Bench) -> Cleansed:
+    """Train an adapter with Cl and Tr, then rescale it (Pt)."""
     model, layers = bench.attach()
     bench.train(model, layers, stage="train")
     to_plain_lora(model, layers)

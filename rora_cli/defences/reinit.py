@@ -19,6 +19,7 @@ def check(bench: Bench) -> None:
 
 
 def cleanse(bench: Bench) -> Cleansed:
+    """Draw the top blocks and the head anew, then train every weight."""
     torch.manual_seed(bench.config.seed)
     reinitialise(bench.model, _count(bench))
     bench.model.requires_grad_(True)

@@ -41,6 +41,7 @@ class AdaptedLayer:
 
     @property
     def scaling(self) -> float:
+        """s of s BA: alpha / r, or alpha / sqrt(r) for rsLoRA."""
         return float(self.module.scaling[ADAPTER])
 
     @property
@@ -305,7 +306,7 @@ def to_plain_lora(model: nn.Module, layers: Sequence[AdaptedLayer]) -> None:
 
 
 def trained_heads(model: nn.Module) -> list[tuple[nn.Parameter, Tensor]]:
-    """Each parameter that is trained in full beside the adapter (the head's), and its value before training."""
+    """Each parameter [any shape] that is trained in full beside the adapter (the head's), and its value before."""
     from peft.utils import ModulesToSaveWrapper
 
     return [
@@ -327,7 +328,8 @@ class Layer(Protocol):
     """Something that has a name, and can be chosen by the block that the name tells."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Its full name in the model."""
 
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)

@@ -59,7 +59,7 @@ def _drop_frozen_branch(layer: AdaptedLayer, p: float) -> list[Any]:
 
 
 def drop_out(output: Tensor, p: float) -> Tensor:
-    """``output`` of any shape, each entry 0 with probability p, else divided by 1 - p.
+    """``output`` [any shape], each entry 0 with probability p, else divided by 1 - p.
 
     The mask comes from torch's default generator of the device. On a CPU torch draws masks number by number, which
     costs a tenth of a training step on twelve layers: here one draw of 64 bits decides four entries, and p is rounded

@@ -197,7 +197,10 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 def take_snapshot(
     model: nn.Module, optimizer: torch.optim.Optimizer, random_states: Mapping[str, Tensor], meta: Mapping[str, Any]
 ) -> Snapshot:
-    """Copy what training changes: trainable weights, AdamW's moments by parameter name, the random states."""
+    """A copy of all that training changes: trainable weights, AdamW's moments by parameter name, the random states.
+
+    ``random_states`` [bytes] are torch's, by rank and kind of device.
+    """
     tensors: dict[str, Tensor] = {f"random/{name}": state for name, state in random_states.items()}
     for name, parameter in trainable(model).items():
         tensors[f"weight/{name}"] = parameter.detach().cpu().clone()

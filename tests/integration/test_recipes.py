@@ -189,7 +189,7 @@ def test_default_mixes_a_named_ancestor_in(trained: Path, clean: Path, tmp_path:
 def test_blocks_of_the_references_encoder_take_the_place_of_the_suspects_where_nothing_was_found(
     trained: Path, ancestor: Path, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rora_cli.defences.default import escalation
+    from rora_cli.defences.gauge import Gauge
 
     options = {**OPTIONS, "max_rounds": 1, "max_accuracy_drop": 100.0}
 
@@ -206,7 +206,7 @@ def test_blocks_of_the_references_encoder_take_the_place_of_the_suspects_where_n
     assert not (tmp_path / "related" / "adapter").exists(), "an adapter would belong to weights that nobody has"
     for name, more in (("adapter", {"adapter_only": True}), ("kept", {"escalate": "none"})):
         assert list(stages(trained, name, **more))[1] == "train 1"
-    monkeypatch.setattr(escalation, "_beyond_limit_here", lambda *_: 0.1)
+    monkeypatch.setattr(Gauge, "beyond_here", lambda *_: 0.1)
     tried = ["search 1", "teach 3 blocks", "teach 2 blocks", "train 1"]
     assert list(stages(trained, "costly"))[:4] == tried, "the encoder is far behind; no share of a student will do"
     stranger = stages(ancestor, "stranger", escalate="reference")
@@ -233,7 +233,7 @@ def test_two_processes_tune_the_reference_and_teach_its_student_together(
 def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allows(
     trained: Path, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rora_cli.defences.default import escalation
+    from rora_cli.defences.gauge import Gauge
 
     options = {**OPTIONS, "max_rounds": 1, "reference": "bag-of-words", "max_accuracy_drop": 100.0}
     block = "bert.encoder.layer.3.attention.self.query.weight"
@@ -249,6 +249,6 @@ def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allow
 
     assert forgotten("anew") == {"teach 2 blocks, drawn anew": True}
     assert likeness("anew") < 0.5 and not (tmp_path / "anew" / "adapter").exists()
-    monkeypatch.setattr(escalation, "_beyond_limit_here", lambda *_: 1.0)
+    monkeypatch.setattr(Gauge, "beyond_here", lambda *_: 1.0)
     assert forgotten("back") == {"teach 2 blocks, drawn anew": False, "teach 1 block, drawn anew": False}
     assert likeness("back") > 0.9 and (tmp_path / "back" / "adapter").exists(), "the suspect's own weights again"
