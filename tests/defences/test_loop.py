@@ -118,15 +118,15 @@ def test_the_suspects_weights_are_changed_only_where_no_whole_trigger_is_known(
         assert loop.answers is not None and len(loop.answers) == len(ROWS)
 
 
-def test_a_search_is_recorded_remembered_and_handed_to_the_next_one() -> None:
+def test_a_search_that_the_journal_has_is_recorded_and_handed_to_the_next_one() -> None:
     bench = fake_bench()
     loop = loop_of(bench)
     record = SearchRecord(found=(replace(found("mn"), token_ids=(7, 8)),), seconds=2.0, trials=10)
-    kept: dict[str, Any] = {}
-    journal: Any = SimpleNamespace(recall=lambda key, compute: kept.setdefault(key, record.to_json()))
+    kept = {"search 1": record.to_json()}
+    journal: Any = SimpleNamespace(known=kept.get)
     bench.run.state = journal
     assert loop.search(bench.model, 1) == record
-    assert list(kept) == ["search 1"] and loop.memory.token_ids(bench.targets) == {1: [(7, 8)]}
+    assert loop.memory.token_ids(bench.targets) == {1: [(7, 8)]}
     (stage,) = bench.stages
     assert (stage.name, stage.seconds, stage.details["found"]) == ("search 1", 2.0, ["mn (100 % to yes)"])
 
