@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,10 +54,8 @@ def test_shared_scores_are_those_of_one_and_each_process_does_a_part() -> None:
         raise InterruptedError
 
     for rank, model in enumerate(models):
-        try:
+        with suppress(InterruptedError):
             SharedScorer(model, Share(rank, 3, first)).log_probabilities(sequences)
-        except InterruptedError:
-            continue
     scorers = [SharedScorer(Model(), Share(rank, 3, lambda value: handed)) for rank in range(3)]
     for scorer in scorers:
         np.testing.assert_array_equal(scorer.log_probabilities(sequences), whole)
@@ -64,8 +63,6 @@ def test_shared_scores_are_those_of_one_and_each_process_does_a_part() -> None:
     assert sorted(ids for model in models for ids in model.asked) == sorted(sequences), "each once"
     assert all(8 <= len(model.asked) <= 32 for model in models)
     again = Model()
-    try:
+    with suppress(InterruptedError):
         SharedScorer(again, Share(1, 3, first)).log_probabilities(sequences[::-1])
-    except InterruptedError:
-        pass
     assert set(again.asked) == set(models[1].asked), "who scored a sequence is asked again"
