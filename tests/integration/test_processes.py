@@ -80,8 +80,12 @@ def _run(arguments: list[Any], place: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("verdict", VERDICTS)
-@pytest.mark.parametrize("way", [*WAYS, "function"])
+#: One process is what every other test starts: of those ways a verdict or two show that the code comes through.
+ONE_PROCESS = {"plain": {"fail"}, "accelerate launch": {"not assessed", "fail"}}
+CELLS = [(way, v) for way in [*WAYS, "function"] for v in VERDICTS if v in ONE_PROCESS.get(way, VERDICTS)]
+
+
+@pytest.mark.parametrize(("way", "verdict"), CELLS)
 def test_every_way_to_start_ends_with_its_verdict(
     trained: Path, clean: Path, tmp_path: Path, way: str, verdict: str
 ) -> None:
@@ -227,15 +231,12 @@ def _found(report: dict[str, Any]) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("way", ["num processes", "torchrun"])
-def test_a_search_by_two_processes_decides_as_one_does(trained: Path, clean: Path, tmp_path: Path, way: str) -> None:
+def test_a_search_by_two_processes_decides_as_one_does(trained: Path, clean: Path, tmp_path: Path) -> None:
     line = ["hunt", trained, "--clean", clean, "--split", "train", "--budget", "fast", "--device", "cpu", "--quiet"]
-    start, more, exact = WAYS[way]
     one = _run([*MODULE, *line, "--format", f"json={tmp_path / 'one.json'}"], tmp_path)
-    two = _run([*start, *line, *more, "--format", f"json={tmp_path / 'two.json'}"], tmp_path)
-    assert two.returncode == (one.returncode if exact else min(one.returncode, 1)), two.stderr
+    two = _run([*MODULE, *line, "--num-processes", 2, "--format", f"json={tmp_path / 'two.json'}"], tmp_path)
+    assert two.returncode == one.returncode, two.stderr
     reports = [json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json")]
     assert _found(reports[0]) == _found(reports[1])
     assert abs(reports[0]["forward_tokens"] - reports[1]["forward_tokens"]) <= 0.01 * reports[0]["forward_tokens"]
-    if exact:
-        assert "Traceback" not in two.stderr
+    assert "Traceback" not in two.stderr
