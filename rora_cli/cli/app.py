@@ -48,6 +48,14 @@ def make_app(arguments: Sequence[str]) -> typer.Typer:
     return app
 
 
+def show_help(name: str) -> None:
+    """Print the help of a command without parsing a command line, which takes typer as long as all the rest."""
+    group: Any = typer.main.get_command(make_app([name]))
+    called = group.commands[name]
+    with called.context_class(called, info_name=f"rora {name}", **called.context_settings) as context:
+        called.get_help(context)
+
+
 def _not_called() -> None:
     """Stands for the commands that a command line does not call."""
 
@@ -89,7 +97,10 @@ def run() -> None:
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|peft|accelerate)\b")
     try:
-        make_app(sys.argv[1:])()
+        if len(sys.argv) == 3 and sys.argv[1] in COMMANDS and sys.argv[2] in ("-h", "--help"):
+            show_help(sys.argv[1])
+        else:
+            make_app(sys.argv[1:])()
     except SystemExit as end:
         _end(end.code)
     except RoraError as error:

@@ -81,6 +81,14 @@ def test_an_option_out_of_range_is_refused_without_torch(arguments: tuple[str, .
     assert (len(done.stderr.splitlines()) <= 2 and arguments[-2] in done.stderr) or "--tr" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["purify", "check"])
+def test_the_short_way_to_help_says_the_same(name: str) -> None:
+    short, parsed = _run(name, "--help"), _run(name, "--quiet", "--help")
+    assert short.returncode == parsed.returncode == 0
+    after_usage = [done.stdout.split("[OPTIONS]", 1)[1].split() for done in (short, parsed)]
+    assert after_usage[0] == after_usage[1]
+
+
 def test_version() -> None:
     from rora_cli import __version__
 
