@@ -45,7 +45,7 @@ def read(source: Source) -> Reading:
 
 
 def _d_in(source: Source, name: str) -> int | None:
-    """The width of the module's input. Only the base is sure to tell it: the shared A is as wide as any module."""
+    """The width of the module's input. Only the base is sure to tell it: the shared A has that of the widest."""
     widest = source.shape(_A)[1]
     if source.base is None:
         return widest
