@@ -98,12 +98,8 @@ class OptionField:
         """Its name in a sentence: ``--max-rows``, or ``MODEL`` for an argument."""
         if self.option.argument:
             return (self.option.metavar or self.name.upper()).removesuffix("...")
-        names = self.option.names or (f"--{self.name.replace('_', '-')}",)
+        names = self.option.names
         return next((name for name in names if name.startswith("--")), names[0]).partition("/")[0]
-
-    def __post_init__(self) -> None:
-        if not self.option.argument and not self.option.names:
-            object.__setattr__(self, "option", _named(self.option, f"--{self.name.replace('_', '-')}"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,9 +212,10 @@ def _groups(group: type) -> Iterator[type]:
 
 
 def _option_in(hint: Any, name: str) -> Option | None:
+    """The option beside the field ``name``, with the name that the command line has for it."""
     for item in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
         if isinstance(item, Option):
-            return item
+            return item if item.names or item.argument else replace(item, names=(f"--{name.replace('_', '-')}",))
         if isinstance(item, type):
             return options_of(item)[name].option
     return None
@@ -239,7 +236,3 @@ def _kind(hint: Any) -> tuple[type, bool]:
 
 def _default(field: Any) -> Any:
     return field.default_factory() if field.default_factory is not MISSING else field.default
-
-
-def _named(option: Option, name: str) -> Option:
-    return replace(option, names=(name,))

@@ -149,15 +149,6 @@ class Run:
         value = compute()
         return self.once(lambda: value if state is None else state.recall(key, lambda: value))
 
-    def recall(self, key: str, compute: Callable[[], Value]) -> Value:
-        """As ``once``, but a resumed run takes the value from the journal. It must be plain JSON.
-
-        Raises:
-            RoraError: the one that ``compute`` raised, on every process.
-        """
-        state = self.state
-        return self.once(compute if state is None else lambda: state.recall(key, compute))
-
     def stage(self, name: str) -> Stage:
         """A training run of that name, which saves its snapshots here and reports to the same listener."""
         return Stage(name, self.state, self.progress)

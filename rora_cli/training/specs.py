@@ -102,7 +102,6 @@ class RescalingSpec(AccuracyLimit):
         bool,
         Option("Pt: halve the strength while clean accuracy falls too far.", ("--pt-guard/--no-pt-guard",)),
     ] = True
-    max_accuracy_drop: Annotated[float, AccuracyLimit] = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
