@@ -30,3 +30,11 @@ SEQUENCE_CLASSIFIER = ModelKind(
     peft_task_type="SEQ_CLS",
     card_tag="text-classification",
 )
+
+CAUSAL_LM = ModelKind(
+    name="causal language model",
+    auto_class="AutoModelForCausalLM",
+    answers="",
+    peft_task_type="CAUSAL_LM",
+    card_tag="text-generation",
+)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from rora_cli.checkpoints.header import quoted
+from rora_cli.kinds import CAUSAL_LM, SEQUENCE_CLASSIFIER, ModelKind
 from rora_cli.layout import LABEL_LAYERS, is_head
 
 #: The end of a sentence about a model that is no classifier: which commands work all the same.
@@ -60,6 +61,18 @@ def kind_of(config: Mapping[str, Any], files: Collection[str] = ()) -> str | Non
         task = "an embedding model (sentence-transformers)"
         return f"{task[:-1]}, {name})" if name else task
     return f"{task} ({name})" if task else None
+
+
+def loaded_as(config: Mapping[str, Any], adapter: Mapping[str, Any] | None, adapter_has_head: bool) -> ModelKind:
+    """The kind of model that the files are loaded as: a causal one, or else a classifier, which says what it lacks.
+
+    A classification head that the adapter brings decides, then the task that its config states, then the architecture.
+    """
+    task = (adapter or {}).get("task_type")
+    if adapter_has_head or task == SEQUENCE_CLASSIFIER.peft_task_type:
+        return SEQUENCE_CLASSIFIER
+    causal = (kind_of(config) or "").startswith("a causal language model")
+    return CAUSAL_LM if causal or task == CAUSAL_LM.peft_task_type else SEQUENCE_CLASSIFIER
 
 
 def why_not_judged(config: Mapping[str, Any], tensors: Tensors, outputs: int | None = None) -> str | None:

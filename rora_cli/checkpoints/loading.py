@@ -16,6 +16,7 @@ from rora_cli.checkpoints.padding import agree_on_padding
 from rora_cli.checkpoints.preflight import Inspection, inspect, require_loadable
 from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.errors import CheckpointError, UsageError, first_line, is_out_of_memory
+from rora_cli.kinds import SEQUENCE_CLASSIFIER, ModelKind
 from rora_cli.layout import is_head
 from rora_cli.option_groups import DTYPES
 
@@ -30,8 +31,8 @@ _SPARE_ELEMENTS = 1 << 26
 
 
 @dataclass(frozen=True)
-class LoadedClassifier:
-    """A sequence classifier in evaluation mode, its tokenizer, and the labels in the order of its logits.
+class LoadedModel:
+    """A model in evaluation mode, its tokenizer, and a classifier's labels in the order of its logits.
 
     ``inspections`` holds the model's inspection and, if an adapter was merged, the adapter's. ``new_head`` names the
     head parameters that the checkpoint lacks, so that they hold random values. ``replaced`` names the parameters that
@@ -40,10 +41,29 @@ class LoadedClassifier:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    kind: ModelKind
     label_names: tuple[str, ...]
     inspections: tuple[Inspection, ...]
     new_head: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
+
+
+def load_model(
+    path: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    new_head: Sequence[str] | None = None,
+) -> LoadedModel:
+    """Load the model at ``path``, of the kind that its files tell (``kinds.loaded_as``); else as ``load_classifier``.
+
+    With ``new_head``, it is a classifier.
+
+    Raises:
+        UsageError, CheckpointError: as ``load_classifier``; a causal language model needs no head, but its own weights.
+    """
+    return _load(path, adapter, dtype, device, new_head, kind=None if new_head is None else SEQUENCE_CLASSIFIER)
 
 
 def load_classifier(
@@ -53,7 +73,7 @@ def load_classifier(
     dtype: str = "float32",
     device: str = "cpu",
     new_head: Sequence[str] | None = None,
-) -> LoadedClassifier:
+) -> LoadedModel:
     """Load the sequence classifier at ``path``; merge ``adapter`` into it in float32, if one is given.
 
     ``TensorReader`` reads the weights (safetensors only, finite); the config and the tokenizer come from allow-listed
@@ -71,6 +91,18 @@ def load_classifier(
             labels (``kinds.why_not_judged``); no classification head, or one with another number of labels than the
             config names; missing, NaN or infinite weights; an adapter for another base.
     """
+    return _load(path, adapter, dtype, device, new_head, kind=SEQUENCE_CLASSIFIER)
+
+
+def _load(
+    path: str | Path,
+    adapter: str | Path | None,
+    dtype: str,
+    device: str,
+    new_head: Sequence[str] | None,
+    *,
+    kind: ModelKind | None,
+) -> LoadedModel:
     import torch
 
     if dtype not in DTYPES:
@@ -82,10 +114,12 @@ def load_classifier(
         adapter_inspection = with_base(adapter_inspection, model_inspection)
         require_loadable(adapter_inspection)
     labels = _new_labels(adapter_inspection, new_head)
-    _require_judged(model_inspection, labels, new_head)
+    kind = kind or _kind(model_inspection, adapter_inspection)
+    if kind is SEQUENCE_CLASSIFIER:
+        _require_judged(model_inspection, labels, new_head)
     load_type = torch.float32 if adapter_inspection is not None else getattr(torch, dtype)
     with sanitise.isolated(), tempfile.TemporaryDirectory(prefix="rora-") as scratch:
-        config, model_class = sanitise.model_config(model_inspection, labels)
+        config, model_class = sanitise.model_config(model_inspection, labels, kind)
         tokenizer = sanitise.tokenizer(model_inspection, config, Path(scratch))
         _require_fitting_vocabulary(tokenizer, model_inspection)
         model, missing = _build(model_inspection, config, model_class, load_type)
@@ -95,17 +129,19 @@ def load_classifier(
     missing -= replaced
     head = set(filter(is_head, missing)) if new_head is not None else set()
     _require_complete(missing - head, model_inspection, config)
-    agree_on_padding(model, tokenizer)
+    if kind is SEQUENCE_CLASSIFIER:
+        agree_on_padding(model, tokenizer)
+    else:
+        model.generation_config = sanitise.generation_config(model_inspection, tokenizer)
     model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
     inspections = (model_inspection,) if adapter_inspection is None else (model_inspection, adapter_inspection)
-    return LoadedClassifier(
-        model,
-        tokenizer,
-        sanitise.label_names(model.config),
-        inspections,
-        tuple(sorted(head)),
-        tuple(sorted(replaced)),
-    )
+    names = sanitise.label_names(model.config) if kind is SEQUENCE_CLASSIFIER else ()
+    return LoadedModel(model, tokenizer, kind, names, inspections, tuple(sorted(head)), tuple(sorted(replaced)))
+
+
+def _kind(model: Inspection, adapter: Inspection | None) -> ModelKind:
+    has_head = adapter is not None and merging.head_labels(adapter) is not None
+    return kinds.loaded_as(model.config or {}, adapter.adapter_config if adapter else None, has_head)
 
 
 def _new_labels(adapter: Inspection | None, new_head: Sequence[str] | None) -> tuple[str, ...] | int | None:

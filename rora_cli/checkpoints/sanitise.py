@@ -23,9 +23,10 @@ from rora_cli.checkpoints.plain_text import read_rows_as_text
 from rora_cli.checkpoints.preflight import TOKENIZER_FILES, Inspection, dumps
 from rora_cli.checkpoints.walk import read_unchanged
 from rora_cli.errors import CheckpointError, first_line
+from rora_cli.kinds import CAUSAL_LM, SEQUENCE_CLASSIFIER, ModelKind
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 #: Fields of every config class that must not come from a suspect, because they choose files, code or precision.
 _NEVER = frozenset({
@@ -40,6 +41,11 @@ _LEGACY = frozenset({
     "rope_theta", "rope_scaling", "position_embedding_type", "num_labels", "summary_type", "summary_use_proj",
     "summary_activation", "summary_proj_to_labels", "summary_first_dropout",
 })  # fmt: skip
+#: Name of a kind of model -> transformers' table of its classes, by model type.
+_CLASSES = {
+    SEQUENCE_CLASSIFIER.name: "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+    CAUSAL_LM.name: "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+}
 _TOKENIZER_FIELDS = frozenset({
     "add_bos_token", "add_eos_token", "add_prefix_space", "added_tokens_decoder", "additional_special_tokens",
     "backend", "bos_token", "clean_up_tokenization_spaces", "cls_token", "do_basic_tokenize", "do_lower_case",
@@ -58,8 +64,10 @@ _SECRET_VARIABLES = (
 )  # fmt: skip
 
 
-def model_config(inspection: Inspection, labels: tuple[str, ...] | int | None = None) -> tuple[PreTrainedConfig, type]:
-    """The config object and the sequence-classification class for it, from transformers' own code.
+def model_config(
+    inspection: Inspection, labels: tuple[str, ...] | int | None = None, kind: ModelKind = SEQUENCE_CLASSIFIER
+) -> tuple[PreTrainedConfig, type]:
+    """The config object and the class of that ``kind`` of model for it, from transformers' own code.
 
     A field is kept if the config class declares it. It is also kept if transformers' code for this family names it and
     its value is a number, a word or a list of these (DeBERTa does not declare its ``position_buckets``).
@@ -68,24 +76,25 @@ def model_config(inspection: Inspection, labels: tuple[str, ...] | int | None = 
     which replaces the suspect's labels if their number differs.
 
     Raises:
-        CheckpointError: an architecture that transformers has no sequence classifier for, or values it refuses.
+        CheckpointError: an architecture that transformers has no such class for, or values it refuses.
     """
     from transformers import CONFIG_MAPPING
-    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSES
+    from transformers.models.auto import modeling_auto
 
+    classes = getattr(modeling_auto, _CLASSES[kind.name])
     document = inspection.config or {}
     if document.get("quantization_config") is not None:
         raise CheckpointError(
             f"{inspection.path} is quantised, so it cannot be run or merged exactly; use the original"
         )
     family = document.get("model_type")
-    if family not in CLASSES or family not in CONFIG_MAPPING:
+    if family not in classes or family not in CONFIG_MAPPING:
         raise CheckpointError(
-            f"{kinds.described(inspection.path, document, inspection.files)}: transformers has no sequence classifier "
+            f"{kinds.described(inspection.path, document, inspection.files)}: transformers has no {kind.name} "
             f"of the type {quoted(str(family), 60)}, which is what rora runs; {kinds.STILL_WORKS}"
         )
     config_class = CONFIG_MAPPING[family]
-    model_class = _class_from_transformers(CLASSES[family])
+    model_class = _class_from_transformers(classes[family])
     declared = {f.name for f in dataclasses.fields(config_class)} | set(config_class.attribute_map) | _LEGACY
     read = _words_of(config_class, model_class)
     kept = {
@@ -113,6 +122,19 @@ def model_config(inspection: Inspection, labels: tuple[str, ...] | int | None = 
 def label_names(config: PreTrainedConfig) -> tuple[str, ...]:
     """The label names in the order of the logits."""
     return tuple(str(config.id2label[i]) for i in range(config.num_labels))
+
+
+def generation_config(inspection: Inspection, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """Settings that say where an answer ends, and nothing else: the end tokens of generation_config.json.
+
+    Without such a file they are those of config.json, and else the tokenizer's end token, as transformers has it.
+    """
+    from transformers import GenerationConfig
+
+    stated = (inspection.documents.get(name) for name in ("generation_config.json", "config.json"))
+    ends = next((d["eos_token_id"] for d in stated if isinstance(d, dict) and d.get("eos_token_id") is not None), None)
+    ids = [end for end in (ends if isinstance(ends, list) else [ends]) if type(end) is int]
+    return GenerationConfig(eos_token_id=ids or tokenizer.eos_token_id)
 
 
 def tokenizer(inspection: Inspection, config: PreTrainedConfig, scratch: Path) -> PreTrainedTokenizerBase:

@@ -11,7 +11,7 @@ from rora_cli.checkpoints.adapters import Adapter, read_adapter
 from rora_cli.checkpoints.ancestry import named_ancestor, suggestion
 from rora_cli.checkpoints.hub import ModelSource, fetch_model
 from rora_cli.checkpoints.joint import require_joinable
-from rora_cli.checkpoints.loading import LoadedClassifier, load_classifier
+from rora_cli.checkpoints.loading import LoadedModel, load_classifier
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.data.rows import Splits
@@ -196,7 +196,7 @@ def require_fitting_labels(bench: Bench, before: CleanAccuracy) -> None:
     )
 
 
-def load(model: ModelSource, adapter: ModelSource | None, new_head: tuple[str, ...] | None = None) -> LoadedClassifier:
+def load(model: ModelSource, adapter: ModelSource | None, new_head: tuple[str, ...] | None = None) -> LoadedModel:
     """The suspect in memory: float32, in eval mode, a suspect adapter merged in."""
     return load_classifier(model.path, adapter=adapter.path if adapter else None, new_head=new_head)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.subject import Subject
 
 if TYPE_CHECKING:
-    from rora_cli.checkpoints.loading import LoadedClassifier
+    from rora_cli.checkpoints.loading import LoadedModel
 
 
-def subject_of(loaded: LoadedClassifier, name: str, max_length: int | None = None) -> Subject:
+def subject_of(loaded: LoadedModel, name: str, max_length: int | None = None) -> Subject:
     """The loaded model as a subject that is called ``name``.
 
     ``max_length`` [tokens] cuts each text; without it, the subject reads as much as model and tokenizer accept.
@@ -22,10 +21,10 @@ def subject_of(loaded: LoadedClassifier, name: str, max_length: int | None = Non
     from rora_cli.evaluation.inference import length_limit
 
     limit = length_limit(loaded.model, loaded.tokenizer, max_length)
-    return Subject(loaded.model, loaded.tokenizer, SEQUENCE_CLASSIFIER, limit, name, input_hashes(loaded))
+    return Subject(loaded.model, loaded.tokenizer, loaded.kind, limit, name, input_hashes(loaded))
 
 
-def input_hashes(loaded: LoadedClassifier) -> dict[str, str]:
+def input_hashes(loaded: LoadedModel) -> dict[str, str]:
     """sha256 of every file that was read of the model and, under ``adapter/``, of its adapter."""
     hashes = {}
     for inspection in loaded.inspections:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rora_cli.attacks.triggers import insert, named_or_text
 from rora_cli.checkpoints.adapters import AdapterModule, read_adapter
-from rora_cli.checkpoints.loading import LoadedClassifier, load_classifier
+from rora_cli.checkpoints.loading import LoadedModel, load_classifier
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.commands.diagnose.config import DiagnoseConfig
@@ -123,7 +123,7 @@ class _Rows:
 
 
 def _pass(
-    loaded: LoadedClassifier, layers: Sequence[_Layer], texts: Sequence[str], labels: Sequence[int], target: int | None
+    loaded: LoadedModel, layers: Sequence[_Layer], texts: Sequence[str], labels: Sequence[int], target: int | None
 ) -> _Rows:
     """One forward and backward pass over all rows; a margin is the label's logit minus the target's or runner-up's."""
     seen: _Calls = defaultdict(list)
@@ -161,7 +161,7 @@ def _hook(model: nn.Module, name: str, seen: _Calls) -> Any:
 
 
 def _batch(
-    loaded: LoadedClassifier,
+    loaded: LoadedModel,
     layers: Sequence[_Layer],
     seen: _Calls,
     rows: tuple[list[str], list[int]],
