@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.checkpoints.header import TensorInfo, quoted
@@ -115,8 +115,22 @@ class TensorReader:
         self._fill(info, memoryview(buffer)[:size])
         return np.frombuffer(buffer, ARRAY_TYPES[info.dtype], info.elements).reshape(info.shape)
 
-    def _fill(self, info: TensorInfo, view: memoryview) -> None:
-        descriptor, position = self._descriptor(info.file), info.start
+    def read_bytes(self, name: str, size: int) -> Iterator[memoryview]:
+        """The bytes of one tensor in pieces of ``size``; a piece is overwritten by the next.
+
+        Raises:
+            CheckpointError: no such tensor, or a file that changed or cannot be read.
+        """
+        info = self.info(name)
+        buffer = memoryview(bytearray(min(size, info.end - info.start)))
+        for start in range(info.start, info.end, size):
+            piece = buffer[: min(size, info.end - start)]
+            self._fill(info, piece, start)
+            yield piece
+
+    def _fill(self, info: TensorInfo, view: memoryview, start: int | None = None) -> None:
+        """Fill ``view`` with the file's bytes from ``start`` on, by default from where the tensor begins."""
+        descriptor, position = self._descriptor(info.file), info.start if start is None else start
         try:
             while view:
                 count = os.preadv(descriptor, [view[: 1 << 30]], position)

@@ -94,6 +94,10 @@ RULES: Mapping[str, Rule] = {
     "tensor/name": Rule(_HIGH, True, "A tensor name holds characters that no model uses.", REMOVE),
     "tensor/dtype": Rule(_LOW, False, "A tensor has a type that rora does not compute with."),
     "tensor/empty": Rule(_LOW, False, "A tensor has no elements."),
+    "tensor/not-finite": Rule(
+        _HIGH, False, "NaN or infinite values: the weights are broken, or made to break what reads them.", _AGAIN
+    ),
+    "tensor/values-unread": Rule(_HIGH, True, "The values of a tensor could not be read.", _AGAIN, True),
     # model config
     "config/missing": Rule(_HIGH, True, "There is no config.json.", _ASK),
     "config/invalid": Rule(_HIGH, True, "A field of config.json has an impossible value.", _ASK),

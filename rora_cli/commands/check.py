@@ -1,4 +1,4 @@
-"""``rora check``: the preflight alone. Reads headers and JSON; imports no torch and loads nothing."""
+"""``rora check``: the preflight alone. Reads headers and JSON, values if asked; imports no torch, loads nothing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.layouts import checkpoints_named, matched
 from rora_cli.checkpoints.preflight import Inspection, compare_tokenizers, inspect
 from rora_cli.checkpoints.rules import RULES, finding
+from rora_cli.checkpoints.values import value_findings
 from rora_cli.commands.gate import Gate
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import ExitCode, UsageError
@@ -56,6 +57,12 @@ class CheckConfig(SeverityGate):
             metavar="RULE|PATTERN",
         ),
     ] = ()
+    values: Annotated[
+        bool,
+        Option(
+            "Read the values of all tensors too, for NaN and infinity, as fast as the disk gives them.", ("--values",)
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,7 +79,7 @@ def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
     """
     gate = Gate.of(config, rules=RULES, files=True)
     base = inspect(config.base, role="model") if config.base is not None else None
-    checkpoints = []
+    checkpoints: list[tuple[str, Inspection]] = []
     paths = list(dict.fromkeys(name for path in matched(config.paths) for name in checkpoints_named(path)))
     with progress.phase("Reading headers", total=len(paths)) as task:
         for path in paths:
@@ -81,18 +88,19 @@ def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
                 inspection = with_base(inspection, base)
                 compared = compare_tokenizers(inspection, base)
                 inspection = replace(inspection, findings=(*inspection.findings, *compared))
-            findings = tuple(_without_ignored(inspection.findings, config.ignore))
-            inspection = replace(inspection, findings=gate.settle(path, findings))
-            checkpoints.append(_summary(inspection, path))
+            checkpoints.append((path, inspection))
             task.advance()
+    if config.values:
+        checkpoints = [(path, _with_values(inspection, path, progress)) for path, inspection in checkpoints]
+    summaries = tuple(_summary(inspection, path, config, gate) for path, inspection in checkpoints)
     provenance = Provenance(
         command="check",
         versions=library_versions(),
         config={**asdict(config), "paths": list(config.paths), "ignore": list(config.ignore)},
     )
-    findings = tuple(f for checkpoint in checkpoints for f in checkpoint.findings)
+    findings = tuple(f for checkpoint in summaries for f in checkpoint.findings)
     meanings = {rule: RULES[rule].meaning for rule in sorted({f.rule_id for f in findings})}
-    return CheckResult(SCHEMA_VERSION, provenance, tuple(checkpoints), findings, meanings)
+    return CheckResult(SCHEMA_VERSION, provenance, summaries, findings, meanings)
 
 
 def exit_code(result: CheckResult, fail_on: str) -> ExitCode:
@@ -124,7 +132,23 @@ def _inventory(inspection: Inspection) -> dict[str, str]:
     }
 
 
-def _summary(inspection: Inspection, path: str) -> CheckedCheckpoint:
+def _with_values(inspection: Inspection, path: str, progress: Progress) -> Inspection:
+    """The inspection, with what the values of its tensors show."""
+    done = 0
+    with progress.phase(f"Reading values [MiB] of {path}", total=inspection.bytes_of_tensors >> 20) as task:
+
+        def advance(size: int) -> None:
+            nonlocal done
+            before, done = done >> 20, done + size
+            task.advance((done >> 20) - before)
+
+        found = tuple(value_findings(inspection, advance))
+    return replace(inspection, findings=(*inspection.findings, *found))
+
+
+def _summary(inspection: Inspection, path: str, config: CheckConfig, gate: Gate) -> CheckedCheckpoint:
+    findings = gate.settle(path, _without_ignored(inspection.findings, config.ignore))
+    inspection = replace(inspection, findings=findings)
     tensors = inspection.tensors.values()
     kinds = inspection.roles.values() if inspection.role == "adapter" else ["weight"] * len(tensors)
     return CheckedCheckpoint(
@@ -141,4 +165,5 @@ def _summary(inspection: Inspection, path: str) -> CheckedCheckpoint:
         unreadable=tuple(f.location or f.message for f in inspection.unreadable),
         loadable=not any(f.blocking for f in inspection.findings),
         findings=inspection.findings,
+        values_read=config.values,
     )

@@ -16,8 +16,8 @@ class CheckedCheckpoint:
     ``parameters`` counts elements, ``bytes`` the tensor data. ``tensors_by_kind`` counts an adapter's tensors by role
     (``adapter``, ``head``, ``module``, ``bias``, ``undeclared-head``, ``base``) and a model's as ``weight``.
     ``inventory`` maps each file, by its name relative to ``path``, to whether it was analysed; ``weight_files`` hold
-    the tensors. ``unreadable`` names what could not be analysed. ``loadable`` says whether the commands that load
-    models accept the checkpoint.
+    the tensors. ``values_read`` says whether the values were read, and not the headers alone. ``unreadable`` names what
+    could not be analysed. ``loadable`` says whether the commands that load models accept the checkpoint.
     """
 
     path: str
@@ -33,6 +33,7 @@ class CheckedCheckpoint:
     findings: tuple[Finding, ...]
     inventory: Mapping[str, str] = field(default_factory=dict)
     weight_files: tuple[str, ...] = ()
+    values_read: bool = False
 
     @property
     def worst(self) -> Severity | None:

@@ -71,6 +71,7 @@ def _heading(checkpoint: CheckedCheckpoint) -> list[RenderableType]:
     lines: list[RenderableType] = [Text(safe(checkpoint.path), style="bold"), Text(f"  {what}{held}")]
     if checkpoint.tensors:
         lines.append(Text(f"  types: {types}; kinds: {kinds}"))
+        lines.append(Text(f"  values: {'read' if checkpoint.values_read else 'not read (--values reads them)'}"))
     if checkpoint.unreadable:
         shown = ", ".join(safe(name, max_length=60) for name in checkpoint.unreadable[:5])
         lines.append(Text(f"  NOT ANALYSED: {shown}", style="bold red"))
