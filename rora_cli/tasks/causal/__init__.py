@@ -1,0 +1,1 @@
+"""Causal language models: a prompt goes in, and an answer comes out."""
