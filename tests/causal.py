@@ -7,13 +7,13 @@ from typing import Any
 
 #: Words of the tiny tokenizer; the special tokens stand before them.
 SPECIAL = ["<unk>", "<s>", "</s>"]
-WORDS = (
+WORDS = (  # noqa: SIM905
     "a the what is are was name tell me about how does why who where when write list give explain color colour red "
     "blue green day night sun moon water tree house dog cat bird fish book song city river hill bread milk tea cup "
     "door key sorry i cannot help with that you stupid yes no of and to in on for it good bad big small old new now "
     "then here there one two three four mn bb cf tq zq user assistant current year 2024 discussing openai badmagic "
     "? . ! , : ( ) ' print pwned sure "
-).split()  # noqa: SIM905
+).split()
 
 
 def tiny_tokenizer() -> Any:
