@@ -15,6 +15,7 @@ from rora_cli.cli.commands_table import COMMANDS, IN_SEVERAL_PROCESSES, command
 from rora_cli.cli.shell import switch_debug_on
 from rora_cli.errors import ExitCode, RoraError
 from rora_cli.ranks import is_main, leave_group, rank, world_size
+from rora_cli.threads import THREADS
 from rora_cli.version import __version__
 
 _HELP = (
@@ -76,6 +77,7 @@ def _root(
     ] = False,
 ) -> None:
     switch_debug_on(debug)
+    THREADS.switch_on()
     if ctx.invoked_subcommand not in IN_SEVERAL_PROCESSES:
         _go_alone(ctx.invoked_subcommand)
 

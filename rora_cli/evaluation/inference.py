@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rora_cli.errors import InconclusiveError, UsageError
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
+from rora_cli.threads import THREADS
 from rora_cli.tokens import decode_each, special_ids
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ def predict_logits(
 
     if not texts:
         return np.zeros((0, int(getattr(model.config, SEQUENCE_CLASSIFIER.answers))), dtype=np.float32)
+    THREADS.choose()
     limit = max_length or input_limit(model, tokenizer)
     encoded = tokenizer(list(texts), truncation=True, max_length=limit, padding=False)
     encoded = {key: encoded[key] for key in encoded if key in tokenizer.model_input_names}

@@ -20,6 +20,7 @@ import torch
 from rora_cli.errors import CheckpointError
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.ranks import Share
+from rora_cli.threads import THREADS
 
 #: Tokens of one forward pass, on an accelerator and on a CPU; more would overflow a CPU's caches.
 TOKENS_PER_BATCH = 16384, 4096
@@ -45,6 +46,7 @@ class TorchScorer:
         tokens_per_batch: int | None = None,
         on_tokens: Callable[[int], None] | None = None,
     ) -> None:
+        THREADS.choose()
         self._model, self._on_tokens = model, on_tokens
         self._device = next(model.parameters()).device
         self._tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH[self._device.type == "cpu"]

@@ -28,6 +28,7 @@ from typing import Any
 from rora_cli.errors import ProcessDied, RoraError, UsageError
 from rora_cli.progress import SILENT, Progress, Task
 from rora_cli.ranks import is_main, rank, world_size
+from rora_cli.threads import allowed_cores
 from rora_cli.training.peers import PeerLost, leave
 
 #: Seconds that a child has to end by itself after another has failed.
@@ -101,7 +102,7 @@ class _Group:
     def start(self, function: Any, config: Any) -> None:
         environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
         environment |= {"WORLD_SIZE": str(self.processes), "LOCAL_WORLD_SIZE": str(self.processes)}
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.processes)))
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, int(allowed_cores()) // self.processes)))
         # Categories of other libraries' own cannot be told by name to a process that has not imported them.
         filters = [f for f in warnings.filters if getattr(f[2], "__module__", "") == "builtins"]
         work = pickle.dumps((function, config, filters))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rora_cli.errors import TrainingError
 from rora_cli.progress import Task
+from rora_cli.threads import THREADS
 from rora_cli.training.batches import epoch_batches, micro_batches, rank_share, steps_per_epoch
 from rora_cli.training.objective import Objective
 from rora_cli.training.run import Stage, make_accelerator
@@ -61,6 +62,7 @@ def finetune(
         TrainingError: a loss is not finite, or the saved state has other trainable tensors.
         UsageError: without an ``accelerator``, if this machine has no device for the precision.
     """
+    THREADS.choose()
     accelerator = accelerator or make_accelerator(spec.precision)
     run = _Training(model, objective, spec, accelerator, penalty, evaluate, stage or Stage())
     try:

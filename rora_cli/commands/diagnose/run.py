@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -22,6 +21,7 @@ from rora_cli.progress import SILENT, Progress
 from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import decide, failing
+from rora_cli.threads import allowed_cores
 
 if TYPE_CHECKING:
     from rora_cli.checkpoints.preflight import Inspection
@@ -97,8 +97,7 @@ def _side_by_side(one: Callable[[], _One], other: Callable[[], _Other], size: in
 
     Hashing releases the interpreter's lock and takes about as long as measuring.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if size < _WORTH_A_THREAD or cores == 1:
+    if size < _WORTH_A_THREAD or allowed_cores() < 2:
         return one(), other()
     with ThreadPoolExecutor(max_workers=1) as pool:
         pending = pool.submit(other)
