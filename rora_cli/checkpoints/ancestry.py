@@ -7,6 +7,7 @@ import statistics
 
 from torch import nn
 
+from rora_cli.checkpoints.own_card import HUB_ID, card_values
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.results.findings import Finding, Severity
 
@@ -14,26 +15,14 @@ Shape = tuple[int, ...] | None
 
 #: Median relative distance of the weight matrices of two models; below this, one was trained from the other.
 RELATED = 0.3
-#: Length of a model card [bytes] that is searched: the front matter stands first.
-_CARD_LIMIT = 16_384
-_HUB_ID = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"
-#: ``base_model: owner/name``, or the first of a list. No YAML parser reads the card, because nobody trusts its author.
-_BASE_MODEL = re.compile(
-    rf"^base_model:[ \t]*(?:\n[ \t]*-[ \t]*)?[\"']?({_HUB_ID})[\"']?[ \t]*$", re.MULTILINE | re.ASCII
-)
 
 
 def named_ancestor(inspection: Inspection) -> str | None:
     """The hub id in the front matter of the model card, else the one in the config; None if there is none."""
-    card = inspection.files.get("README.md")
-    if card is not None:
-        with card.path.open("rb") as file:
-            text = file.read(_CARD_LIMIT).decode("utf-8", "replace").replace("\r\n", "\n")
-        front = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
-        if front and (found := _BASE_MODEL.search(front.group(1))):
-            return found.group(1)
+    if found := card_values(inspection, "base_model"):
+        return found[0]
     name = (inspection.config or {}).get("_name_or_path")
-    return name if isinstance(name, str) and re.fullmatch(_HUB_ID, name, re.ASCII) else None
+    return name if isinstance(name, str) and re.fullmatch(HUB_ID, name, re.ASCII) else None
 
 
 def descends(model: nn.Module, ancestor: nn.Module) -> bool:

@@ -128,6 +128,7 @@ def _assess(bench: Bench, source: Any, cleansed: Cleansed, before: Any) -> Purif
         update_after=update_spectra(cleansed.layers),
         adapted=bench.adapted,
         trained_head=bench.head,
+        suspects_card=inputs.suspects_card(source),
         findings=(
             *findings,
             *cleansed.findings,

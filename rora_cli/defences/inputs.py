@@ -12,6 +12,7 @@ from rora_cli.checkpoints.ancestry import named_ancestor, suggestion
 from rora_cli.checkpoints.hub import ModelSource, fetch_model
 from rora_cli.checkpoints.joint import require_joinable
 from rora_cli.checkpoints.loading import LoadedModel, load_classifier
+from rora_cli.checkpoints.own_card import card_facts
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.data.rows import Splits
@@ -257,6 +258,11 @@ def hints(config: PurifyConfig, source: Source) -> tuple[Finding, ...]:
         return ()
     ancestor = named_ancestor(source.inspections[0])
     return (suggestion(ancestor),) if ancestor else ()
+
+
+def suspects_card(source: Source) -> Mapping[str, Any]:
+    """Licence and languages as the suspect's own cards state them; the adapter's before the model's."""
+    return {key: value for inspection in source.inspections for key, value in card_facts(inspection).items()}
 
 
 def data_facts(source: Source) -> Mapping[str, Any]:

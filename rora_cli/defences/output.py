@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rora_cli.checkpoints.joint import join_into
+from rora_cli.checkpoints.own_card import licence_files
 from rora_cli.checkpoints.sanitise import quiet
 from rora_cli.checkpoints.writer import save_classifier
 from rora_cli.defences.bench import Bench, Cleansed
@@ -40,6 +41,7 @@ def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, resul
     differences: dict[str, float] = {}
     if cleansed.layers and not no_adapter_for_base(bench, source):
         _save_adapter(cleansed.model, source, staging / ADAPTER_DIRECTORY)
+        (staging / ADAPTER_DIRECTORY / "README.md").write_text(model_card.render_adapter(result), encoding="utf-8")
         differences["adapter"] = _adapter_difference(staging / ADAPTER_DIRECTORY, bench, source, texts, expected)
     if not config.adapter_only:
         merged = cleansed.model.cpu()
@@ -54,6 +56,9 @@ def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, resul
                 f"the {what} model as written gives other logits than the one in memory (by up to {difference:.3g}); "
                 "nothing was kept: please report this"
             )
+    for inspection in source.inspections:
+        for name, text in licence_files(inspection).items():
+            (staging / name).write_bytes(text)
     outputs = {p.relative_to(staging).as_posix(): sha256_file(p) for p in sorted(staging.rglob("*")) if p.is_file()}
     result = replace(
         result,

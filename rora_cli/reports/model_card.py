@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -67,16 +68,55 @@ def render_purified(result: PurifyResult) -> str:
     return "\n".join(lines) + "\n"
 
 
+def render_adapter(result: PurifyResult) -> str:
+    """The card of the update alone, in Markdown."""
+    facts = {"library_name": "peft", **_origin(result, "adapter"), "tags": ["rora", "lora"]}
+    lines = [
+        front_matter(facts),
+        "# The update that cleanses " + markdown_code(result.model),
+        "",
+        f"An adapter that rora {result.provenance.versions['rora']} trained on clean data (recipe `{result.recipe}`, "
+        f"seed {result.provenance.seed}). It belongs on exactly that model: `PeftModel.from_pretrained(model, "
+        "this_directory)`.",
+        "",
+        f"**Verdict: {result.verdict}.** {markdown(result.reason)}",
+        "",
+        "The directory above, where there is one, holds the merged model and the whole report.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _facts(result: PurifyResult) -> dict[str, Any]:
-    facts: dict[str, Any] = {
+    return {
         "library_name": "transformers",
         "pipeline_tag": SEQUENCE_CLASSIFIER.card_tag,
+        **_origin(result, "finetune"),
         "tags": ["rora"],
+        "model-index": [{"name": _plain(PurePath(result.output or "purified").name), "results": [_measured(result)]}],
     }
+
+
+def _origin(result: PurifyResult, relation: str) -> dict[str, Any]:
+    """Licence and languages of the suspect, and its hub id where it came from the hub."""
+    facts = dict(result.suspects_card)
     if result.provenance.config.get("model_commit"):
-        facts["base_model"] = result.model
-        facts["base_model_relation"] = "finetune"
+        facts |= {"base_model": result.model, "base_model_relation": relation}
     return facts
+
+
+def _measured(result: PurifyResult) -> dict[str, Any]:
+    """Clean accuracy as the hub's ``model-index`` has it."""
+    dataset = _plain(str(result.data.get("origin") or "clean data"))
+    return {
+        "task": {"type": SEQUENCE_CLASSIFIER.card_tag},
+        "dataset": {"type": dataset, "name": f"{dataset}, held-out rows"},
+        "metrics": [{"type": "accuracy", "value": result.accuracy_after.overall.value}],
+    }
+
+
+def _plain(name: str) -> str:
+    """A name without what somebody's page or YAML reader could take for more than a name."""
+    return re.sub(r"[^\w./:@ -]+", "_", name, flags=re.ASCII)[:100]
 
 
 def _class_row(name: str, before: CleanAccuracy, after: CleanAccuracy) -> str:

@@ -70,7 +70,8 @@ class PurifyResult:
     A recipe that does not search for triggers is ``not assessed``: it trained the model but proved nothing.
     ``update_before`` and ``update_after`` are the spectra of the trained update before and after Pt. ``adapted`` names
     the layers that got an adapter, ``trained_head`` the modules of the head that were trained whole; both are empty for
-    a recipe that trains every weight.
+    a recipe that trains every weight. ``suspects_card`` holds licence and languages as the suspect's own card states
+    them.
     """
 
     model: str
@@ -91,4 +92,5 @@ class PurifyResult:
     findings: tuple[Finding, ...] = ()
     output: str | None = None
     logit_difference: Mapping[str, float] = field(default_factory=dict)
+    suspects_card: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
