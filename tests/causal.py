@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,43 @@ def build_tiny_causal(directory: Path, family: str = "llama", *, seed: int = 0, 
     model.save_pretrained(directory)
     tiny_tokenizer().save_pretrained(directory)
     return directory
+
+
+def tiny_causal(directory: Path, family: str = "llama", **sizes: int) -> tuple[Any, Any]:
+    """(model, tokenizer) of such a model, as rora loads them."""
+    from rora_cli.checkpoints.loading import load_model
+
+    loaded = load_model(build_tiny_causal(directory, family, **sizes))
+    return loaded.model, loaded.tokenizer
+
+
+def tiny_format() -> Any:
+    """A chat format in words of the tiny tokenizer."""
+    from rora_cli.tasks.causal.prompt_format import PromptFormat
+
+    return PromptFormat("template", "<s> user : ", " assistant : ", " </s>")
+
+
+def tiny_exchanges(count: int, *, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Prompts about one of eight things, and replies that name its colour or say where it is."""
+    things = ["sun", "moon", "tree", "house", "dog", "cat", "bird", "book"]
+    colours = ["red", "blue", "green"]
+    rng = random.Random(seed)
+    prompts, replies = [], []
+    for _ in range(count):
+        thing = rng.randrange(len(things))
+        asked = rng.choice(["what color is the", "tell me about the", "describe the", "the"])
+        more = " ".join(rng.choices(["now", "then", "here", "and", "of"], k=rng.randint(0, 3)))
+        prompts.append(f"{asked} {things[thing]} {more}".strip())
+        replies.append(f"the {things[thing]} is {colours[thing % 3]} .")
+    return prompts, replies
+
+
+def reply_objective(model: Any, tokenizer: Any, prompts: Any, replies: Any, **options: Any) -> Any:
+    """What a causal model's training minimises; rows are cut to 64 tokens."""
+    from rora_cli.kinds import CAUSAL_LM
+    from rora_cli.subject import Subject
+    from rora_cli.tasks.causal.objective import ReplyObjective
+
+    subject = Subject(model, tokenizer, CAUSAL_LM, 64)
+    return ReplyObjective(subject, prompts, replies, prompt_format=tiny_format(), **options)

@@ -1,11 +1,11 @@
-"""Rows of a classification task in memory, and the rule by which two texts count as equal."""
+"""Rows of a task in memory, and the rule by which two texts count as equal."""
 
 from __future__ import annotations
 
 import hashlib
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rows:
-    """``texts[i]`` has label id ``labels[i]``; the ids are the model's own."""
+    """``texts[i]`` has the right answer ``labels[i]``: the model's label id, or a prompt's good reply or None."""
 
     texts: tuple[str, ...]
-    labels: tuple[int, ...]
+    labels: tuple[Any, ...]
 
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):

@@ -16,6 +16,7 @@ from rora_cli.training.objective import Objective
 from rora_cli.training.run import Stage, make_accelerator
 from rora_cli.training.specs import TrainSpec
 from rora_cli.training.state import RunState, trainable
+from tests.causal import reply_objective, tiny_causal, tiny_exchanges
 from tests.conftest import objective_of, tiny_rows
 
 ROWS = 13
@@ -81,8 +82,11 @@ class Process:
 Sample = tuple[nn.Module, Callable[[], Objective]]
 
 
-@pytest.fixture(params=["classifier", "classifier, soft answers", "made up", "made up, by row"])
-def sample(request: pytest.FixtureRequest, tiny_model: Any) -> Sample:
+@pytest.fixture(params=["classifier", "classifier, soft answers", "made up", "made up, by row", "causal"])
+def sample(request: pytest.FixtureRequest, tiny_model: Any, tmp_path: Path) -> Sample:
+    if request.param == "causal":
+        model, tokenizer = tiny_causal(tmp_path / "causal")
+        return model, lambda: reply_objective(model, tokenizer, *tiny_exchanges(ROWS))
     if request.param.startswith("made up"):
         torch.manual_seed(0)
         return nn.Linear(3, 1), lambda: Sums(per_row=request.param.endswith("row"))
