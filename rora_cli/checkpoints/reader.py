@@ -10,19 +10,13 @@ from rora_cli.checkpoints.header import TensorInfo, quoted
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.walk import open_unchanged
 from rora_cli.errors import CheckpointError
+from rora_cli.tensor_files import TORCH_TYPES
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
-#: safetensors' name of a type -> torch's. Reading a type that is missing here (C64, sub-byte types) is an error.
-_TORCH_TYPES: Mapping[str, str] = {
-    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32",
-    "I64": "int64", "U64": "uint64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
-    "F8_E5M2": "float8_e5m2", "F8_E4M3": "float8_e4m3fn", "F8_E4M3FNUZ": "float8_e4m3fnuz",
-    "F8_E5M2FNUZ": "float8_e5m2fnuz",
-}  # fmt: skip
 #: safetensors' name of a type -> numpy's, for :meth:`TensorReader.read_array`; uint16 holds the bits of bfloat16.
 ARRAY_TYPES: Mapping[str, str] = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
@@ -81,7 +75,7 @@ class TensorReader:
         import torch
 
         info = self.info(name)
-        own = getattr(torch, _TORCH_TYPES.get(info.dtype, ""), None)
+        own = getattr(torch, TORCH_TYPES.get(info.dtype, ""), None)
         if own is None:
             raise CheckpointError(f"{quoted(name)} in {info.file} has the type {info.dtype}, which rora cannot read")
         buffer = bytearray(info.end - info.start)

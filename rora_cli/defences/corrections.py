@@ -5,8 +5,9 @@ All three work in the main process alone; the others get the weights when traini
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -17,6 +18,7 @@ from rora_cli.defences.gauge import Gauge
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.tasks.correction import Proposal
 from rora_cli.training.adapters import AdaptedLayer, trained_heads
+from rora_cli.training.kept import Kept
 from rora_cli.training.rescaling import rescale_trained
 
 #: Fractions of an update that ``shrink`` keeps, tried in this order.
@@ -27,16 +29,16 @@ KEPT_FRACTIONS_OR_NONE = (*KEPT_FRACTIONS, 0.0)
 
 @dataclass(frozen=True)
 class Trained:
-    """A ``weight`` that training changed, and its value at the ``start`` [the same shape]."""
+    """A ``weight`` that training changed; ``start()`` gives its value before that [the same shape]."""
 
     weight: Tensor
-    start: Tensor
+    start: Callable[[], Tensor]
 
 
 def trained_by_adapter(model: nn.Module, layers: Sequence[AdaptedLayer]) -> list[Trained]:
     """The weights that take an adapter's update back when each goes to its start: lora_B [d_out, r] and the head's."""
-    factors = [Trained(layer.lora_B, torch.zeros_like(layer.lora_B)) for layer in layers]
-    return factors + [Trained(weight, start) for weight, start in trained_heads(model)]
+    factors = [Trained(layer.lora_B, partial(torch.zeros_like, layer.lora_B)) for layer in layers]
+    return factors + [Trained(weight, start.detach) for weight, start in trained_heads(model)]
 
 
 def shrink(
@@ -56,12 +58,12 @@ def shrink(
     if not gauge.run.is_main:
         return None
     began = perf_counter()
-    ends = [each.weight.detach().clone() for each in trained]
+    ends = Kept({str(number): each.weight for number, each in enumerate(trained)})
 
     def keep(fraction: float) -> None:
         with torch.no_grad():
-            for each, end in zip(trained, ends, strict=True):
-                each.weight.copy_(torch.lerp(each.start.to(end), end, fraction))
+            for each, end in zip(trained, ends.values(), strict=True):
+                each.weight.copy_(torch.lerp(each.start().to(end), end, fraction))
 
     lost: dict[float, float] = {}
     proposals: dict[float, Proposal] = {}

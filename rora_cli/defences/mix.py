@@ -26,7 +26,8 @@ def check(bench: Bench) -> None:
 def cleanse(bench: Bench) -> Cleansed:
     """Average the suspect with its ancestor, which is trained first."""
     ancestor = tuned_ancestor(bench)
-    mix(bench.model, ancestor, bench.settings.controls.suspect_share, bench.settings.controls.share_by_block)
+    controls = bench.settings.controls
+    mix(bench.model, ancestor.state_dict(), controls.suspect_share, controls.share_by_block)
     return bench.not_assessed(bench.model, does="averages")
 
 
@@ -65,13 +66,14 @@ def _load_ancestor(bench: Bench) -> nn.Module:
     return ancestor
 
 
-def mix(suspect: nn.Module, ancestor: nn.Module, share: float, by_block: str = "even") -> None:
-    """Make every weight of ``suspect`` share * suspect + (1 - share) * ancestor, in place.
+def mix(suspect: nn.Module, others: Mapping[str, Tensor], share: float, by_block: str = "even") -> None:
+    """Make every weight [...] of ``suspect`` share * suspect + (1 - share) * other, in place.
+
+    ``others`` are the weights of an ancestor, by the same names and of the same shapes.
 
     ``by_block`` lets the share fall (``lower``) or rise (``upper``) linearly from the first block to the last, by half
     of itself at either end; embeddings go with the first block, the head with the last.
     """
-    others: Mapping[str, Tensor] = ancestor.state_dict()
     blocks = blocks_of(suspect)
     last = max(blocks.values(), default=0)
     mixed: set[int] = set()

@@ -125,9 +125,9 @@ class FakeSurgery(Surgery):
     def replace_upper(self, course: Course, fractions: Any, donor: Donor | None = None) -> Replaced:
         name = donor.name if donor else "drawn"
         self.seen.append((name, course.texts, tuple(fractions)))
-        return Replaced(self.replaced.get(name, 0), nn.Identity())
+        return Replaced(self.replaced.get(name, 0), {})
 
-    def mix_in(self, ancestor: nn.Module, name: str, excess_left: Any) -> bool:
+    def mix_in(self, ancestor: Mapping[str, torch.Tensor], name: str, excess_left: Any) -> bool:
         self.seen.append(name)
         return self.mixed
 

@@ -45,7 +45,9 @@ def test_as_much_of_the_update_is_kept_as_accuracy_allows(
     model = nn.Linear(2, 2, bias=False)
     nn.init.ones_(model.weight)
     gauge = gauge_where(model, kept_up_to)
-    proposal = shrink(gauge, model, [Trained(model.weight, torch.zeros(2, 2))], stage="shrink 1", fractions=fractions)
+    proposal = shrink(
+        gauge, model, [Trained(model.weight, torch.zeros(2, 2).detach)], stage="shrink 1", fractions=fractions
+    )
     torch.testing.assert_close(model.weight.detach(), torch.full((2, 2), expected))
     shares = [stage.details["share of the update"] for stage in gauge.run.stages]
     assert shares == ([expected] if expected < 1 else [])
@@ -76,7 +78,7 @@ def test_the_tasks_correction_counts_when_an_update_is_shrunk_and_is_made_once()
     gauge = gauge_where(model, kept_up_to=-1e9)
     correction: Any = Shift(0.5)
     gauge.task = FakeTask(quality_of=lambda _: accuracy(10), correction=correction)  # type: ignore[assignment]
-    proposal = shrink(gauge, model, [Trained(model.weight, torch.zeros(2, 2))], stage="shrink 1")
+    proposal = shrink(gauge, model, [Trained(model.weight, torch.zeros(2, 2).detach)], stage="shrink 1")
     assert gauge.run.stages == [] and gauge.beyond(model) == 0.0, "corrected, nothing is lost"
     balance(gauge, model, stage="balance 1", proposal=proposal)
     assert correction.made == [0.5] and correction.asked == 2, "what shrink proposed is not asked for again"
@@ -105,6 +107,6 @@ def test_processes_that_are_not_the_main_one_change_nothing() -> None:
     gauge = gauge_where(model, kept_up_to=-1.0)
     gauge.run.accelerator.is_main_process = False
     before = model.weight.detach().clone()
-    assert shrink(gauge, model, [Trained(model.weight, torch.zeros(2, 2))], stage="shrink 1") is None
+    assert shrink(gauge, model, [Trained(model.weight, torch.zeros(2, 2).detach)], stage="shrink 1") is None
     balance(gauge, model, stage="balance 1")
     assert torch.equal(model.weight, before) and gauge.run.stages == []

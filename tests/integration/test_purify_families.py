@@ -220,7 +220,7 @@ def test_a_tied_embedding_is_mixed_once_and_positions_go_with_the_first_block() 
 
     for family in ("t5", "bart"):
         suspect, other, before = make(family), make(family, seed=7), make(family).state_dict()
-        mix(suspect, other, 0.4)
+        mix(suspect, other.state_dict(), 0.4)
         for name, weight in suspect.state_dict().items():
             torch.testing.assert_close(weight, 0.4 * before[name] + 0.6 * other.state_dict()[name], msg=name)
     blocks = blocks_of(make("gpt2"))

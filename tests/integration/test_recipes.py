@@ -71,7 +71,7 @@ def test_mix_is_the_weighted_mean(trained: Path, ancestor: Path, profile: str, s
     from rora_cli.defences.mix import mix
 
     suspect, other, mixed = _load(trained), _load(ancestor), _load(trained)
-    mix(mixed, other, 0.4, profile)
+    mix(mixed, other.state_dict(), 0.4, profile)
     expected = {"embeddings": shares[0], "layer.0": shares[0], "layer.3": shares[1], "classifier": shares[1]}
     for part, share in expected.items():
         names = [name for name in mixed.state_dict() if part in name and mixed.state_dict()[name].is_floating_point()]

@@ -9,9 +9,9 @@ which student is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from rora_cli.defences.mix import blocks_of, mix
 from rora_cli.defences.recipes import FULL
 from rora_cli.defences.reinit import reinitialise
 from rora_cli.tasks.reference import Reference
+from rora_cli.training.kept import Kept
 
 #: Fractions that the suspect has of every weight when an ancestor, or a student, is mixed in; all are tried.
 SUSPECT_FRACTIONS = (0.5, 0.4, 0.3, 0.2)
@@ -61,10 +62,10 @@ class Donor:
 
 @dataclass(frozen=True)
 class Replaced:
-    """How many upper ``blocks`` were replaced in the ``student``; 0 if it was not kept."""
+    """How many upper ``blocks`` were replaced; 0 if no student was kept. ``student``: the weights of the last one."""
 
     blocks: int
-    student: nn.Module
+    student: Mapping[str, Tensor]
 
 
 def donor_of(bench: Bench, reference: Reference) -> Donor | None:
@@ -96,10 +97,10 @@ class Surgery:
             TrainingError: a loss is not finite.
         """
         bench, blocks = self._bench, self.count_blocks()
-        original = _copy(bench.model)
+        original = Kept(bench.model.state_dict())
         counts = list(dict.fromkeys(max(round(fraction * blocks), 1) for fraction in fractions))
         for count in counts:
-            bench.model.load_state_dict(original)
+            original.put_back(bench.model.state_dict())
             torch.manual_seed(bench.config.seed)
             if donor is None:
                 reinitialise(bench.model, count)
@@ -111,9 +112,9 @@ class Surgery:
             details = {"blocks": donor.name if donor else "drawn anew", "kept": kept}
             bench.run.stages[-1] = replace(bench.run.stages[-1], details=details)
             if kept:
-                return Replaced(count, bench.model)
-        student = deepcopy(bench.model)
-        bench.model.load_state_dict(original)
+                return Replaced(count, bench.model.state_dict())
+        student = Kept(bench.model.state_dict())
+        original.put_back(bench.model.state_dict())
         return Replaced(0, student)
 
     def teach_on(self, course: Course) -> None:
@@ -123,36 +124,36 @@ class Surgery:
             TrainingError: a loss is not finite.
         """
         bench = self._bench
-        start = _copy(bench.model)
+        start = Kept(bench.model.state_dict())
         self._teach(bench.model, course, "teach on")
-        trained = [Trained(weight, start[name]) for name, weight in bench.model.named_parameters()]
+        trained = [Trained(weight, partial(start.__getitem__, n)) for n, weight in bench.model.named_parameters()]
         shrink(bench.gauge, bench.model, trained, stage="shrink, teach on", fractions=KEPT_FRACTIONS_OR_NONE)
 
-    def mix_in(self, ancestor: nn.Module, name: str, excess_left: Callable[[nn.Module], float]) -> bool:
-        """Mix ``ancestor``, which the main process has, into the suspect; returns whether clean accuracy allowed it.
+    def mix_in(self, ancestor: Mapping[str, Tensor], name: str, excess_left: Callable[[nn.Module], float]) -> bool:
+        """Mix an ancestor's weights, which the main process has, into the suspect, if clean accuracy allows it.
 
         ``excess_left(model)`` is the excess [fraction of rows] of the strongest known trigger. Among the mixtures that
         keep to the user's limit, the one in which it is smallest is taken; on a tie, the one with the smallest fraction
-        of the suspect.
+        of the suspect. Returns whether one was.
         """
         bench = self._bench
         fraction = bench.run.once(lambda: self._best_fraction(ancestor, excess_left))
         if fraction is None:
             return False
-        mix(bench.model, ancestor.to(bench.run.device), fraction)
+        mix(bench.model, ancestor, fraction)
         bench.run.record("mix", details={"suspect's share": fraction, "ancestor": name})
         return True
 
-    def _best_fraction(self, ancestor: nn.Module, excess_left: Callable[[nn.Module], float]) -> float | None:
+    def _best_fraction(self, ancestor: Mapping[str, Tensor], excess_left: Callable[[nn.Module], float]) -> float | None:
         bench = self._bench
-        original = _copy(bench.model)
+        original = Kept(bench.model.state_dict())
         left: dict[float, float] = {}
         for fraction in SUSPECT_FRACTIONS:
-            bench.model.load_state_dict(original)
-            mix(bench.model, ancestor.to(bench.run.device), fraction)
+            original.put_back(bench.model.state_dict())
+            mix(bench.model, ancestor, fraction)
             if bench.gauge.beyond_here(bench.model) <= 0:
                 left[fraction] = excess_left(bench.model)
-        bench.model.load_state_dict(original)
+        original.put_back(bench.model.state_dict())
         return min(left, key=lambda fraction: (left[fraction], fraction), default=None)
 
     def _teach(self, student: nn.Module, course: Course, stage: str) -> None:
@@ -206,7 +207,3 @@ def transplant(model: nn.Module, source: nn.Module, count: int) -> None:
     upper = sorted(set(blocks.values()))[-count:]
     taken = {name: weight for name, weight in source.state_dict().items() if blocks[name] in upper}
     model.load_state_dict({**model.state_dict(), **taken})
-
-
-def _copy(model: nn.Module) -> dict[str, Tensor]:
-    return {name: weight.clone() for name, weight in model.state_dict().items()}

@@ -143,7 +143,7 @@ class Loop:
         bench, named = self.bench, self.bench.config.triggers
         if bench.config.ancestor is not None:
             ancestor = tuned_ancestor(bench)
-            self.changed = self.surgery.mix_in(ancestor, bench.config.ancestor, self._excess_left)
+            self.changed = self.surgery.mix_in(ancestor.state_dict(), bench.config.ancestor, self._excess_left)
             return
         allowed = "none" if bench.config.adapter_only else bench.config.escalate
         found_nothing = not self.memory.found and not named

@@ -1,0 +1,69 @@
+"""Copies of weights that somebody goes back to, in memory where they fit, else on disk."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rora_cli.free_memory import free_memory
+from rora_cli.tensor_files import Pending, write_tensors
+
+#: Share of the free memory that copies may take. The work that goes on beside them needs the rest.
+_SHARE = 0.5
+
+
+class Kept(Mapping[str, Tensor]):
+    """The values that ``tensors`` have now, by name, whatever becomes of the originals.
+
+    They are kept on the originals' device, else in the machine's memory, else in a safetensors file, whichever is the
+    first with room. Reading one gives it on its original's device, and nobody may change what is read. The file has no
+    name in its directory (which TMPDIR chooses), so that nothing is left of it when the process ends.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        first: dict[Any, str] = {}
+        #: A tied weight has several names, and one copy.
+        self._names = {n: first.setdefault((t.data_ptr(), t.shape, t.stride()), n) for n, t in tensors.items()}
+        originals = {name: tensors[name].detach() for name in dict.fromkeys(self._names.values())}
+        self._devices = {name: tensor.device for name, tensor in originals.items()}
+        size = sum(tensor.nbytes for tensor in originals.values())
+        self._read: Any = {}
+        for device in (*dict.fromkeys(self._devices.values()), torch.device("cpu")):
+            if size <= _SHARE * free_memory(device):
+                self._read = {name: tensor.to(device, copy=True) for name, tensor in originals.items()}.__getitem__
+                return
+        self._read = _in_file(originals)
+
+    def __getitem__(self, name: str) -> Tensor:
+        stored = self._names[name]
+        tensor: Tensor = self._read(stored)
+        return tensor.to(self._devices[stored])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @torch.no_grad()
+    def put_back(self, tensors: Mapping[str, Tensor]) -> None:
+        """Give ``tensors`` of the same names the values that they had."""
+        for name, stored in self._names.items():
+            if name == stored:
+                tensors[name].copy_(self._read(name))
+
+
+def _in_file(tensors: Mapping[str, Tensor]) -> Any:
+    """Write ``tensors`` to a nameless file; returns what reads one of them."""
+    from safetensors import safe_open
+
+    with tempfile.TemporaryDirectory(prefix="rora-") as scratch:
+        path = Path(scratch) / "kept.safetensors"
+        write_tensors(path, [Pending(n, t.dtype, tuple(t.shape), lambda t=t: t) for n, t in tensors.items()])
+        file: Any = safe_open(path, framework="pt")
+    return file.get_tensor
