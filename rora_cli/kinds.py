@@ -14,6 +14,8 @@ class ModelKind:
         answers: the field of its config that counts its possible answers; empty where they are not counted.
         peft_task_type: what PEFT calls its task.
         card_tag: the ``pipeline_tag`` of a model card.
+        trains_head: whether an adapter's training trains the head whole; an output embedding, often a tied one, stays.
+        adapted: the layers that an adapter gets if none are named; without any, query and value.
     """
 
     name: str
@@ -21,6 +23,8 @@ class ModelKind:
     answers: str
     peft_task_type: str
     card_tag: str
+    trains_head: bool = True
+    adapted: tuple[str, ...] = ()
 
 
 SEQUENCE_CLASSIFIER = ModelKind(
@@ -37,4 +41,6 @@ CAUSAL_LM = ModelKind(
     answers="",
     peft_task_type="CAUSAL_LM",
     card_tag="text-generation",
+    trains_head=False,
+    adapted=("all-linear",),
 )

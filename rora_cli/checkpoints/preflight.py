@@ -62,6 +62,8 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model",
 )  # fmt: skip
+#: Where a chat template may stand, beside tokenizer_config.json.
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 #: JSON file that a loader reads -> largest number of values in it. Other JSON is only searched for remote code.
 _LOADED_JSON = {
@@ -533,7 +535,7 @@ class _Inspector:
         for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
             self.findings += tokenizer_rules.long_words(self.documents.get(name), name)
         self.findings += special_words.findings(self.documents)
-        for name in ("chat_template.jinja", "chat_template.json"):
+        for name in TEMPLATE_FILES:
             if name in self.files and self.files[name].size <= _MAX_JSON_BYTES:
                 text = read_unchanged(self.files[name]).decode("utf-8", "replace")
                 self.findings += tokenizer_rules.chat_template(text, name)

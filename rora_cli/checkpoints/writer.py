@@ -1,4 +1,4 @@
-"""Writes a classifier in files that transformers loads without rora; to be used in a ``publish_directory`` block."""
+"""Writes a model in files that transformers loads without rora; to be used in a ``publish_directory`` block."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rora_cli.checkpoints.plain_text import as_stored
-from rora_cli.checkpoints.preflight import TOKENIZER_FILES, inspect, require_loadable
+from rora_cli.checkpoints.preflight import TEMPLATE_FILES, TOKENIZER_FILES, Inspection, dumps, inspect, require_loadable
 from rora_cli.checkpoints.sanitise import isolated, quiet
+from rora_cli.checkpoints.walk import read_unchanged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,6 +32,39 @@ def save_classifier(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
         model.save_pretrained(target, max_shard_size="5GB")
         save_tokenizer(tokenizer, target)
     require_loadable(inspect(target, role="model"))
+
+
+def save_causal(model: PreTrainedModel, source: Inspection, directory: str | Path) -> None:
+    """Write a causal model's weights into ``directory``, and beside them the files of its ``source`` as they were.
+
+    Tokenizer, chat template and generation_config.json are copied byte for byte; config.json too, but for the type of
+    the weights, where that changed, and the name of the architecture, where the source states none.
+
+    Raises:
+        CheckpointError: a file of the source has changed since it was read, or the result does not pass preflight.
+        OSError, SafetensorError: the disk fails; ``publish_directory`` turns these into an OutputError.
+    """
+    target = Path(directory)
+    target.mkdir(parents=True, exist_ok=True)
+    with isolated(), quiet():
+        model.save_pretrained(target, max_shard_size="5GB")
+    (target / "generation_config.json").unlink(missing_ok=True)
+    copy_text_files(source, target)
+    stated = dict(source.config or {})
+    dtype = str(model.dtype).removeprefix("torch.")
+    name = "dtype" if "dtype" in stated else "torch_dtype"
+    changed = {**stated, name: dtype, "architectures": stated.get("architectures") or [type(model).__name__]}
+    same = changed == {name: "float32", **stated}
+    content = read_unchanged(source.files["config.json"]) if same else (dumps(changed) + "\n").encode()
+    (target / "config.json").write_bytes(content)
+    require_loadable(inspect(target, role="model"))
+
+
+def copy_text_files(source: Inspection, directory: Path) -> None:
+    """Copy what turns a text into tokens and says where an answer ends, byte for byte, from ``source``."""
+    for name in (*TOKENIZER_FILES, *TEMPLATE_FILES, "generation_config.json"):
+        if name in source.files:
+            (directory / name).write_bytes(read_unchanged(source.files[name]))
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:

@@ -191,7 +191,7 @@ def check_adapter(model: nn.Module, spec: AdapterSpec, kind: ModelKind = SEQUENC
     Raises:
         UsageError: the adapter does not fit; the sentence says why.
     """
-    targets = resolve_targets(model, spec.target_modules, spec.rank)
+    targets = resolve_targets(model, spec.target_modules or kind.adapted, spec.rank)
     if spec.variant == "olora" and any(is_conv1d(model.get_submodule(name)) for name in targets):
         raise UsageError(
             "the adapter variant olora splits a weight along its rows, which are the inputs in the Conv1D layers of a "
@@ -222,14 +222,15 @@ def attach(
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
-    targets = resolve_targets(model, spec.target_modules, spec.rank)
-    heads = () if spec.freeze_head else head_modules(model)
+    targets = resolve_targets(model, spec.target_modules or kind.adapted, spec.rank)
+    heads = head_modules(model) if kind.trains_head and not spec.freeze_head else ()
     blocks = block_numbers(name for name, _ in model.named_modules())
     originals = {}
     if spec.variant in SPLITTING:
         originals = {name: model.get_submodule(name).weight.detach().clone() for name in targets}
     config = LoraConfig(
-        task_type=None if spec.freeze_head else TaskType[kind.peft_task_type],
+        # A classifier's task type would make PEFT train the head after all.
+        task_type=None if spec.freeze_head and kind.trains_head else TaskType[kind.peft_task_type],
         r=spec.rank,
         lora_alpha=spec.alpha,
         lora_dropout=spec.lora_dropout,
