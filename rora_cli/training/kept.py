@@ -52,7 +52,7 @@ class Kept(Mapping[str, Tensor]):
 
     @torch.no_grad()
     def put_back(self, tensors: Mapping[str, Tensor]) -> None:
-        """Give ``tensors`` of the same names the values that they had."""
+        """Give ``tensors`` [...] of the same names the values that they had."""
         for name, stored in self._names.items():
             if name == stored:
                 tensors[name].copy_(self._read(name))
@@ -64,6 +64,6 @@ def _in_file(tensors: Mapping[str, Tensor]) -> Any:
 
     with tempfile.TemporaryDirectory(prefix="rora-") as scratch:
         path = Path(scratch) / "kept.safetensors"
-        write_tensors(path, [Pending(n, t.dtype, tuple(t.shape), lambda t=t: t) for n, t in tensors.items()])
+        write_tensors(path, [Pending(n, t.dtype, tuple(t.shape), t.detach) for n, t in tensors.items()])
         file: Any = safe_open(path, framework="pt")
     return file.get_tensor
