@@ -16,6 +16,9 @@ from rora_cli.results.verdict import FAIL_ON
 
 #: Number types that a model or an adapter can be loaded in or written in.
 DTYPES = ("float32", "bfloat16", "float16")
+#: How conversations are written for a causal language model: by its own chat template, or as a known format.
+AUTO_FORMAT = "auto"
+PROMPT_FORMATS = (AUTO_FORMAT, "plain", "chatml", "llama3", "gemma", "mistral")
 #: Headings of the help page.
 DATA = "Data: how columns and labels are read, and how much is used"
 RUN = "Run: where and how the work is done"
@@ -71,6 +74,23 @@ class SplitOptions(DataOptions):
     max_held_out_rows: Annotated[
         int | None, Option("Measure on a sample of this many rows, seeded and stratified.", metavar="N", low=1)
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptOptions(Options):
+    """How prompts and answers are read and written for a causal language model."""
+
+    panel: ClassVar[str] = DATA
+
+    answer_column: Annotated[
+        str | None,
+        Option("Column of the answer to the prompt in --text-column.", metavar="NAME", shown="by convention"),
+    ] = None
+    prompt_format: Annotated[
+        str,
+        Option("Format of a causal model's conversations; auto is its chat template.", choices=PROMPT_FORMATS),
+    ] = AUTO_FORMAT
+    show_row: Annotated[bool, Option("Show a row as the model reads it, with the tokens that count.")] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from rora_cli.checkpoints import (
     strict_json,
     tokenizer_rules,
 )
+from rora_cli.checkpoints.chat_template import stored_template
 from rora_cli.checkpoints.header import (
     DTYPE_BITS,
     MAX_HEADER_BYTES,
@@ -545,18 +546,10 @@ def compare_tokenizers(inspection: Inspection, base: Inspection) -> tuple[Findin
     """Findings for a tokenizer or chat template that differs from the base's; none if the checkpoint has neither."""
     mine, theirs = inspection.documents, base.documents
     findings = list(tokenizer_rules.differences(mine.get("tokenizer.json"), theirs.get("tokenizer.json")))
-    template, expected = _chat_template(inspection), _chat_template(base)
+    template, expected = stored_template(inspection), stored_template(base)
     if template is not None and template != expected:
         findings.append(finding("tokenizer/template-differs", "the chat template is not the base's"))
     return tuple(findings)
-
-
-def _chat_template(inspection: Inspection) -> Any:
-    entry = inspection.files.get("chat_template.jinja")
-    if entry is not None and entry.size <= _MAX_JSON_BYTES:
-        return read_unchanged(entry).decode("utf-8", "replace")
-    settings = inspection.documents.get("tokenizer_config.json")
-    return settings.get("chat_template") if isinstance(settings, dict) else None
 
 
 def dumps(document: Any) -> str:

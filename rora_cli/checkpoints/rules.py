@@ -141,7 +141,17 @@ RULES: Mapping[str, Rule] = {
         _COMPARE,
     ),
     "tokenizer/regex": Rule(_HIGH, True, "A regular expression in the tokenizer can take for ever.", REMOVE),
-    "tokenizer/chat-template": Rule(_INFO, False, "There is a chat template; rora never renders it."),
+    "tokenizer/chat-template": Rule(
+        _INFO, False, "There is a chat template; check searches it, and never renders it."
+    ),
+    "tokenizer/template-changes": Rule(
+        _HIGH, False, "The chat template writes other text around a message for what it says, its length or the date.",
+        "read the template, and serve the model with another",
+    ),
+    "tokenizer/template-fails": Rule(
+        _MEDIUM, False, "The chat template cannot be rendered within bounds, or does not show what is said.",
+        "read the template, and serve the model with another", unreadable=True,
+    ),
     "tokenizer/template-escape": Rule(_HIGH, False, "The chat template reaches for Python internals.", REMOVE),
     # adapter
     "adapter/config-missing": Rule(

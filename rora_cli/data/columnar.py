@@ -109,15 +109,24 @@ def _require_plain(kind: Any, path: Path, name: str) -> None:
     """Refuse other types than those whose size the buffers tell, or whose shared texts are counted."""
     import pyarrow.types as types
 
-    value = kind.value_type if types.is_dictionary(kind) else kind
-    plain = (
-        types.is_string, types.is_large_string, types.is_binary, types.is_large_binary, types.is_integer,
-        types.is_floating, types.is_boolean, types.is_null, types.is_list, types.is_large_list,
-    )  # fmt: skip
-    if not any(test(value) for test in plain):
+    if not _is_plain(kind.value_type if types.is_dictionary(kind) else kind):
         raise DataError(
-            f"column {name!r} of {path} is of the type {str(kind)[:80]}; give text and labels in plain columns"
+            f"column {name!r} of {path} is of the type {str(kind)[:80]}; give texts, labels and messages in plain types"
         )
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether each value has bytes of its own: texts, numbers, lists of such, and structs (messages) in lists."""
+    import pyarrow.types as types
+
+    if types.is_list(kind) or types.is_large_list(kind):
+        inner = kind.value_type
+        return all(_is_plain(field.type) for field in inner) if types.is_struct(inner) else _is_plain(inner)
+    tests = (
+        types.is_string, types.is_large_string, types.is_binary, types.is_large_binary, types.is_integer,
+        types.is_floating, types.is_boolean, types.is_null,
+    )  # fmt: skip
+    return any(test(kind) for test in tests)
 
 
 def _is_view(kind: Any) -> bool:

@@ -75,11 +75,11 @@ class Reader:
         texts: list[str] = []
         labels: list[int] = []
         dropped: Counter[str] = Counter()
-        parts = [
-            self._labelled(table, chosen)
-            for table, chosen in zip(tables, self._choose(tables, split), strict=True)
-            if table.rows
-        ]
+        chosen_rows = choose_rows(tables, self.seed)
+        if any(chosen is not None for chosen in chosen_rows):
+            total = sum(table.rows for table in tables)
+            self.note(f"the {split} split has {total:,} rows; a seeded sample of {MAX_ROWS_READ:,} was read")
+        parts = [self._labelled(table, chosen) for table, chosen in zip(tables, chosen_rows, strict=True) if table.rows]
         for label_map in {id(part.label_map): part.label_map for part in parts}.values():
             # All parts together, so that shards agree on what a label means.
             label_map.ids([value for part in parts if part.label_map is label_map for value in part.values])
@@ -106,19 +106,6 @@ class Reader:
 
     def _known_columns(self) -> frozenset[str]:
         return KNOWN_COLUMNS | {plain(name) for name in (self.text_column, self.label_column) if name}
-
-    def _choose(self, tables: Sequence[Table], split: str) -> list[list[int] | None]:
-        """The indices of the rows to read, for each table; None for all rows."""
-        starts = [0, *accumulate(table.rows for table in tables)]
-        total = starts[-1]
-        if total <= MAX_ROWS_READ:
-            return [None] * len(tables)
-        self.note(f"the {split} split has {total:,} rows; a seeded sample of {MAX_ROWS_READ:,} was read")
-        drawn = sorted(random.Random(self.seed).sample(range(total), MAX_ROWS_READ))
-        cuts = [bisect_left(drawn, start) for start in starts]
-        return [
-            [i - start for i in drawn[low:high]] for start, (low, high) in zip(starts, pairwise(cuts), strict=False)
-        ]
 
     def _labelled(self, table: Table, chosen: Sequence[int] | None) -> _Part:
         where = str(table.path)
@@ -187,6 +174,17 @@ class Reader:
             notes=tuple(self.notes),
             **counts,
         )
+
+
+def choose_rows(tables: Sequence[Table], seed: int) -> list[list[int] | None]:
+    """The indices of the rows to read, for each table: a seeded sample of MAX_ROWS_READ, or None for all rows."""
+    starts = [0, *accumulate(table.rows for table in tables)]
+    total = starts[-1]
+    if total <= MAX_ROWS_READ:
+        return [None] * len(tables)
+    drawn = sorted(random.Random(seed).sample(range(total), MAX_ROWS_READ))
+    cuts = [bisect_left(drawn, start) for start in starts]
+    return [[i - start for i in drawn[low:high]] for start, (low, high) in zip(starts, pairwise(cuts), strict=False)]
 
 
 def _sentences(counts: Mapping[str, int]) -> Iterable[str]:

@@ -83,7 +83,9 @@ class PromptFormat:
         require_plain(tokenizer, rows)
         opened = [self.asking(row.prompt, row.context) for row in rows]
         closed = [
-            asking + row.reply + self.end for asking, row in zip(opened, rows, strict=True) if row.reply is not None
+            asking + row.reply + (self.end if row.whole else "")
+            for asking, row in zip(opened, rows, strict=True)
+            if row.reply is not None
         ]
         with as_stored(tokenizer):
             prompts, answered = _cut(tokenizer, opened), iter(_cut(tokenizer, closed))
