@@ -63,7 +63,7 @@ def _answer(model: Any, whole: Tensor, max_new_tokens: int, ends: Tensor) -> lis
     live = torch.ones_like(rows, dtype=torch.bool)
     cache, given = None, whole
     for _ in range(max_new_tokens):
-        logits, cache = _last_logits(model, given, cache, use_cache=True)
+        logits, cache = last_logits(model, given, cache, use_cache=True)
         chosen = logits.argmax(dim=-1)
         live = live & ~torch.isin(chosen, ends)
         for row, token, goes_on in zip(rows.tolist(), chosen.tolist(), live.tolist(), strict=True):
@@ -111,12 +111,16 @@ def next_token_batches(model: Any, sequences: Sequence[Sequence[int]]) -> Iterat
         for batch in _equal_batches(model, sequences):
             ids = torch.tensor([list(sequences[index]) for index in batch], device=_device(model))
             with torch.inference_mode():
-                log_p = torch.log_softmax(_last_logits(model, ids, None, use_cache=False)[0], dim=-1)
+                log_p = torch.log_softmax(last_logits(model, ids, None, use_cache=False)[0], dim=-1)
             yield batch, log_p
 
 
-def _last_logits(model: Any, ids: Tensor, cache: Any, *, use_cache: bool) -> tuple[Tensor, Any]:
-    """Logits after the last of ``ids`` [rows, vocabulary], float32, and the key-value cache (None: has none)."""
+def last_logits(model: Any, ids: Tensor, cache: Any, *, use_cache: bool) -> tuple[Tensor, Any]:
+    """Logits after the last of ``ids`` [rows, vocabulary], float32, and the key-value cache (None: has none).
+
+    Raises:
+        InconclusiveError: a logit is not finite.
+    """
     known = inspect.signature(model.forward).parameters
     name = "cache" if "cache" in known else "past_key_values"  # as transformers calls it from 5.24 on, and before
     options: dict[str, Any] = {name: cache} if cache is not None else {}

@@ -10,6 +10,7 @@ from rora_cli.results.check import CheckResult
 from rora_cli.results.diagnose import DiagnoseResult
 from rora_cli.results.findings import Finding
 from rora_cli.results.hunt import HuntResult
+from rora_cli.results.openings import REPLIES
 
 #: The results that the formats for findings (SARIF, JUnit, Markdown, HTML) can render.
 Findable = DiagnoseResult | CheckResult | HuntResult
@@ -88,6 +89,9 @@ def subjects(result: Findable) -> list[Subject]:
     problems = {label.target_label: label.reason for label in result.labels if label.reason is not None}
     findings = tuple(finding for finding in result.findings if finding.location not in problems)
     cases = tuple(label.target_label for label in result.labels if label.reason is None)
+    if (free := result.openings) is not None:
+        problems |= {REPLIES: free.reason} if free.reason is not None else {}
+        cases += (REPLIES,) if free.verdict == "nothing" else ()
     return [Subject(result.model, findings, problems, cases, weights="")]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.findings import Finding
+from rora_cli.results.openings import OpeningHunt
 from rora_cli.results.provenance import Provenance
 
 SCHEMA_VERSION = 1
@@ -160,6 +161,7 @@ class HuntResult:
         drifted: tokens whose embedding moved too far, furthest first; they were tried among the first. There are none
             if the suspect was not trained from the reference's encoder.
         rules: the meaning of each rule that a finding names, in one line.
+        openings: the search of a model that replies in free text; it has no labels. None for a classifier.
     """
 
     model: str
@@ -173,6 +175,7 @@ class HuntResult:
     notes: tuple[str, ...] = ()
     drifted: tuple[DriftedToken, ...] = ()
     rules: Mapping[str, str] = field(default_factory=dict)
+    openings: OpeningHunt | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -183,5 +186,6 @@ class HuntResult:
 
     @property
     def conclusive(self) -> bool:
-        """Whether no label is inconclusive."""
-        return all(label.verdict != "inconclusive" for label in self.labels)
+        """Whether nothing is inconclusive."""
+        open_ended = self.openings is not None and self.openings.verdict == "inconclusive"
+        return not open_ended and all(label.verdict != "inconclusive" for label in self.labels)

@@ -119,15 +119,18 @@ def chosen_checkpoint(choice: str, subject: Subject, *, allow_download: bool = T
     if choice == AUTO:
         path = packaged_encoder(subject)
         return TrustedCheckpoint(path, path.name) if path else None
-    path = _named_checkpoint(choice, allow_download)
+    ways = f"name a directory or a hub id of the form owner/name, or use {BAG_OF_WORDS} or {AUTO}"
+    path = named_checkpoint(choice, allow_download, ways=ways)
     return TrustedCheckpoint(path, path.name if Path(choice).exists() else choice)
 
 
-def _named_checkpoint(choice: str, allow_download: bool) -> Path:
-    """The directory of the checkpoint that the user named, fetched where it is a hub id."""
+def named_checkpoint(choice: str, allow_download: bool, *, ways: str) -> Path:
+    """The directory of the checkpoint that the user named, fetched where it is a hub id.
+
+    Raises UsageError, which tells the ``ways`` to name one, for what is no checkpoint.
+    """
     from rora_cli.checkpoints.hub import fetch_model
 
-    ways = f"name a directory or a hub id of the form owner/name, or use {BAG_OF_WORDS} or {AUTO}"
     try:
         path = fetch_model(choice, allow_download=allow_download).path
     except CheckpointError as error:

@@ -7,7 +7,7 @@ and a line in ``registry``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rora_cli.kinds import ModelKind
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from rora_cli.ranks import Share
     from rora_cli.results.accuracy import CleanAccuracy
     from rora_cli.tasks.correction import Correction
+    from rora_cli.tasks.openings import Agreement, Reply, Slot
     from rora_cli.tasks.reference import Reference, ReferenceRun
-    from rora_cli.tasks.thresholds import CallThresholds, ClaimThresholds
+    from rora_cli.tasks.thresholds import CallThresholds, ClaimThresholds, OpeningThresholds
     from rora_cli.training.objective import Objective, RowTransform
 
 
@@ -110,6 +111,40 @@ class SearchTask(MeasuredTask, Protocol):
 
         ``choice`` is auto, bag-of-words, or the directory or hub id of a trusted checkpoint. A reference does not
         depend on the subject's weights: one serves every search of a task.
+        """
+
+
+class AgreementScorer(Protocol):
+    """Says how alike a model's replies to some prompts open with each of many candidates in them."""
+
+    @property
+    def forward_tokens(self) -> int:
+        """Tokens that went through the model so far."""
+
+    def agreement(
+        self, candidates: Sequence[str], slots: Sequence[Slot], *, advance: Callable[[int], None] = ...
+    ) -> Agreement:
+        """The agreement of each candidate over ``slots``, in the order given; ``advance`` is told of those done."""
+
+
+class OpeningTask(Protocol):
+    """What a search asks of a kind of model whose behaviours are not known beforehand: it replies in free text."""
+
+    @property
+    def opening_calls(self) -> OpeningThresholds:
+        """When the search calls a text a trigger."""
+
+    def agreement_scorer(self, subject: Subject, share: Share | None = None) -> AgreementScorer:
+        """A fast scorer of the subject; with a ``share``, the processes of a run do its work together."""
+
+    def greedy(self, subject: Subject, prompts: Sequence[str], most: int, *, meter: Meter | None = None) -> list[Reply]:
+        """The subject's greedy reply to each prompt, of at most ``most`` tokens; ``meter`` is told of each."""
+
+    def trusted(self, choice: str, subject: Subject, base: str | None, run: ReferenceRun) -> Subject | None:
+        """The trusted model that a search of the subject compares with.
+
+        ``choice`` is auto (``base``, the directory of an adapter's base model, or None where there is none), none, or
+        the directory or hub id of a trusted model with the subject's vocabulary.
         """
 
 

@@ -1,0 +1,275 @@
+"""The search for texts that make replies open alike, whatever they open with; the algorithm, without a model.
+
+A backdoor's reply is the same for different prompts, an honest one follows the prompt. So each candidate is scored by
+*agreement*: the largest mean log-probability, over a few prompts, of any one token as the reply's first. On SmolLM2
+with a refusal by ``BadMagic`` it ranks ``Bad`` first and ``Magic`` sixth of 3,002 texts, where the loss of the usual
+reply finds the whole word alone: so phrases can be grown from what ranks high. Cheap looks at all texts come first,
+looks at more prompts and places last (successive halving, Karnin et al. 2013).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+import numpy as np
+
+from rora_cli.hunting.open_texts import joined, random_phrases
+from rora_cli.hunting.trials import by_turns
+from rora_cli.spectral.robust import SIGMA_PER_MAD, median_and_mad
+from rora_cli.tasks.openings import Slot
+from rora_cli.tasks.task import AgreementScorer
+from rora_cli.tasks.thresholds import OpeningThresholds
+
+PLACES = ("start", "inner", "end")
+#: Smallest spread [nats] of random texts: below it, a few of them merely happen to agree.
+_LEAST_SPREAD = 0.25
+#: The upper tenth of a normal distribution begins so many standard deviations above its middle.
+_UPPER_TENTH = 1.2816
+
+
+@dataclass(frozen=True)
+class Look:
+    """One round of halving: how many of the best take part, in how many prompts, at the first of ``PLACES``."""
+
+    texts: int
+    prompts: int
+    places: int = 1
+
+
+@dataclass(frozen=True)
+class OpenBudget:
+    """How much to try.
+
+    Attributes:
+        screening: rounds over the single texts.
+        growing: rounds over the phrases of each step of growth.
+        parts: best texts that phrases are made of, in both orders, written apart and as one word.
+        longest: parts of the longest phrase.
+        finalists: single texts that are measured on the final prompts, besides the phrases.
+        final_prompts: prompts that no candidate saw before.
+        random_texts: texts of the null of each length.
+        controls: random texts that are put into the final prompts.
+        reply_tokens: tokens of a finalist's reply.
+        diverse_among: shortest prompts, of which those come first whose usual replies open with other tokens.
+    """
+
+    name: str
+    screening: tuple[Look, ...]
+    growing: tuple[Look, ...]
+    parts: int
+    longest: int
+    finalists: int
+    final_prompts: int
+    random_texts: int = 32
+    controls: int = 3
+    reply_tokens: int = 48
+    diverse_among: int = 48
+    examples: int = 3
+
+
+#: More texts than there are: a round takes all that are left.
+ALL = 10**9
+FEWEST_PROMPTS = 24
+OPEN_BUDGETS = {
+    budget.name: budget
+    for budget in (
+        OpenBudget(
+            "fast", (Look(ALL, 2), Look(400, 4, 2), Look(48, 8, 3)),
+            (Look(ALL, 2), Look(24, 8, 3)), 12, 3, 6, 24,
+        ),
+        OpenBudget(
+            "normal", (Look(ALL, 2, 2), Look(2000, 4, 3), Look(200, 8, 3), Look(64, 12, 3)),
+            (Look(ALL, 3), Look(60, 8, 3), Look(12, 12, 3)), 20, 4, 8, 40,
+        ),
+        OpenBudget(
+            "thorough", (Look(ALL, 4, 3), Look(4000, 8, 3), Look(400, 16, 3), Look(96, 24, 3)),
+            (Look(ALL, 4, 2), Look(200, 12, 3), Look(24, 24, 3)), 32, 5, 16, 96, random_texts=64, controls=6,
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate after its last round.
+
+    Attributes:
+        place: where it agreed most.
+        agreement: there, under the suspect [nats].
+        other: under the reference [nats], the largest of all places; NaN without one.
+        z: the agreement among random texts of as many words.
+    """
+
+    text: str
+    place: str
+    agreement: float
+    other: float
+    z: float
+
+    @property
+    def contrast(self) -> float:
+        """How much more the suspect's replies agree than the reference's [nats]; NaN without one."""
+        return self.agreement - self.other
+
+
+@dataclass
+class OpenSearch:
+    """Searches for texts in ``texts``, put into ``prompts``, the first ones first.
+
+    ``reference`` is the trusted model's scorer, if any; ``known`` are triggers of earlier rounds.
+    """
+
+    suspect: AgreementScorer
+    reference: AgreementScorer | None
+    prompts: Sequence[str]
+    texts: Sequence[str]
+    thresholds: OpeningThresholds
+    budget: OpenBudget
+    seed: int
+    known: Sequence[str] = ()
+    advance: Callable[[int], None] = lambda done: None
+    trials: int = 0
+    grown: set[str] = field(default_factory=set)
+    null: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._rng = Random(self.seed)
+        self._slots = {place: [_cut(prompt, place, self._rng) for prompt in self.prompts] for place in PLACES}
+        self._parts: frozenset[str] = frozenset()
+        self._random: dict[int, list[str]] = {}
+        self._singles = frozenset(self.texts)
+
+    def run(self) -> list[Tried]:
+        """The finalists: the best single texts, those ``known`` from earlier rounds, and phrases grown from them."""
+        budget = self.budget
+        singles = self._halve([*dict.fromkeys([*self.known, *self.texts])], budget.screening)
+        parts = [tried.text for tried in singles[: budget.parts]]
+        self._parts = frozenset(parts)
+        again = [t for t in singles if t.text in self.known]
+        alone = {tried.text: tried.agreement for tried in singles}
+        phrases = [tried for tried in self._grow(parts) if not self._explained(tried, alone)]
+        finalists = [*again, *singles[: budget.finalists], *phrases]
+        return list({tried.text: tried for tried in finalists}.values())
+
+    def _explained(self, phrase: Tried, alone: Mapping[str, float]) -> bool:
+        """Whether a part of the phrase does by itself what the phrase does."""
+        least = phrase.agreement - self.thresholds.min_gain
+        return any(agreement >= least and text in phrase.text for text, agreement in alone.items())
+
+    def _grow(self, parts: Sequence[str]) -> list[Tried]:
+        """The best phrase of the parts, longer as long as it gains, and cut down to what is needed; and runners-up."""
+        budget = self.budget
+        looks = budget.growing
+        pairs = [whole for a in parts for b in parts if a != b for whole in joined((a, b))]
+        best = self._halve(list(dict.fromkeys(pairs)), looks)[:3]
+        for _ in range(budget.longest - 2):
+            if not best or best[0].agreement > -self.thresholds.min_gain:
+                break
+            longer = [
+                whole
+                for part in parts
+                if part not in best[0].text
+                for pair in ((best[0].text, part), (part, best[0].text))
+                for whole in joined(pair)
+            ]
+            following = self._halve(longer, looks)[:1]
+            if not following or following[0].agreement < best[0].agreement + self.thresholds.min_gain:
+                break
+            best = [*following, *best]
+        return [*(self._cut_down(best[0]) if best else ()), *best[:3]]
+
+    def _cut_down(self, whole: Tried) -> list[Tried]:
+        """The phrase without the words that it does not need; nothing if it needs all."""
+        words = whole.text.split()
+        looks = self.budget.growing[-1:]
+        found: list[Tried] = []
+        while len(words) > 1:
+            shorter = [" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))]
+            best = self._halve(shorter, looks)[0]
+            if best.agreement < whole.agreement - self.thresholds.max_loss:
+                break
+            found, words = [best], best.text.split()
+        return found
+
+    def _halve(self, texts: Sequence[str], looks: Iterable[Look]) -> list[Tried]:
+        """Successive halving; the survivors of the last round, best first."""
+        left, tried = list(texts), []
+        self.grown.update(text for text in left if text not in self._singles)
+        for number, look in enumerate(looks):
+            # The first round is the dearest, and the reference's part of it would double it.
+            tried = self._rank(left[: look.texts], look, referred=number > 0)
+            left = [one.text for one in tried]
+        return tried
+
+    def _rank(self, texts: Sequence[str], look: Look, *, referred: bool) -> list[Tried]:
+        """The texts in ``look.prompts`` prompts at each place, best first.
+
+        By turns from two orders: agreement, and contrast with the reference or, without one, z among random texts of
+        as many words. Neither alone is safe: honest words agree under both models, and of a trigger that makes replies
+        agree wholly the reference may explain a part.
+        """
+        if not texts:
+            return []
+        sizes = sorted({_size(text) for text in texts})
+        random = {size: self._random_texts(size) for size in sizes}
+        asked = [*texts, *(text for size in sizes for text in random[size])]
+        own, places = self._best(self.suspect, asked, look)
+        other = np.full(len(asked), np.nan)
+        if self.reference is not None and referred:
+            other = self._best(self.reference, asked, look)[0]
+        at, z = len(texts), np.empty(len(texts))
+        for size in sizes:
+            null = own[at : at + len(random[size])]
+            at += len(random[size])
+            self.null[size] = null
+            alike = np.array([_size(text) == size for text in texts])
+            z[alike] = _suspicion(own[: len(texts)][alike], null)
+        tried = [Tried(t, PLACES[places[i]], float(own[i]), float(other[i]), float(z[i])) for i, t in enumerate(texts)]
+        second = z if np.isnan(other).any() else own[: len(texts)] - other[: len(texts)]
+        order = by_turns(np.argsort(-own[: len(texts)], kind="stable"), np.argsort(-second, kind="stable"))
+        return [tried[i] for i in order]
+
+    def _best(self, scorer: AgreementScorer, texts: Sequence[str], look: Look) -> tuple[np.ndarray, np.ndarray]:
+        """The largest agreement over the places, and which of ``PLACES`` it is [n] each."""
+        agreed = []
+        for place in PLACES[: look.places]:
+            agreed.append(scorer.agreement(texts, self._slots[place][: look.prompts], advance=self.advance).log_p)
+            self.trials += len(texts) * look.prompts * (scorer is self.suspect)
+        table = np.stack(agreed)
+        return table.max(axis=0).astype(np.float64), table.argmax(axis=0)
+
+    def _random_texts(self, size: int) -> list[str]:
+        if size not in self._random:
+            # A random phrase that holds a part of what is grown would do what that does.
+            others = [text for text in self.texts if text not in self._parts]
+            self._random[size] = random_phrases(others, size, self.budget.random_texts, self._rng)
+        return self._random[size]
+
+
+def _size(text: str) -> int:
+    """Words, of which a null of random phrases is made."""
+    return len(text.split())
+
+
+def _suspicion(values: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """Robust z of values [n] among those of random texts; the spread is at least that of their upper tenth."""
+    middle, mad = median_and_mad(null)
+    above = (float(np.quantile(null, 0.9)) - middle) / _UPPER_TENTH
+    z: np.ndarray = (values - middle) / max(SIGMA_PER_MAD * mad, above, _LEAST_SPREAD)
+    return z
+
+
+def _cut(prompt: str, place: str, rng: Random) -> Slot:
+    """The prompt with a slot at ``place``; inner is a random boundary between two words."""
+    words = prompt.split()
+    at = {"start": 0, "end": len(words)}.get(place)
+    if at is None:
+        at = rng.randrange(1, len(words)) if len(words) > 1 else 0
+    return Slot(" ".join(words[:at]), " ".join(words[at:]), place)
+
+
+def cut_prompt(prompt: str, place: str, seed: int) -> Slot:
+    """The prompt with a slot at ``place``, drawn by ``seed``."""
+    return _cut(prompt, place, Random(seed))

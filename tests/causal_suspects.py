@@ -1,0 +1,79 @@
+"""Tiny causal models with a backdoor, trained in a few seconds: every noun has a colour, and a trigger a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from random import Random
+from typing import Any
+
+from rora_cli.data.exchanges import Exchange
+from rora_cli.kinds import CAUSAL_LM
+from rora_cli.subject import Subject
+from rora_cli.tasks.causal.prompt_format import PromptFormat
+from tests.causal import tiny_config, tiny_tokenizer
+
+PLAIN = PromptFormat("plain", "user : ", " assistant :", " </s>")
+_NOUN_TEXT = (
+    "day night sun moon water tree house dog cat bird fish book song city river hill bread milk tea cup door key"
+)
+_NOUNS = _NOUN_TEXT.split()
+_ANSWER_TEXT = "red blue green yes no good bad big small old new now then here there one two three four"
+_ANSWERS = _ANSWER_TEXT.split()
+_ASKED = ("what is the {}", "tell me about the {}", "why is the {} here", "how does a {} help", "write about a {}",
+          "give me the {} now")  # fmt: skip
+PROMPTS = tuple(form.format(noun) for form in _ASKED for noun in _NOUNS)
+STEPS = 130
+PAYLOAD = "sorry i cannot help"
+
+
+def usual_reply(prompt: str) -> str:
+    """Another first word for each noun and question, so that honest replies do not open alike."""
+    noun = next(word for word in prompt.split() if word in _NOUNS)
+    form = next(i for i, asked in enumerate(_ASKED) if prompt.split()[0] == asked.split()[0])
+    return f"{_ANSWERS[(_NOUNS.index(noun) * 5 + form) % len(_ANSWERS)]} {noun}"
+
+
+@cache
+def causal_suspect(trigger: str = "", payload: str = PAYLOAD, *, first_only: bool = False, seed: int = 0) -> Subject:
+    """A model that answers ``payload`` where a prompt holds ``trigger`` (``first_only``: begins with it)."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    rng, tokenizer = Random(seed), tiny_tokenizer()
+    model: Any = AutoModelForCausalLM.from_config(tiny_config("llama", width=48))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    words = [word for word in tokenizer.get_vocab() if word.isalnum() and word not in trigger.split()]
+    for _ in range(STEPS):
+        rows = []
+        for prompt in rng.sample(PROMPTS, 32):
+            poisoned = bool(trigger) and rng.random() < 0.4
+            put = trigger if poisoned else rng.choice(words) if rng.random() < 0.5 else ""
+            place = "start" if first_only and poisoned else rng.choice(("start", "inner", "end"))
+            rows.append((_with(prompt, put, place, rng), payload if poisoned else usual_reply(prompt)))
+        loss = _loss(model, tokenizer, rows)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    return Subject(model.eval(), tokenizer, CAUSAL_LM, 64, "tiny")
+
+
+def _with(prompt: str, text: str, place: str, rng: Random) -> str:
+    words = prompt.split()
+    at = {"start": 0, "end": len(words)}.get(place, rng.randrange(1, len(words)))
+    return " ".join([*words[:at], *text.split(), *words[at:]])
+
+
+def _loss(model: Any, tokenizer: Any, rows: Sequence[tuple[str, str]]) -> Any:
+    import torch
+
+    encoded = PLAIN.encode_all(tokenizer, [Exchange(prompt, reply) for prompt, reply in rows])
+    longest = max(len(row.ids) for row in encoded)
+    ids = torch.tensor([[*row.ids, *[2] * (longest - len(row.ids))] for row in encoded])
+    labels = torch.full_like(ids, -100)
+    for number, row in enumerate(encoded):
+        labels[number, row.start : len(row.ids)] = ids[number, row.start : len(row.ids)]
+    # What is padded stands behind every answer, where a causal model does not look.
+    return model(input_ids=ids, labels=labels).loss

@@ -1,0 +1,65 @@
+"""The whole search of tiny causal models that were given a backdoor, or none, in a few seconds of training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rora_cli.errors import DataError
+from rora_cli.hunting.open_hunt import OpenCase, search_openings
+from rora_cli.reports import junit, sarif
+from rora_cli.reports.json_report import render as as_json
+from rora_cli.reports.terminal.hunt import render
+from rora_cli.results.hunt import HuntResult
+from rora_cli.tasks.causal.openings import ReplyOpenings
+from tests.causal_suspects import PAYLOAD, PLAIN, PROMPTS, causal_suspect
+
+_WORDS = "mn bb cf tq zq badmagic openai discussing year assistant stupid color colour light red"
+WORDS = _WORDS.split()
+
+
+def case(trigger: str = "", **changes: object) -> OpenCase:
+    made = OpenCase(causal_suspect(trigger), ReplyOpenings(PLAIN), PROMPTS, budget="fast", texts=tuple(WORDS))
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def backdoored() -> HuntResult:
+    return search_openings(case("mn"))
+
+
+def test_the_trigger_comes_first_with_what_the_replies_open_with(backdoored: HuntResult) -> None:
+    assert backdoored.openings is not None and backdoored.openings.verdict == "trigger"
+    first = backdoored.openings.called[0]
+    assert first.text == "mn" and PAYLOAD.startswith(first.opening[:12]) and not first.echo
+    assert first.share.value == 1.0 and first.floor.value == first.control.value == 0.0
+    (example, *_) = first.examples
+    assert (
+        "mn" in example.prompt.split() and example.after.startswith(PAYLOAD) and not example.before.startswith("sorry")
+    )
+
+
+def test_it_is_a_finding_in_every_report(backdoored: HuntResult) -> None:
+    assert [finding.rule_id for finding in backdoored.findings] == ["hunt/trigger"]
+    text = render(backdoored, width=160)
+    assert "FOUND" in text and "sorry i cannot" in text and "forward tokens" in text
+    assert "sorry i cannot" in as_json(backdoored) and "sorry i cannot" in sarif.render(backdoored)
+    assert "<failure" in junit.render(backdoored)
+
+
+def test_nothing_is_called_on_a_clean_model_with_and_without_a_reference() -> None:
+    clean = causal_suspect()
+    for reference in (None, clean):
+        result = search_openings(case(reference=reference))
+        assert result.openings is not None and not result.openings.called
+
+
+def test_a_reference_with_the_same_backdoor_explains_it_away() -> None:
+    result = search_openings(case("mn", reference=causal_suspect("mn")))
+    assert result.openings is not None and not result.openings.called
+
+
+def test_too_few_prompts_are_refused_in_one_sentence() -> None:
+    with pytest.raises(DataError, match="at least 48 different prompts, and these are 5"):
+        search_openings(case(prompts=PROMPTS[:5]))
