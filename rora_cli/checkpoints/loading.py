@@ -36,7 +36,8 @@ class LoadedModel:
 
     ``inspections`` holds the model's inspection and, if an adapter was merged, the adapter's. ``new_head`` names the
     head parameters that the checkpoint lacks, so that they hold random values. ``replaced`` names the parameters that
-    the adapter carries whole, in place of the model's own.
+    the adapter carries whole, in place of the model's own, and ``merged`` all that it changed. ``unused`` names the
+    tensors of the checkpoint that the model does not have.
     """
 
     model: PreTrainedModel
@@ -46,6 +47,8 @@ class LoadedModel:
     inspections: tuple[Inspection, ...]
     new_head: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
+    merged: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 def load_model(
@@ -122,10 +125,11 @@ def _load(
         config, model_class = sanitise.model_config(model_inspection, labels, kind)
         tokenizer = sanitise.tokenizer(model_inspection, config, Path(scratch))
         _require_fitting_vocabulary(tokenizer, model_inspection)
-        model, missing = _build(model_inspection, config, model_class, load_type)
+        model, missing, unused = _build(model_inspection, config, model_class, load_type)
     replaced: set[str] = set()
+    changed: set[str] = set()
     if adapter_inspection is not None:
-        replaced = merging.merge_adapter(model, adapter_inspection, model_inspection)
+        replaced, changed = merging.merge_adapter(model, adapter_inspection, model_inspection)
     missing -= replaced
     head = set(filter(is_head, missing)) if new_head is not None else set()
     _require_complete(missing - head, model_inspection, config)
@@ -136,7 +140,17 @@ def _load(
     model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
     inspections = (model_inspection,) if adapter_inspection is None else (model_inspection, adapter_inspection)
     names = sanitise.label_names(model.config) if kind is SEQUENCE_CLASSIFIER else ()
-    return LoadedModel(model, tokenizer, kind, names, inspections, tuple(sorted(head)), tuple(sorted(replaced)))
+    return LoadedModel(
+        model,
+        tokenizer,
+        kind,
+        names,
+        inspections,
+        tuple(sorted(head)),
+        tuple(sorted(replaced)),
+        tuple(sorted(changed)),
+        unused,
+    )
 
 
 def _kind(model: Inspection, adapter: Inspection | None) -> ModelKind:
@@ -164,8 +178,10 @@ def _require_judged(inspection: Inspection, labels: tuple[str, ...] | int | None
 
 def _build(
     inspection: Inspection, config: PreTrainedConfig, model_class: Any, dtype: torch.dtype
-) -> tuple[PreTrainedModel, set[str]]:
-    """Build the model with the checkpoint's weights; returns it with the names of the weights that it lacks.
+) -> tuple[PreTrainedModel, set[str], tuple[str, ...]]:
+    """Build the model with the checkpoint's weights.
+
+    Returns it with the names of the weights that the checkpoint lacks, and of the tensors that the model does not have.
 
     A head for another number of labels counts as lacking: a new head, or the adapter's, takes its place.
     """
@@ -193,7 +209,7 @@ def _build(
                 f"{list(wanted)}"
             )
         missing.add(name)
-    return model, missing
+    return model, missing, tuple(sorted(inspection.tensors.keys() & set(info.get("unexpected_keys") or ())))
 
 
 def _require_fitting_size(inspection: Inspection, config: PreTrainedConfig, model_class: Any) -> None:

@@ -28,8 +28,10 @@ def head_labels(adapter: Inspection) -> int | None:
 
 
 @torch.no_grad()
-def merge_adapter(model: nn.Module, adapter: Inspection, base: Inspection) -> set[str]:
-    """Add every update to its weight and put heads and biases in place; returns the names of the replaced parameters.
+def merge_adapter(model: nn.Module, adapter: Inspection, base: Inspection) -> tuple[set[str], set[str]]:
+    """Add every update to its weight and put heads and biases in place.
+
+    Returns the names of the parameters that were replaced, and of all that were changed.
 
     ``model`` must be in float32, because half precision loses most of a small update.
 
@@ -54,7 +56,8 @@ def merge_adapter(model: nn.Module, adapter: Inspection, base: Inspection) -> se
                 replaced.add(_replace(parameters, target_name(name), tensor, adapter))
             elif name in read.unmeasured and name not in biases and adapter.roles[name] not in _WITHOUT_EFFECT:
                 raise CheckpointError(f"{quoted(name)} in {adapter.path} cannot be merged: {read.unmeasured[name]}")
-    return replaced
+    biased = {target.removesuffix("weight") + "bias" for target in targets if target}
+    return replaced, replaced | {target for target in targets if target} | (biased & parameters.keys())
 
 
 def _require_untied(parameters: dict[str, nn.Parameter], changed: Iterable[str], adapter: Inspection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def save_classifier(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path) -> None:
+def save_classifier(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    directory: str | Path,
+    weights: Callable[[Path], None] | None = None,
+) -> None:
     """Write config.json, safetensors (shards of at most 5 GB) and the tokenizer into ``directory``.
 
     ``AutoModelForSequenceClassification`` and ``AutoTokenizer`` load the result. This function checks that it passes
-    rora's own preflight.
+    rora's own preflight. ``weights``, if given, writes the weights (``streaming.write_changed``): then those of
+    ``model`` are not read, and its config says what is written.
 
     Raises:
         CheckpointError: the result does not pass preflight (a fault of rora, or a failing disk).
@@ -29,7 +36,14 @@ def save_classifier(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
     with isolated(), quiet():
-        model.save_pretrained(target, max_shard_size="5GB")
+        if weights is None:
+            model.save_pretrained(target, max_shard_size="5GB")
+        else:
+            model.config.architectures = [type(model).__name__]
+            model.config.save_pretrained(target)
+            if model.can_generate():
+                model.generation_config.save_pretrained(target)
+            weights(target)
         save_tokenizer(tokenizer, target)
     require_loadable(inspect(target, role="model"))
 

@@ -48,6 +48,8 @@ class Source:
         splits: the clean rows.
         inspections: of the model and, second, of the adapter.
         replaced: the parameters of the model that the suspect adapter carried whole.
+        merged: all parameters of the model that the suspect adapter changed.
+        unused: the tensors of the checkpoint that the model does not have.
     """
 
     model: ModelSource
@@ -56,6 +58,8 @@ class Source:
     splits: Splits
     inspections: tuple[Inspection, ...]
     replaced: tuple[str, ...] = ()
+    merged: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> str:
@@ -94,7 +98,9 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Bench, Source]:
     if note := cut_note(subject.tokenizer, [*splits.train.texts, *splits.held_out.texts], subject.max_length):
         progress.note(note)
         splits = replace(splits, summary=replace(splits.summary, notes=(*splits.summary.notes, note)))
-    source = Source(model, adapter, subject.inputs, splits, loaded.inspections, loaded.replaced)
+    source = Source(
+        model, adapter, subject.inputs, splits, loaded.inspections, loaded.replaced, loaded.merged, loaded.unused
+    )
     for hint in hints(config, source):
         progress.note(f"{hint.message}: {hint.advice}")
     state = _run_state(config, source)

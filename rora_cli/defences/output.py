@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rora_cli.checkpoints.joint import join_into
 from rora_cli.checkpoints.own_card import licence_files
 from rora_cli.checkpoints.sanitise import quiet
+from rora_cli.checkpoints.streaming import Change, stored_names, write_changed
 from rora_cli.checkpoints.writer import save_classifier
 from rora_cli.defences.bench import Bench, Cleansed
 from rora_cli.defences.config import ADAPTER_DIRECTORY
@@ -21,7 +23,10 @@ from rora_cli.files import REPORT_NAME, sha256_file
 from rora_cli.reports import json_report, model_card
 from rora_cli.results.purify import PurifyResult
 from rora_cli.subject import Subject
-from rora_cli.training.adapters import ADAPTER
+from rora_cli.training.adapters import ADAPTER, AdaptedLayer, head_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Held-out rows whose logits are compared after loading the written files again.
 CHECKED_ROWS = 16
@@ -42,13 +47,13 @@ def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, resul
     if cleansed.layers and not no_adapter_for_base(bench, source):
         _save_adapter(cleansed.model, source, staging / ADAPTER_DIRECTORY)
         (staging / ADAPTER_DIRECTORY / "README.md").write_text(model_card.render_adapter(result), encoding="utf-8")
+    if not config.adapter_only:
+        _save_merged(cleansed, bench, source, staging)
+    # What was written is loaded again: the model in memory makes room.
+    cleansed.model.to("meta")
+    if (staging / ADAPTER_DIRECTORY).is_dir():
         differences["adapter"] = _adapter_difference(staging / ADAPTER_DIRECTORY, bench, source, texts, expected)
     if not config.adapter_only:
-        merged = cleansed.model.cpu()
-        if cleansed.layers:
-            merged = merged.merge_and_unload()
-        _to_dtype(merged, config.dtype, source)
-        save_classifier(merged, subject.tokenizer, staging)
         differences["merged"] = _merged_difference(staging, bench, texts, expected)
     for what, difference in differences.items():
         if not difference <= MAX_DIFFERENCE and (what != "merged" or config.dtype == "float32"):
@@ -68,8 +73,61 @@ def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, resul
     )
     (staging / "README.md").write_text(model_card.render_purified(result), encoding="utf-8")
     (staging / REPORT_NAME).write_text(json_report.render(result) + "\n", encoding="utf-8")
-    cleansed.model.to(bench.run.device)
     return result
+
+
+def _save_merged(cleansed: Cleansed, bench: Bench, source: Source, directory: Path) -> None:
+    """Write the whole model: an adapter's updates are added to the source's weights one by one, where names allow it.
+
+    A model whose own weights were changed, or that transformers makes of other tensors, is written from memory.
+    """
+    import torch
+
+    asked = bench.config.dtype
+    dtype = getattr(torch, source.dtype if asked == "auto" else asked)
+    weights = None
+    if cleansed.layers and (changes := _changes(cleansed, source)) is not None:
+        model: Any = cleansed.model.get_base_model()
+        cast = None if asked == "auto" else dtype
+        weights = partial(write_changed, source.inspections[0], changes=changes, left_out=source.unused, dtype=cast)
+    else:
+        model = cleansed.model.cpu()
+        model = model.merge_and_unload() if cleansed.layers else model
+        model.to(dtype)
+    model.config.dtype = str(dtype).removeprefix("torch.")
+    save_classifier(model, bench.subject.tokenizer, directory, weights)
+
+
+def _changes(cleansed: Cleansed, source: Source) -> dict[str, Change] | None:
+    """What becomes of the source's weights, by their names in its files; None if one has no such name.
+
+    Where a suspect adapter was merged in, its weights are those in memory, and the update is added to them.
+    """
+    bare: Any = cleansed.model.get_base_model()
+    heads = head_weights(cleansed.model)
+    weights = {name.replace(".base_layer.", "."): weight for name, weight in bare.named_parameters()} | heads
+    layers = {f"{layer.name}.weight": layer for layer in cleansed.layers}
+    own = {name: tuple(weights[name].shape) for name in {*layers, *source.merged} - heads.keys()}
+    stored = stored_names(source.inspections[0], own)
+    known = source.inspections[0].tensors
+    if stored is None or not (heads.keys() <= known.keys() or all(name == file for name, file in stored.items())):
+        return None  # a head that is added needs the prefix that the other weights have
+    changes = {name: Change(tuple(weight.shape), partial(_as_it_is, weight)) for name, weight in heads.items()}
+    for name, file in stored.items():
+        held = weights[name] if name in source.merged else None
+        changes[file] = Change(own[name], partial(_merged, layers.get(name), held))
+    return changes
+
+
+def _as_it_is(weight: Tensor, _: Tensor | None) -> Tensor:
+    return weight.detach()
+
+
+def _merged(layer: AdaptedLayer | None, held: Tensor | None, stored: Tensor | None) -> Tensor:
+    """The new value [the same shape] of a weight as the source has it ``stored``, or as it is ``held`` in memory."""
+    weight = stored if held is None else held.detach().float()
+    assert weight is not None, "only heads are added"
+    return weight if layer is None else layer.merged(weight)
 
 
 def _save_adapter(model: Any, source: Source, directory: Path) -> None:
@@ -114,12 +172,3 @@ def _merged_difference(directory: Path, bench: Bench, texts: tuple[str, ...], ex
 
 def _logits(subject: Subject, texts: tuple[str, ...]) -> np.ndarray:
     return predict_logits(subject.model, subject.tokenizer, texts, max_length=subject.max_length)
-
-
-def _to_dtype(model: Any, dtype: str, source: Source) -> None:
-    import torch
-
-    if dtype == "auto":
-        dtype = source.dtype
-    model.to(getattr(torch, dtype))
-    model.config.dtype = dtype

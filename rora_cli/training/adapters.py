@@ -59,6 +59,18 @@ class AdaptedLayer:
         stored = self.original_weight if self.original_weight is not None else self.module.get_base_layer().weight
         return (stored.T if self.module.fan_in_fan_out else stored).detach()
 
+    def merged(self, stored: Tensor) -> Tensor:
+        """W + DeltaW in float32, of ``stored``, the suspect's own weight in float32; both in the layout of ``stored``.
+
+        DoRA: m / ||W + s BA|| * (W + s BA). A layer that started inside of W is made plain first (``to_plain_lora``).
+        """
+        assert self.initial is None, "to_plain_lora comes first"
+        delta = self.scaling * (self.lora_B.detach().float() @ self.lora_A.detach().float())
+        weight = (stored.T if self.module.fan_in_fan_out else stored).to(delta) + delta
+        if self.variant == "dora":
+            weight *= (self.module.lora_magnitude_vector[ADAPTER].weight.detach() / weight.norm(dim=1)).unsqueeze(1)
+        return weight.T if self.module.fan_in_fan_out else weight
+
     def frozen_output(self, base_output: Tensor, inputs: Tensor) -> Tensor:
         """The part of this layer's output [..., d_out] that does not come from the update, for ``inputs`` [..., d_in].
 
@@ -304,6 +316,19 @@ def to_plain_lora(model: nn.Module, layers: Sequence[AdaptedLayer]) -> None:
     if converted:
         config = model.peft_config[ADAPTER]
         config.r, config.lora_alpha, config.init_lora_weights = 2 * config.r, 2 * config.lora_alpha, True
+
+
+def head_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights [any shape] of the head of PEFT's ``model`` that are in use, by their names in the bare model."""
+    from peft.utils import ModulesToSaveWrapper
+
+    bare = model.get_base_model()
+    weights: dict[str, nn.Parameter] = {}
+    for name in head_modules(bare):
+        module = bare.get_submodule(name)
+        used = module.modules_to_save[ADAPTER] if isinstance(module, ModulesToSaveWrapper) else module
+        weights |= {f"{name}.{part}": weight for part, weight in used.named_parameters()}
+    return weights
 
 
 def trained_heads(model: nn.Module) -> list[tuple[nn.Parameter, Tensor]]:
