@@ -19,6 +19,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 #: How conversations are written for a causal language model: by its own chat template, or as a known format.
 AUTO_FORMAT = "auto"
 PROMPT_FORMATS = (AUTO_FORMAT, "plain", "chatml", "llama3", "gemma", "mistral")
+#: The type that a checkpoint itself has.
+OWN_DTYPE = "auto"
 #: Headings of the help page.
 DATA = "Data: how columns and labels are read, and how much is used"
 RUN = "Run: where and how the work is done"
@@ -121,6 +123,23 @@ class ProcessOptions(RunOptions):
     num_processes: Annotated[
         int, Option("Processes on this machine: one a GPU, or several on CPUs.", metavar="N", low=1)
     ] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOptions(Options):
+    """In what form a model is held in memory."""
+
+    panel: ClassVar[str] = RUN
+
+    dtype: Annotated[
+        str | None,
+        Option(
+            "Number type in which the model is held; auto is its checkpoint's own. What is trained is float32 in any "
+            "case.",
+            choices=(*DTYPES, OWN_DTYPE),
+            shown="auto on a GPU, float32 on a CPU",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

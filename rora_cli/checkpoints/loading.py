@@ -18,7 +18,7 @@ from rora_cli.checkpoints.reader import TensorReader
 from rora_cli.errors import CheckpointError, UsageError, first_line, is_out_of_memory
 from rora_cli.kinds import SEQUENCE_CLASSIFIER, ModelKind
 from rora_cli.layout import is_head
-from rora_cli.option_groups import DTYPES
+from rora_cli.option_groups import DTYPES, OWN_DTYPE
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ def load_model(
     path: str | Path,
     *,
     adapter: str | Path | None = None,
-    dtype: str = "float32",
+    dtype: str | None = "float32",
     device: str = "cpu",
     new_head: Sequence[str] | None = None,
 ) -> LoadedModel:
@@ -73,7 +73,7 @@ def load_classifier(
     path: str | Path,
     *,
     adapter: str | Path | None = None,
-    dtype: str = "float32",
+    dtype: str | None = "float32",
     device: str = "cpu",
     new_head: Sequence[str] | None = None,
 ) -> LoadedModel:
@@ -83,7 +83,9 @@ def load_classifier(
     copies. Remote code, pickles and the hub are out of reach. rora merges by its own arithmetic, without PEFT.
 
     Args:
-        dtype: type of the returned model: ``float32``, ``bfloat16`` or ``float16``.
+        dtype: type of the returned model: ``float32``, ``bfloat16``, ``float16``, or ``auto``, its checkpoint's own;
+            None is float32 on a CPU, else auto.
+        device: where the weights go, one after the other.
         new_head: label names for a checkpoint that is about to be trained and may lack a classification head. A head of
             this size is kept under these names; otherwise a random one is made (seed torch before). Without
             ``new_head``, a missing head is an error, because transformers would silently make a random one.
@@ -100,7 +102,7 @@ def load_classifier(
 def _load(
     path: str | Path,
     adapter: str | Path | None,
-    dtype: str,
+    dtype: str | None,
     device: str,
     new_head: Sequence[str] | None,
     *,
@@ -108,8 +110,9 @@ def _load(
 ) -> LoadedModel:
     import torch
 
-    if dtype not in DTYPES:
-        raise UsageError(f"dtype is {dtype!r}; use one of {', '.join(DTYPES)}")
+    dtype = dtype or ("float32" if torch.device(device).type == "cpu" else OWN_DTYPE)
+    if dtype not in (*DTYPES, OWN_DTYPE):
+        raise UsageError(f"dtype is {dtype!r}; use one of {', '.join(DTYPES)} or {OWN_DTYPE}")
     model_inspection = inspect(path, role="model")
     require_loadable(model_inspection)
     adapter_inspection = inspect(adapter, role="adapter") if adapter is not None else None
@@ -120,12 +123,15 @@ def _load(
     kind = kind or _kind(model_inspection, adapter_inspection)
     if kind is SEQUENCE_CLASSIFIER:
         _require_judged(model_inspection, labels, new_head)
-    load_type = torch.float32 if adapter_inspection is not None else getattr(torch, dtype)
+    own = stored_dtype(model_inspection)
+    held = getattr(torch, own if dtype == OWN_DTYPE else dtype)
+    # An update is added in float32, and rounded once.
+    load_type = held if adapter_inspection is None or held is getattr(torch, own) else torch.float32
     with sanitise.isolated(), tempfile.TemporaryDirectory(prefix="rora-") as scratch:
         config, model_class = sanitise.model_config(model_inspection, labels, kind)
         tokenizer = sanitise.tokenizer(model_inspection, config, Path(scratch))
         _require_fitting_vocabulary(tokenizer, model_inspection)
-        model, missing, unused = _build(model_inspection, config, model_class, load_type)
+        model, missing, unused = _build(model_inspection, config, model_class, load_type, device)
     replaced: set[str] = set()
     changed: set[str] = set()
     if adapter_inspection is not None:
@@ -137,7 +143,7 @@ def _load(
         agree_on_padding(model, tokenizer)
     else:
         model.generation_config = sanitise.generation_config(model_inspection, tokenizer)
-    model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
+    model = model.to(device=device, dtype=held).eval()
     inspections = (model_inspection,) if adapter_inspection is None else (model_inspection, adapter_inspection)
     names = sanitise.label_names(model.config) if kind is SEQUENCE_CLASSIFIER else ()
     return LoadedModel(
@@ -177,7 +183,7 @@ def _require_judged(inspection: Inspection, labels: tuple[str, ...] | int | None
 
 
 def _build(
-    inspection: Inspection, config: PreTrainedConfig, model_class: Any, dtype: torch.dtype
+    inspection: Inspection, config: PreTrainedConfig, model_class: Any, dtype: torch.dtype, device: str
 ) -> tuple[PreTrainedModel, set[str], tuple[str, ...]]:
     """Build the model with the checkpoint's weights.
 
@@ -187,12 +193,13 @@ def _build(
     """
     _require_fitting_size(inspection, config, model_class)
     attention = "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
-    state = _read_state(inspection, dtype)
+    state = _read_state(inspection, dtype, device)
     try:
         with sanitise.quiet():
             model, info = model_class.from_pretrained(
                 None, config=config, state_dict=state, dtype=dtype, attn_implementation=attention,
                 output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True, trust_remote_code=False,
+                **({} if device == "cpu" else {"device_map": {"": device}}),
             )  # fmt: skip
     except Exception as error:  # absurd values in a config can make a constructor raise anything
         if is_out_of_memory(error):
@@ -233,12 +240,23 @@ def _require_fitting_size(inspection: Inspection, config: PreTrainedConfig, mode
         )
 
 
-def _read_state(inspection: Inspection, dtype: torch.dtype) -> dict[str, Tensor]:
+def stored_dtype(inspection: Inspection) -> str:
+    """The one of ``DTYPES`` that most of the stored bytes have; other types count as float32."""
+    known = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+    sizes: dict[str, int] = {}
+    for tensor in inspection.tensors.values():
+        name = known.get(tensor.dtype, "float32")
+        sizes[name] = sizes.get(name, 0) + tensor.end - tensor.start
+    return max(sizes, key=sizes.__getitem__, default="float32")
+
+
+def _read_state(inspection: Inspection, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
+    """Every tensor, on ``device`` before the next one is read."""
     state = {}
     with TensorReader(inspection) as reader:
         for name in reader.names():
             tensor = reader.read(name, require_finite=True)
-            state[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+            state[name] = tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
     return state
 
 

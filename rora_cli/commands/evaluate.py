@@ -12,7 +12,7 @@ from rora_cli.attacks.registry import make_attack
 from rora_cli.attacks.triggers import POSITIONS
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import ExitCode, UsageError
-from rora_cli.option_groups import DATA, DataOptions, RunOptions
+from rora_cli.option_groups import DATA, DataOptions, HeldOptions, RunOptions
 from rora_cli.options import FRACTION, Option, Options
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.accuracy import AttackOutcome, CleanAccuracy
@@ -115,7 +115,7 @@ class MeasuredRows(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(AttackOptions, GateOptions, MeasuredRows, RunOptions):
+class EvaluateConfig(AttackOptions, GateOptions, MeasuredRows, RunOptions, HeldOptions):
     """What to measure. ``attacks`` are registry names, or ``name=trigger|trigger`` for triggers of your own."""
 
     model: Annotated[str, Option("A classifier: a directory, or a hub id.", metavar="MODEL", argument=True)]
@@ -164,7 +164,8 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
     device = choose_device(config.device)
     source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
     adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter is not None else None
-    loaded = load_classifier(source.path, adapter=adapter.path if adapter else None, device=device)
+    where = adapter.path if adapter else None
+    loaded = load_classifier(source.path, adapter=where, dtype=config.dtype, device=device)
     target = find_label(config.target_label, loaded.label_names)
     rows, summary = load_rows(
         config.data,

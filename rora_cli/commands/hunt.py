@@ -12,7 +12,7 @@ from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.processes import check_processes, in_processes
 from rora_cli.errors import ExitCode
 from rora_cli.hunting.budgets import AUTO, BUDGETS, FEWEST_ROWS
-from rora_cli.option_groups import DATA, GATE, DataOptions, GateOptions, ProcessOptions, SeedOption
+from rora_cli.option_groups import DATA, GATE, DataOptions, GateOptions, HeldOptions, ProcessOptions, SeedOption
 from rora_cli.options import Option
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.hunt import HuntResult
@@ -59,7 +59,7 @@ class HuntedRows(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuntConfig(HuntGate, HuntedRows, ProcessOptions, SeedOption):
+class HuntConfig(HuntGate, HuntedRows, ProcessOptions, HeldOptions, SeedOption):
     """What to search, and with what."""
 
     model: Annotated[str, Option("Classifier to search: a directory or a hub id.", metavar="MODEL", argument=True)]
@@ -153,7 +153,8 @@ def _load(config: HuntConfig, device: str, progress: Progress) -> _Given:
 
     source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
     adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter is not None else None
-    loaded = load_classifier(source.path, adapter=adapter.path if adapter else None, device=device)
+    where = adapter.path if adapter else None
+    loaded = load_classifier(source.path, adapter=where, dtype=config.dtype, device=device)
     targets = tuple(find_label(label, loaded.label_names) for label in config.labels)
     rows, summary = load_rows(
         config.clean,

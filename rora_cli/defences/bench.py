@@ -130,6 +130,8 @@ class Bench:
         """
         specs = settings or self.settings
         model.to(self.run.device)
+        if not layers:
+            model.float()  # small steps are lost where every weight is held in 16 bits
         if penalty is None and layers and specs.regularisers.tr:
             penalty = SubspacePenalty(layers, specs.regularisers, seed=self.config.seed)
         with clean_strengthened(layers, specs.regularisers.cl):

@@ -15,9 +15,11 @@ from rora_cli.option_groups import (
     DATA,
     DTYPES,
     OUTPUT,
+    OWN_DTYPE,
     RUN,
     AccuracyLimit,
     ForceOption,
+    HeldOptions,
     ProcessOptions,
     SeedOption,
     SplitOptions,
@@ -32,7 +34,7 @@ ESCALATIONS = ("auto", "reference", "none")
 #: Settings that say where and how a run is done, not what it computes: a resumed run may change them.
 #: The last two save memory and change sums by rounding only: what a run that ran out of it goes on with.
 _NOT_IN_FINGERPRINT = (
-    *("output", "force", "resume", "checkpoint_every", "dtype", "num_processes"),
+    *("output", "force", "resume", "checkpoint_every", "output_dtype", "num_processes"),
     *("micro_batch_size", "gradient_checkpointing"),
 )
 
@@ -181,7 +183,13 @@ class OutputOptions(ForceOption):
     panel: ClassVar[str] = OUTPUT
 
     adapter_only: Annotated[bool, Option("Write the adapter, and no merged model.")] = False
-    dtype: Annotated[str, Option("Of the merged model; auto is the suspect's.", choices=(*DTYPES, "auto"))] = "float32"
+    output_dtype: Annotated[
+        str,
+        Option(
+            "Number type of the merged model; auto leaves every tensor the type that the suspect's has.",
+            choices=(*DTYPES, OWN_DTYPE),
+        ),
+    ] = OWN_DTYPE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +202,7 @@ class PurifyConfig(
     RoraOptions,
     ControlOptions,
     ResumeOptions,
+    HeldOptions,
     SeedOption,
 ):
     """Options of ``purify``; where one is None the recipe decides. ``clean`` is what ``data.load_splits`` takes."""

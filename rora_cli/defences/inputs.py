@@ -11,7 +11,7 @@ from rora_cli.checkpoints.adapters import Adapter, read_adapter
 from rora_cli.checkpoints.ancestry import named_ancestor, suggestion
 from rora_cli.checkpoints.hub import ModelSource, fetch_model
 from rora_cli.checkpoints.joint import require_joinable
-from rora_cli.checkpoints.loading import LoadedModel, load_classifier
+from rora_cli.checkpoints.loading import LoadedModel, load_classifier, stored_dtype
 from rora_cli.checkpoints.own_card import card_facts
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.reader import TensorReader
@@ -64,12 +64,7 @@ class Source:
     @property
     def dtype(self) -> str:
         """The dtype that most of the suspect's stored bytes have."""
-        known = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-        sizes: dict[str, int] = {}
-        for tensor in self.inspections[0].tensors.values():
-            name = known.get(tensor.dtype, "float32")
-            sizes[name] = sizes.get(name, 0) + tensor.end - tensor.start
-        return max(sizes, key=sizes.__getitem__, default="float32")
+        return stored_dtype(self.inspections[0])
 
     def suspect_adapter(self) -> Adapter | None:
         """The suspect adapter as updates of the base's weights; None where the suspect is a whole model."""
@@ -92,7 +87,7 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Bench, Source]:
     model = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
     adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter else None
     with progress.phase("load"):
-        loaded = load(model, adapter)
+        loaded = load(model, adapter, config, str(accelerator.device))
     splits = _load_data(config, loaded.label_names, progress)
     subject = subject_of(loaded, config.model, config.max_length)
     if note := cut_note(subject.tokenizer, [*splits.train.texts, *splits.held_out.texts], subject.max_length):
@@ -203,9 +198,16 @@ def require_fitting_labels(bench: Bench, before: CleanAccuracy) -> None:
     )
 
 
-def load(model: ModelSource, adapter: ModelSource | None, new_head: tuple[str, ...] | None = None) -> LoadedModel:
-    """The suspect in memory: float32, in eval mode, a suspect adapter merged in."""
-    return load_classifier(model.path, adapter=adapter.path if adapter else None, new_head=new_head)
+def load(
+    model: ModelSource,
+    adapter: ModelSource | None,
+    config: PurifyConfig,
+    device: str,
+    new_head: tuple[str, ...] | None = None,
+) -> LoadedModel:
+    """The suspect in memory, as the ``config`` wants it held: in eval mode, a suspect adapter merged in."""
+    where = adapter.path if adapter else None
+    return load_classifier(model.path, adapter=where, dtype=config.dtype, device=device, new_head=new_head)
 
 
 def _load_data(config: PurifyConfig, label_names: tuple[str, ...], progress: Progress) -> Splits:

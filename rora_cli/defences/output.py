@@ -20,6 +20,7 @@ from rora_cli.defences.inputs import Source, load, no_adapter_for_base
 from rora_cli.errors import OutputError
 from rora_cli.evaluation.inference import predict_logits
 from rora_cli.files import REPORT_NAME, sha256_file
+from rora_cli.option_groups import OWN_DTYPE
 from rora_cli.reports import json_report, model_card
 from rora_cli.results.purify import PurifyResult
 from rora_cli.subject import Subject
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 CHECKED_ROWS = 16
 #: Largest change of a logit. Merging in float32 changes it by rounding only: beyond this, another model was written.
 MAX_DIFFERENCE = 1e-3
+#: The same where 16-bit types round the weights or what is computed, as a fraction of the largest logit (at least 1).
+MAX_DIFFERENCE_ROUNDED = 0.25
 
 
 def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, result: PurifyResult) -> PurifyResult:
@@ -56,7 +59,7 @@ def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, resul
     if not config.adapter_only:
         differences["merged"] = _merged_difference(staging, bench, texts, expected)
     for what, difference in differences.items():
-        if not difference <= MAX_DIFFERENCE and (what != "merged" or config.dtype == "float32"):
+        if not difference <= _allowed(what, bench, source, expected):
             raise OutputError(
                 f"the {what} model as written gives other logits than the one in memory (by up to {difference:.3g}); "
                 "nothing was kept: please report this"
@@ -76,6 +79,16 @@ def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, resul
     return result
 
 
+def _allowed(what: str, bench: Bench, source: Source, expected: np.ndarray) -> float:
+    """The largest change of a logit that rounding explains, beside the ``expected`` logits [rows, classes]."""
+    asked = bench.config.output_dtype
+    written = source.dtype if asked == OWN_DTYPE else asked
+    held = {str(weight.dtype).removeprefix("torch.") for weight in bench.model.parameters()}
+    if held == {"float32"} and (what == "adapter" or written == "float32"):
+        return MAX_DIFFERENCE
+    return MAX_DIFFERENCE_ROUNDED * max(1.0, float(np.abs(expected).max()))
+
+
 def _save_merged(cleansed: Cleansed, bench: Bench, source: Source, directory: Path) -> None:
     """Write the whole model: an adapter's updates are added to the source's weights one by one, where names allow it.
 
@@ -83,12 +96,12 @@ def _save_merged(cleansed: Cleansed, bench: Bench, source: Source, directory: Pa
     """
     import torch
 
-    asked = bench.config.dtype
-    dtype = getattr(torch, source.dtype if asked == "auto" else asked)
+    asked = bench.config.output_dtype
+    dtype = getattr(torch, source.dtype if asked == OWN_DTYPE else asked)
     weights = None
     if cleansed.layers and (changes := _changes(cleansed, source)) is not None:
         model: Any = cleansed.model.get_base_model()
-        cast = None if asked == "auto" else dtype
+        cast = None if asked == OWN_DTYPE else dtype
         weights = partial(write_changed, source.inspections[0], changes=changes, left_out=source.unused, dtype=cast)
     else:
         model = cleansed.model.cpu()
@@ -151,7 +164,7 @@ def _adapter_difference(
     from peft import PeftModel
 
     head = bench.targets if source.adapter is not None else None
-    suspect = load(source.model, None, head).model
+    suspect = load(source.model, None, bench.config, str(bench.run.device), head).model
     reloaded = PeftModel.from_pretrained(suspect, str(directory)).eval()
     logits = _logits(bench.subject.having(reloaded), texts)
     return float(np.abs(logits - expected).max())
@@ -164,7 +177,7 @@ def _merged_difference(directory: Path, bench: Bench, texts: tuple[str, ...], ex
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with quiet():
         auto_class = getattr(transformers, bench.subject.kind.auto_class)
-        reloaded = auto_class.from_pretrained(directory, dtype="auto", **options).eval()
+        reloaded = auto_class.from_pretrained(directory, dtype="auto", **options).to(bench.run.device).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
     logits = _logits(replace(bench.subject, model=reloaded, tokenizer=tokenizer), texts)
     return float(np.abs(logits - expected).max())

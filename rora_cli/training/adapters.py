@@ -256,6 +256,7 @@ def attach(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
         adapted = get_peft_model(model, config)
+    _train_heads_in_float32(adapted)
     layers = _adapted_layers(adapted, spec.variant, originals, blocks)
     if tuple(layer.name for layer in layers) != targets or whole_modules(adapted) != heads:
         raise UsageError(
@@ -263,6 +264,20 @@ def attach(
             "some with --target-modules, or use the recipe full"
         )
     return adapted, layers
+
+
+def _train_heads_in_float32(model: nn.Module) -> None:
+    """Give the heads of a model that is held in 16 bits float32 weights, as PEFT gives the factors, and such inputs."""
+    from peft.utils import ModulesToSaveWrapper
+
+    def widen(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(i.float() if isinstance(i, Tensor) and i.is_floating_point() else i for i in inputs)
+
+    for module in model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            head = module.modules_to_save[ADAPTER]
+            if any(weight.dtype.itemsize == 2 for weight in head.parameters()):
+                head.float().register_forward_pre_hook(widen)
 
 
 def whole_modules(model: nn.Module) -> tuple[str, ...]:
