@@ -110,9 +110,7 @@ def _load(
 ) -> LoadedModel:
     import torch
 
-    dtype = dtype or ("float32" if torch.device(device).type == "cpu" else OWN_DTYPE)
-    if dtype not in (*DTYPES, OWN_DTYPE):
-        raise UsageError(f"dtype is {dtype!r}; use one of {', '.join(DTYPES)} or {OWN_DTYPE}")
+    dtype = _known(dtype, device)
     model_inspection = inspect(path, role="model")
     require_loadable(model_inspection)
     adapter_inspection = inspect(adapter, role="adapter") if adapter is not None else None
@@ -157,6 +155,16 @@ def _load(
         tuple(sorted(changed)),
         unused,
     )
+
+
+def _known(dtype: str | None, device: str) -> str:
+    """The type that is asked for, or the device's default. Raises UsageError for an unknown one."""
+    import torch
+
+    dtype = dtype or ("float32" if torch.device(device).type == "cpu" else OWN_DTYPE)
+    if dtype not in (*DTYPES, OWN_DTYPE):
+        raise UsageError(f"dtype is {dtype!r}; use one of {', '.join(DTYPES)} or {OWN_DTYPE}")
+    return dtype
 
 
 def _kind(model: Inspection, adapter: Inspection | None) -> ModelKind:

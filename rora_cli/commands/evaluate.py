@@ -161,11 +161,10 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
     from rora_cli.evaluation.gate import judge
     from rora_cli.evaluation.inference import choose_device, cut_note
 
-    device = choose_device(config.device)
     source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
     adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter is not None else None
     where = adapter.path if adapter else None
-    loaded = load_classifier(source.path, adapter=where, dtype=config.dtype, device=device)
+    loaded = load_classifier(source.path, adapter=where, dtype=config.dtype, device=choose_device(config.device))
     target = find_label(config.target_label, loaded.label_names)
     rows, summary = load_rows(
         config.data,

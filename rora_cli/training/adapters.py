@@ -60,7 +60,7 @@ class AdaptedLayer:
         return (stored.T if self.module.fan_in_fan_out else stored).detach()
 
     def merged(self, stored: Tensor) -> Tensor:
-        """W + DeltaW in float32, of ``stored``, the suspect's own weight in float32; both in the layout of ``stored``.
+        """W + DeltaW [as stored] in float32, of the suspect's own weight as it is ``stored``, in float32.
 
         DoRA: m / ||W + s BA|| * (W + s BA). A layer that started inside of W is made plain first (``to_plain_lora``).
         """

@@ -50,14 +50,17 @@ def merge_into(adapter: Adapter, state: MutableMapping[str, Tensor]) -> None:
             )
         weight = state[name]
         part = weight if module.expert is None else weight[module.expert]
-        delta = stored_delta(module, part.detach())
+        stored = part.detach().cpu()
+        delta = stored_delta(module, stored)
         with torch.no_grad():
-            part.copy_((part.float() + delta).to(part.dtype))
+            part.copy_((stored.float() + delta).to(part.dtype))
             if module.bias_tensor is not None:
                 bias = state.get(name.removesuffix("weight") + "bias")
                 if bias is None:
                     raise CheckpointError(f"{module.label}: lora_B has a bias, but the base's module has none.")
-                bias.copy_((bias.float() + module.scaling * adapter.read(module.bias_tensor).float()).to(bias.dtype))
+                bias.copy_(
+                    (bias.cpu().float() + module.scaling * adapter.read(module.bias_tensor).float()).to(bias.dtype)
+                )
 
 
 class _StateSource:
