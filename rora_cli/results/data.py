@@ -20,6 +20,14 @@ class SplitSummary:
 
 
 @dataclass(frozen=True)
+class ShownRow:
+    """One row as a causal language model reads it: the text of each token; those from ``start`` on are the answer."""
+
+    tokens: tuple[str, ...]
+    start: int
+
+
+@dataclass(frozen=True)
 class DataSummary:
     """How ``spec`` was resolved and read.
 

@@ -6,7 +6,7 @@ import pytest
 
 from rora_cli.data.exchanges import Exchange, Message
 from rora_cli.errors import DataError
-from rora_cli.tasks.causal.prompt_format import PromptFormat
+from rora_cli.tasks.causal.prompt_format import Encoded, PromptFormat, cut, shown
 from tests.causal import tiny_tokenizer
 
 CHAT = PromptFormat("template", "<s>user : ", " assistant : ", "</s>")
@@ -49,3 +49,25 @@ def test_contents_are_stripped_as_the_template_does() -> None:
     strict = PromptFormat("template", "[", "]", "", " ", frozenset({"user"}), {("system",): ("(", ")[")})
     assert strict.asking(" why ", [Message("system", " be good ")]) == "( be good )[why]"
     assert strict.given(" no ") == "  no "
+
+
+def test_rows_are_cut_and_what_that_costs_is_told() -> None:
+    rows = [Encoded((1, 2, 3, 4, 5), 2), Encoded((1, 2, 3, 4), 4), Encoded((1, 2, 3), 2), Encoded((1, 2, 3, 4, 5), 3)]
+    kept, note = cut(rows, 3)
+    assert kept == [Encoded((1, 2, 3), 2), Encoded((1, 2, 3), 2)]
+    assert note is not None and "1 of 4 answers are cut short and 2 rows left out" in note
+    assert cut(rows[2:3], 3) == (rows[2:3], None)
+    with pytest.raises(DataError, match="none of the 1 answers begins within the 3 tokens"):
+        cut(rows[3:], 3)
+
+
+def test_a_cut_answer_has_no_end_token() -> None:
+    tokenizer = tiny_tokenizer()
+    (row,) = CHAT.encode_all(tokenizer, [Exchange("tell me", "a cat", whole=False)])
+    assert row.ids[-1] != tokenizer.eos_token_id
+
+
+def test_a_row_is_shown_token_by_token() -> None:
+    tokenizer = tiny_tokenizer()
+    row = shown(tokenizer, CHAT.encode(tokenizer, "tell me", "no"))
+    assert row.tokens[row.start :] == ("no", "</s>")

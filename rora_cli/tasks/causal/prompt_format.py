@@ -9,7 +9,8 @@ from typing import Any
 from rora_cli.checkpoints.plain_text import as_stored
 from rora_cli.data.exchanges import Exchange, Message
 from rora_cli.errors import DataError
-from rora_cli.tokens import special_ids
+from rora_cli.results.data import ShownRow
+from rora_cli.tokens import decode_each, special_ids
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,34 @@ class PromptFormat:
 
     def _written(self, role: str, content: str) -> str:
         return content.strip() if role in self.strips else content
+
+
+def shown(tokenizer: Any, encoded: Encoded) -> ShownRow:
+    """A row for ``--show-row``."""
+    return ShownRow(tuple(decode_each(tokenizer, [[token] for token in encoded.ids])), encoded.start)
+
+
+def cut(rows: Sequence[Encoded], limit: int) -> tuple[list[Encoded], str | None]:
+    """``rows`` with at most ``limit`` tokens each, and a sentence about what that cost; None if all fit.
+
+    A row of whose answer nothing is left is left out: it has no token that counts.
+
+    Raises DataError if that leaves none.
+    """
+    kept = [Encoded(row.ids[:limit], row.start) for row in rows if row.start < min(limit, len(row.ids))]
+    shortened = sum(len(row.ids) > limit for row in rows if row.start < limit)
+    if rows and not kept:
+        raise DataError(
+            f"none of the {len(rows):,} answers begins within the {limit:,} tokens at which rows are cut; give a "
+            "larger --max-length, or shorter prompts"
+        )
+    gone = len(rows) - len(kept)
+    if not shortened and not gone:
+        return kept, None
+    return kept, (
+        f"at {limit:,} tokens a row, {shortened:,} of {len(rows):,} answers are cut short and {gone:,} rows left out, "
+        "of whose answers nothing is left"
+    )
 
 
 def require_plain(tokenizer: Any, exchanges: Iterable[Exchange]) -> None:
