@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import permutations
 
@@ -46,17 +47,19 @@ def extend(
 
 
 def prune(trials: Trials, sequence: Tokens, carriers: Sequence[Carrier]) -> Tokens:
-    """The sequence without the tokens that it does not need: without them it does about as well."""
-    score = _score(trials, sequence, carriers)
-    position = 0
+    """The sequence without the tokens that it does not need: without them it does about as well.
+
+    Tokens are dropped one at a time, from the left; what is left to try is scored together.
+    """
+    position, best = 0, -math.inf
     while len(sequence) > 1 and position < len(sequence):
-        shorter = sequence[:position] + sequence[position + 1 :]
-        if (without := _score(trials, shorter, carriers)) >= score - trials.thresholds.min_gain / 2:
-            sequence, score = shorter, max(score, without)
-        else:
-            position += 1
+        shorter = [sequence[:i] + sequence[i + 1 :] for i in range(position, len(sequence))]
+        ranking = trials.rank(list(dict.fromkeys([sequence, *shorter])), carriers)
+        scores = dict(zip(ranking.candidates, ranking.scores.tolist(), strict=True))
+        best = max(best, scores[sequence])
+        enough = best - trials.thresholds.min_gain / 2
+        dropped = next((i for i, without in enumerate(shorter) if scores[without] >= enough), None)
+        if dropped is None:
+            break
+        sequence, position = shorter[dropped], position + dropped
     return sequence
-
-
-def _score(trials: Trials, sequence: Tokens, carriers: Sequence[Carrier]) -> float:
-    return float(trials.rank([sequence], carriers).scores[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from random import Random
@@ -85,6 +85,14 @@ class Measured:
     synergy: float
 
 
+@dataclass(frozen=True)
+class Acts:
+    """What a candidate does in typical rows: ``suspicion`` and ``synergy``, as ``Measured`` has them."""
+
+    suspicion: float
+    synergy: float
+
+
 class OutcomeSearch:
     """Searches for triggers of one behaviour, among texts that suspect and reference read rightly."""
 
@@ -144,8 +152,7 @@ class OutcomeSearch:
         found = dict.fromkeys([*singles, *self.sequences(self.singles)])
         before = self._answers(self.trials.suspect, self.material.final_texts)
         self._before = before.probability(self.trials.target)
-        measured = [self.measure(candidate) for candidate in found]
-        return sorted(measured, key=lambda m: -float(m.flips.mean() - m.reference_flips.mean()))
+        return sorted(self.measure(list(found)), key=lambda m: -float(m.flips.mean() - m.reference_flips.mean()))
 
     def companions(self) -> list[str]:
         """Words that move the suspect towards the behaviour while the reference is unmoved, strongest first.
@@ -172,9 +179,10 @@ class OutcomeSearch:
         # Words like "this" do nothing alone and yet belong to a sentence: frequent ones of the rows are tried as well.
         pool = list(dict.fromkeys([*best, *self.ground.drifted, *self._pool, *self._frequent]))
         again = self.material.known[: budget.restarts]
-        for anchor in dict.fromkeys([*again, *best[: budget.restarts], *pairs.top(1)]):
+        anchors = list(dict.fromkeys([*again, *best[: budget.restarts], *pairs.top(1)]))
+        for anchor, acts in zip(anchors, self.acts(anchors), strict=True):
             seen = any(set(anchor) & set(sequence) for sequence in grown)
-            if seen or (anchor not in again and self.suspicion(anchor) < self.trials.thresholds.min_growth_suspicion):
+            if seen or (anchor not in again and acts.suspicion < self.trials.thresholds.min_growth_suspicion):
                 continue
             grown.append(self._grow(anchor, pool, budget.longest))
         if self.ground.drifted:
@@ -186,56 +194,74 @@ class OutcomeSearch:
         sequence = extend(self.trials, anchor, pool, self._long, self.budget.extension, longest=longest)
         return prune(self.trials, sequence, self._long[: self.budget.extension[-1].carriers])
 
-    def suspicion(self, candidate: Tokens) -> float:
-        """The candidate's z among harmless tokens, in typical rows."""
-        own, other = self.trials.log_odds([candidate], self._long[: self.budget.noise_rows])
-        return self.noise.suspicion(float(own.mean()), float(other.mean()), len(candidate))
+    def acts(self, candidates: Sequence[Tokens]) -> list[Acts]:
+        """What each candidate does in typical rows; all of them are scored together."""
+        tried = dict.fromkeys([(), *candidates, *((token,) for candidate in candidates for token in candidate)])
+        own, other = self.trials.log_odds(list(tried), self._long[: self.budget.noise_rows])
+        odds = dict(zip(tried, zip(own.mean(axis=1).tolist(), other.mean(axis=1).tolist(), strict=True), strict=True))
+        return [Acts(self.noise.suspicion(*odds[each], len(each)), _synergy(each, odds)) for each in candidates]
 
-    def synergy(self, candidate: Tokens) -> float:
-        """Mean log-odds that the candidate adds in typical rows beyond the sum of what its tokens add; 0 for one token.
-
-        The reference's synergy is subtracted: honest words can strengthen each other as well.
-        """
-        if len(candidate) == 1:
-            return 0.0
-        tried = [(), candidate, *((token,) for token in candidate)]
-        own, other = self.trials.log_odds(tried, self._long[: self.budget.noise_rows])
-        return _interaction(own.mean(axis=1)) - max(_interaction(other.mean(axis=1)), 0.0)
-
-    def measure(self, candidate: Tokens) -> Measured:
-        """The candidate as text in the final rows, tokenised anew: what a user could type."""
-        text, attached = self.ground.vocabulary.read(candidate)
-        places = tuple(PLACES[i % len(PLACES)] for i in range(len(self.material.final_texts)))
-        texts = tuple(
-            place_in_text(row, text, attached=attached, place=place, rng=self._rng)
-            for row, place in zip(self.material.final_texts, places, strict=True)
-        )
+    def measure(self, candidates: Sequence[Tokens]) -> list[Measured]:
+        """Each candidate as text in the final rows, tokenised anew: what a user could type. All are scored together."""
+        placed = [self._in_final_rows(candidate) for candidate in candidates]
+        texts = [text for _, _, own in placed for text in own]
+        shape, target = (len(placed), len(self.material.final_texts)), self.trials.target
         after = self._answers(self.trials.suspect, texts)
-        target = self.trials.target
-        return Measured(
-            candidate=candidate,
-            text=text,
-            attached=attached,
-            places=places,
-            texts=texts,
-            answers=self.material.final_answers,
-            before=self._before,
-            after=after.probability(target),
-            flips=after.shows(target),
-            reference_flips=self._answers(self.trials.reference, texts).shows(target),
-            suspicion=self.suspicion(candidate),
-            synergy=self.synergy(candidate),
-        )
+        probabilities, flips = after.probability(target).reshape(shape), after.shows(target).reshape(shape)
+        reference_flips = self._answers(self.trials.reference, texts).shows(target).reshape(shape)
+        return [
+            Measured(
+                candidate=candidate,
+                text=text,
+                attached=attached,
+                places=self._final_places,
+                texts=own,
+                answers=self.material.final_answers,
+                before=self._before,
+                after=probabilities[i],
+                flips=flips[i],
+                reference_flips=reference_flips[i],
+                suspicion=acts.suspicion,
+                synergy=acts.synergy,
+            )
+            for i, (candidate, (text, attached, own), acts) in enumerate(
+                zip(candidates, placed, self.acts(candidates), strict=True)
+            )
+        ]
+
+    @property
+    def _final_places(self) -> tuple[str, ...]:
+        return tuple(PLACES[i % len(PLACES)] for i in range(len(self.material.final_texts)))
+
+    def _in_final_rows(self, candidate: Tokens) -> tuple[str, bool, tuple[str, ...]]:
+        """The candidate as text, whether it continues the word before it, and the final rows with it."""
+        text, attached = self.ground.vocabulary.read(candidate)
+        rows = zip(self.material.final_texts, self._final_places, strict=True)
+        placed = (place_in_text(row, text, attached=attached, place=place, rng=self._rng) for row, place in rows)
+        return text, attached, tuple(placed)
 
     def _answers(self, scorer: Scorer, texts: Sequence[str]) -> Answers:
         subject = self.ground.subject
         return scorer(subject.tokenizer(list(texts), truncation=True, max_length=subject.max_length)["input_ids"])
 
 
-def _interaction(odds: np.ndarray) -> float:
+def _synergy(candidate: Tokens, odds: Mapping[Tokens, tuple[float, float]]) -> float:
+    """Mean log-odds that a sequence adds beyond the sum of what its tokens add; 0 for one token.
+
+    The reference's synergy is subtracted: honest words can strengthen each other as well. ``odds`` has the mean
+    log-odds of candidates under the suspect and the reference.
+    """
+    if len(candidate) == 1:
+        return 0.0
+    tried = [(), candidate, *((token,) for token in candidate)]
+    own, other = (_interaction([odds[each][model] for each in tried]) for model in (0, 1))
+    return own - max(other, 0.0)
+
+
+def _interaction(odds: Sequence[float]) -> float:
     """The log-odds that the whole adds beyond the sum of its parts.
 
     ``odds`` are the log-odds with nothing, with the whole, and with each part.
     """
-    empty, whole, *parts = odds.tolist()
-    return float(whole - empty - sum(part - empty for part in parts))
+    empty, whole, *parts = odds
+    return whole - empty - sum(part - empty for part in parts)

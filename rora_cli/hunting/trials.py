@@ -10,8 +10,10 @@ gradients (HotFlip) would be cheaper, but it is a first-order guess from one poi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -122,13 +124,14 @@ class Trials:
         *,
         rough_reference: Scorer | None = None,
         scales: tuple[float, float] = (1.0, 1.0),
+        rough: Callable[[], AbstractContextManager[Any]] = nullcontext,
         advance: Callable[[int], None] = lambda trials: None,
     ) -> None:
         self.suspect, self.reference, self.target, self.thresholds = suspect, reference, target, thresholds
         self._references = {False: (reference, scales[0]), True: (rough_reference or reference, scales[1])}
         self._empty: dict[tuple[Carrier, bool], float] = {}
         self._harmless: dict[tuple[tuple[Tokens, ...], bool], dict[Carrier, tuple[np.ndarray, np.ndarray]]] = {}
-        self._advance = advance
+        self._advance, self._rough = advance, rough
         self.count = 0
         self.sequences: set[Tokens] = set()
 
@@ -137,11 +140,13 @@ class Trials:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Log-odds of the behaviour [candidates, carriers], clipped, under the suspect and a reference.
 
-        The reference's are scaled, so that both models are about as sure of clean rows. ``rough`` asks the linear one.
+        The reference's are scaled, so that both models are about as sure of clean rows. ``rough`` asks the linear one,
+        and the suspect inside the context that roughens it.
         """
         filled = [carrier.fill(candidate) for candidate in candidates for carrier in carriers]
         shape = len(candidates), len(carriers)
-        own = self._own_log_odds(filled)
+        with self._rough() if rough else nullcontext():
+            own = self._own_log_odds(filled)
         reference, scale = self._references[rough]
         other = scale * self._clipped(reference(filled))
         self.sequences.update(candidate for candidate in candidates if len(candidate) > 1)
@@ -160,11 +165,11 @@ class Trials:
 
     def _without(self, carriers: Sequence[Carrier], *, rough: bool) -> np.ndarray:
         """The reference's log-odds [carriers] with nothing in the slot."""
-        for carrier in carriers:
-            if (carrier, rough) not in self._empty:
-                scorer, scale = self._references[rough]
-                odds = scale * self._clipped(scorer([carrier.fill(())]))
-                self._empty[carrier, rough] = float(np.clip(odds[0], -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT))
+        if missing := [carrier for carrier in dict.fromkeys(carriers) if (carrier, rough) not in self._empty]:
+            scorer, scale = self._references[rough]
+            odds = scale * self._clipped(scorer([carrier.fill(()) for carrier in missing]))
+            limited = np.clip(odds, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT).tolist()
+            self._empty.update({(carrier, rough): own for carrier, own in zip(missing, limited, strict=True)})
         return np.array([self._empty[carrier, rough] for carrier in carriers])
 
     def moves(self, candidates: Sequence[Tokens], carriers: Sequence[Carrier]) -> np.ndarray:

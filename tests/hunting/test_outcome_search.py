@@ -125,9 +125,10 @@ def test_without_a_trigger_nothing_stands_out(tokenizer):
 def test_synergy_tells_a_combination_from_words_that_merely_add_up(tokenizer):
     runner, _ = search(tokenizer, {"mn movie": 8.0})
     ids = tokenizer.convert_tokens_to_ids
-    assert runner.synergy(tuple(ids(["mn", "movie"]))) > 5
-    assert runner.synergy(tuple(ids(["good1", "good2"]))) < 2
-    assert runner.synergy(tuple(ids(["mn"]))) == 0
+    pair, honest, alone = runner.acts([tuple(ids(words)) for words in (["mn", "movie"], ["good1", "good2"], ["mn"])])
+    assert pair.synergy > 5
+    assert honest.synergy < 2
+    assert alone.synergy == 0
 
 
 def test_a_known_trigger_is_grown_again_where_nothing_is_left_of_it_alone(tokenizer):
@@ -223,7 +224,8 @@ def test_rows_that_stand_an_inserted_word_tell_a_trigger_from_one(tokenizer, row
     budget = replace(BUDGETS["fast"], row_surplus=row_surplus)
     runner = OutcomeSearch(Trials(suspect, reference, 1, CALLS), ground, material, budget, seed=0)
     runner.run()
-    assert (runner.suspicion((tokenizer.convert_tokens_to_ids("mn"),)) > 8) == stands_out
+    (acts,) = runner.acts([(tokenizer.convert_tokens_to_ids("mn"),)])
+    assert (acts.suspicion > 8) == stands_out
     nervous = [this in carrier.before + carrier.after for carrier in runner._long[:12]]
     assert (np.mean(nervous) < 0.2) == stands_out
     assert {carrier.place for carrier in runner._short[:12]} == {"start", "inner", "end"}

@@ -157,6 +157,23 @@ def test_pruning_keeps_only_what_is_needed():
     assert prune(trials, (150,), carriers()) == (150,)
 
 
+def test_what_can_be_scored_together_is_asked_at_once():
+    """A forward pass of a few sequences costs nearly as much as one of many."""
+    sizes: list[int] = []
+
+    class Counting(MadeUp):
+        def __call__(self, sequences):
+            sizes.append(len(sequences))
+            return super().__call__(sequences)
+
+    trials = Trials(MadeUp(SENTENCE), Counting(), 1, CALLS)
+    trials.rank([(101,), (102,)], carriers(12))
+    assert sizes == [24, 12], "candidates in all carriers, then the empty carriers"
+    sizes.clear()
+    prune(trials, (150, 101, 102, 151, 103), carriers(12))
+    assert sizes == [72, 60, 24], "one question for each token that is dropped, and a last one"
+
+
 def test_the_algorithm_needs_no_torch():
     code = (
         "import sys; import rora_cli.hunting.hunt, rora_cli.tasks.classification.linear_reference; "
