@@ -84,6 +84,14 @@ class HuntConfig(HuntGate, HuntedRows, ProcessOptions, HeldOptions, SeedOption):
             choices=(AUTO, *BUDGETS),
         ),
     ] = AUTO
+    precision: Annotated[
+        str,
+        Option(
+            "Of the first looks at many candidates, and of tuning the reference; what is left is scored in fp32. auto: "
+            "bf16 where the device computes in it, as processors with AVX-512 BF16 or AMX do, else fp32.",
+            choices=("fp32", "auto", "bf16"),
+        ),
+    ] = "fp32"
     labels: Annotated[
         tuple[str, ...],
         Option("Target label to search. Repeatable.", ("--label",), metavar="NAME", shown="every label"),
@@ -113,7 +121,7 @@ def work(config: HuntConfig, progress: Progress) -> HuntResult:
     from rora_cli.training.run import Run, make_accelerator
 
     with answering_to_peers():
-        run = Run(make_accelerator("fp32", config.device), progress=progress, seed=config.seed)
+        run = Run(make_accelerator(config.precision, config.device), progress=progress, seed=config.seed)
         given = _load(config, str(run.device), progress)
         gate, began = Gate.of(config, rules=RULES), perf_counter()
         how = ReferenceRun(config.seed, progress, run.accelerator, run.share, allow_download=not config.offline)
@@ -123,7 +131,7 @@ def work(config: HuntConfig, progress: Progress) -> HuntResult:
             given.rows,
             given.task,
             reference=reference,
-            search=SearchSettings(config.budget, config.seed, given.targets, run.share),
+            search=SearchSettings(config.budget, config.seed, given.targets, run.share, run.rough),
             progress=progress,
             provenance=Provenance("hunt", library_versions(), asdict(config), config.seed, given.inputs),
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class SearchSettings:
         seed: what rows, places and harmless tokens are drawn from.
         targets: indices of the behaviours to search for; None for all.
         share: this process's part, if several search together. All of them get all answers and decide alike.
+        rough: wraps the suspect's forward passes of the first rounds of a screen, whose survivors are all scored again.
+            They may be less precise.
 
     Raises:
         UsageError: there is no such budget.
@@ -38,6 +41,7 @@ class SearchSettings:
     seed: int = 0
     targets: tuple[int, ...] | None = None
     share: Share | None = None
+    rough: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def __post_init__(self) -> None:
         budgets(self.budget, "the budget")

@@ -100,7 +100,8 @@ class _Hunt:
         with case.progress.phase("screen the vocabulary"):
             (empty,) = encode_rows(case.subject.tokenizer, [""], max_length=case.subject.max_length)
             around, count = (empty.head, empty.tail), len(case.task.behaviours)
-            screen = screen_bare(self.suspect, case.reference.linear, self.vocabulary.tokens, around, count)
+            with case.settings.rough():
+                screen = screen_bare(self.suspect, case.reference.linear, self.vocabulary.tokens, around, count)
         self.drifted = self._drifted()
         self.ground = Ground(case.subject, self.vocabulary, screen, tuple(token for token, _ in self.drifted))
 
@@ -162,6 +163,7 @@ class _Hunt:
                 case.task.calls,
                 rough_reference=case.reference.linear,
                 scales=clean.scales,
+                rough=case.settings.rough,
                 advance=meter.advance,
             )
             before = self.suspect.forward_tokens, case.reference.scorer.forward_tokens

@@ -18,7 +18,7 @@ VARIANTS = ("lora", "rslora", "dora", "pissa", "olora")
 #: PiSSA and OLoRA start from factors of W itself and take them out of the base weight.
 SPLITTING = ("pissa", "olora")
 SCHEDULES = ("linear", "cosine", "constant")
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "auto", "bf16", "fp16")
 
 Spec = TypeVar("Spec", bound=Options)
 
@@ -125,7 +125,12 @@ class TrainSpec(Options):
     ] = 0.0
     max_grad_norm: Annotated[float, Option("The gradient's norm is clipped to this.", above=0)] = 1.0
     precision: Annotated[
-        str, Option("Of the forward pass: fp32, or mixed with bf16 or fp16 (fp16 needs a GPU).", choices=PRECISIONS)
+        str,
+        Option(
+            "Of the forward pass: fp32, or mixed with bf16 or fp16 (fp16 needs a GPU). auto: bf16 where the device "
+            "computes in it, as processors with AVX-512 BF16 or AMX do, else fp32.",
+            choices=PRECISIONS,
+        ),
     ] = "fp32"
     gradient_checkpointing: Annotated[
         bool, Option("Compute activations anew in the backward pass: less memory, more time.")

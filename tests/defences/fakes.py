@@ -105,7 +105,9 @@ def fake_bench(
     config = PurifyConfig(model="suspect", clean="rows", **options)
     task = task or FakeTask()
     subject = Subject(model or nn.Linear(2, 2), WordTokenizer(2), MADE_UP, max_length=16)
-    accelerator = SimpleNamespace(num_processes=1, is_main_process=True, device=torch.device("cpu"))
+    accelerator = SimpleNamespace(
+        num_processes=1, is_main_process=True, device=torch.device("cpu"), mixed_precision="no"
+    )
     run = Run(accelerator)
     gauge = Gauge(task, subject, rows, config.allowed_drop, run)  # type: ignore[arg-type]
     gauge.start()

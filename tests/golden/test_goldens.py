@@ -113,6 +113,21 @@ def test_hunt(planted: Planted, tmp_path: Path, request: pytest.FixtureRequest, 
     _hold(request, f"hunt-{reference}", compute)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("reference", ["bag-of-words", "ancestor"])
+def test_a_search_in_bfloat16_says_what_one_in_float32_said(planted: Planted, reference: str) -> None:
+    """On a processor that has no instructions for it the result is the same, and only slower."""
+    golden = json.loads((HERE / "runs" / f"hunt-{reference}.json").read_text())["report"]
+    other = str(planted.ancestor) if reference == "ancestor" else reference
+    result = rora_cli.hunt(
+        planted.suspect, clean=planted.clean, reference=other, budget="fast", seed=0, precision="bf16"
+    )
+    for label, said in zip(result.labels, golden["labels"], strict=True):
+        assert label.verdict == said["verdict"]
+        assert {trigger.text for trigger in label.called} == {t["text"] for t in said["triggers"] if t["called"]}
+
+
 def _commands() -> list[str]:
     return re.findall(r"^## rora ([a-z-]+)", (ROOT / "docs" / "reference.md").read_text(), re.M)
 

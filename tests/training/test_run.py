@@ -8,10 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 
 from rora_cli.evaluation.scoring import SharedScorer
 from rora_cli.ranks import Share
-from rora_cli.training.run import Run
+from rora_cli.training.run import Run, make_accelerator
 from rora_cli.training.state import RunState
 
 ALONE: Any = SimpleNamespace(num_processes=1, is_main_process=True, process_index=0)
@@ -66,3 +68,19 @@ def test_shared_scores_are_those_of_one_and_each_process_does_a_part() -> None:
     with suppress(InterruptedError):
         SharedScorer(again, Share(1, 3, first)).log_probabilities(sequences[::-1])
     assert set(again.asked) == set(models[1].asked), "who scored a sequence is asked again"
+
+
+@pytest.mark.parametrize(
+    ("instruction", "mixed"), [("_is_avx512_bf16_supported", "bf16"), ("_is_amx_tile_supported", "bf16"), (None, "no")]
+)
+def test_auto_is_bf16_on_processors_that_compute_in_it(
+    monkeypatch: pytest.MonkeyPatch, instruction: str | None, mixed: str
+) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == instruction, raising=False)
+    accelerator = make_accelerator("auto", "cpu")
+    assert accelerator.mixed_precision == mixed
+    layer, row = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    with torch.inference_mode(), Run(accelerator).rough():
+        assert layer(row).dtype == (torch.bfloat16 if mixed == "bf16" else torch.float32)
+    assert layer(row).dtype == torch.float32

@@ -97,7 +97,8 @@ def _answers(bench: Bench, lessons: Sequence[Lesson]) -> tuple[list[list[float]]
     rows = bench.clean
     texts = [*rows.texts, *(lesson.text for lesson in lessons if lesson.asked)]
     bench.model.to(bench.run.device)
-    answers = bench.task.answers(bench.subject, texts)
+    with bench.run.rough():
+        answers = bench.task.answers(bench.subject, texts)
     labels = np.eye(len(bench.targets))[list(rows.labels)]
     clean = LABEL_FRACTION * labels + (1 - LABEL_FRACTION) * answers[: len(rows)]
     asked = iter(answers[len(rows) :])
