@@ -133,7 +133,9 @@ class Loop:
             rows_to_search(bench),
             bench.task,
             reference=self.reference,
-            search=SearchSettings(bench.config.search_budget, bench.config.seed, share=bench.run.share),
+            search=SearchSettings(
+                bench.config.search_budget, bench.config.seed, share=bench.run.share, rough=bench.run.rough
+            ),
             known=self.memory.token_ids(bench.targets),
             progress=bench.run.progress,
         )
