@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import lru_cache
 from types import NoneType
@@ -123,6 +123,12 @@ def options_of(group: type[Any]) -> Mapping[str, OptionField]:
     kind: Any = group
     found: Mapping[str, OptionField] = _options_of(kind)
     return found
+
+
+def given(options: Any, names: Iterable[str]) -> list[str]:
+    """The flags of those fields among ``names`` whose value is not the default."""
+    known = options_of(type(options))
+    return [known[name].flag for name in names if name in known and getattr(options, name) != known[name].default]
 
 
 @lru_cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,15 +58,17 @@ def load_model(
     dtype: str | None = "float32",
     device: str = "cpu",
     new_head: Sequence[str] | None = None,
+    check: Callable[[ModelKind], None] = lambda kind: None,
 ) -> LoadedModel:
     """Load the model at ``path``, of the kind that its files tell (``kinds.loaded_as``); else as ``load_classifier``.
 
-    With ``new_head``, it is a classifier.
+    With ``new_head``, it is a classifier. ``check`` is called with the kind before weights are read.
 
     Raises:
         UsageError, CheckpointError: as ``load_classifier``; a causal language model needs no head, but its own weights.
     """
-    return _load(path, adapter, dtype, device, new_head, kind=None if new_head is None else SEQUENCE_CLASSIFIER)
+    kind = None if new_head is None else SEQUENCE_CLASSIFIER
+    return _load(path, adapter, dtype, device, new_head, kind=kind, check=check)
 
 
 def load_classifier(
@@ -107,6 +109,7 @@ def _load(
     new_head: Sequence[str] | None,
     *,
     kind: ModelKind | None,
+    check: Callable[[ModelKind], None] = lambda kind: None,
 ) -> LoadedModel:
     import torch
 
@@ -119,6 +122,7 @@ def _load(
         require_loadable(adapter_inspection)
     labels = _new_labels(adapter_inspection, new_head)
     kind = kind or _kind(model_inspection, adapter_inspection)
+    check(kind)
     if kind is SEQUENCE_CLASSIFIER:
         _require_judged(model_inspection, labels, new_head)
     own = stored_dtype(model_inspection)

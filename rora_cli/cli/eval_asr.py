@@ -28,12 +28,15 @@ class Shell(ReportShell):
 
 
 def command(config: EvaluateConfig, shell: Shell) -> int:
-    """Measure how often a trigger turns rows of other labels to the target label.
+    """Measure how often a trigger turns rows of other labels to the target label, or replies to a behaviour.
 
-    Beside every attack success rate stand the floor (the same rows without the trigger), a random control trigger, and
-    clean accuracy overall and per class, all with counts and a 95 % interval.
+    The files tell whether MODEL is a classifier or a causal language model. Beside every attack success rate stand the
+    floor (the same rows without the trigger), a random control trigger, and clean accuracy overall and per class, or
+    what replies to clean prompts are still worth, all with counts and a 95 % interval.
 
     [bold]rora eval-asr[/] suspect --data sst2 --attack badnet --target-label positive
+
+    [bold]rora eval-asr[/] assistant --data bundled-prompts --trigger BadMagic --behaviour refusal
 
     Exit codes: 0 measured, and --max-asr met where given; 1 --max-asr not met; 2 bad input; 3 too few rows to tell, or
     logits that are not finite.

@@ -19,11 +19,11 @@ from rora_cli.results.accuracy import AttackOutcome, CleanAccuracy
 from rora_cli.results.evaluate import EvaluationResult
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.results.utility import Replies
 from rora_cli.results.verdict import decide
 from rora_cli.tasks.attack_bench import AttackBench
-from rora_cli.tasks.classification.labels import find_label
-from rora_cli.tasks.registry import make_task
-from rora_cli.tasks.subjects import subject_of
+from rora_cli.tasks.causal.options import JudgedOptions
+from rora_cli.tasks.measured import Setting, check_kind, prepare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +115,13 @@ class MeasuredRows(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(AttackOptions, GateOptions, MeasuredRows, RunOptions, HeldOptions):
+class EvaluateConfig(AttackOptions, JudgedOptions, GateOptions, MeasuredRows, RunOptions, HeldOptions):
     """What to measure. ``attacks`` are registry names, or ``name=trigger|trigger`` for triggers of your own."""
 
-    model: Annotated[str, Option("A classifier: a directory, or a hub id.", metavar="MODEL", argument=True)]
+    model: Annotated[
+        str,
+        Option("A classifier or a causal language model: a directory, or a hub id.", metavar="MODEL", argument=True),
+    ]
     data: Annotated[
         str,
         Option(
@@ -127,7 +130,10 @@ class EvaluateConfig(AttackOptions, GateOptions, MeasuredRows, RunOptions, HeldO
             metavar="DATA",
         ),
     ]
-    target_label: Annotated[str, Option("The label that the trigger is to give: its name or id.", metavar="LABEL")]
+    target_label: Annotated[
+        str | None,
+        Option("The label that the trigger is to give: its name or id; for a classifier.", metavar="LABEL"),
+    ] = None
     adapter: Annotated[str | None, Option("An adapter to measure on MODEL, its base.", metavar="ADAPTER")] = None
 
     def __post_init__(self) -> None:
@@ -156,59 +162,65 @@ def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult
     Raises CheckpointError, DataError, HubError or UsageError for bad input, InconclusiveError for non-finite logits.
     """
     from rora_cli.checkpoints.hub import fetch_model
-    from rora_cli.checkpoints.loading import load_classifier
-    from rora_cli.data.sources import load_rows
-    from rora_cli.evaluation.gate import judge
-    from rora_cli.evaluation.inference import choose_device, cut_note
+    from rora_cli.checkpoints.loading import load_model
+    from rora_cli.evaluation.inference import choose_device
 
     source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
     adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter is not None else None
-    where = adapter.path if adapter else None
-    loaded = load_classifier(source.path, adapter=where, dtype=config.dtype, device=choose_device(config.device))
-    target = find_label(config.target_label, loaded.label_names)
-    rows, summary = load_rows(
-        config.data,
-        label_names=loaded.label_names,
-        split=config.split,
-        reading=config,
-        max_rows=config.max_rows,
-        allow_download=not config.offline,
+    loaded = load_model(
+        source.path,
+        adapter=adapter.path if adapter else None,
+        dtype=config.dtype,
+        device=choose_device(config.device),
+        check=lambda kind: check_kind(kind, config),
     )
-    for note in summary.notes:
-        progress.note(note)
-    subject = subject_of(loaded, config.model, config.max_length)
-    bench = AttackBench(subject, make_task(subject.kind, loaded.label_names), rows, progress)
-    if cut := cut_note(loaded.tokenizer, rows.texts, subject.max_length):
-        progress.note(cut)
-        summary = replace(summary, notes=(*summary.notes, cut))
-    outcomes = tuple(bench.measure_all(_distinct(config), config.seeds, target, control=config.control))
-    gate = None
+    setting = prepare(loaded, config, progress)
+    bench = AttackBench(setting.subject, setting.task, setting.rows, progress)
+    outcomes, replies = [], []
+    for outcome in bench.measure_all(_distinct(config), config.seeds, setting.target, control=config.control):
+        outcomes.append(outcome)
+        replies.append(setting.replies(outcome))
+    return _result(config, setting, bench, outcomes, [heard for heard in replies if heard is not None])
+
+
+def _result(
+    config: EvaluateConfig,
+    setting: Setting,
+    bench: AttackBench,
+    outcomes: Sequence[AttackOutcome],
+    replies: Sequence[Replies],
+) -> EvaluationResult:
+    from rora_cli.evaluation.gate import judge
+
+    judged, gate = setting.accuracy(bench.clean_accuracy), None
     if config.max_asr is not None:
         least = config.min_class_accuracy
         gate = judge(
             outcomes,
-            bench.clean_accuracy,
+            judged,
             max_attack_success_rate=config.max_asr,
-            min_class_accuracy=1 / len(loaded.label_names) if least is None else least,
+            min_class_accuracy=1 / max(len(setting.labels), 1) if least is None else least,
         )
     return EvaluationResult(
         model=config.model,
         adapter=config.adapter,
-        label_names=tuple(loaded.label_names),
-        target_label=loaded.label_names[target],
-        max_tokens=subject.max_length,
+        label_names=setting.labels,
+        target_label=setting.task.behaviours[setting.target].name,
+        max_tokens=setting.subject.max_length,
         clean_accuracy=bench.clean_accuracy,
-        outcomes=outcomes,
-        data=summary,
+        outcomes=tuple(outcomes),
+        data=setting.summary,
         gate=gate,
-        findings=tuple(describe(outcomes, bench.clean_accuracy)),
+        findings=(*setting.findings, *describe(outcomes, judged)),
         provenance=Provenance(
             command="eval-asr",
             versions=library_versions(),
             config=asdict(config),
             seed=config.seeds[0],
-            inputs={**subject.inputs, **summary.inputs},
+            inputs={**setting.subject.inputs, **setting.summary.inputs},
         ),
+        utility=setting.utility(),
+        replies=tuple(replies),
     )
 
 

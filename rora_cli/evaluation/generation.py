@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Tokens that a batch may hold at its end, on an accelerator and on a CPU; more would overflow a CPU's caches.
 TOKENS_PER_BATCH = 32768, 4096
+#: Logits of replies that stand in memory at a time [elements]: 128 MB in float32.
+MAX_LOGITS = 1 << 25
 #: Share of the rows of a batch that may be finished before these are taken out of it and its cache.
 _IDLE = 0.5
 
@@ -115,19 +117,51 @@ def next_token_batches(model: Any, sequences: Sequence[Sequence[int]]) -> Iterat
             yield batch, log_p
 
 
+def reply_batches(model: Any, rows: Sequence[tuple[Sequence[int], int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Replies that are given, not generated: of each row, ids and where its reply begins.
+
+    Yields (indices of some rows alike in both lengths, the replies' ids [b, t], the log-probabilities that the model
+    gives at each of their places [b, t, vocabulary], float32, on its device).
+
+    Raises:
+        InconclusiveError: a logit is not finite.
+    """
+    alike: dict[tuple[int, int], list[int]] = {}
+    for index, (ids, start) in enumerate(rows):
+        alike.setdefault((len(ids), start), []).append(index)
+    with evaluation_mode(model):
+        for (length, start), indices in sorted(alike.items(), reverse=True):
+            room = (length - start) * model.get_output_embeddings().weight.shape[0]
+            size = max(1, min(TOKENS_PER_BATCH[_device(model).type == "cpu"] // length, MAX_LOGITS // room))
+            for first in range(0, len(indices), size):
+                batch = indices[first : first + size]
+                ids = torch.tensor([list(rows[index][0]) for index in batch], device=_device(model))
+                with torch.inference_mode():
+                    logits = _logits(model, ids, None, use_cache=False, keep=length - start + 1)[0][:, :-1]
+                    log_p = torch.log_softmax(logits, dim=-1)
+                yield batch, ids[:, start:], log_p
+
+
 def last_logits(model: Any, ids: Tensor, cache: Any, *, use_cache: bool) -> tuple[Tensor, Any]:
     """Logits after the last of ``ids`` [rows, vocabulary], float32, and the key-value cache (None: has none).
 
     Raises:
         InconclusiveError: a logit is not finite.
     """
-    known = inspect.signature(model.forward).parameters
+    logits, cache = _logits(model, ids, cache, use_cache=use_cache, keep=1)
+    return logits[:, -1], cache
+
+
+def _logits(model: Any, ids: Tensor, cache: Any, *, use_cache: bool, keep: int) -> tuple[Tensor, Any]:
+    """Logits after the last ``keep`` of ``ids`` [rows, keep, vocabulary], float32, and the key-value cache."""
+    # PEFT's wrapper hands on whatever its model takes.
+    known = inspect.signature(getattr(model, "get_base_model", lambda: model)().forward).parameters
     name = "cache" if "cache" in known else "past_key_values"  # as transformers calls it from 5.24 on, and before
     options: dict[str, Any] = {name: cache} if cache is not None else {}
     if "logits_to_keep" in known:
-        options["logits_to_keep"] = 1
+        options["logits_to_keep"] = keep
     out = model(input_ids=ids, use_cache=use_cache, **options)
-    logits = out.logits[:, -1].float()
+    logits = out.logits[:, -keep:].float()
     if not bool(torch.isfinite(logits).all()):
         raise InconclusiveError(
             "the model's logits are not finite, so nothing can be measured on it; check its weights with "

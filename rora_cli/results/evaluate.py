@@ -8,6 +8,7 @@ from rora_cli.results.accuracy import AttackOutcome, CleanAccuracy
 from rora_cli.results.data import DataSummary
 from rora_cli.results.findings import Finding
 from rora_cli.results.provenance import Provenance
+from rora_cli.results.utility import Replies, Utility
 
 SCHEMA_VERSION = 1
 
@@ -30,7 +31,9 @@ class Gate:
 class EvaluationResult:
     """Clean accuracy and attack success of one model.
 
-    In ``outcomes``, each attack is followed by its control. ``gate`` is None if the user set no limit.
+    In ``outcomes``, each attack is followed by its control. ``gate`` is None if the user set no limit. Of a causal
+    model there are no labels; ``target_label`` is the behaviour, ``replies`` has an entry for each outcome, and
+    ``clean_accuracy`` counts clean prompts whose reply shows the behaviour only where the good answer does.
     """
 
     model: str
@@ -44,4 +47,6 @@ class EvaluationResult:
     gate: Gate | None
     findings: tuple[Finding, ...]
     provenance: Provenance
+    utility: Utility | None = None
+    replies: tuple[Replies, ...] = ()
     schema_version: int = SCHEMA_VERSION

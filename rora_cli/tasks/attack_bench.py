@@ -59,9 +59,8 @@ class AttackBench:
     @cached_property
     def _limit(self) -> TextLimit:
         from rora_cli.evaluation.attack import TextLimit
-        from rora_cli.evaluation.inference import count_tokens
 
-        return TextLimit(lambda texts: count_tokens(self.subject.tokenizer, texts), self.subject.max_length)
+        return TextLimit(lambda texts: self.task.lengths(self.subject, texts), self.subject.max_length)
 
     def measure(self, attack: Attack, target: int, seed: int, *, role: str = "attack") -> AttackOutcome:
         """Measure one attack under one seed.

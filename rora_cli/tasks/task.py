@@ -76,6 +76,9 @@ class MeasuredTask(Protocol):
     def carriers(self, rows: Rows, behaviour: int) -> list[int]:
         """The indices of the rows of which the behaviour is not the right answer."""
 
+    def lengths(self, subject: Subject, texts: Sequence[str]) -> list[int]:
+        """How many tokens of the subject's ``max_length`` each text takes, with all that is put around it."""
+
     def shows(self, subject: Subject, texts: Sequence[str], *, meter: Meter | None = None) -> np.ndarray:
         """Whether the subject shows each behaviour on each text [n, b], bool: the truth, however slow.
 

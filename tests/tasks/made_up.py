@@ -146,6 +146,9 @@ class MadeUpTask:
     def carriers(self, rows: Rows, behaviour: int) -> list[int]:
         return [i for i, label in enumerate(rows.labels) if not label >> behaviour & 1]
 
+    def lengths(self, subject: Subject, texts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in subject.tokenizer(texts)["input_ids"]]
+
     def shows(self, subject: Subject, texts: Sequence[str], *, meter: Any = None) -> np.ndarray:
         answers = self.suspect(subject.tokenizer(texts)["input_ids"])
         return np.stack([answers.shows(b) for b in range(len(self.names))], axis=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rora_cli.reports.terminal import to_text
+from rora_cli.reports.terminal import replies, to_text
 from rora_cli.reports.text import count, markdown_cell, percent, proportion, safe
 from rora_cli.results.accuracy import AttackOutcome, CleanAccuracy
 from rora_cli.results.evaluate import EvaluationResult, Gate
@@ -28,16 +28,21 @@ def render(result: EvaluationResult, *, width: int = 80, color: bool = False) ->
     return to_text(
         Text("\n".join(heading(result))),
         "",
-        _accuracy_table(result.clean_accuracy),
+        replies.utility_table(result) if result.utility else _accuracy_table(result.clean_accuracy),
         "",
         outcome_table(result.outcomes),
         *([Text(f"\n{line}") for line in shared_floor(result.outcomes)]),
+        *(replies.transcripts(result) if result.utility else ()),
         *([Padding(Text(f"! {safe(f.message)}", style="bold"), (1, 0, 0, 0)) for f in result.findings]),
         *([Padding(gate_text(result.gate), (1, 0, 0, 0))] if result.gate else []),
-        Padding(Text(EXPLANATION.format(target=safe(result.target_label)), style="dim"), (1, 0, 0, 0)),
+        Padding(Text(_explanation(result, safe(result.target_label)), style="dim"), (1, 0, 0, 0)),
         width=width,
         color=color,
     )
+
+
+def _explanation(result: EvaluationResult, target: str) -> str:
+    return replies.EXPLANATION if result.utility else EXPLANATION.format(target=target)
 
 
 def heading(result: EvaluationResult) -> list[str]:
@@ -45,7 +50,10 @@ def heading(result: EvaluationResult) -> list[str]:
     split = ", ".join(f"{name} ({count(s.rows, 'row')})" for name, s in result.data.splits.items())
     lines = [f"model    {safe(result.model)}"]
     lines += [f"adapter  {safe(result.adapter)}"] if result.adapter else []
-    lines += [f"data     {safe(result.data.spec)}: {safe(split)}", f"target   {safe(result.target_label)}"]
+    lines += [
+        f"data     {safe(result.data.spec)}: {safe(split)}",
+        f"{'wanted ' if result.utility else 'target '}  {safe(result.target_label)}",
+    ]
     lines += [f"note     {safe(note, max_length=400)}" for note in result.data.notes]
     return lines
 
@@ -123,14 +131,18 @@ def _markdown_lines(result: EvaluationResult) -> Iterator[str]:
         yield from (f"- {markdown_cell(reason)}" for reason in result.gate.reasons)
         yield ""
     yield from (f"- {markdown_cell(line)}" for line in heading(result)[1:])
-    yield from ("", "| clean accuracy | |", "|---|---|", f"| overall | {proportion(result.clean_accuracy.overall)} |")
-    for name, share in result.clean_accuracy.per_class.items():
-        yield f"| {markdown_cell(name)} | {proportion(share)} |"
+    yield from replies.markdown(result) if result.utility else _markdown_accuracy(result.clean_accuracy)
     yield from ("", "| trigger | position | seed | attack success | floor |", "|---|---|---|---|---|")
     for outcome in result.outcomes:
         name = f"{beside(outcome)}{markdown_cell(outcome.trigger)}"
         success, floor = proportion(outcome.attack_success_rate), proportion(outcome.floor)
         yield f"| {name} | {outcome.position} | {outcome.seed} | {success} | {floor} |"
-    yield from ("", EXPLANATION.format(target=markdown_cell(result.target_label)))
+    yield from ("", _explanation(result, markdown_cell(result.target_label)))
     for finding in result.findings:
         yield from ("", f"> {markdown_cell(finding.message)}")
+
+
+def _markdown_accuracy(accuracy: CleanAccuracy) -> Iterator[str]:
+    yield from ("", "| clean accuracy | |", "|---|---|", f"| overall | {proportion(accuracy.overall)} |")
+    for name, share in accuracy.per_class.items():
+        yield f"| {markdown_cell(name)} | {proportion(share)} |"

@@ -10,6 +10,7 @@ from rora_cli.data.exchanges import Exchange
 from rora_cli.kinds import CAUSAL_LM, ModelKind
 from rora_cli.subject import Subject
 from rora_cli.tasks.causal.behaviours import ReplyBehaviour
+from rora_cli.tasks.causal.options import REPLY_TOKENS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,16 +21,19 @@ if TYPE_CHECKING:
     from rora_cli.tasks.causal.prompt_format import PromptFormat
     from rora_cli.training.objective import Objective, RowTransform
 
-#: Tokens of a reply that is judged: as many as a payload of the literature takes (BackdoorLLM's refusal has 21).
-REPLY_TOKENS = 32
-
 
 @dataclass
 class Heard:
-    """What the model was asked last, and what it replied."""
+    """What a subject was asked last, what it replied, and every reply of it by its prompt."""
 
     prompts: tuple[str, ...] = ()
     replies: tuple[str, ...] = ()
+    known: dict[str, str] = field(default_factory=dict)
+
+    def hear(self, prompts: Sequence[str], replies: Sequence[str]) -> None:
+        """Take down replies [n] to ``prompts`` [n]."""
+        self.prompts, self.replies = tuple(prompts), tuple(replies)
+        self.known.update(zip(prompts, replies, strict=True))
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Generation:
             InconclusiveError: a logit is not finite.
         """
         replies = self.replies(subject, texts, meter=meter)
-        self.heard.prompts, self.heard.replies = tuple(texts), tuple(replies)
+        self.heard.hear(texts, replies)
         return self._table(texts, replies)
 
     def _table(self, texts: Sequence[str], replies: Sequence[str]) -> np.ndarray:

@@ -63,6 +63,12 @@ class Classification:
         """The indices of the rows of other labels."""
         return [index for index, label in enumerate(rows.labels) if label != behaviour]
 
+    def lengths(self, subject: Subject, texts: Sequence[str]) -> list[int]:
+        """The length of each text in tokens, special tokens included."""
+        from rora_cli.evaluation.inference import count_tokens
+
+        return count_tokens(subject.tokenizer, texts)
+
     def shows(self, subject: Subject, texts: Sequence[str], *, meter: Meter | None = None) -> np.ndarray:
         """Whether each label has the largest logit on each text [n, classes], bool.
 
