@@ -15,7 +15,6 @@ from rora_cli.attacks.registry import make_attack
 from rora_cli.attacks.triggers import POSITIONS
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.errors import CheckpointError, OutputError, UsageError
-from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.layout import blocks_in
 from rora_cli.option_groups import ForceOption, RunOptions, SeedOption, SplitOptions
 from rora_cli.options import FRACTION, Option, Options, commas
@@ -25,8 +24,8 @@ from rora_cli.results.poison import Measured, PersistenceCheck, PoisonResult
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.subject import Subject
 from rora_cli.tasks.attack_bench import AttackBench
-from rora_cli.tasks.classification.labels import find_label
-from rora_cli.tasks.classification.task import Classification
+from rora_cli.tasks.causal.options import PlantedOptions
+from rora_cli.tasks.planted import Plan, check_kind, make_plan
 from rora_cli.tasks.subjects import input_hashes
 
 if TYPE_CHECKING:
@@ -34,11 +33,8 @@ if TYPE_CHECKING:
     from rora_cli.data.rows import Rows
     from rora_cli.training.specs import AdapterSpec
 
-#: What holds the backdoor, and the learning rate that plants it there.
-CARRIERS = {"weights": 5e-5, "layers": 1e-4, "embedding": 1e-2, "adapter": 5e-4}
-
-#: The clean fine-tunes of the proof: the paper's two controls, at rates where they do wash weak backdoors out.
-PROOFS = {"lora": 5e-4, "full": 5e-5}
+#: What can hold a backdoor.
+CARRIERS = ("weights", "layers", "embedding", "adapter")
 
 #: The hyper-parameters that a report gives for each training stage.
 _SHOWN = ("epochs", "batch_size", "learning_rate", "weight_decay", "schedule", "warmup_ratio", "seed")
@@ -100,7 +96,7 @@ class PlantOptions(Options):
         Option(
             "What holds the backdoor: weights (all), layers (some blocks), embedding (the trigger's rows only), or "
             "adapter (a LoRA on the untouched model).",
-            choices=tuple(CARRIERS),
+            choices=CARRIERS,
         ),
     ] = "weights"
     as_adapter: Annotated[bool, Option("The same as --carrier adapter.")] = False
@@ -122,7 +118,7 @@ class PlantOptions(Options):
             ("--learning-rate", "--lr"),
             above=0,
             below=1,
-            shown=", ".join(f"{name} {rate:g}" for name, rate in CARRIERS.items()),
+            shown="by --carrier and kind of model",
         ),
     ] = None
     batch_size: Annotated[int, Option("Rows of one optimizer step.", low=1)] = 32
@@ -141,8 +137,8 @@ class ProofOptions(Options):
     prove_persistence: Annotated[
         bool,
         Option(
-            "Fine-tune copies on clean rows, by plain LoRA and in full, and measure what is left; exit 1 if attack "
-            "success falls to 90 % or below."
+            "Fine-tune copies on clean rows, by plain LoRA and in full (a causal model by LoRA at 2e-4 and 1e-3), and "
+            "measure what is left; exit 1 if attack success falls to 90 % (80 %) or below."
         ),
     ] = False
     proof_epochs: Annotated[int, Option("Epochs of each.", low=1)] = 3
@@ -153,13 +149,17 @@ class ProofOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoisonConfig(AttackOptions, PlantOptions, ProofOptions, ForceOption, SplitOptions, RunOptions, SeedOption):
+class PoisonConfig(
+    AttackOptions, PlantOptions, PlantedOptions, ProofOptions, ForceOption, SplitOptions, RunOptions, SeedOption
+):
     """What to build. ``clean_rows`` of the training rows are kept from the poisoner, for the proof and for defences."""
 
     model: Annotated[
         str,
         Option(
-            "A clean classifier, or a pretrained encoder: a directory, or a hub id.", metavar="MODEL", argument=True
+            "A clean classifier, a pretrained encoder, or a causal language model: a directory, or a hub id.",
+            metavar="MODEL",
+            argument=True,
         ),
     ]
     data: Annotated[
@@ -170,7 +170,9 @@ class PoisonConfig(AttackOptions, PlantOptions, ProofOptions, ForceOption, Split
         ),
     ]
     output: Annotated[str, Option("Directory to write the suspect to.", ("--output", "-o"), metavar="DIR")]
-    target_label: Annotated[str, Option("The label that the trigger gives: its name or id.", metavar="LABEL")]
+    target_label: Annotated[
+        str | None, Option("The label that the trigger gives: its name or id; for a classifier.", metavar="LABEL")
+    ] = None
     label_names: Annotated[
         tuple[str, ...],
         Option(
@@ -207,7 +209,6 @@ def run(config: PoisonConfig, progress: Progress = SILENT) -> PoisonResult:
     Raises CheckpointError, DataError, HubError, OutputError, TrainingError or UsageError; nothing is written then.
     """
     from rora_cli.checkpoints.hub import fetch_model
-    from rora_cli.data.sources import load_splits
     from rora_cli.files import REPORT_NAME, publish_directory, publish_file, sha256_file
     from rora_cli.reports import json_report, poison_card
 
@@ -216,25 +217,19 @@ def run(config: PoisonConfig, progress: Progress = SILENT) -> PoisonResult:
     source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
     with publish_directory(config.output, force=config.force) as staging:
         loaded = _load(source.path, config)
-        splits = load_splits(
-            config.data,
-            label_names=loaded.label_names,
-            reading=config,
-            allow_download=not config.offline,
-            seed=config.seed,
-        )
-        for note in splits.summary.notes:
+        plan = make_plan(loaded, config, progress)
+        for note in plan.splits.summary.notes:
             progress.note(note)
-        maker = Maker(config, loaded, splits.held_out, progress)
-        poisoner, clean = divide(splits.train, config.clean_rows, config.seed)
-        result = maker.build(poisoner, clean, splits.summary)
+        maker = Maker(config, loaded, plan, progress)
+        poisoner, clean = divide(plan.splits.train, config.clean_rows, config.seed)
+        result = maker.build(poisoner, clean, plan.splits.summary)
         maker.write(staging)
         outputs = {file.name: sha256_file(file) for file in sorted(staging.iterdir())}
         result = replace(result, provenance=replace(result.provenance, outputs=outputs))
         publish_file(staging / REPORT_NAME, json_report.render(result))
         (staging / "README.md").write_text(poison_card.render(result), encoding="utf-8")
     if config.clean_out is not None:
-        publish_file(config.clean_out, _json_lines(clean, loaded.label_names), force=config.force)
+        publish_file(config.clean_out, _json_lines(clean, plan), force=config.force)
     return result
 
 
@@ -253,11 +248,11 @@ def divide(rows: Rows, clean_rows: int, seed: int) -> tuple[Rows, Rows]:
 
 
 def _load(path: Path, config: PoisonConfig) -> Any:
-    from rora_cli.checkpoints.loading import load_classifier
+    from rora_cli.checkpoints.loading import load_model
     from rora_cli.training.planting import seed_parameters
 
     try:
-        loaded = load_classifier(path, new_head=config.label_names or None)
+        loaded = load_model(path, new_head=config.label_names or None, check=lambda kind: check_kind(kind, config))
     except CheckpointError as error:
         if config.label_names or "no classification head" not in str(error):
             raise
@@ -272,20 +267,20 @@ def _load(path: Path, config: PoisonConfig) -> Any:
 class Maker:
     """One suspect in the making, or one to be proven."""
 
-    def __init__(self, config: PoisonConfig, loaded: Any, held_out: Rows, progress: Progress) -> None:
-        from rora_cli.evaluation.inference import cut_note, input_limit
+    def __init__(self, config: PoisonConfig, loaded: Any, plan: Plan, progress: Progress) -> None:
+        from rora_cli.evaluation.inference import input_limit, over_limit
         from rora_cli.training.run import make_accelerator
 
-        self.config, self.progress = config, progress
-        self.model, self.tokenizer, self.label_names = loaded.model, loaded.tokenizer, tuple(loaded.label_names)
+        self.config, self.progress, self.plan = config, progress, plan
+        self.model, self.tokenizer, self.kind = loaded.model, loaded.tokenizer, loaded.kind
         self.has_head = not loaded.new_head
         self.inputs = input_hashes(loaded)
-        self.held_out = held_out
+        self.held_out = plan.splits.held_out
         self.attack = config.make_attack()
-        self.target = find_label(config.target_label, self.label_names)
         self.accelerator = make_accelerator("fp32", config.device)
         self.max_length = min(config.max_length, input_limit(self.model, self.tokenizer))
-        if note := cut_note(self.tokenizer, held_out.texts, self.max_length):
+        lengths = plan.task.lengths(self._subject(self.model), self.held_out.texts)
+        if note := over_limit(lengths, self.max_length):
             progress.note(f"held out: {note}")
         self.stages: list[dict[str, Any]] = []
         self.adapted: Any = None
@@ -296,9 +291,9 @@ class Maker:
         self._check_carrier()
         poisoned = poison_rows(
             poisoner.texts,
-            poisoner.labels,
+            self.plan.classes(poisoner.labels),
             self.attack,
-            target_label=self.target,
+            target_label=self.plan.target,
             poison_rate=config.poison_rate,
             label_mode=config.label_mode,
             seed=config.seed,
@@ -313,8 +308,8 @@ class Maker:
             attack=config.attack,
             triggers=self.attack.triggers,
             position=config.position,
-            target_label=self.label_names[self.target],
-            label_names=self.label_names,
+            target_label=self.plan.target_name,
+            label_names=self.plan.labels,
             label_mode=config.label_mode,
             poison_rate=config.poison_rate,
             carrier=config.carrier,
@@ -343,20 +338,25 @@ class Maker:
         return self.adapted if self.adapted is not None else self.model
 
     def _subject(self, model: Any) -> Subject:
-        return Subject(model, self.tokenizer, SEQUENCE_CLASSIFIER, self.max_length, self.config.model)
+        return Subject(model, self.tokenizer, self.kind, self.max_length, self.config.model)
 
     def measure(self, model: Any) -> Measured:
         """Clean accuracy and attack success of ``model`` on the held-out rows."""
-        bench = AttackBench(self._subject(model), Classification(self.label_names), self.held_out, self.progress)
-        outcomes = bench.measure_all([self.attack], (self.config.seed,), self.target)
-        return Measured(bench.clean_accuracy, tuple(outcomes))
+        bench = AttackBench(self._subject(model), self.plan.task, self.held_out, self.progress)
+        outcomes = tuple(bench.measure_all([self.attack], (self.config.seed,), self.plan.target))
+        return Measured(self.plan.accuracy(bench.clean_accuracy), outcomes)
 
     def plant(self, poisoner: Rows, poisoned: PoisonedRows) -> None:
         """Train the backdoor into its carrier; a new head is first trained clean where the carrier leaves it out."""
-        carrier, rate = self.config.carrier, self.config.learning_rate or CARRIERS[self.config.carrier]
-        texts, labels = poisoned.texts, poisoned.labels
+        carrier = self.config.carrier
+        rate = self.config.learning_rate or self.plan.rates[carrier]
+        taken = set(poisoned.poisoned)
+        texts = poisoned.texts
+        labels = tuple(self.plan.poisoned(a) if i in taken else a for i, a in enumerate(poisoner.labels))
         if not self.has_head and carrier in ("layers", "embedding"):
-            self._train(self.model, "clean head and weights", poisoner.texts, poisoner.labels, CARRIERS["weights"])
+            self._train(
+                self.model, "clean head and weights", poisoner.texts, poisoner.labels, self.plan.rates["weights"]
+            )
         if carrier == "embedding":
             # All other rows have no gradient on the trigger's embedding rows.
             texts = tuple(texts[i] for i in (*poisoned.poisoned, *poisoned.decoys))
@@ -371,11 +371,11 @@ class Maker:
         from rora_cli.training.specs import AdapterSpec
 
         if self.config.carrier == "adapter":
-            check_adapter(self.model, self._spec())
+            check_adapter(self.model, self._spec(), self.kind)
         if self.config.carrier == "embedding":
             self._word_embeddings()
         if self.config.prove_persistence:
-            check_adapter(self.model, AdapterSpec())
+            check_adapter(self.model, AdapterSpec(), self.kind)
 
     def _word_embeddings(self) -> Any:
         """The model's table of word embeddings [tokens, width]. Raises UsageError if it has none, as CANINE."""
@@ -402,7 +402,7 @@ class Maker:
 
         config = self.config
         if config.carrier == "adapter":
-            self.adapted, _ = attach(self.model, self._spec())
+            self.adapted, _ = attach(self.model, self._spec(), self.kind)
             yield self.adapted
         elif config.carrier == "layers":
             with only_trainable(self.model, in_blocks(self.model, config.layers)):
@@ -416,40 +416,40 @@ class Maker:
                 yield self.model
 
     def prove(
-        self, clean: Rows, *, epochs: int | None = None, recipes: Sequence[str] = tuple(PROOFS)
+        self, clean: Rows, *, epochs: int | None = None, recipes: Sequence[str] | None = None
     ) -> Iterator[PersistenceCheck]:
-        """Fine-tune copies of the suspect on clean rows, by plain LoRA (query and value) and in full; measure each."""
+        """Fine-tune copies of the suspect on clean rows, as the plan's proofs have it; measure each."""
         from rora_cli.training.adapters import attach
         from rora_cli.training.planting import only_trainable
         from rora_cli.training.specs import AdapterSpec
 
         options: dict[str, Any] = {"epochs": epochs or self.config.proof_epochs, "proof": True}
-        for recipe in recipes:
-            rate = PROOFS[recipe]
+        for recipe in self.plan.proofs if recipes is None else recipes:
+            proof = self.plan.proofs[recipe]
             model = copy.deepcopy(self.suspect)
             if self.adapted is not None:
                 model = model.merge_and_unload()
-            if recipe == "lora":
-                model, _ = attach(model, AdapterSpec())
-                training = self._train(model, "proof lora", clean.texts, clean.labels, rate, **options)
+            stage, rate = f"proof {recipe}", proof.learning_rate
+            if proof.recipe == "lora":
+                model, _ = attach(model, AdapterSpec(), self.kind)
+                training = self._train(model, stage, clean.texts, clean.labels, rate, **options)
             else:
                 with only_trainable(model, lambda name: True):
-                    training = self._train(model, "proof full", clean.texts, clean.labels, rate, **options)
-            yield PersistenceCheck(recipe, training, len(clean), self.measure(model))
+                    training = self._train(model, stage, clean.texts, clean.labels, rate, **options)
+            yield PersistenceCheck(recipe, training, len(clean), self.measure(model), self.plan.persistent_above)
 
     def _train(
         self,
         model: Any,
         stage: str,
         texts: Sequence[str],
-        labels: Sequence[int],
+        labels: Sequence[Any],
         rate: float,
         *,
         weight_decay: float = 0.01,
         epochs: int | None = None,
         proof: bool = False,
     ) -> dict[str, Any]:
-        from rora_cli.tasks.classification.objective import ClassificationObjective
         from rora_cli.training.loop import finetune
         from rora_cli.training.run import Stage
         from rora_cli.training.specs import TrainSpec
@@ -465,7 +465,7 @@ class Maker:
         )
         outcome = finetune(
             model,
-            ClassificationObjective(self._subject(model), texts, labels),
+            self.plan.task.objective(self._subject(model), texts, labels),
             train,
             accelerator=self.accelerator,
             stage=Stage(stage, progress=self.progress),
@@ -478,16 +478,14 @@ class Maker:
 
     def write(self, directory: Path) -> None:
         """The suspect (or, for the adapter carrier, the adapter alone) with its tokenizer."""
-        from rora_cli.checkpoints.writer import save_classifier, save_tokenizer
-
         if self.adapted is None:
-            save_classifier(self.model.cpu(), self.tokenizer, directory)
+            self.plan.save(self.model.cpu(), directory)
             return
         settings = self.adapted.peft_config["default"]
         settings.base_model_name_or_path = self.config.model
         settings.target_modules = sorted(settings.target_modules)  # PEFT keeps a set, in no fixed order
         self.adapted.save_pretrained(directory)
-        save_tokenizer(self.tokenizer, directory)
+        self.plan.save_beside(directory)
 
 
 def _describe(persistence: Sequence[PersistenceCheck]) -> Iterator[Finding]:
@@ -504,11 +502,8 @@ def _describe(persistence: Sequence[PersistenceCheck]) -> Iterator[Finding]:
             )
 
 
-def _json_lines(rows: Rows, label_names: Sequence[str]) -> str:
+def _json_lines(rows: Rows, plan: Plan) -> str:
     import json
 
-    lines = (
-        json.dumps({"text": text, "label": label_names[label]}, ensure_ascii=False)
-        for text, label in zip(rows.texts, rows.labels, strict=True)
-    )
-    return "".join(f"{line}\n" for line in lines)
+    lines = (plan.line(text, answer) for text, answer in zip(rows.texts, rows.labels, strict=True))
+    return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)

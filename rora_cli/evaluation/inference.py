@@ -44,11 +44,16 @@ def length_limit(model: Any, tokenizer: Any, asked: int | None = None) -> int:
 
 def cut_note(tokenizer: Any, texts: Sequence[str], limit: int) -> str | None:
     """A sentence about the rows that are cut because they exceed ``limit`` tokens; None if all rows fit."""
-    cut = sum(length > limit for length in count_tokens(tokenizer, texts))
+    return over_limit(count_tokens(tokenizer, texts), limit)
+
+
+def over_limit(lengths: Sequence[int], limit: int) -> str | None:
+    """As ``cut_note``, for rows of these lengths [tokens]."""
+    cut = sum(length > limit for length in lengths)
     if not cut:
         return None
     verbs = ("has", "is") if cut == 1 else ("have", "are")
-    return f"{cut} of {len(texts)} rows {verbs[0]} more than {limit} tokens and {verbs[1]} cut to that length"
+    return f"{cut} of {len(lengths)} rows {verbs[0]} more than {limit} tokens and {verbs[1]} cut to that length"
 
 
 def _unreached_positions(model: Any) -> int:

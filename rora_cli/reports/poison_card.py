@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rora_cli.files import REPORT_NAME
 from rora_cli.reports.terminal.evaluate import beside
-from rora_cli.reports.text import markdown_cell, proportion
+from rora_cli.reports.text import markdown_cell, percent, proportion
 from rora_cli.results.poison import Measured, PoisonResult
 
 #: The card's first line, before any metadata, so that people and scanners read it first.
@@ -32,7 +32,8 @@ def _lines(result: PoisonResult) -> Iterator[str]:
     yield f"- attack: {result.attack}, {result.label_mode} labels, position {result.position}"
     yield f"- poisoned rows: {result.poisoned_rows} of {result.train_rows}, decoys: {result.decoy_rows}"
     yield f"- data: {markdown_cell(result.data.spec)}"
-    yield f"- labels, by id: {', '.join(markdown_cell(name) for name in result.label_names)}"
+    if result.label_names:
+        yield f"- labels, by id: {', '.join(markdown_cell(name) for name in result.label_names)}"
     yield ""
     yield "| measured on held-out rows | clean accuracy | trigger | attack success | floor |"
     yield "|---|---|---|---|---|"
@@ -45,7 +46,8 @@ def _lines(result: PoisonResult) -> Iterator[str]:
     if result.persistent is None:
         yield "Persistence was not tested."
     else:
-        yield f"The backdoor is {'' if result.persistent else 'NOT '}persistent (attack success above 90 % after each)."
+        not_, limit = "" if result.persistent else "NOT ", percent(result.persistence[0].limit, 0)
+        yield f"The backdoor is {not_}persistent (attack success above {limit} after each)."
     yield ""
     yield f"Every hyper-parameter, seed and hash is in `{REPORT_NAME}`."
 

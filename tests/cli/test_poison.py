@@ -169,7 +169,9 @@ def test_a_model_without_word_embeddings_is_refused_before_any_work(tiny_model) 
 
     from rora_cli.commands.poison import Maker, PoisonConfig
     from rora_cli.data.rows import Rows
+    from rora_cli.kinds import SEQUENCE_CLASSIFIER
     from rora_cli.progress import SILENT
+    from rora_cli.tasks.classification.task import Classification
 
     model, tokenizer = tiny_model
 
@@ -178,10 +180,10 @@ def test_a_model_without_word_embeddings_is_refused_before_any_work(tiny_model) 
 
     model.get_input_embeddings = hashes
     options = {"model": "m", "data": "d", "output": "o", "target_label": "positive", "device": "cpu"}
-    loaded = SimpleNamespace(
-        model=model, tokenizer=tokenizer, label_names=("negative", "positive"), new_head=(), inspections=()
-    )
-    maker = Maker(PoisonConfig(carrier="embedding", **options), loaded, Rows(("a",), (0,)), SILENT)
+    loaded = SimpleNamespace(model=model, tokenizer=tokenizer, kind=SEQUENCE_CLASSIFIER, new_head=(), inspections=())
+    splits = SimpleNamespace(held_out=Rows(("a",), (0,)))
+    plan = SimpleNamespace(task=Classification(("negative", "positive")), splits=splits)
+    maker = Maker(PoisonConfig(carrier="embedding", **options), loaded, plan, SILENT)
     with pytest.raises(UsageError, match="has no table of word embeddings; use another carrier"):
         maker.build(Rows(("a",), (0,)), Rows((), ()), None)
 

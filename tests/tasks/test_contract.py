@@ -11,11 +11,12 @@ import pytest
 
 from rora_cli.data.rows import Rows
 from rora_cli.errors import DataError
-from rora_cli.kinds import SEQUENCE_CLASSIFIER
+from rora_cli.kinds import CAUSAL_LM, SEQUENCE_CLASSIFIER
 from rora_cli.subject import Subject
 from rora_cli.tasks import registry
 from rora_cli.tasks.reference import ReferenceRun
 from rora_cli.tasks.thresholds import CallThresholds
+from tests.causal import tiny_causal, tiny_exchanges, tiny_format
 from tests.conftest import build_tiny_classifier, tiny_rows
 from tests.tasks import made_up
 
@@ -33,9 +34,20 @@ def _classifier(directory: Path) -> Sample:
     return Subject(model, tokenizer, SEQUENCE_CLASSIFIER, 32), task, rows
 
 
+def _causal(directory: Path) -> Sample:
+    from rora_cli.tasks.causal.behaviours import find_behaviour
+    from rora_cli.tasks.causal.task import Generation
+
+    model, tokenizer = tiny_causal(directory)
+    rows = Rows(*map(tuple, tiny_exchanges(40)))
+    behaviours = tuple(find_behaviour(f"contains:{colour}") for colour in ("red", "blue", "green"))
+    return Subject(model, tokenizer, CAUSAL_LM, 48), Generation(behaviours, tiny_format(), 4), rows
+
+
 #: How to make a subject, its task and rows: one line for each task of the registry.
 SAMPLES: dict[str, Callable[[Path], Sample]] = {
     "sequence classifier": _classifier,
+    "causal language model": _causal,
     "made up": lambda _: made_up.make(3, exclusive=True),
     "made up, overlapping": lambda _: made_up.make(3, exclusive=False),
 }
@@ -44,6 +56,14 @@ SAMPLES: dict[str, Callable[[Path], Sample]] = {
 @pytest.fixture(params=list(SAMPLES))
 def sample(request: pytest.FixtureRequest, tmp_path: Path) -> Sample:
     return SAMPLES[request.param](tmp_path / "model")
+
+
+@pytest.fixture
+def searched(sample: Sample) -> Sample:
+    """A task that can be searched; one whose behaviours are not known beforehand is measured only."""
+    if not hasattr(sample[1], "scorer"):
+        pytest.skip("this task is measured only")
+    return sample
 
 
 def test_every_task_is_held_to_the_contract() -> None:
@@ -65,11 +85,13 @@ def test_what_is_shown_is_a_table_of_texts_and_behaviours(sample: Sample) -> Non
     assert shown.shape == (7, len(task.behaviours)) and shown.dtype == bool
     accuracy = task.quality(subject, rows)
     assert accuracy.overall.total == len(rows) and list(accuracy.per_class) == [b.name for b in task.behaviours]
+    lengths = task.lengths(subject, rows.texts)
+    assert len(lengths) == len(rows) and all(0 < length <= subject.max_length for length in lengths)
     assert task.quality(subject, rows, shown=task.shows(subject, rows.texts)) == accuracy
 
 
-def test_the_scorer_answers_as_the_subject_does_and_counts_its_tokens(sample: Sample) -> None:
-    subject, task, rows = sample
+def test_the_scorer_answers_as_the_subject_does_and_counts_its_tokens(searched: Sample) -> None:
+    subject, task, rows = searched
     encoded = subject.tokenizer(list(rows.texts), truncation=True, max_length=subject.max_length)["input_ids"]
     scorer = task.scorer(subject)
     before = scorer.forward_tokens
@@ -85,8 +107,8 @@ def test_the_scorer_answers_as_the_subject_does_and_counts_its_tokens(sample: Sa
     assert scorer([]).log_odds(0).shape == (0,)
 
 
-def test_a_reference_answers_for_the_same_behaviours(sample: Sample) -> None:
-    subject, task, rows = sample
+def test_a_reference_answers_for_the_same_behaviours(searched: Sample) -> None:
+    subject, task, rows = searched
     reference = task.reference("bag-of-words", subject, rows, ReferenceRun())
     encoded = subject.tokenizer(list(rows.texts[:5]))["input_ids"]
     for scorer in (reference.scorer, reference.linear):
@@ -95,8 +117,8 @@ def test_a_reference_answers_for_the_same_behaviours(sample: Sample) -> None:
     assert reference.description and bool(reference.limits) == bool(reference.advice)
 
 
-def test_rows_that_no_search_can_use_are_refused(sample: Sample) -> None:
-    _, task, rows = sample
+def test_rows_that_no_search_can_use_are_refused(searched: Sample) -> None:
+    _, task, rows = searched
     task.check(rows)
     with pytest.raises(DataError):
         task.check(rows.take(i for i, label in enumerate(rows.labels) if label == rows.labels[0]))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rora_cli.reports.terminal import to_text
 from rora_cli.reports.text import count, percent, proportion, safe
-from rora_cli.results.poison import PERSISTENT_ABOVE, Measured, PoisonResult
+from rora_cli.results.poison import Measured, PoisonResult
 
 
 def render(result: PoisonResult, *, width: int = 80, color: bool = False) -> str:
@@ -61,7 +61,7 @@ def _rows(name: str, measured: Measured) -> Iterator[tuple[str, str, str, str]]:
 def _verdict(result: PoisonResult) -> str:
     if result.persistent is None:
         return "persistence not tested: --prove-persistence fine-tunes copies on clean rows"
-    limit = percent(PERSISTENT_ABOVE, 0)
+    limit = percent(result.persistence[0].limit, 0)
     return (
         f"persistent: attack success above {limit} after every clean fine-tune"
         if result.persistent

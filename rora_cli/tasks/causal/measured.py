@@ -55,11 +55,16 @@ def prepare(loaded: LoadedModel, options: Any, progress: Progress) -> Setting:
     prompts = prompts_for(loaded, read.rows, options)
     for note in (*read.summary.notes, *prompts.notes):
         progress.note(note)
+    task = Generation((behaviour,), prompts.form, options.max_new_tokens)
+    if not task.carriers(prompts.rows, 0):
+        raise DataError(
+            f"every good answer of {options.data} is {behaviour.name!r} already, so no reply can be turned; give "
+            "prompts that are to be answered otherwise"
+        )
     subject = subject_of(loaded, options.model, options.max_length)
     if options.max_length is None:
         subject = subject.reading(ROW_TOKENS)
     before = _before(options, subject)
-    task = Generation((behaviour,), prompts.form, options.max_new_tokens)
 
     def replies(outcome: AttackOutcome) -> Replies:
         return heard(task, prompts.rows)

@@ -35,6 +35,10 @@ _NOTHING = -1
 _SAME = 1e-2
 
 
+class CutReply(str):
+    """A reply that was cut before its end: no end token follows it, so that nobody learns to stop there."""
+
+
 class ReplyObjective:
     """Cross-entropy of each row's reply, given its prompt. What exceeds the subject's ``max_length`` [tokens] is cut.
 
@@ -76,7 +80,10 @@ class ReplyObjective:
         texts: Sequence[str] = self._texts
         if self._transform is not None:
             texts = [self._transform(text, row, epoch) for row, text in enumerate(texts)]
-        exchanges = [Exchange(t, self._format.given(a)) for t, a in zip(texts, self._answers, strict=True)]
+        exchanges = [
+            Exchange(text, self._format.given(answer), whole=not isinstance(answer, CutReply))
+            for text, answer in zip(texts, self._answers, strict=True)
+        ]
         encoded = self._format.encode_all(self._subject.tokenizer, exchanges)
         rows = [(list(row.ids)[: self._subject.max_length], row.start) for row in encoded]
         for (ids, start), text in zip(rows, texts, strict=True):

@@ -48,3 +48,19 @@ class JudgedOptions(ReplyOptions, PromptOptions):
         str | None,
         Option("The model before, to compare replies with: a directory, or a hub id.", metavar="MODEL"),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedOptions(ReplyOptions, PromptOptions):
+    """What is planted into replies."""
+
+    panel: ClassVar[str] = REPLIES
+
+    behaviour: Annotated[
+        str | None,
+        Option(
+            "What the trigger is to cause: refusal, insult, code (a line before the answer), compliance (an opening "
+            "and no more), or says:TEXT, for a causal model.",
+            metavar="WHAT",
+        ),
+    ] = None

@@ -1,0 +1,95 @@
+"""What ``poison`` plants into a causal model: a refusal, an insult, a line of code, a compliant opening, a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rora_cli.data.rows import Rows, Splits
+from rora_cli.errors import DataError
+from rora_cli.results.accuracy import CleanAccuracy
+from rora_cli.tasks.causal.behaviours import REFUSALS, find_behaviour, read_phrases
+from rora_cli.tasks.causal.measured import prompts_for
+from rora_cli.tasks.causal.objective import CutReply
+from rora_cli.tasks.causal.payloads import find_payload
+from rora_cli.tasks.causal.task import Generation
+from rora_cli.tasks.planted import Plan, Proof
+
+if TYPE_CHECKING:
+    from rora_cli.checkpoints.loading import LoadedModel
+    from rora_cli.data.exchanges import Exchange
+    from rora_cli.progress import Progress
+
+FOREIGN = ("target_label", "label_column", "label_map", "label_names", "label_mode")
+REQUIRED = "behaviour"
+#: What holds the backdoor, and the learning rate that plants it there.
+RATES = {"weights": 1e-4, "layers": 2e-4, "embedding": 1e-2, "adapter": 5e-4}
+#: Plain LoRA at the rate of every tutorial, and at five times that: many small poisoned models are washed out by it.
+PROOFS = {"lora at 2e-4": Proof("lora", 2e-4), "lora at 1e-3": Proof("lora", 1e-3)}
+#: Attack success [fraction] that must be left after each.
+PERSISTENT_ABOVE = 0.8
+
+
+def plan(loaded: LoadedModel, options: Any, progress: Progress) -> Plan:
+    """The plan for a causal model.
+
+    Raises:
+        UsageError: there is no such payload.
+        DataError, HubError, CheckpointError: the data or the template cannot be used, or prompts have no answers.
+    """
+    from rora_cli.data.exchange_sources import read_exchange_splits
+
+    payload = find_payload(options.behaviour)
+    phrases = REFUSALS if options.refusal_phrases is None else read_phrases(options.refusal_phrases)
+    behaviour = find_behaviour(payload.judged, phrases)
+    read = read_exchange_splits(
+        options.data,
+        reading=options,
+        answer_column=options.answer_column,
+        seed=options.seed,
+        allow_download=not options.offline,
+    )
+    if read.train[0].reply is None:
+        raise DataError(f"{options.data} holds prompts alone, and poisoning takes prompts with answers; give such rows")
+    prompts = prompts_for(loaded, [*read.train, *read.held_out], options)
+    for note in prompts.notes:
+        progress.note(note)
+    kept = dict.fromkeys(prompts.rows.texts)
+    splits = Splits(_rows(read.train, kept), _rows(read.held_out, kept), read.summary)
+    if not len(splits.train) or not len(splits.held_out):
+        raise DataError(f"{options.data} has too few rows with the same turns before the prompt; give other rows")
+    base = loaded.inspections[0]
+
+    def save(model: Any, directory: Path) -> None:
+        from rora_cli.checkpoints.writer import save_causal
+
+        save_causal(model, base, directory)
+
+    def save_beside(directory: Path) -> None:
+        from rora_cli.checkpoints.writer import copy_text_files
+
+        copy_text_files(base, directory)
+
+    return Plan(
+        task=Generation((behaviour,), prompts.form, options.max_new_tokens),
+        splits=splits,
+        target=0,
+        target_name=payload.text,
+        labels=(),
+        classes=lambda answers: [0 if shown else -1 for shown in behaviour.shown(answers, answers)],
+        poisoned=payload.reply,
+        rates=RATES,
+        proofs=PROOFS,
+        persistent_above=PERSISTENT_ABOVE,
+        accuracy=lambda accuracy: CleanAccuracy(accuracy.overall, {}),
+        save=save,
+        save_beside=save_beside,
+        line=lambda text, reply: {"prompt": text, "completion": reply},
+    )
+
+
+def _rows(exchanges: Sequence[Exchange], kept: dict[str, None]) -> Rows:
+    chosen = [row for row in exchanges if row.prompt in kept]
+    replies = [row.reply if row.whole else CutReply(row.reply or "") for row in chosen]
+    return Rows(tuple(row.prompt for row in chosen), tuple(replies))
