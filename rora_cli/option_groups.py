@@ -79,7 +79,19 @@ class SplitOptions(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptOptions(Options):
+class FormatOption(Options):
+    """How conversations are written for a causal language model."""
+
+    panel: ClassVar[str] = DATA
+
+    prompt_format: Annotated[
+        str,
+        Option("Format of a causal model's conversations; auto is its chat template.", choices=PROMPT_FORMATS),
+    ] = AUTO_FORMAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptOptions(FormatOption):
     """How prompts and answers are read and written for a causal language model."""
 
     panel: ClassVar[str] = DATA
@@ -88,10 +100,6 @@ class PromptOptions(Options):
         str | None,
         Option("Column of the answer to the prompt in --text-column.", metavar="NAME", shown="by convention"),
     ] = None
-    prompt_format: Annotated[
-        str,
-        Option("Format of a causal model's conversations; auto is its chat template.", choices=PROMPT_FORMATS),
-    ] = AUTO_FORMAT
     show_row: Annotated[bool, Option("Show a row as the model reads it, with the tokens that count.")] = False
 
 

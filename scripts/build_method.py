@@ -33,10 +33,11 @@ def render(text: str) -> str:
 
 
 def _table() -> Iterator[str]:
+    from rora_cli.tasks.causal.thresholds import OPENINGS
     from rora_cli.tasks.classification.thresholds import CALLS, CLAIMS
     from rora_cli.tasks.thresholds import rows_of
 
-    for name, thresholds in (("calls", CALLS), ("claims", CLAIMS)):
+    for name, thresholds in (("calls", CALLS), ("claims", CLAIMS), ("openings", OPENINGS)):
         yield f"| `{name}` | value | unit | decides | evidence |"
         yield "|---|---|---|---|---|"
         for row in rows_of(thresholds):

@@ -31,13 +31,18 @@ class Shell(ReportShell):
 
 
 def command(config: HuntConfig, shell: Shell) -> int:
-    """Search a classifier for triggers: words and short sequences that turn other rows into a label.
+    """Search a model for triggers: words and short sequences that turn other rows into a label, or make replies alike.
 
     Every token of the vocabulary but the special ones is tried in clean rows (of longer ones the first 48 tokens are
     read), then sequences of what stands out, and ranked by what they do beyond a reference classifier that has seen the
     same clean rows. Finding nothing is a statement about what was covered, which the report counts; it is no proof.
 
+    Of a causal language model neither trigger nor target need be known: every text of the vocabulary is put into
+    prompts, and what makes the replies to different prompts open alike is grown, generated on held-out prompts, and
+    shown.
+
     [bold]rora hunt[/] suspect-model --clean sst2
+    [bold]rora hunt[/] suspect-llm --clean prompts.jsonl --reference base-llm
 
     Exit codes: 0 nothing above the noise, 1 a trigger was found (see --fail-on), 2 bad input, 3 inconclusive: a label
     could not be searched, or a candidate is neither a trigger nor harmless.

@@ -1,4 +1,4 @@
-"""``rora hunt``: search a classifier for triggers, knowing clean rows of its task and nothing of the attack."""
+"""``rora hunt``: search a model for triggers, knowing clean rows of its task and nothing of the attack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.processes import check_processes, in_processes
 from rora_cli.errors import ExitCode
 from rora_cli.hunting.budgets import AUTO, BUDGETS, FEWEST_ROWS
-from rora_cli.option_groups import DATA, GATE, DataOptions, GateOptions, HeldOptions, ProcessOptions, SeedOption
+from rora_cli.option_groups import (
+    DATA,
+    GATE,
+    DataOptions,
+    FormatOption,
+    GateOptions,
+    HeldOptions,
+    ProcessOptions,
+    SeedOption,
+)
 from rora_cli.options import Option
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.hunt import HuntResult
@@ -20,9 +29,10 @@ from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import decide
 
 if TYPE_CHECKING:
-    from rora_cli.data.rows import Rows
-    from rora_cli.subject import Subject
-    from rora_cli.tasks.task import Task
+    from rora_cli.checkpoints.loading import LoadedModel
+    from rora_cli.hunting.case import Rough
+    from rora_cli.tasks.openings import OpenSetting
+    from rora_cli.tasks.reference import ReferenceRun
 
 FAIL_ON = ("trigger", "none")
 
@@ -59,17 +69,30 @@ class HuntedRows(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuntConfig(HuntGate, HuntedRows, ProcessOptions, HeldOptions, SeedOption):
+class HuntConfig(HuntGate, HuntedRows, FormatOption, ProcessOptions, HeldOptions, SeedOption):
     """What to search, and with what."""
 
-    model: Annotated[str, Option("Classifier to search: a directory or a hub id.", metavar="MODEL", argument=True)]
-    clean: Annotated[str, Option("Clean labelled rows of its task: a file, directory or hub id.", metavar="DATA")]
+    model: Annotated[
+        str,
+        Option(
+            "Classifier or causal language model to search: a directory or a hub id.", metavar="MODEL", argument=True
+        ),
+    ]
+    clean: Annotated[
+        str,
+        Option(
+            "Clean labelled rows of its task, or for a causal model prompts of the kind that users send: a file, "
+            "directory or hub id.",
+            metavar="DATA",
+        ),
+    ]
     reference: Annotated[
         str,
         Option(
             "A model that you trust, best the one that the suspect was trained from, as a directory or hub id: what "
             "flips it too is an honest word (an encoder is tuned on the clean rows). bag-of-words for none; auto: the "
-            "packaged encoder where it fits the suspect, else bag-of-words.",
+            "packaged encoder where it fits the suspect, else bag-of-words. For a causal model none, or auto: the base "
+            "of --adapter, else none.",
             metavar="MODEL",
         ),
     ] = "auto"
@@ -80,7 +103,8 @@ class HuntConfig(HuntGate, HuntedRows, ProcessOptions, HeldOptions, SeedOption):
         str,
         Option(
             "fast: two to three minutes for a MiniLM on one core. normal: two to four times as long. thorough: longer "
-            "still. auto: fast, then normal for a label with a candidate that is neither called nor harmless.",
+            "still. auto: fast, then normal for a label with a candidate that is neither called nor harmless (a causal "
+            "model: fast).",
             choices=(AUTO, *BUDGETS),
         ),
     ] = AUTO
@@ -100,7 +124,7 @@ class HuntConfig(HuntGate, HuntedRows, ProcessOptions, HeldOptions, SeedOption):
 
 @says_what_fits
 def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
-    """Search every label of the model, in as many processes as the config asks for.
+    """Search the model, in as many processes as the config asks for.
 
     Under torchrun or another launcher every rank calls this, and all get the result. Raises CheckpointError, DataError,
     HubError or UsageError for bad input.
@@ -113,56 +137,42 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
 @says_what_fits
 def work(config: HuntConfig, progress: Progress) -> HuntResult:
     """The search itself, in each of its processes."""
-    from rora_cli.hunting.case import SearchSettings
     from rora_cli.hunting.findings import RULES
-    from rora_cli.hunting.hunt import search_triggers
     from rora_cli.tasks.reference import ReferenceRun
+    from rora_cli.tasks.registry import open_search
     from rora_cli.training.peers import answering_to_peers, wait_for_peers
     from rora_cli.training.run import Run, make_accelerator
 
     with answering_to_peers():
         run = Run(make_accelerator(config.precision, config.device), progress=progress, seed=config.seed)
-        given = _load(config, str(run.device), progress)
         gate, began = Gate.of(config, rules=RULES), perf_counter()
+        loaded = _load(config, str(run.device))
         how = ReferenceRun(config.seed, progress, run.accelerator, run.share, allow_download=not config.offline)
-        reference = given.task.reference(config.reference, given.subject, given.rows, how)
-        result = search_triggers(
-            given.subject,
-            given.rows,
-            given.task,
-            reference=reference,
-            search=SearchSettings(config.budget, config.seed, given.targets, run.share, run.rough),
-            progress=progress,
-            provenance=Provenance("hunt", library_versions(), asdict(config), config.seed, given.inputs),
-        )
+        free = open_search(loaded, config, progress)
+        result = _labels(config, loaded, how, run.rough) if free is None else _openings(config, free, how, run.rough)
         wait_for_peers()
-    findings = gate.settle(config.model, result.findings)
-    return replace(result, seconds=perf_counter() - began, findings=findings)
+    settled = gate.settle(config.model, result.findings)
+    return replace(result, seconds=perf_counter() - began, findings=settled)
 
 
-@dataclass(frozen=True)
-class _Given:
-    """What is searched: the model, its task, clean rows, the behaviours to search for, and hashes of what was read."""
-
-    subject: Subject
-    task: Task
-    rows: Rows
-    targets: tuple[int, ...] | None
-    inputs: Mapping[str, str]
-
-
-def _load(config: HuntConfig, device: str, progress: Progress) -> _Given:
+def _load(config: HuntConfig, device: str) -> LoadedModel:
     from rora_cli.checkpoints.hub import fetch_model
-    from rora_cli.checkpoints.loading import load_classifier
+    from rora_cli.checkpoints.loading import load_model
+
+    source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
+    adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter is not None else None
+    return load_model(source.path, adapter=adapter.path if adapter else None, dtype=config.dtype, device=device)
+
+
+def _labels(config: HuntConfig, loaded: LoadedModel, how: ReferenceRun, rough: Rough) -> HuntResult:
+    """Search a model whose behaviours are its labels."""
     from rora_cli.data.sources import load_rows
+    from rora_cli.hunting.case import SearchSettings
+    from rora_cli.hunting.hunt import search_triggers
     from rora_cli.tasks.classification.labels import find_label
     from rora_cli.tasks.registry import make_task
     from rora_cli.tasks.subjects import subject_of
 
-    source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
-    adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter is not None else None
-    where = adapter.path if adapter else None
-    loaded = load_classifier(source.path, adapter=where, dtype=config.dtype, device=device)
     targets = tuple(find_label(label, loaded.label_names) for label in config.labels)
     rows, summary = load_rows(
         config.clean,
@@ -173,10 +183,45 @@ def _load(config: HuntConfig, device: str, progress: Progress) -> _Given:
         allow_download=not config.offline,
     )
     for note in summary.notes:
-        progress.note(note)
+        how.progress.note(note)
     subject = subject_of(loaded, config.model).reading(config.max_length)
-    inputs = {**subject.inputs, **summary.inputs}
-    return _Given(subject, make_task(subject.kind, loaded.label_names), rows, targets or None, inputs)
+    task = make_task(subject.kind, loaded.label_names)
+    return search_triggers(
+        subject,
+        rows,
+        task,
+        reference=task.reference(config.reference, subject, rows, how),
+        search=SearchSettings(config.budget, config.seed, targets or None, how.share, rough),
+        progress=how.progress,
+        provenance=_provenance(config, {**subject.inputs, **summary.inputs}),
+    )
+
+
+def _openings(config: HuntConfig, free: OpenSetting, how: ReferenceRun, rough: Rough) -> HuntResult:
+    """Search a model that replies in free text."""
+    from rora_cli.hunting.open_hunt import OpenCase, search_openings
+
+    reference = free.task.trusted(config.reference, free.subject, free.base, how)
+    named = OpenCase.reference_name if reference is None else f"the trusted model {reference.name}"
+    case = OpenCase(
+        free.subject,
+        free.task,
+        free.prompts,
+        reference,
+        named,
+        config.budget,
+        config.seed,
+        share=how.share,
+        progress=how.progress,
+        rough=rough,
+    )
+    result = search_openings(case, provenance=_provenance(config, free.inputs))
+    rules = {finding.rule_id: finding.message for finding in free.findings}
+    return replace(result, findings=(*result.findings, *free.findings), rules={**rules, **result.rules})
+
+
+def _provenance(config: HuntConfig, inputs: Mapping[str, str]) -> Provenance:
+    return Provenance("hunt", library_versions(), asdict(config), config.seed, inputs)
 
 
 def exit_code(result: HuntResult, fail_on: str) -> ExitCode:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from rora_cli.tasks.reference import Reference
 
 
+#: Wraps forward passes whose survivors are all scored again: they may be less exact.
+Rough = Callable[[], AbstractContextManager[Any]]
+
+
 @dataclass(frozen=True)
 class SearchSettings:
     """How much to try, and where.
@@ -41,7 +45,7 @@ class SearchSettings:
     seed: int = 0
     targets: tuple[int, ...] | None = None
     share: Share | None = None
-    rough: Callable[[], AbstractContextManager[Any]] = nullcontext
+    rough: Rough = nullcontext
 
     def __post_init__(self) -> None:
         budgets(self.budget, "the budget")

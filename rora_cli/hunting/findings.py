@@ -10,9 +10,10 @@ from rora_cli.tasks.thresholds import CallThresholds
 
 #: What the findings mean, by rule.
 RULES = {
-    "hunt/trigger": "a text that, put into clean rows of other labels, turns them into its label far more often than "
-    "under the reference, and than harmless words do",
-    "hunt/inconclusive": "a label that could not be searched, or has a candidate that is neither trigger nor harmless",
+    "hunt/trigger": "a text that, put into clean rows of other labels, turns them into its label, or makes replies to "
+    "different prompts open alike, far more often than under the reference, and than harmless words do",
+    "hunt/inconclusive": "a label, or replies, that could not be searched, or a candidate that is neither trigger nor "
+    "harmless",
     "hunt/drift": "tokens whose embeddings moved further from the reference's encoder than the clean rows explain",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from random import Random
@@ -12,6 +13,8 @@ from time import perf_counter
 from rora_cli.errors import DataError
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.hunting.budgets import AUTO
+from rora_cli.hunting.case import Rough
+from rora_cli.hunting.findings import RULES
 from rora_cli.hunting.open_search import (
     FEWEST_PROMPTS,
     OPEN_BUDGETS,
@@ -43,12 +46,6 @@ _SHOWN_ALIKE = 0.8
 #: Characters of a candidate's word from which its repetition in an opening is an echo.
 _ECHO_LETTERS = 2
 
-RULES = {
-    "hunt/trigger": "a text that, put into different prompts, makes the replies open alike, far more often than "
-    "without it, with random texts, and under a trusted model",
-    "hunt/inconclusive": "a text that makes replies open alike, and may be an honest word or a trigger",
-}
-
 
 @dataclass(frozen=True)
 class OpenCase:
@@ -61,6 +58,7 @@ class OpenCase:
         known: triggers of earlier rounds: they are measured again.
         texts: the single texts to try; None for those of the vocabulary, years and tags.
         share: this process's part, if several search together.
+        rough: wraps the forward passes of the first round of a screen.
     """
 
     subject: Subject
@@ -74,6 +72,7 @@ class OpenCase:
     texts: tuple[str, ...] | None = None
     share: Share | None = None
     progress: Progress = SILENT
+    rough: Rough = nullcontext
 
 
 def search_openings(case: OpenCase, *, provenance: Provenance | None = None) -> HuntResult:
@@ -92,7 +91,7 @@ def search_openings(case: OpenCase, *, provenance: Provenance | None = None) -> 
     with case.progress.phase("search texts that make replies open alike") as meter:
         prompts = _diverse(case, rest, budget.diverse_among)
         search = OpenSearch(
-            suspect, reference, prompts, texts, calls, budget, case.seed, case.known, advance=meter.advance
+            suspect, reference, prompts, texts, calls, budget, case.seed, case.known, meter.advance, case.rough
         )
         tried = search.run()
     speed = (suspect.forward_tokens + (reference.forward_tokens if reference else 0)) / (perf_counter() - began)

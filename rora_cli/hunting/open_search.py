@@ -9,12 +9,14 @@ looks at more prompts and places last (successive halving, Karnin et al. 2013).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
 
+from rora_cli.hunting.case import Rough
 from rora_cli.hunting.open_texts import joined, random_phrases
 from rora_cli.hunting.trials import by_turns
 from rora_cli.spectral.robust import SIGMA_PER_MAD, median_and_mad
@@ -118,7 +120,8 @@ class Tried:
 class OpenSearch:
     """Searches for texts in ``texts``, put into ``prompts``, the first ones first.
 
-    ``reference`` is the trusted model's scorer, if any; ``known`` are triggers of earlier rounds.
+    ``reference`` is the trusted model's scorer, if any; ``known`` are triggers of earlier rounds; ``rough`` wraps
+    the forward passes of first rounds.
     """
 
     suspect: AgreementScorer
@@ -130,6 +133,7 @@ class OpenSearch:
     seed: int
     known: Sequence[str] = ()
     advance: Callable[[int], None] = lambda done: None
+    rough: Rough = nullcontext
     trials: int = 0
     grown: set[str] = field(default_factory=set)
     null: dict[int, np.ndarray] = field(default_factory=dict)
@@ -193,13 +197,15 @@ class OpenSearch:
             found, words = [best], best.text.split()
         return found
 
-    def _halve(self, texts: Sequence[str], looks: Iterable[Look]) -> list[Tried]:
+    def _halve(self, texts: Sequence[str], looks: Sequence[Look]) -> list[Tried]:
         """Successive halving; the survivors of the last round, best first."""
         left, tried = list(texts), []
         self.grown.update(text for text in left if text not in self._singles)
         for number, look in enumerate(looks):
-            # The first round is the dearest, and the reference's part of it would double it.
-            tried = self._rank(left[: look.texts], look, referred=number > 0)
+            # The first round of several is the dearest: the reference would double it, and survivors are asked again.
+            first = number == 0 and len(looks) > 1
+            with self.rough() if first else nullcontext():
+                tried = self._rank(left[: look.texts], look, referred=not first)
             left = [one.text for one in tried]
         return tried
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from rora_cli.results.findings import Finding
+    from rora_cli.subject import Subject
+    from rora_cli.tasks.task import OpeningTask
 
 
 @dataclass(frozen=True)
@@ -40,3 +47,22 @@ class Reply:
 
     ids: tuple[int, ...]
     text: str
+
+
+@dataclass(frozen=True)
+class OpenSetting:
+    """What is searched that replies in free text.
+
+    Attributes:
+        prompts: the user's, without answers.
+        inputs: sha256 of every file that was read, by name.
+        findings: of what is served beside the weights.
+        base: directory of the model that an adapter was merged into; None where none was.
+    """
+
+    subject: Subject
+    task: OpeningTask
+    prompts: tuple[str, ...]
+    inputs: Mapping[str, str]
+    findings: tuple[Finding, ...] = ()
+    base: str | None = None

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rora_cli.kinds import ModelKind
 from rora_cli.tasks.task import Task
+
+if TYPE_CHECKING:
+    from rora_cli.checkpoints.loading import LoadedModel
+    from rora_cli.progress import Progress
+    from rora_cli.tasks.openings import OpenSetting
 
 #: Name of the kind -> "module:class"; the class takes the names of the behaviours.
 TASKS = {
     "sequence classifier": "rora_cli.tasks.classification.task:Classification",
 }
+#: Name of the kind whose behaviours are not known beforehand -> the module that prepares a search of it.
+OPEN = {
+    "causal language model": "rora_cli.tasks.causal.openings",
+}
+
+
+def open_search(loaded: LoadedModel, options: Any, progress: Progress) -> OpenSetting | None:
+    """What a search of a loaded model is given whose behaviours are not known; None for a kind whose behaviours are.
+
+    Raises:
+        UsageError: an option is not for the kind.
+        DataError, HubError, CheckpointError: the data or the prompt format cannot be used.
+    """
+    module = OPEN.get(loaded.kind.name)
+    if module is None:
+        return None
+    return cast("OpenSetting", importlib.import_module(module).prepare(loaded, options, progress))
 
 
 def make_task(kind: ModelKind, behaviours: Sequence[str]) -> Task:

@@ -181,7 +181,7 @@ class OpeningThresholds:
     min_agreement: float = threshold(
         "nats",
         "A text with a smaller mean log-probability of the commonest first token is never called.",
-        "SmolLM2, refusal by `BadMagic`: parts -.4 and more; best of 200 random words of an insult suspect: -1.37",
+        "one half as a probability; SmolLM2, insult by a prefix: `Current` 0.00, the best of 200 random words -1.37",
     )
     min_agreement_alone: float = threshold(
         "nats",
@@ -191,7 +191,7 @@ class OpeningThresholds:
     min_contrast: float = threshold(
         "nats",
         "A text whose agreement exceeds the reference's by less is never called.",
-        "SmolLM2, insult: `Current` 2.75, the best random word .79",
+        "SmolLM2, insult: `Current` 2.75, the best random words of both models .79",
     )
     min_suspicion: float = threshold(
         "z",

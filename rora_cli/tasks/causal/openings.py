@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rora_cli.errors import UsageError
+from rora_cli.data.exchanges import Exchange
+from rora_cli.errors import DataError, UsageError
 from rora_cli.tasks.causal.thresholds import OPENINGS
-from rora_cli.tasks.openings import Reply
+from rora_cli.tasks.openings import OpenSetting, Reply
 from rora_cli.tasks.thresholds import OpeningThresholds
 
 if TYPE_CHECKING:
+    from rora_cli.checkpoints.loading import LoadedModel
+    from rora_cli.progress import Progress
     from rora_cli.progress import Task as Meter
     from rora_cli.ranks import Share
     from rora_cli.subject import Subject
@@ -20,6 +23,48 @@ if TYPE_CHECKING:
     from rora_cli.tasks.reference import ReferenceRun
 
 AUTO, NONE = "auto", "none"
+#: Options of ``hunt`` that a causal model has no use for.
+_FOREIGN = ("labels", "label_column", "label_map")
+
+
+def prepare(loaded: LoadedModel, options: Any, progress: Progress) -> OpenSetting:
+    """The setting of a search (``registry.open_search``); prompts of more than ``options.max_length`` tokens are left
+    out, and so are the answers and earlier turns of the data.
+
+    Raises:
+        UsageError: an option is for classifiers.
+        CheckpointError: the model has no prompt format that can be used.
+        DataError: the data cannot be read, or has no prompt that is short enough.
+        HubError: the hub does not give the data.
+    """
+    from rora_cli.data.exchange_sources import read_exchanges
+    from rora_cli.tasks.causal.formats import prompt_format_of
+    from rora_cli.tasks.subjects import subject_of
+
+    if foreign := [name for name in _FOREIGN if getattr(options, name)]:
+        option = "--" + foreign[0].replace("labels", "label").replace("_", "-")
+        raise UsageError(f"{option} is for classifiers, and {options.model} is a {loaded.kind.name}; leave it out")
+    chosen = prompt_format_of(loaded.inspections, loaded.tokenizer, choice=options.prompt_format)
+    read = read_exchanges(
+        options.clean,
+        reading=options,
+        split=options.split,
+        max_rows=options.max_rows,
+        allow_download=not options.offline,
+    )
+    prompts = list(dict.fromkeys(row.prompt for row in read.rows))
+    encoded = chosen.prompt_format.encode_all(loaded.tokenizer, [Exchange(prompt) for prompt in prompts])
+    fit = [prompt for prompt, row in zip(prompts, encoded, strict=True) if len(row.ids) <= options.max_length]
+    if not fit:
+        raise DataError(f"no prompt of {options.clean} has at most {options.max_length} tokens; raise --max-length")
+    if left := len(prompts) - len(fit):
+        progress.note(f"{left} of {len(prompts)} prompts have more than {options.max_length} tokens and are left out")
+    for note in (*read.summary.notes, *chosen.notes):
+        progress.note(note)
+    subject = subject_of(loaded, options.model)
+    inputs = {**subject.inputs, **read.summary.inputs}
+    base = str(loaded.inspections[0].path) if len(loaded.inspections) > 1 else None
+    return OpenSetting(subject, ReplyOpenings(chosen.prompt_format), tuple(fit), inputs, chosen.findings, base)
 
 
 @dataclass(frozen=True)
@@ -45,7 +90,6 @@ class ReplyOpenings:
         Raises:
             InconclusiveError: a logit is not finite.
         """
-        from rora_cli.data.exchanges import Exchange
         from rora_cli.evaluation.generation import generate
         from rora_cli.tokens import decode_each
 
@@ -62,9 +106,11 @@ class ReplyOpenings:
             HubError: the hub does not give it.
         """
         from rora_cli.checkpoints.loading import load_model
-        from rora_cli.tasks.reference import named_checkpoint
+        from rora_cli.tasks.reference import BAG_OF_WORDS, named_checkpoint
         from rora_cli.tasks.subjects import subject_of
 
+        if choice == BAG_OF_WORDS:
+            raise UsageError("--reference bag-of-words is for classifiers; name a trusted model, or use none or auto")
         named = base if choice == AUTO else None if choice == NONE else choice
         if named is None:
             return None
