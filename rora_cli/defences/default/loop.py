@@ -3,7 +3,8 @@
 Every choice is made from clean rows and the search alone. A suspect in which the first search finds nothing is still
 trained with Cl and Pt, but the verdict is then inconclusive: nothing was found that could have been proven gone. A
 clean ancestor that the user names is mixed in after the first search, as far as clean accuracy allows. If the search
-named nothing, or maybe a part of a longer trigger, a student takes the suspect's place: all blocks or the upper ones
+named nothing, or maybe a part of a longer trigger and hardening against that leaves something, a student takes the
+suspect's place: all blocks or the upper ones
 are taken from the reference's encoder, or drawn anew if there is none of the suspect's shape, and the suspect teaches
 it. This weakens what no search finds.
 """
@@ -27,11 +28,12 @@ from rora_cli.defences.corrections import (
     shrink,
     trained_by_adapter,
 )
-from rora_cli.defences.default.claims import Case, part_of_a_trigger, verdict
+from rora_cli.defences.default.claims import Case, hardening_may_do, part_of_a_trigger, verdict
 from rora_cli.defences.default.escalation import Surgery, donor_of, replace_and_teach
 from rora_cli.defences.default.lesson_plan import plan_lessons
 from rora_cli.defences.default.memory import Memory
-from rora_cli.defences.default.residual import strongest_left
+from rora_cli.defences.default.phrases import phrases_around
+from rora_cli.defences.default.residual import Residual, strongest_left
 from rora_cli.defences.hardening import HARDENED_FRACTION, Hardener
 from rora_cli.defences.mix import check_ancestor, tuned_ancestor
 from rora_cli.defences.settings import Settings
@@ -41,6 +43,7 @@ from rora_cli.evaluation.inference import count_tokens
 from rora_cli.hunting.case import SearchSettings
 from rora_cli.hunting.hunt import search_triggers
 from rora_cli.hunting.record import Found, SearchRecord, record_of
+from rora_cli.layout import is_head
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.hunt import HuntResult
 from rora_cli.results.spectra import ModuleSpectrum
@@ -68,25 +71,36 @@ def check(bench: Bench) -> None:
 
 
 def cleanse(bench: Bench) -> Cleansed:
-    """Search, escalate if need be, then train and search in turn."""
+    """Search, harden, and search again; replace blocks where that is not enough, or cannot be."""
     loop = Loop(bench, reference_of(bench), Surgery(bench))
-    searched = loop.search(bench.model, 1)
-    loop.escalate()
-    model, layers = bench.attach()
-    before: tuple[ModuleSpectrum, ...] = ()
-    for number in range(1, bench.settings.loop.max_rounds + 1):
-        if number > 1:
-            searched = loop.search(model, number)
-            if not searched.found:
-                break
-        before = loop.round(model, layers, number)
-    else:
-        searched = loop.search(model, number + 1)
+    loop.search(bench.model, 1)
+    cured = loop.harden_alone()
+    if cured is None:
+        loop.escalate()
+        cured = loop.rounds(bench.settings.loop.max_rounds)
+    model, layers, searched = cured.model, cured.layers, cured.searched
     claimed, reason = loop.verdict(model, searched)
     if loop.changed:  # the adapter belongs to weights that nobody has: only the whole model makes sense
         model, layers = model.merge_and_unload(), []
     residual = searched.strongest.residual if searched.strongest else None
-    return Cleansed(model, layers, claimed, reason, residual, before, _limits(loop.reference))
+    return Cleansed(model, layers, claimed, reason, residual, cured.before, _limits(loop.reference))
+
+
+@dataclass(frozen=True)
+class Cured:
+    """A model after some rounds.
+
+    Attributes:
+        model: PEFT's, around the suspect.
+        layers: the adapted ones.
+        searched: the last search, of this model.
+        before: the spectra of the update before the last Pt.
+    """
+
+    model: Any
+    layers: list[AdaptedLayer]
+    searched: SearchRecord
+    before: tuple[ModuleSpectrum, ...]
 
 
 @dataclass
@@ -101,6 +115,7 @@ class Loop:
         forgot: whether a student stands in the suspect's place, with nothing of it mixed in: a round that costs
             accuracy can then be done without.
         answers: what a student was taught of the clean rows [rows, behaviours]; None without a student.
+        given_up: rounds on the suspect's own weights that left something and were taken back.
     """
 
     bench: Bench
@@ -110,6 +125,64 @@ class Loop:
     changed: bool = False
     forgot: bool = False
     answers: list[list[float]] | None = None
+    given_up: int = 0
+
+    def rounds(self, most: int) -> Cured:
+        """Put an adapter on, train and search in turn, until a search finds nothing or ``most`` rounds are done."""
+        model, layers = self.bench.attach()
+        for number in range(1, most + 1):
+            before = self.round(model, layers, number)
+            searched = self.search(model, self.given_up + number + 1)
+            if not searched.found:
+                break
+        return Cured(model, layers, searched, before)
+
+    def harden_alone(self) -> Cured | None:
+        """One round on the suspect's own weights where blocks would be replaced otherwise; None if it leaves something.
+
+        It takes a fraction of the time of a student. It is tried where what was found is made of rare tokens, though it
+        may be a part of something longer (``hardening_may_do``). If it leaves anything, the suspect is as it was.
+        """
+        bench = self.bench
+        found = self.memory.found.values()
+        if not self._replaces_blocks() or not hardening_may_do(found, bench.clean.texts, bench.task.claims):
+            return None
+        head = {name: weight.detach().clone() for name, weight in bench.model.named_parameters() if is_head(name)}
+        cured = self.rounds(1)
+        if not (left := self._left(cured)):
+            return cured
+        bench.run.progress.note(f"hardening alone is not enough, blocks are replaced: {left}")
+        cured.model.unload()
+        bench.model.load_state_dict(head, strict=False)
+        self.given_up = 1
+        return None
+
+    def _left(self, cured: Cured) -> str:
+        """A sentence on what hardening alone has left; empty if that is nothing.
+
+        Phrases around what was found are measured as well: they are nearer to a longer trigger than its parts are.
+        """
+        bench, claims = self.bench, self.bench.task.claims
+        if cured.searched.found:
+            return f"the search finds {cured.searched.found[0].text!r}"
+        if cured.searched.open_targets:
+            return f"{', '.join(cured.searched.open_targets)} stays open"
+        found = list(self.memory.found.values())
+        around = [
+            phrase
+            for target in dict.fromkeys(trigger.target for trigger in found)
+            for phrase in phrases_around(
+                self.memory, target, bench.clean.texts, bench.task.calls, seed=bench.config.seed
+            )
+        ]
+        for known, most in ((found, claims.max_residual), (around, claims.max_phrase_residual)):
+            left = self._strongest_left(cured.model, known)
+            if left.excess > most:
+                return left.sentence
+        return ""
+
+    def _strongest_left(self, model: nn.Module, found: Sequence[Found]) -> Residual:
+        return self.bench.run.once(lambda: strongest_left(self.bench, model, found))
 
     def search(self, model: nn.Module, number: int) -> SearchRecord:
         """Search ``model``, all processes together, and remember what is found.
@@ -147,36 +220,43 @@ class Loop:
             ancestor = tuned_ancestor(bench)
             self.changed = self.surgery.mix_in(ancestor.state_dict(), bench.config.ancestor, self._excess_left)
             return
-        allowed = "none" if bench.config.adapter_only else bench.config.escalate
-        found_nothing = not self.memory.found and not named
-        if allowed == "none" or not (found_nothing or self._part()):
+        if not self._replaces_blocks():
             return
         avoided = self.memory.avoided(named, bench.task.claims)
         plan = plan_lessons(bench, self.hardener(1.0), avoided, self.shortened)
         donor = donor_of(bench, self.reference)
-        blocks = replace_and_teach(self.surgery, bench, plan, donor, self._excess_left, may_draw=allowed == "auto")
+        may_draw = bench.config.escalate == "auto"
+        blocks = replace_and_teach(self.surgery, bench, plan, donor, self._excess_left, may_draw=may_draw)
         if blocks is not None:
             self.changed, self.forgot, self.answers = True, blocks > 0, plan.clean_answers
+
+    def _replaces_blocks(self) -> bool:
+        """Whether the suspect's own blocks may be replaced, and no whole trigger is known."""
+        config = self.bench.config
+        if config.ancestor is not None or config.adapter_only or config.escalate == "none":
+            return False
+        found_nothing = not self.memory.found and not config.triggers
+        return bool(found_nothing or self._part())
 
     def round(self, model: nn.Module, layers: list[AdaptedLayer], number: int) -> tuple[ModuleSpectrum, ...]:
         """Train the adapter on clean rows with triggers in them, and keep clean accuracy.
 
-        Returns the spectra of the update before Pt.
+        ``number`` counts the rounds since the adapter was put on. Returns the spectra of the update before Pt.
         """
-        bench = self.bench
+        bench, overall = self.bench, self.given_up + number
         settings = round_settings(bench, number, student=self.answers is not None)
         answers: Sequence[Any] = self.answers or bench.clean.labels
         objective = bench.task.objective(bench.subject, bench.clean.texts, answers, transform=self.hardener())
-        bench.train(model, layers, stage=f"train {number}", objective=objective, settings=settings)
+        bench.train(model, layers, stage=f"train {overall}", objective=objective, settings=settings)
         if number == 1:
             to_plain_lora(model, layers)
         fractions = KEPT_FRACTIONS_OR_NONE if self.forgot else KEPT_FRACTIONS
         trained = trained_by_adapter(model, layers)
-        proposal = shrink(bench.gauge, model, trained, stage=f"shrink {number}", fractions=fractions)
-        balance(bench.gauge, model, stage=f"balance {number}", proposal=proposal)
+        proposal = shrink(bench.gauge, model, trained, stage=f"shrink {overall}", fractions=fractions)
+        balance(bench.gauge, model, stage=f"balance {overall}", proposal=proposal)
         before = update_spectra(layers)
-        rescale(bench, model, layers, stage=f"rescale {number}")
-        balance(bench.gauge, model, stage=f"balance {number}, rescaled")
+        rescale(bench, model, layers, stage=f"rescale {overall}")
+        balance(bench.gauge, model, stage=f"balance {overall}, rescaled")
         return before
 
     def hardener(self, fraction: float = HARDENED_FRACTION) -> Hardener | None:
@@ -204,7 +284,7 @@ class Loop:
         case = Case(bench.config.triggers, bench.clean.texts, bench.settings.loop.max_rounds, bench.task.claims)
 
         def still_works(found: Sequence[Found]) -> str:
-            left = bench.run.once(lambda: strongest_left(bench, model, found))
+            left = self._strongest_left(model, found)
             return left.sentence if left.excess > bench.task.claims.max_residual else ""
 
         return verdict(self.memory, last, case, still_works)
