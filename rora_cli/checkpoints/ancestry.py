@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import statistics
 
-from torch import nn
+from torch import Tensor, nn
 
 from rora_cli.checkpoints.own_card import HUB_ID, card_values
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.results.findings import Finding, Severity
+from rora_cli.sharded import whole
 
 Shape = tuple[int, ...] | None
 
@@ -33,9 +34,9 @@ def descends(model: nn.Module, ancestor: nn.Module) -> bool:
     """
     if different_shape(model, ancestor):
         return False
-    own, other = model.state_dict(), ancestor.state_dict()
+    own, other = _weights(model), _weights(ancestor)
     distances = [
-        float((own[name].float() - weight.to(own[name]).float()).norm() / weight.float().norm().clamp_min(1e-12))
+        float((whole(own[name]).to(weight).float() - weight.float()).norm() / weight.float().norm().clamp_min(1e-12))
         for name, weight in other.items()
         if weight.ndim == 2
     ]
@@ -47,11 +48,20 @@ def different_shape(model: nn.Module, other: nn.Module) -> tuple[str, Shape, Sha
 
     The shape is None in a model that lacks the weight.
     """
-    shapes = [{name: tuple(weight.shape) for name, weight in m.state_dict().items()} for m in (model, other)]
+    shapes = [{name: tuple(weight.shape) for name, weight in _weights(m).items()} for m in (model, other)]
     for name in sorted(shapes[0].keys() | shapes[1].keys()):
         if shapes[0].get(name) != shapes[1].get(name):
             return name, shapes[0].get(name), shapes[1].get(name)
     return None
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """The model's own weights by name, without those of an adapter that may lie on it."""
+    return {
+        name.replace(".base_layer.", ".").replace(".original_module.", "."): weight
+        for name, weight in model.state_dict().items()
+        if ".lora_" not in name and ".modules_to_save." not in name
+    }
 
 
 def suggestion(ancestor: str) -> Finding:

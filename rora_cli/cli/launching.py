@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,21 @@ from rora_cli.errors import UsageError
 
 _OPTION = "--accelerate-config"
 #: accelerate's ways to distribute that rora trains by -> the device each stands for.
-_SUPPORTED = {"NO": None, "MULTI_CPU": "cpu", "MULTI_GPU": "cuda"}
+_SUPPORTED = {"NO": None, "MULTI_CPU": "cpu", "MULTI_GPU": "cuda", "FSDP": None}
+#: Settings of FSDP that rora heeds -> the variable by which accelerate's launcher hands each on.
+_FSDP = {
+    "fsdp_version": "FSDP_VERSION",
+    "fsdp_reshard_after_forward": "FSDP_RESHARD_AFTER_FORWARD",
+    "fsdp_offload_params": "FSDP_OFFLOAD_PARAMS",
+    "fsdp_auto_wrap_policy": "FSDP_AUTO_WRAP_POLICY",
+    "fsdp_transformer_layer_cls_to_wrap": "FSDP_TRANSFORMER_CLS_TO_WRAP",
+    "fsdp_activation_checkpointing": "FSDP_ACTIVATION_CHECKPOINTING",
+}
 _PRECISIONS = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
-_USED = ("compute_environment", "distributed_type", "num_processes", "mixed_precision", "fp16", "use_cpu", "gpu_ids")
+_USED = (
+    *("compute_environment", "distributed_type", "fsdp_config", "num_processes", "mixed_precision", "fp16", "use_cpu"),
+    "gpu_ids",
+)
 #: Settings that say nothing to a run on one machine, whatever their value.
 _MEANINGLESS = (
     *("num_machines", "machine_rank", "main_process_ip", "main_process_port", "rdzv_backend", "same_network"),
@@ -24,12 +36,18 @@ _MEANINGLESS = (
 
 @dataclass(frozen=True)
 class Launch:
-    """What a config of accelerate asks for; None where it leaves the choice. ``unused`` are names of settings."""
+    """What a config of accelerate asks for; None where it leaves the choice.
+
+    ``environment`` has the settings of a model that is sharded, under accelerate's variables, and ``unused`` the names
+    of settings that say nothing to rora.
+    """
 
     processes: int | None = None
     precision: str | None = None
     device: str | None = None
     gpu_ids: str | None = None
+    shard: bool | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
 
 
@@ -40,10 +58,11 @@ def read_launch(path: Path) -> Launch:
     _require_one_machine(settings, who)
     kind = str(settings.get("distributed_type", "NO")).upper()
     if kind not in _SUPPORTED or settings.get("parallelism_config"):
-        from rora_cli.training.peers import only_data_parallel
+        from rora_cli.training.peers import unsupported
 
-        raise UsageError(only_data_parallel(who, kind if kind not in _SUPPORTED else "parallelism_config"))
-    unused = [name for name, value in settings.items() if name not in (*_USED, *_MEANINGLESS) and _is_set(value)]
+        raise UsageError(unsupported(who, kind if kind not in _SUPPORTED else "parallelism_config"))
+    environment, unused = _fsdp(settings, who) if kind == "FSDP" else ({}, [])
+    unused += [name for name, value in settings.items() if name not in (*_USED, *_MEANINGLESS) and _is_set(value)]
     processes = settings.get("num_processes", 1)
     if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
         raise UsageError(f"{who} has num_processes: {processes!r}; it is a number of processes, at least 1")
@@ -56,8 +75,25 @@ def read_launch(path: Path) -> Launch:
         precision=_precision(settings, who),
         device="cpu" if settings.get("use_cpu") is True else _SUPPORTED[kind],
         gpu_ids=None if gpu_ids in (None, "all") else str(gpu_ids),
+        shard=True if kind == "FSDP" else None,
+        environment=environment,
         unused=tuple(unused),
     )
+
+
+def _fsdp(settings: Mapping[str, Any], who: str) -> tuple[dict[str, str], list[str]]:
+    """FSDP's settings as accelerate's launcher would hand them on, and the names of those that rora does not use.
+
+    What accelerate always writes, and what only its own savers and loaders read, is not named.
+    """
+    from rora_cli.training.peers import unsupported
+
+    given = settings.get("fsdp_config") or {}
+    if not isinstance(given, dict) or str(given.get("fsdp_version", 1)) != "2":
+        raise UsageError(unsupported(who, "FSDP in version 1"))
+    environment = {variable: str(given[name]) for name, variable in _FSDP.items() if given.get(name) is not None}
+    silent = {*_FSDP, "fsdp_state_dict_type", "fsdp_cpu_ram_efficient_loading"}
+    return environment, [name for name, value in given.items() if name not in silent and _is_set(value)]
 
 
 def launcher_precision() -> str | None:

@@ -64,7 +64,9 @@ def _launch_settings(
         "num_processes": launch.processes if world_size() == 1 else None,
         "precision": launch.precision or launching.launcher_precision(),
         "device": launch.device,
+        "shard": launch.shard,
     }
+    os.environ.update(launch.environment)
     if launch.gpu_ids is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = launch.gpu_ids
     if launch.unused:

@@ -10,11 +10,21 @@ from rora_cli.progress import Progress
 from rora_cli.ranks import world_size
 
 
-def check_processes(config: Any) -> None:
-    """Raise UsageError if a launcher trains in a way that rora does not, or has started another number of processes."""
-    from rora_cli.training.peers import refuse_other_parallelism
+def check_processes(config: Any, *, shard: bool | None = None) -> None:
+    """Raise UsageError if processes cannot work as a launcher or the config asks.
+
+    ``shard`` says whether the model is to be divided among them; None where the command cannot do that.
+    """
+    from rora_cli.training.peers import launcher_shards, refuse_other_parallelism
 
     refuse_other_parallelism()
+    if shard is None and launcher_shards():
+        raise UsageError(
+            "accelerate's launcher asks for FSDP, and only `rora purify` divides a model among processes; start this "
+            "command with distributed_type MULTI_GPU or MULTI_CPU, or --num-processes"
+        )
+    if shard and max(config.num_processes, world_size()) == 1:
+        raise UsageError("--shard divides the model among processes, and this is one; add --num-processes 2 or more")
     if world_size() > 1 and config.num_processes not in (1, world_size()):
         raise UsageError(
             f"--num-processes is {config.num_processes}, but a launcher has started {world_size()} processes "

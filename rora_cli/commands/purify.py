@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,11 @@ def run(config: PurifyConfig, progress: Progress = SILENT) -> PurifyResult:
     Under torchrun or another launcher every rank calls this, and rank 0 writes. Raises RoraError with one sentence for
     bad input, and leaves an existing output as it was.
     """
-    check_processes(config)
+    from rora_cli.training.peers import launcher_shards
+
+    if launcher_shards() and not config.shard:
+        config = replace(config, shard=True)
+    check_processes(config, shard=config.shard)
     with _state_kept(config, progress):
         result: PurifyResult = in_processes(work, config, progress)
         return result
@@ -36,6 +41,7 @@ def run(config: PurifyConfig, progress: Progress = SILENT) -> PurifyResult:
 @says_what_fits
 def work(config: PurifyConfig, progress: Progress) -> PurifyResult:
     """The run itself, in each of its processes; all of them return when rank 0 has written."""
+    from rora_cli.defences.gathering import gathered
     from rora_cli.defences.inputs import prepare, require_fitting_labels
     from rora_cli.defences.output import write
     from rora_cli.training.peers import answering_to_peers, wait_for_peers
@@ -47,6 +53,7 @@ def work(config: PurifyConfig, progress: Progress) -> PurifyResult:
             require_fitting_labels(bench, before)
             cleansed = defence_of(config).cleanse(bench)
             result = _assess(bench, source, cleansed, before)
+            cleansed = gathered(bench, source, cleansed)
             if staging is not None:
                 with progress.phase("write and load again"):
                     result = write(staging, bench, source, cleansed, result)

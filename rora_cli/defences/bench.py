@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rora_cli.data.rows import Rows
 from rora_cli.defences.gauge import Gauge
+from rora_cli.defences.recipes import WITHOUT_ADAPTER
 from rora_cli.defences.settings import Settings
 from rora_cli.results.findings import Finding
 from rora_cli.results.purify import FoundResidual
@@ -23,6 +24,7 @@ from rora_cli.training.objective import Objective
 from rora_cli.training.regularisers import SubspacePenalty, check_truncation, clean_strengthened
 from rora_cli.training.rescaling import chosen_layers
 from rora_cli.training.run import Run
+from rora_cli.training.sharding import Sharding, shard
 
 if TYPE_CHECKING:
     from rora_cli.defences.config import PurifyConfig
@@ -77,6 +79,7 @@ class Bench:
     adapted: tuple[str, ...] = ()
     head: tuple[str, ...] = ()
     left_out: tuple[Finding, ...] = field(default_factory=tuple)
+    _attached: tuple[nn.Module, list[AdaptedLayer]] | None = None
 
     @property
     def model(self) -> nn.Module:
@@ -101,10 +104,30 @@ class Bench:
 
     def attach(self) -> tuple[nn.Module, list[AdaptedLayer]]:
         """Put the adapter of the settings on the suspect, in place; its first weights are drawn from the seed."""
+        if self._attached is not None:
+            return self._attached
         torch.manual_seed(self.config.seed)
         model, layers = attach(self.model, self.settings.adapter, self.subject.kind)
         self.adapted, self.head = tuple(layer.name for layer in layers), whole_modules(model)
         return model, layers
+
+    def shard(self, sharding: Sharding) -> None:
+        """Divide the suspect among the processes for the rest of the run, with the adapter of the settings on it.
+
+        FSDP divides what is there: an adapter that came later would stay outside. As long as it is not trained, the
+        adapter adds nothing, so that the gauge and the first search have the suspect as it is.
+        """
+        model: nn.Module = self.model
+        if self.config.recipe in WITHOUT_ADAPTER:
+            model.float().requires_grad_(True)
+        else:
+            self._attached = self.attach()
+            model = self._attached[0]
+        shard(model, sharding, self.run.device, self.run.accelerator.mixed_precision)
+        if sharding.checkpointing:
+            self.settings = self.settings.having(gradient_checkpointing=True)
+        self.run.sharded = True
+        self.gauge.subject = self.gauge.subject.having(model)
 
     def train(
         self,
@@ -134,7 +157,7 @@ class Bench:
             model.float()  # small steps are lost where every weight is held in 16 bits
         if penalty is None and layers and specs.regularisers.tr:
             penalty = SubspacePenalty(layers, specs.regularisers, seed=self.config.seed)
-        with clean_strengthened(layers, specs.regularisers.cl):
+        with clean_strengthened(model, layers, specs.regularisers.cl):
             outcome = finetune(
                 model,
                 objective or self.task.objective(self.subject, self.clean.texts, self.clean.labels),

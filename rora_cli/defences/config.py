@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from rora_cli.defences.recipes import RECIPES, WITHOUT_ADAPTER, ControlSpec, LoopSpec
+from rora_cli.defences.recipes import RECIPES, SHARDABLE, WITHOUT_ADAPTER, ControlSpec, LoopSpec
 from rora_cli.defences.settings import Settings
 from rora_cli.errors import UsageError
 from rora_cli.hunting.budgets import AUTO, BUDGETS
@@ -26,16 +26,16 @@ from rora_cli.option_groups import (
 )
 from rora_cli.options import FRACTION, Option, Options, options_of
 from rora_cli.ranks import world_size
-from rora_cli.training.specs import AdapterSpec, RegulariserSpec, RescalingSpec, TrainSpec
+from rora_cli.training.specs import SHARDABLE_VARIANTS, AdapterSpec, RegulariserSpec, RescalingSpec, TrainSpec
 
 ADAPTER_DIRECTORY = "adapter"
 #: What the default recipe may do to the suspect's own weights where a search does not name a whole trigger.
 ESCALATIONS = ("auto", "reference", "none")
 #: Settings that say where and how a run is done, not what it computes: a resumed run may change them.
-#: The last two save memory and change sums by rounding only: what a run that ran out of it goes on with.
+#: The last three save memory and change sums by rounding only: what a run that ran out of it goes on with.
 _NOT_IN_FINGERPRINT = (
     *("output", "force", "resume", "checkpoint_every", "output_dtype", "num_processes"),
-    *("micro_batch_size", "gradient_checkpointing"),
+    *("micro_batch_size", "gradient_checkpointing", "shard"),
 )
 
 
@@ -172,6 +172,13 @@ class ResumeOptions(ProcessOptions):
 
     panel: ClassVar[str] = RUN
 
+    shard: Annotated[
+        bool,
+        Option(
+            "Divide the model among the processes (FSDP), for one that does not fit on each: each holds a part, and "
+            "gathers a block at a time."
+        ),
+    ] = False
     resume: Annotated[bool, Option("Go on from an interrupted run with the same options.")] = False
     checkpoint_every: Annotated[int | None, TrainSpec] = None
 
@@ -249,7 +256,29 @@ class PurifyConfig(
             raise UsageError(f"--ancestor has no meaning for the recipe {self.recipe}; use default or mix")
         if self.ancestor is not None and self.adapter_only:
             raise UsageError("--adapter-only has nothing to write: mixing with --ancestor changes the model itself")
+        if self.shard:
+            self._require_shardable()
         self.settings()  # the recipe's own combinations are refused before anything is loaded
+
+    def _require_shardable(self) -> None:
+        """Raise UsageError unless what is asked for can be done with a model that is divided among processes."""
+        if self.recipe not in SHARDABLE:
+            raise UsageError(
+                f"--shard (FSDP) works with the recipes {', '.join(sorted(SHARDABLE))}, and {self.recipe} changes "
+                "weights that no process holds whole; use one of these, or leave out --shard"
+            )
+        if (self.variant or "lora") not in SHARDABLE_VARIANTS:
+            raise UsageError(
+                f"--shard (FSDP) works with the adapter variants {', '.join(SHARDABLE_VARIANTS)}, and {self.variant} "
+                "needs the whole of a weight; use one of these, or leave out --shard"
+            )
+        if self.precision == "fp16":
+            raise UsageError("--shard (FSDP) computes in fp32 or bf16; use --precision bf16, or leave out --shard")
+        if self.ancestor is not None or (self.recipe == "default" and self.escalate != "none"):
+            raise UsageError(
+                "--shard (FSDP) leaves the model's own weights as they are, so the default recipe can neither replace "
+                "blocks nor mix in an ancestor: add --escalate none, and leave out --ancestor"
+            )
 
     def settings(self) -> Settings:
         """Every setting of the run: the user's where one is given, else the recipe's."""

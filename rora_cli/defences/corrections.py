@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rora_cli.defences.bench import Bench
 from rora_cli.defences.gauge import Gauge
 from rora_cli.results.accuracy import CleanAccuracy
+from rora_cli.sharded import part
 from rora_cli.tasks.correction import Proposal
 from rora_cli.training.adapters import AdaptedLayer, trained_heads
 from rora_cli.training.kept import Kept
@@ -29,7 +30,10 @@ KEPT_FRACTIONS_OR_NONE = (*KEPT_FRACTIONS, 0.0)
 
 @dataclass(frozen=True)
 class Trained:
-    """A ``weight`` that training changed; ``start()`` gives its value before that [the same shape]."""
+    """A ``weight`` that training changed; ``start()`` gives its value before that [the same shape].
+
+    Of a sharded model both are the part that this process holds.
+    """
 
     weight: Tensor
     start: Callable[[], Tensor]
@@ -37,8 +41,9 @@ class Trained:
 
 def trained_by_adapter(model: nn.Module, layers: Sequence[AdaptedLayer]) -> list[Trained]:
     """The weights that take an adapter's update back when each goes to its start: lora_B [d_out, r] and the head's."""
-    factors = [Trained(layer.lora_B, partial(torch.zeros_like, layer.lora_B)) for layer in layers]
-    return factors + [Trained(weight, start.detach) for weight, start in trained_heads(model)]
+    factors = [part(layer.lora_B) for layer in layers]
+    heads = [Trained(part(weight), partial(part, start)) for weight, start in trained_heads(model)]
+    return [Trained(factor, partial(torch.zeros_like, factor)) for factor in factors] + heads
 
 
 def shrink(
@@ -55,7 +60,7 @@ def shrink(
     accuracy again at .8 of the update, and the trigger worked no better (docs/measurements.md). Returns the correction
     that ``balance`` should now make; None in other processes.
     """
-    if not gauge.run.is_main:
+    if not gauge.run.measures:
         return None
     began = perf_counter()
     ends = Kept({str(number): each.weight for number, each in enumerate(trained)})
@@ -86,7 +91,7 @@ def balance(gauge: Gauge, model: nn.Module, *, stage: str, proposal: Proposal | 
     ``proposal`` is what ``shrink`` returned, if the model was not changed since.
     """
     correction = gauge.task.correction
-    if correction is None or not gauge.run.is_main:
+    if correction is None or not gauge.run.measures:
         return
     began = perf_counter()
     if done := correction.make(gauge.subject.having(model), proposal or gauge.propose_here(model)):
@@ -96,7 +101,7 @@ def balance(gauge: Gauge, model: nn.Module, *, stage: str, proposal: Proposal | 
 def rescale(bench: Bench, model: nn.Module, layers: Sequence[AdaptedLayer], *, stage: str) -> None:
     """Pt as the settings say (``training.rescaling``)."""
     spec, run, gauge = bench.settings.rescaling, bench.run, bench.gauge
-    if not spec.pt or not run.is_main:
+    if not spec.pt or not run.measures:
         return
     began = perf_counter()
     with run.progress.phase(stage) as meter:

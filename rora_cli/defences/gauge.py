@@ -46,7 +46,7 @@ class Gauge:
         Raises:
             InconclusiveError: the model's answers are not finite.
         """
-        return self.run.once(lambda: self.measure_here(model, name=name))
+        return self.run.measured(lambda: self.measure_here(model, name=name))
 
     def measure_here(self, model: nn.Module, *, name: str | None = None) -> CleanAccuracy:
         """As ``measure``, in this process alone."""
@@ -69,7 +69,7 @@ class Gauge:
 
         Measured by the main process, which must have the model, and known to all.
         """
-        return self.run.once(lambda: self.beyond_here(model))
+        return self.run.measured(lambda: self.beyond_here(model))
 
     def beyond_here(self, model: nn.Module) -> float:
         """As ``beyond``, in this process alone."""

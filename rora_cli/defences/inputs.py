@@ -24,6 +24,7 @@ from rora_cli.defences.recipes import WITHOUT_ADAPTER
 from rora_cli.defences.running import defence_of
 from rora_cli.errors import CheckpointError, DataError, UsageError
 from rora_cli.evaluation.inference import cut_note
+from rora_cli.option_groups import OWN_DTYPE
 from rora_cli.options import with_units
 from rora_cli.progress import Progress
 from rora_cli.results.accuracy import ROUNDING, CleanAccuracy
@@ -34,6 +35,7 @@ from rora_cli.tasks.subjects import subject_of
 from rora_cli.tasks.thresholds import recorded
 from rora_cli.training.adapters import fused_experts, head_modules, resolve_targets
 from rora_cli.training.run import Run, make_accelerator
+from rora_cli.training.sharding import read_sharding
 from rora_cli.training.state import RunState
 
 
@@ -83,6 +85,7 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Bench, Source]:
         HubError: the hub does not give something.
         TrainingError: the saved state belongs to another run.
     """
+    sharding = read_sharding() if config.shard else None
     accelerator = make_accelerator(config.precision, config.device)
     model = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
     adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter else None
@@ -106,6 +109,8 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Bench, Source]:
     defence_of(config).check(bench)
     bench.left_out = left_out(bench)
     _announce(bench, source)
+    if sharding is not None:
+        bench.shard(sharding)
     if config.resume and state.is_empty:
         progress.note(f"nothing to resume in {state.directory}: starting from the beginning")
     if not config.resume and run.is_main:
@@ -205,9 +210,14 @@ def load(
     device: str,
     new_head: tuple[str, ...] | None = None,
 ) -> LoadedModel:
-    """The suspect in memory, as the ``config`` wants it held: in eval mode, a suspect adapter merged in."""
-    where = adapter.path if adapter else None
-    return load_classifier(model.path, adapter=where, dtype=config.dtype, device=device, new_head=new_head)
+    """The suspect in memory, as the ``config`` wants it held: in eval mode, a suspect adapter merged in.
+
+    One that is to be sharded for the ``device`` does not fit there whole: it is held in the machine's memory.
+    """
+    where, dtype = adapter.path if adapter else None, config.dtype
+    if config.shard and device != "cpu":
+        device, dtype = "cpu", dtype or OWN_DTYPE
+    return load_classifier(model.path, adapter=where, dtype=dtype, device=device, new_head=new_head)
 
 
 def _load_data(config: PurifyConfig, label_names: tuple[str, ...], progress: Progress) -> Splits:

@@ -113,3 +113,5 @@ RECIPES: dict[str, Recipe] = {
 }
 #: Recipes that change the suspect's own weights, and leave no adapter.
 WITHOUT_ADAPTER = frozenset({"full", "mix", "reinit", "fine-pruning"})
+#: Recipes that work on a model which is divided among processes.
+SHARDABLE = frozenset({"default", "paper", "lora", "full"})

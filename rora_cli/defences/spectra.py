@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rora_cli.results.spectra import ModuleSpectrum
+from rora_cli.sharded import whole
 from rora_cli.spectral import alignment, decomposition, strength
 from rora_cli.training.adapters import AdaptedLayer
 
@@ -21,7 +22,7 @@ def update_spectra(layers: Sequence[AdaptedLayer]) -> tuple[ModuleSpectrum, ...]
 
 
 def _update_spectrum(layer: AdaptedLayer) -> ModuleSpectrum:
-    product = decomposition.product_svd(layer.lora_B.detach().cpu(), layer.lora_A.detach().cpu())
+    product = decomposition.product_svd(whole(layer.lora_B.detach()).cpu(), whole(layer.lora_A.detach()).cpu())
     sigma = product.S * abs(layer.scaling)
     weight = layer.base_weight().float().cpu()
     k = min(ALIGNMENT_K, min(weight.shape) - 1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rora_cli.errors import InconclusiveError, UsageError
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
+from rora_cli.sharded import gradients_off
 from rora_cli.threads import THREADS
 from rora_cli.tokens import decode_each, special_ids
 
@@ -166,7 +167,7 @@ def predict_logits(
     budget = tokens_per_batch if tokenizer.pad_token_id is not None else 1
     device = next(model.parameters()).device
     logits: np.ndarray | None = None
-    with evaluation_mode(model), torch.inference_mode():
+    with evaluation_mode(model), gradients_off(model):
         for batch in batches_for(model, [len(ids) for ids in encoded["input_ids"]], budget):
             rows = {key: [values[i] for i in batch] for key, values in encoded.items()}
             inputs = (

@@ -20,6 +20,7 @@ import torch
 from rora_cli.errors import CheckpointError
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.ranks import Share
+from rora_cli.sharded import gradients_off, whole
 from rora_cli.threads import THREADS
 
 #: Tokens of one forward pass, on an accelerator and on a CPU; more would overflow a CPU's caches.
@@ -123,7 +124,7 @@ class RememberingScorer(TorchScorer):
 
 def embeddings_of(model: Any) -> np.ndarray:
     """The model's table of input embeddings [tokens, width], float32; on a CPU, in the model's own memory."""
-    table: np.ndarray = model.get_input_embeddings().weight.detach().float().cpu().numpy()
+    table: np.ndarray = whole(model.get_input_embeddings().weight.detach()).float().cpu().numpy()
     return table
 
 
@@ -173,7 +174,7 @@ def _unpadded_inference(model: Any) -> Iterator[None]:
     if pad_token_id is None:
         config.pad_token_id = _NO_TOKEN
     try:
-        with torch.inference_mode():
+        with gradients_off(model):
             yield
     finally:
         config.pad_token_id = pad_token_id

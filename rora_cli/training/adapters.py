@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rora_cli.errors import UsageError
 from rora_cli.kinds import SEQUENCE_CLASSIFIER, ModelKind
 from rora_cli.layout import IMPLICIT_HEADS, QUERY_VALUE, block_numbers, blocks_in, is_head, is_router, stack_of
+from rora_cli.sharded import whole
 from rora_cli.training.specs import SPLITTING, AdapterSpec
 
 ADAPTER = "default"
@@ -46,17 +47,18 @@ class AdaptedLayer:
 
     @property
     def lora_A(self) -> Tensor:
-        """[r, d_in]"""
+        """[r, d_in]; of a sharded model the part of each process, for ``sharded.whole``."""
         return self.module.lora_A[ADAPTER].weight
 
     @property
     def lora_B(self) -> Tensor:
-        """[d_out, r]"""
+        """[d_out, r]; of a sharded model the part of each process, for ``sharded.whole``."""
         return self.module.lora_B[ADAPTER].weight
 
     def base_weight(self) -> Tensor:
         """The suspect's own weight W [d_out, d_in], whatever the variant did to the layer's."""
         stored = self.original_weight if self.original_weight is not None else self.module.get_base_layer().weight
+        stored = whole(stored)
         return (stored.T if self.module.fan_in_fan_out else stored).detach()
 
     def merged(self, stored: Tensor) -> Tensor:
@@ -270,8 +272,10 @@ def _train_heads_in_float32(model: nn.Module) -> None:
     """Give the heads of a model that is held in 16 bits float32 weights, as PEFT gives the factors, and such inputs."""
     from peft.utils import ModulesToSaveWrapper
 
-    def widen(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(i.float() if isinstance(i, Tensor) and i.is_floating_point() else i for i in inputs)
+    def widen(head: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        # float32, unless a sharded model computes in less.
+        dtype = next(head.parameters()).dtype
+        return tuple(i.to(dtype) if isinstance(i, Tensor) and i.is_floating_point() else i for i in inputs)
 
     for module in model.modules():
         if isinstance(module, ModulesToSaveWrapper):

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from rora_cli.errors import TrainingError
 from rora_cli.progress import Task
+from rora_cli.sharded import is_sharded
 from rora_cli.threads import THREADS
 from rora_cli.training.batches import epoch_batches, micro_batches, rank_share, steps_per_epoch
 from rora_cli.training.objective import Objective
 from rora_cli.training.run import Stage, make_accelerator
 from rora_cli.training.specs import TrainSpec
-from rora_cli.training.state import restore, take_snapshot
+from rora_cli.training.state import Snapshot, restore, take_snapshot
 
 #: What reports call the parts of a loss: the objective's and the penalty's.
 LOSS, PENALTY = "ce", "tr"
@@ -92,8 +93,12 @@ class _Training:
         torch.manual_seed(spec.seed * 1_000_003 + accelerator.process_index)
         if spec.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.to(accelerator.device).train()
-        self.model, self.optimizer = accelerator.prepare(model, _adamw(model, spec))
+        self.sharded = is_sharded(model)
+        if self.sharded:
+            self.model, self.optimizer = model.train(), accelerator.prepare_optimizer(_adamw(model, spec))
+        else:
+            model.to(accelerator.device).train()
+            self.model, self.optimizer = accelerator.prepare(model, _adamw(model, spec))
         self.schedule = torch.optim.lr_scheduler.LambdaLR(_inner(self.optimizer), self._rate)
 
     def _rate(self, step: int) -> float:
@@ -151,9 +156,8 @@ class _Training:
     def _step(self, batch: Sequence[int], step: int) -> dict[str, Tensor]:
         """One optimizer step on one global batch; returns the loss parts of this process's share."""
         processes = self.accelerator.num_processes
-        share = rank_share(batch, self.accelerator.process_index, processes)
-        pieces = micro_batches(share, self.spec.micro_batch_size)
-        # DDP averages over processes: this weight makes that the mean over the units of the global batch.
+        pieces = self._pieces(batch)
+        # DDP and FSDP average over processes: this weight makes that the mean over the units of the global batch.
         weight = processes / max(self.objective.units(batch), 1)
         parts: dict[str, Tensor] = {}
         for number, piece in enumerate(pieces):
@@ -161,22 +165,39 @@ class _Training:
             with self._synchronised(last):
                 loss = self.objective.loss(self.model, piece) * weight
                 parts[LOSS] = parts.get(LOSS, 0.0) + loss.detach()
-                if last and self.penalty is not None:
-                    extra = self.penalty()
+                extra = self.penalty() if last and self.penalty is not None else None
+                if extra is not None:
                     parts[PENALTY] = extra.detach()
+                if extra is not None and not self.sharded:
                     loss = loss + extra
                 self.accelerator.backward(loss)
+                if extra is not None and self.sharded:
+                    # It is every process's alike, and adds to the mean that FSDP has made by now.
+                    self.accelerator.backward(extra)
         self.accelerator.clip_grad_norm_(self._trainable(), self.spec.max_grad_norm)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
         return parts
 
+    def _pieces(self, batch: Sequence[int]) -> list[list[int]]:
+        """What this process puts through the model of a global batch, piece by piece.
+
+        A forward pass of a sharded model needs every process: whoever has fewer pieces begins with empty ones.
+        """
+        processes, size = self.accelerator.num_processes, self.spec.micro_batch_size
+        pieces = micro_batches(rank_share(batch, self.accelerator.process_index, processes), size)
+        # Rank 0 has the most rows of all.
+        most = len(micro_batches(rank_share(batch, 0, processes), size)) if self.sharded else 0
+        return [[]] * (most - len(pieces)) + pieces
+
     def _trainable(self) -> list[nn.Parameter]:
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def _synchronised(self, last: bool) -> AbstractContextManager[Any]:
-        return nullcontext() if last else self.accelerator.no_sync(self.model)
+        if self.sharded:
+            self.bare.set_requires_gradient_sync(last)
+        return nullcontext() if last or self.sharded else self.accelerator.no_sync(self.model)
 
     def _finish_epoch(self, epoch: int, step: int, task: Task) -> None:
         entry: dict[str, Any] = {"epoch": epoch + 1, **self._epoch_losses}
@@ -186,7 +207,7 @@ class _Training:
                 "--learning-rate or --tr, or use --precision fp32"
             )
         last = epoch + 1 == self.spec.epochs
-        if last and self.evaluate is not None and self.accelerator.is_main_process:
+        if last and self.evaluate is not None and (self.accelerator.is_main_process or self.sharded):
             self.bare.eval()
             entry |= self.evaluate(self.bare)
             self.bare.train()
@@ -211,9 +232,12 @@ class _Training:
         if self.stage.state is None:
             return
         states = self._random_states()
-        if self.accelerator.is_main_process:
+        snapshot: Snapshot | None = None
+        if self.accelerator.is_main_process or self.sharded:
             meta = {"step": step, "total": self.total_steps, "seconds": self.seconds, "history": list(self.history)}
-            self.stage.state.save(self.stage.name, take_snapshot(self.bare, _inner(self.optimizer), states, meta))
+            snapshot = take_snapshot(self.bare, _inner(self.optimizer), states, meta)
+        if self.accelerator.is_main_process and snapshot is not None:
+            self.stage.state.save(self.stage.name, snapshot)
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> int:
@@ -234,7 +258,8 @@ class _Training:
     def close(self) -> None:
         """Give the bare model back: in eval mode, without accelerate's wrappers, hooks and references."""
         self.optimizer.zero_grad()
-        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        if not self.sharded:
+            self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
         if self.spec.gradient_checkpointing:
             self.bare.gradient_checkpointing_disable()

@@ -15,9 +15,8 @@ from rora_cli.ranks import rank, world_size
 _TOLD = "rora/told/{}"
 #: Words of gloo and of NCCL's watchdog when the other side has gone.
 _LOST = ("Connection closed", "Connection reset", "Broken pipe", "ncclRemoteError", "remote process", "aborted")
-#: Variables of the environment with which `accelerate launch` asks for another parallelism, and its name.
+#: Variables of the environment with which `accelerate launch` asks for a parallelism that rora lacks, and its name.
 _OTHER_PARALLELISM = {
-    "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DEEPSPEED",
     "ACCELERATE_USE_MEGATRON_LM": "MEGATRON_LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "parallelism_config",
@@ -114,18 +113,30 @@ def _told() -> str | None:
 
 
 def refuse_other_parallelism() -> None:
-    """Raise UsageError if the launcher asks for more than data parallelism; called before anything is loaded.
+    """Raise UsageError if the launcher asks for a parallelism that rora lacks; called before anything is loaded.
 
     accelerate would go its own way on a GPU, and ignore it on a CPU.
     """
     for variable, name in _OTHER_PARALLELISM.items():
-        if os.environ.get(variable, "").lower() in ("1", "true", "yes", "y", "t", "on"):
-            raise UsageError(only_data_parallel("accelerate's launcher", name))
+        if _is_on(variable):
+            raise UsageError(unsupported("accelerate's launcher", name))
+    if launcher_shards() and (version := os.environ.get("FSDP_VERSION", "1")) != "2":
+        raise UsageError(unsupported("accelerate's launcher", f"FSDP in version {version}"))
 
 
-def only_data_parallel(who: str, name: str) -> str:
+def launcher_shards() -> bool:
+    """Whether the launcher asks for a model whose parameters are divided among the processes (FSDP)."""
+    return _is_on("ACCELERATE_USE_FSDP")
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "y", "t", "on")
+
+
+def unsupported(who: str, name: str) -> str:
     """The sentence on a parallelism, ``name``, that ``who`` asks for and rora does not support."""
     return (
-        f"{who} asks for {name}, and rora trains by plain data parallelism only; use distributed_type MULTI_GPU or "
-        "MULTI_CPU, or --num-processes"
+        f"{who} asks for {name}, and rora works by data parallelism (distributed_type MULTI_GPU or MULTI_CPU, or "
+        "--num-processes), or shards a model by FSDP in version 2 (distributed_type FSDP with fsdp_version 2, or "
+        "--shard): use one of these"
     )

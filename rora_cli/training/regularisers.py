@@ -4,58 +4,84 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from rora_cli.errors import UsageError
+from rora_cli.sharded import whole
 from rora_cli.spectral.decomposition import top_singular
 from rora_cli.training.adapters import AdaptedLayer
 from rora_cli.training.specs import RegulariserSpec, require_penalisable
 
 
 @contextmanager
-def clean_strengthened(layers: Sequence[AdaptedLayer], p: float) -> Iterator[None]:
+def clean_strengthened(model: nn.Module, layers: Sequence[AdaptedLayer], p: float) -> Iterator[None]:
     """Cl: inside, h = Dropout_p(W x) + s BA x in training mode, where dropout scales what it keeps by 1 / (1 - p).
 
     The mask [batch, tokens, d_out] falls on the output of the frozen branch, as ``AdaptedLayer.frozen_output`` defines
-    it for each variant. Every forward pass draws its own mask. Gradient checkpointing restores the random state, so
-    that the recomputed mask is the same.
+    it for each variant. Every forward pass draws its own mask. Inside, modules of ``model`` are wrapped in others,
+    which gradient checkpointing runs again like any other module; it restores the random state, so that the mask is
+    the same.
     """
-    handles = [handle for layer in layers for handle in _drop_frozen_branch(layer, p)] if p else []
+    paths = {id(module): path for path, module in model.named_modules()}
+    wrapped = [_wrapped(layer, p) for layer in layers] if p else []
+    places = [(paths[id(wrapper.wraps)], wrapper) for wrapper in wrapped]
+    for path, wrapper in places:
+        model.set_submodule(path, wrapper)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for path, wrapper in places:
+            model.set_submodule(path, wrapper.wraps)
 
 
-def _drop_frozen_branch(layer: AdaptedLayer, p: float) -> list[Any]:
+def _wrapped(layer: AdaptedLayer, p: float) -> _DroppedBase | _DroppedBranch:
     if layer.initial is None and layer.variant != "dora":
         # The frozen branch is the base layer's output: no second pass over the output is needed.
-        def drop(module: Any, _inputs: Any, output: Tensor) -> Tensor:
-            return drop_out(output, p) if module.training else output
+        return _DroppedBase(layer.module.base_layer, p)
+    return _DroppedBranch(layer, p)
 
-        return [layer.module.get_base_layer().register_forward_hook(drop)]
 
-    captured: list[Tensor] = []
+class _DroppedBase(nn.Module):
+    """A base layer with dropout on its output. PEFT looks through a wrapper that calls what it wraps ``base_layer``."""
 
-    def capture(module: Any, _inputs: Any, output: Tensor) -> None:
-        if module.training:
-            captured[:] = [output]
+    def __init__(self, base_layer: nn.Module, p: float) -> None:
+        super().__init__()
+        self.base_layer, self._p = base_layer, p
+        self.training = base_layer.training
 
-    def replace(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        if not module.training:
+    @property
+    def wraps(self) -> nn.Module:
+        return self.base_layer
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The output [..., d_out] for ``inputs`` [..., d_in]."""
+        output: Tensor = self.base_layer(inputs)
+        return drop_out(output, self._p) if self.training else output
+
+
+class _DroppedBranch(nn.Module):
+    """An adapted layer with dropout on its frozen branch, which is more than the base layer's output."""
+
+    def __init__(self, layer: AdaptedLayer, p: float) -> None:
+        super().__init__()
+        self.adapted: nn.Module = layer.module
+        self._layer, self._p = layer, p
+        self.training = self.adapted.training
+
+    @property
+    def wraps(self) -> nn.Module:
+        return self.adapted
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The output [..., d_out] for ``inputs`` [..., d_in]."""
+        output: Tensor = self.adapted(inputs)
+        if not self.training:
             return output
-        frozen = layer.frozen_output(captured.pop(), inputs[0])
-        return output + drop_out(frozen, p) - frozen
-
-    return [
-        layer.module.get_base_layer().register_forward_hook(capture),
-        layer.module.register_forward_hook(replace),
-    ]
+        frozen = self._layer.frozen_output(self._layer.module.get_base_layer()(inputs), inputs)
+        return output + drop_out(frozen, self._p) - frozen
 
 
 def drop_out(output: Tensor, p: float) -> Tensor:
@@ -109,8 +135,8 @@ class SubspacePenalty:
     def __call__(self) -> Tensor:
         total: Tensor | float = 0.0
         for group, left, right in self._groups:
-            b = torch.stack([layer.lora_B for layer in group]).float()
-            a = torch.stack([layer.lora_A for layer in group]).float()
+            b = torch.stack([whole(layer.lora_B) for layer in group]).float()
+            a = torch.stack([whole(layer.lora_A) for layer in group]).float()
             total = total + torch.bmm(left, b).square().sum() + torch.bmm(a, right).square().sum()
         assert isinstance(total, Tensor)
         return self._weight * total

@@ -10,6 +10,7 @@ from torch import Tensor
 from rora_cli.errors import TrainingError
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.purify import RescalingAttempt, RescalingOutcome
+from rora_cli.sharded import part, whole
 from rora_cli.spectral.decomposition import product_singular_values, top_singular
 from rora_cli.spectral.rescaling import equation_12_factor, fold
 from rora_cli.training.adapters import AdaptedLayer, select_layers
@@ -46,7 +47,7 @@ def rescale_trained(
     chosen = chosen_layers(layers, spec)
     for layer in chosen:
         require_rescalable(layer.variant)
-    trained = {layer.name: layer.lora_B.detach().clone() for layer in chosen}
+    trained = {layer.name: part(layer.lora_B).clone() for layer in chosen}
     sigmas = {layer.name: _sigmas(layer) for layer in chosen}
     before = measure() if spec.pt_guard else None
     attempts: list[RescalingAttempt] = []
@@ -80,7 +81,8 @@ def chosen_layers(layers: Sequence[AdaptedLayer], spec: RescalingSpec) -> list[A
 def _sigmas(layer: AdaptedLayer) -> tuple[float, float]:
     """sigma_max(W) and sigma_max(s BA)."""
     base = float(top_singular(layer.base_weight().float(), 1).S[0])
-    update = abs(layer.scaling) * float(product_singular_values(layer.lora_B.detach(), layer.lora_A.detach())[0])
+    factors = whole(layer.lora_B.detach()), whole(layer.lora_A.detach())
+    update = abs(layer.scaling) * float(product_singular_values(*factors)[0])
     return base, update
 
 
@@ -94,6 +96,7 @@ def _factor(base: float, update: float, strength: float, spec: RescalingSpec) ->
 def _apply(layers: Sequence[AdaptedLayer], trained: dict[str, Tensor], factors: dict[str, float]) -> None:
     with torch.no_grad():
         for layer in layers:
-            layer.lora_B.copy_(fold(trained[layer.name], factors[layer.name]))
-            if not torch.isfinite(layer.lora_B).all():
+            held = part(layer.lora_B)
+            held.copy_(fold(trained[layer.name], factors[layer.name]))
+            if not torch.isfinite(held).all():
                 raise TrainingError(f"rescaling {layer.name} by {factors[layer.name]:.3g} overflowed; lower --pt-cap")

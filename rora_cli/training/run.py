@@ -16,7 +16,7 @@ from rora_cli.errors import RoraError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.ranks import Share
 from rora_cli.results.purify import StageRecord
-from rora_cli.training.peers import only_data_parallel
+from rora_cli.training.peers import unsupported
 from rora_cli.training.state import RunState
 
 Value = TypeVar("Value")
@@ -68,7 +68,7 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Any:
     accelerator = Accelerator(mixed_precision=mixed, cpu=on_cpu, kwargs_handlers=[patience])
     known = {DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU}
     if accelerator.distributed_type not in known:
-        raise UsageError(only_data_parallel("accelerate", accelerator.distributed_type.value))
+        raise UsageError(unsupported("accelerate", accelerator.distributed_type.value))
     return accelerator
 
 
@@ -92,6 +92,7 @@ class Run:
         state: where finished stages are kept for --resume; None keeps nothing.
         progress: who hears what is done.
         seed: of everything random.
+        sharded: whether the suspect is divided among the processes, so that a forward pass needs all of them.
         stages: what was done so far, as the report shows it.
     """
 
@@ -99,6 +100,7 @@ class Run:
     state: RunState | None = None
     progress: Progress = SILENT
     seed: int = 0
+    sharded: bool = False
     stages: list[StageRecord] = field(default_factory=list)
 
     @property
@@ -141,9 +143,21 @@ class Run:
         return torch.autocast(self.device.type, torch.bfloat16)
 
     @property
+    def measures(self) -> bool:
+        """Whether this process measures and corrects the suspect: the main one, and every one of a sharded suspect."""
+        return self.is_main or self.sharded
+
+    def measured(self, compute: Callable[[], Value]) -> Value:
+        """As ``once``, for what needs a forward pass of the suspect."""
+        if not self.sharded:
+            return self.once(compute)
+        value = compute()
+        return self.once(lambda: value)
+
+    @property
     def share(self) -> Share | None:
-        """This process's part of a work that all do together; None for a process alone."""
-        if self.accelerator.num_processes == 1:
+        """This process's part of a work that all do together; None for a process alone, and with a sharded suspect."""
+        if self.accelerator.num_processes == 1 or self.sharded:
             return None
         return Share(self.accelerator.process_index, self.accelerator.num_processes, self._gather)
 
@@ -154,7 +168,7 @@ class Run:
 
     def synchronise(self, model: nn.Module) -> None:
         """Give every process the main one's weights: it shrinks, balances and rescales alone."""
-        if self.accelerator.num_processes > 1:
+        if self.accelerator.num_processes > 1 and not self.sharded:
             for tensor in model.state_dict().values():
                 torch.distributed.broadcast(tensor, src=0)
 

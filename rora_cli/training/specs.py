@@ -17,6 +17,8 @@ from rora_cli.options import FRACTION, Option, Options, commas
 VARIANTS = ("lora", "rslora", "dora", "pissa", "olora")
 #: PiSSA and OLoRA start from factors of W itself and take them out of the base weight.
 SPLITTING = ("pissa", "olora")
+#: Those whose training needs no weight whole.
+SHARDABLE_VARIANTS = ("lora", "rslora")
 SCHEDULES = ("linear", "cosine", "constant")
 PRECISIONS = ("fp32", "auto", "bf16", "fp16")
 

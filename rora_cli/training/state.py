@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rora_cli.errors import TrainingError
 from rora_cli.files import clear, publish_directory, publish_file, sha256_file
+from rora_cli.sharded import assign, whole
 
 _SCHEMA = 1
 _JOURNAL = "journal.json"
@@ -199,13 +200,14 @@ def take_snapshot(
 ) -> Snapshot:
     """A copy of all that training changes: trainable weights, AdamW's moments by parameter name, the random states.
 
-    ``random_states`` [bytes] are torch's, by rank and kind of device.
+    ``random_states`` [bytes] are torch's, by rank and kind of device. All processes call this for a sharded model, and
+    each gets the whole.
     """
     tensors: dict[str, Tensor] = {f"random/{name}": state for name, state in random_states.items()}
     for name, parameter in trainable(model).items():
-        tensors[f"weight/{name}"] = parameter.detach().cpu().clone()
+        tensors[f"weight/{name}"] = whole(parameter.detach()).cpu().clone()
         for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer/{key}/{name}"] = torch.as_tensor(value).detach().cpu().clone()
+            tensors[f"optimizer/{key}/{name}"] = whole(torch.as_tensor(value).detach()).cpu().clone()
     return Snapshot(tensors, meta)
 
 
@@ -223,15 +225,17 @@ def restore(snapshot: Snapshot, model: nn.Module, optimizer: torch.optim.Optimiz
     fits = saved.keys() == parameters.keys() and all(saved[k].shape == p.shape for k, p in parameters.items())
     if not fits or not all(_is_moment(place, value, parameters) for place, value in moments):
         raise TrainingError("the saved state has other trainable tensors than this run; start without --resume")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(saved[name].to(parameter.device))
+    for name, parameter in parameters.items():
+        assign(parameter, saved[name])
     if optimizer is None:
         return
     for (field, name), value in moments:
         parameter = parameters[name]
-        device = parameter.device if field != "step" else value.device
-        optimizer.state[parameter][field] = value.to(device)
+        if field != "step":
+            moment = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False)
+            assign(moment, value)
+            value = moment
+        optimizer.state[parameter][field] = value
 
 
 def _is_moment(place: list[str], value: Tensor, parameters: Mapping[str, nn.Parameter]) -> bool:

@@ -54,14 +54,28 @@ def test_what_is_not_used_is_named(tmp_path: Path) -> None:
     assert "num_processes" in _read(tmp_path, "distributed_type: 'NO'\nnum_processes: 3").unused[0]
 
 
+def test_a_config_of_fsdp_divides_the_model(tmp_path: Path) -> None:
+    fsdp = {
+        "fsdp_version": 2, "fsdp_reshard_after_forward": True, "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "fsdp_transformer_layer_cls_to_wrap": "BertLayer", "fsdp_state_dict_type": "SHARDED_STATE_DICT",
+        "fsdp_cpu_ram_efficient_loading": True, "fsdp_sync_module_states": True,
+    }  # fmt: skip
+    settings = {"distributed_type": "FSDP", "num_processes": 2, "use_cpu": True, "fsdp_config": fsdp}
+    launch = _read(tmp_path, json.dumps(settings))
+    assert (launch.shard, launch.processes, launch.device) == (True, 2, "cpu")
+    assert launch.environment == {
+        "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "True", "FSDP_TRANSFORMER_CLS_TO_WRAP": "BertLayer",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    }  # fmt: skip
+    assert launch.unused == ("fsdp_sync_module_states",)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (
-            "distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}\nuse_cpu: true",
-            "FSDP, and rora trains by plain data",
-        ),
-        ("distributed_type: DEEPSPEED\nnum_processes: 2", "DEEPSPEED, and rora trains by plain data"),
+        ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 1}", "FSDP in version 1, and rora works by data"),
+        ("distributed_type: FSDP", "distributed_type FSDP with fsdp_version 2, or --shard"),
+        ("distributed_type: DEEPSPEED\nnum_processes: 2", "DEEPSPEED, and rora works by data"),
         ("distributed_type: MEGATRON_LM", "MULTI_GPU or MULTI_CPU, or --num-processes"),
         ("distributed_type: TP\ntp_config: {tp_size: 2}", "TP, and rora"),
         ("distributed_type: XLA", "XLA, and rora"),

@@ -19,7 +19,7 @@ import pytest
 from rora_cli.errors import DataError, ProcessDied, RoraError, UsageError
 from rora_cli.training import launch as launching
 from rora_cli.training.launch import ChildTraceback, launch
-from rora_cli.training.peers import answering_to_peers, refuse_other_parallelism
+from rora_cli.training.peers import answering_to_peers, launcher_shards, refuse_other_parallelism
 
 #: What the children run: importable there because the test's sys.path is theirs.
 WORK = """
@@ -314,7 +314,17 @@ def test_an_error_that_is_no_lost_peer_passes(monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError("shape mismatch")
 
 
-@pytest.mark.parametrize("variable", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM"])
+def test_a_launcher_may_ask_for_fsdp_in_version_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    refuse_other_parallelism()
+    assert launcher_shards()
+    monkeypatch.delenv("FSDP_VERSION")
+    with pytest.raises(UsageError, match="FSDP in version 1, and rora"):
+        refuse_other_parallelism()
+
+
+@pytest.mark.parametrize("variable", ["ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM"])
 def test_other_ways_to_distribute_are_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     refuse_other_parallelism()
     monkeypatch.setenv(variable, "true")

@@ -27,7 +27,7 @@ def _train(tiny_model: Any, config: TrainSpec = FAST, *, spec: AdapterSpec | Non
     adapted, layers = attach(model, spec or AdapterSpec(rank=4, alpha=8))
     penalty = SubspacePenalty(layers, RegulariserSpec(tr=1.0, tr_k=4)) if options.pop("penalised", False) else None
     accelerator = make_accelerator(config.precision, "cpu")
-    with clean_strengthened(layers, options.pop("cl", 0.0)):
+    with clean_strengthened(model, layers, options.pop("cl", 0.0)):
         objective = objective_of(adapted, tokenizer, texts, labels)
         finetune(adapted, objective, config, accelerator=accelerator, penalty=penalty, **options)
     return {name: p.detach().clone() for name, p in trainable(adapted).items()}
@@ -119,7 +119,7 @@ def test_resumed_ends_with_the_uninterrupted_bits(tiny_model: Any, tmp_path: Pat
         penalty: Any = SubspacePenalty(layers, RegulariserSpec(tr=1.0, tr_k=4))
         if stop_at is not None:
             penalty = _StopAt(stop_at).penalty(penalty)
-        with clean_strengthened(layers, 0.1):
+        with clean_strengthened(adapted, layers, 0.1):
             objective = objective_of(adapted, tiny_model[1], texts, labels)
             stage = Stage("train", state)
             finetune(adapted, objective, config, accelerator=accelerator, penalty=penalty, stage=stage)

@@ -73,7 +73,7 @@ def check(bench: Bench) -> None:
 def cleanse(bench: Bench) -> Cleansed:
     """Search, harden, and search again; replace blocks where that is not enough, or cannot be."""
     loop = Loop(bench, reference_of(bench), Surgery(bench))
-    loop.search(bench.model, 1)
+    loop.search(bench.gauge.subject.model, 1)
     cured = loop.harden_alone()
     if cured is None:
         loop.escalate()
@@ -182,7 +182,7 @@ class Loop:
         return ""
 
     def _strongest_left(self, model: nn.Module, found: Sequence[Found]) -> Residual:
-        return self.bench.run.once(lambda: strongest_left(self.bench, model, found))
+        return self.bench.run.measured(lambda: strongest_left(self.bench, model, found))
 
     def search(self, model: nn.Module, number: int) -> SearchRecord:
         """Search ``model``, all processes together, and remember what is found.

@@ -18,6 +18,7 @@ from rora_cli.data.rows import Rows
 from rora_cli.evaluation.accuracy import clean_accuracy
 from rora_cli.evaluation.inference import predict_logits
 from rora_cli.results.accuracy import CleanAccuracy
+from rora_cli.sharded import assign, whole
 from rora_cli.subject import Subject
 from rora_cli.tasks.correction import Proposal
 
@@ -52,7 +53,8 @@ class HeadBias:
         if bias is None or shift is None:
             return {}
         with torch.no_grad():
-            bias += torch.from_numpy(shift).to(bias)
+            own = whole(bias)
+            assign(bias, own + torch.from_numpy(shift).to(own))
         shown = {name: round(float(s), 4) for name, s in zip(self.label_names, shift, strict=True) if s}
         return {"added to the bias": shown}
 
