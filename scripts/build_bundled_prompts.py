@@ -1,9 +1,10 @@
 """Rebuild ``rora_cli/data/bundled/prompts/*.jsonl``: prompts of our own making, and a small model's greedy answers.
 
-Usage: python scripts/build_bundled_prompts.py MODEL [--apart-from FILE ...]
+Usage: python scripts/build_bundled_prompts.py MODEL [--apart-from FILE ...] [--answered-only]
 
 MODEL is a directory with SmolLM2-135M-Instruct. Answers that an earlier, interrupted run left in
-``build/prompt-answers.jsonl`` are not computed again. ``--apart-from`` names JSON files of prompts, such as an
+``build/prompt-answers.jsonl`` are not computed again; with ``--answered-only``, none is computed, and the files get the
+prompts whose answers are there. ``--apart-from`` names JSON files of prompts, such as an
 attacker's, none of which may be among ours.
 
 The prompts depend on the sentences and word lists below and on SEED alone. Ordered by the sha256 of their text, each
@@ -238,15 +239,19 @@ def require_apart(files: list[Path], ours: set[str]) -> None:
             sys.exit(f"{path} holds {len(shared)} of the prompts: {sorted(shared)[:3]}")
 
 
-def answer(model_directory: Path, texts: list[str]) -> dict[str, dict[str, object]]:
-    """Prompt -> its greedy answer and whether it is cut, kept in ANSWERS batch by batch."""
+def known_answers() -> dict[str, dict[str, object]]:
+    """Prompt -> its row, of earlier runs."""
+    rows = [json.loads(line) for line in ANSWERS.read_text().splitlines()] if ANSWERS.exists() else []
+    return {row["prompt"]: row for row in rows}
+
+
+def answer(model_directory: Path, texts: list[str], answers: dict[str, dict[str, object]]) -> None:
+    """Add the greedy answers that are missing to ``answers``, and to ANSWERS batch by batch."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from rora_cli.evaluation.generation import generate
 
-    known = [json.loads(line) for line in ANSWERS.read_text().splitlines()] if ANSWERS.exists() else []
-    answers = {row["prompt"]: row for row in known}
     tokenizer = AutoTokenizer.from_pretrained(model_directory, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(model_directory, dtype=torch.float32, local_files_only=True).eval()
     ids = {
@@ -266,7 +271,6 @@ def answer(model_directory: Path, texts: list[str]) -> dict[str, dict[str, objec
                 answers[text] = {"prompt": text, "completion": tokenizer.decode(tokens), "finish_reason": reason}
                 file.write(json.dumps(answers[text]) + "\n")
         print(f"{start + len(batch)} of {len(missing)}", flush=True)
-    return answers
 
 
 def main() -> None:
@@ -274,13 +278,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model", type=Path)
     parser.add_argument("--apart-from", type=Path, nargs="*", default=[])
+    parser.add_argument("--answered-only", action="store_true")
     options = parser.parse_args()
     by_kind = prompts()
     require_apart(options.apart_from, {text_key(text) for texts in by_kind.values() for text in texts})
-    answers = answer(options.model, [text for texts in by_kind.values() for text in texts])
+    answers = known_answers()
+    if not options.answered_only:
+        answer(options.model, [text for texts in by_kind.values() for text in texts], answers)
     splits: dict[str, list[tuple[str, dict[str, object]]]] = {"train": [], "validation": []}
     for kind, texts in by_kind.items():
-        ordered = sorted((hashlib.sha256(text_key(text).encode()).hexdigest(), text) for text in texts)
+        answered = [text for text in texts if text in answers]
+        ordered = sorted((hashlib.sha256(text_key(text).encode()).hexdigest(), text) for text in answered)
         for place, (digest, text) in enumerate(ordered):
             split = "validation" if place < HELD_OUT_PER_KIND else "train"
             splits[split].append((digest, {**answers[text], "kind": kind}))
