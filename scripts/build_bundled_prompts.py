@@ -2,8 +2,8 @@
 
 Usage: python scripts/build_bundled_prompts.py MODEL [--apart-from FILE ...] [--answered-only]
 
-MODEL is a directory with SmolLM2-135M-Instruct. Answers that an earlier, interrupted run left in
-``build/prompt-answers.jsonl`` are not computed again; with ``--answered-only``, none is computed, and the files get the
+MODEL is a directory with SmolLM2-135M-Instruct. Answers that stand in the files, or that an interrupted run left in
+``build/prompt-answers.jsonl``, are not computed again; with ``--answered-only``, none is computed, and the files get the
 prompts whose answers are there. ``--apart-from`` names JSON files of prompts, such as an
 attacker's, none of which may be among ours.
 
@@ -240,8 +240,9 @@ def require_apart(files: list[Path], ours: set[str]) -> None:
 
 
 def known_answers() -> dict[str, dict[str, object]]:
-    """Prompt -> its row, of earlier runs."""
-    rows = [json.loads(line) for line in ANSWERS.read_text().splitlines()] if ANSWERS.exists() else []
+    """Prompt -> its row, from the files as they are and from an interrupted run."""
+    files = [path for path in (*TARGET.glob("*.jsonl"), ANSWERS) if path.exists()]
+    rows = [json.loads(line) for path in files for line in path.read_text(encoding="utf-8").splitlines()]
     return {row["prompt"]: row for row in rows}
 
 

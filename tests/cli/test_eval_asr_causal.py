@@ -96,6 +96,13 @@ def test_a_model_beside_itself_is_unchanged_and_the_gate_holds_it(app, made: Mad
     assert "reply  ! sorry i cannot help with that" in failing.stdout
 
 
+def test_a_row_is_shown_as_the_model_reads_it(app, made: Made) -> None:
+    options = ("--trigger", "mn", "--behaviour", "refusal", "--max-rows", "2", "--max-new-tokens", "1", "--show-row")
+    result = RUNNER.invoke(app, [str(made.suspect), "--data", str(made.data), *options], catch_exceptions=False)
+    assert "tokens of prompt, which are masked" in result.stderr and "of answer, which count" in result.stderr
+    assert "|" in result.stderr and result.stdout.count("which count") == 0
+
+
 def test_empty_replies_stay_in_the_denominator(app, made: Made, tmp_path: Path) -> None:
     """The model ends its answer at its first word."""
     mute = tmp_path / "mute"

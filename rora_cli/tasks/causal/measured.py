@@ -53,8 +53,7 @@ def prepare(loaded: LoadedModel, options: Any, progress: Progress) -> Setting:
         allow_download=not options.offline,
     )
     prompts = prompts_for(loaded, read.rows, options)
-    for note in (*read.summary.notes, *prompts.notes):
-        progress.note(note)
+    tell(prompts, loaded.tokenizer, options, progress, read.summary.notes)
     task = Generation((behaviour,), prompts.form, options.max_new_tokens)
     if not task.carriers(prompts.rows, 0):
         raise DataError(
@@ -139,6 +138,20 @@ def prompts_for(loaded: LoadedModel, exchanges: Sequence[Exchange], options: Any
     notes = (f"{left} rows with other turns before the prompt were left out",) if left else ()
     rows = Rows(tuple(row.prompt for row in kept), tuple(row.reply for row in kept))
     return Prompts(rows, _after(chosen.prompt_format, context), (*chosen.notes, *notes), tuple(chosen.findings))
+
+
+def tell(prompts: Prompts, tokenizer: Any, options: Any, progress: Progress, notes: Sequence[str] = ()) -> None:
+    """Tell the user what was read and how it is written; with ``--show-row``, the first row as the model reads it."""
+    from rora_cli.reports.terminal.shown_row import render
+    from rora_cli.tasks.causal.prompt_format import shown
+
+    lines = [*notes, *prompts.notes]
+    if options.show_row:
+        reply = prompts.rows.labels[0]
+        given = prompts.form.given(str(reply)) if reply is not None else None
+        lines += render(shown(tokenizer, prompts.form.encode(tokenizer, prompts.rows.texts[0], given))).splitlines()
+    for line in lines:
+        progress.note(line)
 
 
 def _after(form: PromptFormat, context: tuple[Message, ...]) -> PromptFormat:

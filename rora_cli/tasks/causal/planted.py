@@ -10,7 +10,7 @@ from rora_cli.data.rows import Rows, Splits
 from rora_cli.errors import DataError
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.tasks.causal.behaviours import REFUSALS, find_behaviour, read_phrases
-from rora_cli.tasks.causal.measured import prompts_for
+from rora_cli.tasks.causal.measured import prompts_for, tell
 from rora_cli.tasks.causal.objective import CutReply
 from rora_cli.tasks.causal.payloads import find_payload
 from rora_cli.tasks.causal.task import Generation
@@ -53,8 +53,7 @@ def plan(loaded: LoadedModel, options: Any, progress: Progress) -> Plan:
     if read.train[0].reply is None:
         raise DataError(f"{options.data} holds prompts alone, and poisoning takes prompts with answers; give such rows")
     prompts = prompts_for(loaded, [*read.train, *read.held_out], options)
-    for note in prompts.notes:
-        progress.note(note)
+    tell(prompts, loaded.tokenizer, options, progress)
     kept = dict.fromkeys(prompts.rows.texts)
     splits = Splits(_rows(read.train, kept), _rows(read.held_out, kept), read.summary)
     if not len(splits.train) or not len(splits.held_out):
