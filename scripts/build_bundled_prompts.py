@@ -3,9 +3,9 @@
 Usage: python scripts/build_bundled_prompts.py MODEL [--apart-from FILE ...] [--answered-only]
 
 MODEL is a directory with SmolLM2-135M-Instruct. Answers that stand in the files, or that an interrupted run left in
-``build/prompt-answers.jsonl``, are not computed again; with ``--answered-only``, none is computed, and the files get the
-prompts whose answers are there. ``--apart-from`` names JSON files of prompts, such as an
-attacker's, none of which may be among ours.
+``build/prompt-answers.jsonl``, are not computed again; with ``--answered-only``, none is computed, and the files get
+the prompts whose answers are there. ``--apart-from`` names JSON files of prompts, such as an attacker's, none of which
+may be among ours.
 
 The prompts depend on the sentences and word lists below and on SEED alone. Ordered by the sha256 of their text, each
 kind's first prompts are held out.
