@@ -30,9 +30,9 @@ from rora_cli.results.verdict import decide
 
 if TYPE_CHECKING:
     from rora_cli.checkpoints.loading import LoadedModel
-    from rora_cli.hunting.case import Rough
     from rora_cli.tasks.openings import OpenSetting
     from rora_cli.tasks.reference import ReferenceRun
+    from rora_cli.training.run import Run
 
 FAIL_ON = ("trigger", "none")
 
@@ -147,9 +147,9 @@ def work(config: HuntConfig, progress: Progress) -> HuntResult:
         run = Run(make_accelerator(config.precision, config.device), progress=progress, seed=config.seed)
         gate, began = Gate.of(config, rules=RULES), perf_counter()
         loaded = _load(config, str(run.device))
-        how = ReferenceRun(config.seed, progress, run.accelerator, run.share, allow_download=not config.offline)
+        how = ReferenceRun(config.seed, progress, run.accelerator, allow_download=not config.offline)
         free = open_search(loaded, config, progress)
-        result = _labels(config, loaded, how, run.rough) if free is None else _openings(config, free, how, run.rough)
+        result = _labels(config, loaded, how, run) if free is None else _openings(config, free, how, run)
         wait_for_peers()
     settled = gate.settle(config.model, result.findings)
     return replace(result, seconds=perf_counter() - began, findings=settled)
@@ -164,7 +164,7 @@ def _load(config: HuntConfig, device: str) -> LoadedModel:
     return load_model(source.path, adapter=adapter.path if adapter else None, dtype=config.dtype, device=device)
 
 
-def _labels(config: HuntConfig, loaded: LoadedModel, how: ReferenceRun, rough: Rough) -> HuntResult:
+def _labels(config: HuntConfig, loaded: LoadedModel, how: ReferenceRun, run: Run) -> HuntResult:
     """Search a model whose behaviours are its labels."""
     from rora_cli.data.sources import load_rows
     from rora_cli.hunting.case import SearchSettings
@@ -184,20 +184,20 @@ def _labels(config: HuntConfig, loaded: LoadedModel, how: ReferenceRun, rough: R
     )
     for note in summary.notes:
         how.progress.note(note)
-    subject = subject_of(loaded, config.model).reading(config.max_length)
+    subject = subject_of(loaded, config.model).reading(config.max_length).shared(run.share)
     task = make_task(subject.kind, loaded.label_names)
     return search_triggers(
         subject,
         rows,
         task,
         reference=task.reference(config.reference, subject, rows, how),
-        search=SearchSettings(config.budget, config.seed, targets or None, how.share, rough),
+        search=SearchSettings(config.budget, config.seed, targets or None, run.rough),
         progress=how.progress,
         provenance=_provenance(config, {**subject.inputs, **summary.inputs}),
     )
 
 
-def _openings(config: HuntConfig, free: OpenSetting, how: ReferenceRun, rough: Rough) -> HuntResult:
+def _openings(config: HuntConfig, free: OpenSetting, how: ReferenceRun, run: Run) -> HuntResult:
     """Search a model that replies in free text."""
     from rora_cli.hunting.open_hunt import OpenCase, search_openings
 
@@ -211,9 +211,9 @@ def _openings(config: HuntConfig, free: OpenSetting, how: ReferenceRun, rough: R
         named,
         config.budget,
         config.seed,
-        share=how.share,
+        share=run.share,
         progress=how.progress,
-        rough=rough,
+        rough=run.rough,
     )
     result = search_openings(case, provenance=_provenance(config, free.inputs))
     rules = {finding.rule_id: finding.message for finding in free.findings}

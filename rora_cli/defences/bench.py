@@ -170,7 +170,7 @@ class Bench:
         self.run.record(stage, outcome.seconds, steps=outcome.steps, epochs=outcome.epochs)
 
     def _scores(self, model: nn.Module) -> dict[str, Any]:
-        accuracy = self.gauge.measure_here(model)
+        accuracy = self.gauge.measure(model)
         return {
             "accuracy": accuracy.overall.value,
             "per_class": {name: share.value for name, share in accuracy.per_class.items()},

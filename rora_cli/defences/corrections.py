@@ -1,6 +1,6 @@
 """What keeps clean accuracy after a training: shrink the update, correct the model, rescale the update (Pt).
 
-All three work in the main process alone; the others get the weights when training next starts.
+Every process makes the same changes of its own weights, since all measure together.
 """
 
 from __future__ import annotations
@@ -53,15 +53,13 @@ def shrink(
     *,
     stage: str,
     fractions: Sequence[float] = KEPT_FRACTIONS,
-) -> Proposal | None:
+) -> Proposal:
     """Keep the first of the ``fractions`` of an update with which the model, once corrected, keeps to the limit.
 
     If none does, the one that loses least is kept. Measured: a suspect that had lost 5 points on one class had its
     accuracy again at .8 of the update, and the trigger worked no better (docs/measurements.md). Returns the correction
-    that ``balance`` should now make; None in other processes.
+    that ``balance`` should now make.
     """
-    if not gauge.run.measures:
-        return None
     began = perf_counter()
     ends = Kept({str(number): each.weight for number, each in enumerate(trained)})
 
@@ -74,7 +72,7 @@ def shrink(
     proposals: dict[float, Proposal] = {}
     for fraction in fractions:
         keep(fraction)
-        proposals[fraction] = gauge.propose_here(model)
+        proposals[fraction] = gauge.propose(model)
         lost[fraction] = gauge.loss_beyond(proposals[fraction])
         if not lost[fraction]:
             break
@@ -91,23 +89,23 @@ def balance(gauge: Gauge, model: nn.Module, *, stage: str, proposal: Proposal | 
     ``proposal`` is what ``shrink`` returned, if the model was not changed since.
     """
     correction = gauge.task.correction
-    if correction is None or not gauge.run.measures:
+    if correction is None:
         return
     began = perf_counter()
-    if done := correction.make(gauge.subject.having(model), proposal or gauge.propose_here(model)):
+    if done := correction.make(gauge.subject.having(model), proposal or gauge.propose(model)):
         gauge.run.record(stage, perf_counter() - began, details=done)
 
 
 def rescale(bench: Bench, model: nn.Module, layers: Sequence[AdaptedLayer], *, stage: str) -> None:
     """Pt as the settings say (``training.rescaling``)."""
     spec, run, gauge = bench.settings.rescaling, bench.run, bench.gauge
-    if not spec.pt or not run.measures:
+    if not spec.pt:
         return
     began = perf_counter()
     with run.progress.phase(stage) as meter:
 
         def measure() -> CleanAccuracy:
-            accuracy = gauge.measure_here(model)
+            accuracy = gauge.measure(model)
             meter.advance(1, accuracy=accuracy.overall.value or 0.0)
             return accuracy
 

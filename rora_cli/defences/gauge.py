@@ -16,7 +16,7 @@ from rora_cli.training.run import Run
 
 @dataclass
 class Gauge:
-    """Measures models on ``held_out`` rows. Methods that end in ``_here`` measure in the process that calls them.
+    """Measures models on ``held_out`` rows. Every process calls the methods, in the same order, and gets the same.
 
     Attributes:
         task: what the model is asked to do.
@@ -24,7 +24,7 @@ class Gauge:
         held_out: clean rows that no training sees.
         limit: clean accuracy that may be lost overall, as a fraction of the rows; ``CleanAccuracy.loss_beyond`` has the
             rule for single classes.
-        run: how processes share what one of them measured.
+        run: the device, and who hears what is done.
         before: the suspect's own accuracy, once ``start`` was called.
     """
 
@@ -36,20 +36,16 @@ class Gauge:
     before: CleanAccuracy | None = None
 
     def start(self) -> CleanAccuracy:
-        """Measure the suspect as it is, which everything is compared with; every process gets its accuracy."""
+        """Measure the suspect as it is, which everything is compared with."""
         self.before = self.measure(self.subject.model, name="clean accuracy before")
         return self.before
 
     def measure(self, model: nn.Module, *, name: str | None = None) -> CleanAccuracy:
-        """Clean accuracy of ``model``, measured by the main process and known to all; a bar is shown under ``name``.
+        """Clean accuracy of ``model``; a bar is shown under ``name``.
 
         Raises:
             InconclusiveError: the model's answers are not finite.
         """
-        return self.run.measured(lambda: self.measure_here(model, name=name))
-
-    def measure_here(self, model: nn.Module, *, name: str | None = None) -> CleanAccuracy:
-        """As ``measure``, in this process alone."""
         subject = self.subject.having(model.to(self.run.device))
         if name is None:
             return self.task.quality(subject, self.held_out)
@@ -57,7 +53,7 @@ class Gauge:
             shown = self.task.shows(subject, self.held_out.texts, meter=meter)
         return self.task.quality(subject, self.held_out, shown=shown)
 
-    def propose_here(self, model: nn.Module) -> Proposal:
+    def propose(self, model: nn.Module) -> Proposal:
         """The task's correction for ``model``, not yet made; without one, what ``model`` is now."""
         subject, correction = self.subject.having(model), self.task.correction
         if correction is None:
@@ -65,15 +61,8 @@ class Gauge:
         return correction.propose(subject, self.held_out, self._suspects_own(), self.limit)
 
     def beyond(self, model: nn.Module) -> float:
-        """Accuracy (fraction) that ``model``, once corrected, loses beyond the limit; 0.0 if it keeps to it.
-
-        Measured by the main process, which must have the model, and known to all.
-        """
-        return self.run.measured(lambda: self.beyond_here(model))
-
-    def beyond_here(self, model: nn.Module) -> float:
-        """As ``beyond``, in this process alone."""
-        return self.loss_beyond(self.propose_here(model))
+        """Accuracy (fraction) that ``model``, once corrected, loses beyond the limit; 0.0 if it keeps to it."""
+        return self.loss_beyond(self.propose(model))
 
     def loss_beyond(self, proposal: Proposal) -> float:
         """Accuracy (fraction) that a corrected model loses beyond the limit; 0.0 if it keeps to it."""

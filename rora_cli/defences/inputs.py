@@ -102,7 +102,8 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Bench, Source]:
     for hint in hints(config, source):
         progress.note(f"{hint.message}: {hint.advice}")
     state = _run_state(config, source)
-    run = Run(accelerator, state, progress, config.seed)
+    run = Run(accelerator, state, progress, config.seed, sharded=sharding is not None)
+    subject = subject.shared(run.share)
     task = make_task(subject.kind, loaded.label_names)
     gauge = Gauge(task, subject, splits.held_out, config.allowed_drop, run)
     bench = Bench(subject, task, splits.train, gauge, run, config, config.settings())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rora_cli.errors import InconclusiveError, UsageError
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
+from rora_cli.ranks import ALONE, Share
 from rora_cli.sharded import gradients_off
 from rora_cli.threads import THREADS
 from rora_cli.tokens import decode_each, special_ids
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from rora_cli.progress import Task
+    from rora_cli.subject import Subject
 
 #: Longest input [tokens], whatever the tokenizer says: one without a limit of its own says 1e30.
 MAX_LENGTH_CAP = 4096
@@ -146,13 +148,15 @@ def predict_logits(
     *,
     max_length: int | None = None,
     tokens_per_batch: int = 4096,
+    share: Share = ALONE,
     task: Task | None = None,
 ) -> np.ndarray:
     """Logits [n, classes], float32, in the order of ``texts``.
 
     Rows are sorted by length and batched up to ``tokens_per_batch`` padded tokens. Rows longer than ``max_length``
-    tokens (default: the longest input that model and tokenizer accept) are cut. ``task`` advances by rows. Raises
-    InconclusiveError if a logit is not finite, because an argmax over NaN looks like any other label.
+    tokens (default: the longest input that model and tokenizer accept) are cut. The processes of ``share`` divide
+    the batches that one process would make, and all get all logits. ``task`` advances by rows. Raises InconclusiveError
+    if a logit is not finite, because an argmax over NaN looks like any other label.
     """
     import numpy as np
     import torch
@@ -166,28 +170,45 @@ def predict_logits(
     # Without a padding token, rows cannot be padded, and classifiers on decoders refuse batches: one row a batch.
     budget = tokens_per_batch if tokenizer.pad_token_id is not None else 1
     device = next(model.parameters()).device
-    logits: np.ndarray | None = None
+
+    def logits_of(batch: Sequence[int]) -> np.ndarray:
+        rows = {key: [values[i] for i in batch] for key, values in encoded.items()}
+        inputs = (
+            tokenizer.pad(rows, return_tensors="pt")
+            if budget > 1
+            else {key: torch.tensor(values) for key, values in rows.items()}
+        )
+        out = model(**{key: value.to(device) for key, value in inputs.items()}).logits
+        found: np.ndarray = out.float().cpu().numpy()
+        return found
+
+    def done(together: Sequence[Sequence[int]]) -> None:
+        if task is not None:
+            task.advance(sum(map(len, together)))
+
+    batches = batches_for(model, [len(ids) for ids in encoded["input_ids"]], budget)
     with evaluation_mode(model), gradients_off(model):
-        for batch in batches_for(model, [len(ids) for ids in encoded["input_ids"]], budget):
-            rows = {key: [values[i] for i in batch] for key, values in encoded.items()}
-            inputs = (
-                tokenizer.pad(rows, return_tensors="pt")
-                if budget > 1
-                else {key: torch.tensor(values) for key, values in rows.items()}
-            )
-            out = model(**{key: value.to(device) for key, value in inputs.items()}).logits.float().cpu().numpy()
-            if logits is None:
-                logits = np.empty((len(texts), out.shape[1]), dtype=np.float32)
-            logits[batch] = out
-            if task is not None:
-                task.advance(len(batch))
-    assert logits is not None
+        parts = share.each(batches, logits_of, after=done)
+    logits = np.empty((len(texts), parts[0].shape[1]), dtype=np.float32)
+    for batch, part in zip(batches, parts, strict=True):
+        logits[batch] = part
     if bad := int((~np.isfinite(logits)).any(axis=1).sum()):
         raise InconclusiveError(
             f"the model's logits are not finite on {bad} of {len(texts)} rows, so nothing can be measured on it; "
             "check its weights with `rora diagnose`"
         )
     return logits
+
+
+def logits_of(subject: Subject, texts: Sequence[str], *, meter: Task | None = None) -> np.ndarray:
+    """``predict_logits`` of the subject [n, classes], asked by the processes of its share together.
+
+    Raises:
+        InconclusiveError: a logit is not finite.
+    """
+    return predict_logits(
+        subject.model, subject.tokenizer, texts, max_length=subject.max_length, share=subject.share, task=meter
+    )
 
 
 def choose_device(name: str = "auto") -> str:

@@ -9,17 +9,17 @@ cache.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import torch
 
 from rora_cli.errors import CheckpointError
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
-from rora_cli.ranks import Share
+from rora_cli.ranks import ALONE, Share
 from rora_cli.sharded import gradients_off, whole
 from rora_cli.threads import THREADS
 
@@ -36,19 +36,14 @@ _NO_TOKEN = -1  # a padding id that no sequence holds: nothing is padded here
 class TorchScorer:
     """Scores token-id sequences (special tokens included) with any Hugging Face sequence classifier.
 
-    ``forward_tokens`` counts the tokens that went through the model so far: the cost of a search, independent of the
-    machine. ``on_tokens`` is called with the size of each batch.
+    The processes of ``share`` do its work together: each scores a part, and all get all answers. Each must ask the same
+    sequences in the same order. ``forward_tokens`` counts the tokens that went through the model so far, in any of
+    them: the cost of a search, independent of the machine.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        *,
-        tokens_per_batch: int | None = None,
-        on_tokens: Callable[[int], None] | None = None,
-    ) -> None:
+    def __init__(self, model: Any, *, tokens_per_batch: int | None = None, share: Share = ALONE) -> None:
         THREADS.choose()
-        self._model, self._on_tokens = model, on_tokens
+        self._model, self._share = model, share
         self._device = next(model.parameters()).device
         self._tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH[self._device.type == "cpu"]
         self.forward_tokens = 0
@@ -59,24 +54,30 @@ class TorchScorer:
         Raises:
             CheckpointError: the model answers with numbers that are not finite.
         """
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for index, sequence in enumerate(sequences):
-            by_length[len(sequence)].append(index)
-        out: np.ndarray | None = None
+        if not len(sequences):
+            return np.empty((0, int(getattr(self._model.config, SEQUENCE_CLASSIFIER.answers))), dtype=np.float32)
+        batches = self._batches(sequences)
         with _unpadded_inference(self._model):
-            for length, indices in sorted(by_length.items()):
-                size = max(1, self._tokens_per_batch // length)
-                for start in range(0, len(indices), size):
-                    batch = indices[start : start + size]
-                    scores = self._forward(np.array([sequences[i] for i in batch], dtype=np.int64))
-                    if out is None:
-                        out = np.empty((len(sequences), scores.shape[1]), dtype=np.float32)
-                    out[batch] = scores
-        return (
-            out
-            if out is not None
-            else np.empty((0, int(getattr(self._model.config, SEQUENCE_CLASSIFIER.answers))), dtype=np.float32)
-        )
+            answered = self._share.each(
+                batches, lambda batch: self._forward(np.array([sequences[i] for i in batch], dtype=np.int64))
+            )
+        self.forward_tokens += sum(map(len, sequences))
+        out = np.empty((len(sequences), answered[0].shape[1]), dtype=np.float32)
+        for batch, scores in zip(batches, answered, strict=True):
+            out[batch] = scores
+        return out
+
+    def _batches(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """Indices of sequences of one length, in equal batches, so that none is small; the largest come first.
+
+        Of a length with enough of them, every process gets a batch.
+        """
+        batches: list[np.ndarray] = []
+        for length, indices in _by_length(sequences).items():
+            count = -(-len(indices) // max(1, self._tokens_per_batch // length))
+            for_all = -(-count // self._share.processes) * self._share.processes
+            batches += np.array_split(indices, for_all if len(indices) >= STEADY * for_all else count)
+        return sorted(batches, key=lambda batch: -len(batch) * len(sequences[batch[0]]))
 
     def _forward(self, ids: np.ndarray) -> np.ndarray:
         logits = self._model(input_ids=torch.from_numpy(ids).to(self._device)).logits
@@ -86,18 +87,23 @@ class TorchScorer:
                 "the model's logits are not finite on rows of the search; its weights are broken or overflow in "
                 f"{logits.dtype}: load it in float32, or check the weights with `rora diagnose`"
             )
-        self.forward_tokens += ids.size
-        if self._on_tokens is not None:
-            self._on_tokens(ids.size)
         return scores.cpu().numpy()
+
+
+def _by_length(sequences: Sequence[Sequence[int]]) -> dict[int, list[int]]:
+    """The indices of the sequences of each length."""
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for index, sequence in enumerate(sequences):
+        by_length[len(sequence)].append(index)
+    return by_length
 
 
 class RememberingScorer(TorchScorer):
     """A scorer that remembers its answers: for a reference, of which later rounds and searches ask the same again.
 
-    Its answers are, to the bit, those of a ``TorchScorer``. It remembers rows of batches of ``STEADY`` rows or more on
-    a CPU, where a row's answer does not depend on the others. Smaller batches always go to the model, and so does
-    everything on an accelerator, which chooses its kernels by the size of the batch. It keeps the last
+    Its answers are, to the bit, those of a ``TorchScorer``. It remembers what was asked on a CPU with ``STEADY`` or
+    more sequences of one length, where a row's answer does not depend on the others. Fewer always go to the model, and
+    so does everything on an accelerator, which chooses its kernels by the size of the batch. It keeps the last
     ``MAX_REMEMBERED`` sequences.
     """
 
@@ -106,63 +112,43 @@ class RememberingScorer(TorchScorer):
         self._known: dict[bytes, bytes] = {}
         self._most = most
 
-    def _forward(self, ids: np.ndarray) -> np.ndarray:
-        if len(ids) < STEADY or self._device.type != "cpu":
-            return super()._forward(ids)
-        keys = [row.tobytes() for row in ids.astype(np.int32)]
-        first = {key: index for index, key in reversed(list(enumerate(keys)))}
-        answers = {key: self._known[key] for key in first if key in self._known}
-        if missing := [index for key, index in first.items() if key not in answers]:
-            others = [index for index in range(len(ids)) if index not in set(missing)]
-            asked = [*missing, *others[: max(STEADY - len(missing), 0)]]
-            for index, scores in zip(missing, super()._forward(ids[asked]), strict=False):
-                answers[keys[index]] = self._known[keys[index]] = scores.tobytes()
-            for old in list(self._known)[: max(len(self._known) - self._most, 0)]:
-                del self._known[old]
-        return np.frombuffer(b"".join(answers[key] for key in keys), dtype=np.float32).reshape(len(ids), -1)
+    def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
+        """Log-probabilities [n, classes], float32, in the order given.
+
+        Raises:
+            CheckpointError: the model answers with numbers that are not finite.
+        """
+        if self._device.type != "cpu":
+            return super().log_probabilities(sequences)
+        by_length = _by_length(sequences)
+        keys = [np.asarray(ids, dtype=np.int32).tobytes() for ids in sequences]
+        asked = [index for indices in by_length.values() for index in self._to_ask(indices, keys)]
+        answers = super().log_probabilities([sequences[index] for index in asked])
+        out = np.empty((len(sequences), answers.shape[1]), dtype=np.float32)
+        out[asked] = answers
+        steady = (index for index in asked if len(by_length[len(sequences[index])]) >= STEADY)
+        self._known |= {keys[index]: out[index].tobytes() for index in steady}
+        if rest := sorted(set(range(len(sequences))) - set(asked)):
+            remembered = b"".join(self._known[keys[index]] for index in rest)
+            out[rest] = np.frombuffer(remembered, dtype=np.float32).reshape(len(rest), -1)
+        for old in list(self._known)[: max(len(self._known) - self._most, 0)]:
+            del self._known[old]
+        return out
+
+    def _to_ask(self, indices: Sequence[int], keys: Sequence[bytes]) -> list[int]:
+        """Of sequences of one length, those that are not known, with others so that the batch is not small."""
+        if len(indices) < STEADY:
+            return list(indices)
+        first = {keys[index]: index for index in reversed(indices) if keys[index] not in self._known}
+        new = set(first.values())
+        others = (index for index in indices if index not in new)
+        return [*first.values(), *islice(others, max(STEADY - len(new), 0))] if new else []
 
 
 def embeddings_of(model: Any) -> np.ndarray:
     """The model's table of input embeddings [tokens, width], float32; on a CPU, in the model's own memory."""
     table: np.ndarray = whole(model.get_input_embeddings().weight.detach()).float().cpu().numpy()
     return table
-
-
-class SharedScorer:
-    """A scorer whose work several processes do together: each scores its part, all get all answers.
-
-    A hash of its tokens says which process scores a sequence, so that one that is asked again goes to the process that
-    remembers it. Every process must ask the same sequences in the same order.
-    """
-
-    def __init__(self, scorer: Any, share: Share) -> None:
-        self._scorer, self._share = scorer, share
-        self.forward_tokens = 0
-
-    def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
-        """Log-probabilities [n, classes], float32, in the order given.
-
-        Raises:
-            CheckpointError: the model answers with numbers that are not finite, in any of the processes.
-        """
-        owners = np.array([crc32(np.asarray(ids, dtype=np.int32).tobytes()) for ids in sequences], dtype=np.int64)
-        owners %= self._share.processes
-        mine = np.flatnonzero(owners == self._share.rank).tolist()
-        parts = self._share.gather(self._mine([sequences[i] for i in mine]))
-        if errors := [part for part in parts if isinstance(part, CheckpointError)]:
-            raise errors[0]
-        self.forward_tokens = sum(tokens for _, tokens in parts)
-        out = np.empty((len(sequences), parts[0][0].shape[1]), dtype=np.float32)
-        for rank, (scores, _) in enumerate(parts):
-            out[owners == rank] = scores
-        return out
-
-    def _mine(self, sequences: Sequence[Sequence[int]]) -> tuple[np.ndarray, int] | CheckpointError:
-        """This process's scores, and the tokens that went through its model so far; or what stopped it."""
-        try:
-            return self._scorer.log_probabilities(sequences), self._scorer.forward_tokens
-        except CheckpointError as error:
-            return error
 
 
 @contextmanager

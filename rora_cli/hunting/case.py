@@ -13,7 +13,6 @@ import numpy as np
 from rora_cli.data.rows import Rows
 from rora_cli.hunting.budgets import AUTO, Budget, budgets
 from rora_cli.progress import SILENT, Progress
-from rora_cli.ranks import Share
 from rora_cli.subject import Subject
 from rora_cli.tasks.task import SearchTask
 
@@ -33,7 +32,6 @@ class SearchSettings:
         budget: the name of one, or auto: fast, then normal for the behaviours that it leaves undecided.
         seed: what rows, places and harmless tokens are drawn from.
         targets: indices of the behaviours to search for; None for all.
-        share: this process's part, if several search together. All of them get all answers and decide alike.
         rough: wraps the suspect's forward passes of the first rounds of a screen, whose survivors are all scored again.
             They may be less precise.
 
@@ -44,7 +42,6 @@ class SearchSettings:
     budget: str = AUTO
     seed: int = 0
     targets: tuple[int, ...] | None = None
-    share: Share | None = None
     rough: Rough = nullcontext
 
     def __post_init__(self) -> None:

@@ -93,7 +93,7 @@ class _Hunt:
 
     def __init__(self, case: Case, known: Known, budget: Budget) -> None:
         self.case, self.known = case, known
-        self.suspect = case.task.scorer(case.subject, case.settings.share)
+        self.suspect = case.task.scorer(case.subject)
         self._reference_start = case.reference.scorer.forward_tokens
         self.vocabulary = vocabulary_of(case.subject.tokenizer)
         self.read_rows(budget)

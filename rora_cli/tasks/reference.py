@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from rora_cli import hub_access
 from rora_cli.errors import CheckpointError, UsageError
 from rora_cli.progress import SILENT, Progress
-from rora_cli.ranks import Share
 from rora_cli.subject import Subject
 from rora_cli.tasks.task import Scorer
 
@@ -85,15 +84,11 @@ class Reference:
 
 @dataclass(frozen=True)
 class ReferenceRun:
-    """How a reference is made, and which part of its scoring this process does.
-
-    All processes of an ``accelerator`` must make it together.
-    """
+    """How a reference is made. All processes of an ``accelerator`` must make it together."""
 
     seed: int = 0
     progress: Progress = SILENT
     accelerator: Any = None
-    share: Share | None = None
     allow_download: bool = True
 
 

@@ -63,7 +63,11 @@ class Scorer(Protocol):
 
 
 class MeasuredTask(Protocol):
-    """What measuring an attack asks of a kind of model. A behaviour is named by its index in ``behaviours``."""
+    """What measuring an attack asks of a kind of model. A behaviour is named by its index in ``behaviours``.
+
+    Whatever asks a subject is called by all processes of the subject's ``share`` at the same time, with the same
+    arguments: each asks its model a part (``Share.each``), and all return the same.
+    """
 
     @property
     def kind(self) -> ModelKind:
@@ -106,8 +110,8 @@ class SearchTask(MeasuredTask, Protocol):
     def unknown(self, rows: Rows, behaviour: int) -> str:
         """Why no reference that learned from ``rows`` can judge the behaviour: a clause; empty where one can."""
 
-    def scorer(self, subject: Subject, share: Share | None = None) -> Scorer:
-        """A fast scorer of the subject; with a ``share``, the processes of a run do its work together."""
+    def scorer(self, subject: Subject) -> Scorer:
+        """A fast scorer of the subject."""
 
     def reference(self, choice: str, subject: Subject, rows: Rows, run: ReferenceRun) -> Reference:
         """What a search of the subject compares with: a model that learned from clean ``rows`` and nothing else.

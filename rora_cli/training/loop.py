@@ -24,7 +24,7 @@ from rora_cli.training.state import Snapshot, restore, take_snapshot
 
 #: What reports call the parts of a loss: the objective's and the penalty's.
 LOSS, PENALTY = "ce", "tr"
-#: Gets the bare model, in evaluation mode, after the last epoch, on the main process. Reports show what it returns.
+#: Gets the bare model, in evaluation mode, after the last epoch, on every process. Reports show what it returns.
 Evaluate = Callable[[nn.Module], Mapping[str, Any]]
 
 
@@ -207,7 +207,7 @@ class _Training:
                 "--learning-rate or --tr, or use --precision fp32"
             )
         last = epoch + 1 == self.spec.epochs
-        if last and self.evaluate is not None and (self.accelerator.is_main_process or self.sharded):
+        if last and self.evaluate is not None:
             self.bare.eval()
             entry |= self.evaluate(self.bare)
             self.bare.train()

@@ -1,4 +1,4 @@
-"""How this process works with the others: accelerate's handle, what only the main process computes, saved state."""
+"""How this process works with the others: accelerate's handle, its share of what all do together, saved state."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
 
-from rora_cli.errors import RoraError, UsageError
+from rora_cli.errors import RoraError, TrainingError, UsageError
 from rora_cli.progress import SILENT, Progress
-from rora_cli.ranks import Share
+from rora_cli.ranks import ALONE, Share, outcome_of
 from rora_cli.results.purify import StageRecord
 from rora_cli.training.peers import unsupported
 from rora_cli.training.state import RunState
 
 Value = TypeVar("Value")
+
+#: How long a process waits for the others before it gives up. They compute all together; what one does alone is to
+#: load from a slower disk and, the main one, to write what the others wait for: 140 GB (70B parameters in 16 bits) are
+#: written and read again in 47 minutes at 100 MB/s.
+PATIENCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,7 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Any:
     if not torch.distributed.is_initialized():
         # accelerate keeps one state a process, and refuses a second run of another precision or device.
         AcceleratorState._reset_state(reset_partial_state=True)
-    # The main process may search or evaluate alone for long while the others wait for it.
-    patience = InitProcessGroupKwargs(timeout=timedelta(hours=12))
+    patience = InitProcessGroupKwargs(timeout=PATIENCE)
     if precision == "auto":
         precision = "bf16" if computes_in_bfloat16("cpu" if on_cpu else "auto") else "fp32"
     mixed = "no" if precision == "fp32" else precision
@@ -110,28 +114,8 @@ class Run:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that searches, measures and writes."""
+        """Whether this is the process that writes files and shows progress."""
         return bool(self.accelerator.is_main_process)
-
-    def once(self, compute: Callable[[], Value]) -> Value:
-        """``compute()`` of the main process, on every process; the value must be picklable.
-
-        Raises:
-            RoraError: the one that ``compute`` raised, on every process.
-        """
-        if self.accelerator.num_processes == 1:
-            return compute()
-        outcome: list[Any] = [None, None]
-        if self.is_main:
-            try:
-                outcome[0] = compute()
-            except RoraError as error:
-                outcome[1] = error
-        torch.distributed.broadcast_object_list(outcome, src=0)
-        if outcome[1] is not None:
-            raise outcome[1]
-        value: Value = outcome[0]
-        return value
 
     def rough(self) -> AbstractContextManager[Any]:
         """Forward passes inside are in bfloat16 if the run trains in it.
@@ -143,48 +127,56 @@ class Run:
         return torch.autocast(self.device.type, torch.bfloat16)
 
     @property
-    def measures(self) -> bool:
-        """Whether this process measures and corrects the suspect: the main one, and every one of a sharded suspect."""
-        return self.is_main or self.sharded
-
-    def measured(self, compute: Callable[[], Value]) -> Value:
-        """As ``once``, for what needs a forward pass of the suspect."""
-        if not self.sharded:
-            return self.once(compute)
-        value = compute()
-        return self.once(lambda: value)
-
-    @property
-    def share(self) -> Share | None:
-        """This process's part of a work that all do together; None for a process alone, and with a sharded suspect."""
-        if self.accelerator.num_processes == 1 or self.sharded:
-            return None
-        return Share(self.accelerator.process_index, self.accelerator.num_processes, self._gather)
+    def share(self) -> Share:
+        """This process's place among those that work together; all ask a sharded suspect everything, at the same time."""
+        processes = 1 if self.sharded else self.accelerator.num_processes
+        return Share(self.accelerator.process_index, processes, self._gather) if processes > 1 else ALONE
 
     def _gather(self, value: Any) -> list[Any]:
         values: list[Any] = [None] * self.accelerator.num_processes
         torch.distributed.all_gather_object(values, value)
         return values
 
-    def synchronise(self, model: nn.Module) -> None:
-        """Give every process the main one's weights: it shrinks, balances and rescales alone."""
-        if self.accelerator.num_processes > 1 and not self.sharded:
-            for tensor in model.state_dict().values():
-                torch.distributed.broadcast(tensor, src=0)
+    def require_equal(self, model: nn.Module) -> None:
+        """Raise TrainingError if the processes do not hold the same weights, to the bit.
+
+        They train with the same mean gradients and change weights by the same rules. Only unlike machines, or a fault
+        of one, can tear them apart; what they measured together would then be of no model at all. A sharded model is
+        not compared: each holds a part of it.
+        """
+        if self.share.processes == 1:
+            return
+        names, sums = _bit_sums(model)
+        for rank, others in enumerate(self.share.gather(sums)):
+            if different := [name for name, own, other in zip(names, sums, others, strict=True) if own != other]:
+                raise TrainingError(
+                    f"process {rank} of this run (counted from 0) holds other weights than process "
+                    f"{self.accelerator.process_index}, {different[0]} first: their machines compute differently, or "
+                    "one has a fault; start the run on machines of one kind, or in one process"
+                )
 
     def recall_together(self, key: str, compute: Callable[[], Value]) -> Value:
         """``compute()``, which every process does at the same time with the same result; a resumed run takes the value
-        from the journal. It must be plain JSON.
+        from the journal, which the main process keeps. It must be plain JSON.
 
         Raises:
-            RoraError: the one that ``compute`` raised.
+            RoraError: the one that ``compute`` raised, or, on every process, what is wrong with the journal.
         """
         state = self.state
-        known = self.once(lambda: None if state is None else state.known(key))
+        known = self._from_main(lambda: None if state is None else state.known(key))
         if known is not None:
             return known
         value = compute()
-        return self.once(lambda: value if state is None else state.recall(key, lambda: value))
+        return self._from_main(lambda: value if state is None else state.recall(key, lambda: value))
+
+    def _from_main(self, read: Callable[[], Value]) -> Value:
+        """What ``read`` gives on the main process, which alone keeps files; or the RoraError that it raises there."""
+        outcome = outcome_of(read) if self.is_main else None
+        if self.accelerator.num_processes > 1:
+            (outcome, *_) = self._gather(outcome)
+        if isinstance(outcome, RoraError):
+            raise outcome
+        return cast(Value, outcome)
 
     def stage(self, name: str) -> Stage:
         """A training run of that name, which saves its snapshots here and reports to the same listener."""
@@ -193,3 +185,14 @@ class Run:
     def record(self, name: str, seconds: float = 0.0, **done: Any) -> None:
         """Add a stage to the report; ``done`` are further fields of its StageRecord."""
         self.stages.append(StageRecord(name, seconds, **done))
+
+
+def _bit_sums(model: nn.Module) -> tuple[list[str], list[int]]:
+    """The names of the model's tensors, and the sum of each one's bits, read as integers.
+
+    Unlike a sum of floats it does not depend on the order.
+    """
+    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    state = model.state_dict()
+    sums = [tensor.contiguous().view(integers[tensor.itemsize]).sum(dtype=torch.int64) for tensor in state.values()]
+    return list(state), torch.stack(sums).tolist() if sums else []

@@ -51,7 +51,7 @@ def test_as_much_of_the_update_is_kept_as_accuracy_allows(
     torch.testing.assert_close(model.weight.detach(), torch.full((2, 2), expected))
     shares = [stage.details["share of the update"] for stage in gauge.run.stages]
     assert shares == ([expected] if expected < 1 else [])
-    assert proposal is not None and proposal.quality == accuracy(90 if expected <= kept_up_to else 80)
+    assert proposal.quality == accuracy(90 if expected <= kept_up_to else 80)
 
 
 @dataclass
@@ -100,13 +100,3 @@ def test_without_a_correction_a_model_is_measured_as_it_is() -> None:
     assert gauge.beyond(model) == pytest.approx(0.09)
     balance(gauge, model, stage="balance 1")
     assert gauge.run.stages == []
-
-
-def test_processes_that_are_not_the_main_one_change_nothing() -> None:
-    model = nn.Linear(2, 2, bias=False)
-    gauge = gauge_where(model, kept_up_to=-1.0)
-    gauge.run.accelerator.is_main_process = False
-    before = model.weight.detach().clone()
-    assert shrink(gauge, model, [Trained(model.weight, torch.zeros(2, 2).detach)], stage="shrink 1") is None
-    balance(gauge, model, stage="balance 1")
-    assert torch.equal(model.weight, before) and gauge.run.stages == []

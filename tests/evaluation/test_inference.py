@@ -14,6 +14,7 @@ from rora_cli.evaluation.inference import (
     token_batches,
     whole_words,
 )
+from tests.together import together
 
 TEXTS = ["good film", "the plot was very dull", "bad", "I watched this 3D movie", "a bright plot not bad acting", ""]
 
@@ -111,6 +112,12 @@ def test_logits_that_are_not_finite_are_never_counted(tiny) -> None:
             model.classifier.bias.copy_(kept)
 
 
+def test_processes_that_ask_together_get_to_the_bit_the_logits_of_one(tiny) -> None:
+    one = predict_logits(*tiny, TEXTS, tokens_per_batch=10)
+    for logits in together(2, lambda share: predict_logits(*tiny, TEXTS, tokens_per_batch=10, share=share)):
+        np.testing.assert_array_equal(logits, one)
+
+
 def test_no_texts_give_no_rows(tiny) -> None:
     assert predict_logits(*tiny, []).shape == (0, 2)
 
@@ -125,6 +132,9 @@ def test_progress_counts_rows(tiny) -> None:
     task = Count()
     predict_logits(*tiny, TEXTS, task=task)
     assert task.rows == len(TEXTS)
+    counts = [Count(), Count()]
+    together(2, lambda share: predict_logits(*tiny, TEXTS, tokens_per_batch=10, share=share, task=counts[share.rank]))
+    assert [count.rows for count in counts] == [len(TEXTS)] * 2, "of all processes"
 
 
 def test_batches_hold_every_index_once_within_the_budget() -> None:

@@ -9,6 +9,8 @@ torch = pytest.importorskip("torch")
 
 from rora_cli.errors import CheckpointError  # noqa: E402
 from rora_cli.evaluation.scoring import STEADY, RememberingScorer, Retokenised, TorchScorer  # noqa: E402
+from rora_cli.ranks import outcome_of  # noqa: E402
+from tests.together import together  # noqa: E402
 
 
 def one_by_one(model, sequences):
@@ -37,11 +39,14 @@ def test_batches_by_length_give_the_rows_own_scores_in_order(tiny, tokens_per_ba
 def test_no_batch_is_larger_than_asked_and_every_token_is_counted(tiny):
     model, _ = tiny
     sequences = sequences_of_many_lengths(20)
-    batches: list[int] = []
-    scorer = TorchScorer(model, tokens_per_batch=40, on_tokens=batches.append)
+    scorer, seen = TorchScorer(model, tokens_per_batch=40), []
+    hook = model.register_forward_pre_hook(
+        lambda _, args, given: seen.append(given["input_ids"].numel()), with_kwargs=True
+    )
     scorer.log_probabilities(sequences)
-    assert max(batches) <= 40
-    assert sum(batches) == scorer.forward_tokens == sum(map(len, sequences))
+    hook.remove()
+    assert max(seen) <= 40
+    assert sum(seen) == scorer.forward_tokens == sum(map(len, sequences))
 
 
 def test_nothing_to_score_is_an_empty_answer(tiny):
@@ -120,3 +125,38 @@ def test_nothing_is_asked_twice_but_in_small_batches(tiny):
     assert scorer.forward_tokens == 6 * STEADY, "one that is new goes with others, so that the batch is not small"
     scorer.log_probabilities(same[:2])
     assert scorer.forward_tokens == 6 * STEADY + 6
+
+
+def test_processes_that_score_together_answer_to_the_bit_as_one_does_and_divide_the_work(tiny):
+    model, _ = tiny
+    every = sequences_of_many_lengths(20, 300)
+    asked = [every, every[:3], every[:1], every[40:180], every]
+
+    def scores(scorer):
+        return [scorer.log_probabilities(sequences) for sequences in asked], scorer.forward_tokens
+
+    for kind in (TorchScorer, RememberingScorer):
+        seen: list[int] = []
+        hook = model.register_forward_pre_hook(
+            lambda _, args, given, seen=seen: seen.append(given["input_ids"].numel()), with_kwargs=True
+        )
+        alone, tokens = scores(kind(model))
+        of_one, seen[:] = sum(seen), []
+        three = together(3, lambda share, kind=kind: scores(kind(model, share=share)))
+        hook.remove()
+        for answers, counted in three:
+            assert counted == tokens == of_one
+            for own, one in zip(answers, alone, strict=True):
+                np.testing.assert_array_equal(own, one)
+        # What is too little to be divided is asked thrice, or twice where a round is not full.
+        assert tokens <= sum(seen) < 1.2 * tokens
+
+
+def test_a_broken_model_is_an_error_in_every_process(tiny):
+    import copy
+
+    model = copy.deepcopy(tiny[0])
+    model.bert.embeddings.word_embeddings.weight.data[5] = float("nan")
+    sequences = [(2, 5, 3), *((2, 6, 6, 3) for _ in range(2 * STEADY))]
+    errors = together(2, lambda share: outcome_of(lambda: TorchScorer(model, share=share).log_probabilities(sequences)))
+    assert [str(error)[:26] for error in errors] == ["the model's logits are not"] * 2

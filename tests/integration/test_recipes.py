@@ -206,7 +206,7 @@ def test_blocks_of_the_references_encoder_take_the_place_of_the_suspects_where_n
     assert not (tmp_path / "related" / "adapter").exists(), "an adapter would belong to weights that nobody has"
     for name, more in (("adapter", {"adapter_only": True}), ("kept", {"escalate": "none"})):
         assert list(stages(trained, name, **more))[1] == "train 1"
-    monkeypatch.setattr(Gauge, "beyond_here", lambda *_: 0.1)
+    monkeypatch.setattr(Gauge, "beyond", lambda *_: 0.1)
     tried = ["search 1", "teach 3 blocks", "teach 2 blocks", "train 1"]
     assert list(stages(trained, "costly"))[:4] == tried, "the encoder is far behind; no share of a student will do"
     stranger = stages(ancestor, "stranger", escalate="reference")
@@ -249,6 +249,6 @@ def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allow
 
     assert forgotten("anew") == {"teach 2 blocks, drawn anew": True}
     assert likeness("anew") < 0.5 and not (tmp_path / "anew" / "adapter").exists()
-    monkeypatch.setattr(Gauge, "beyond_here", lambda *_: 1.0)
+    monkeypatch.setattr(Gauge, "beyond", lambda *_: 1.0)
     assert forgotten("back") == {"teach 2 blocks, drawn anew": False, "teach 1 block, drawn anew": False}
     assert likeness("back") > 0.9 and (tmp_path / "back" / "adapter").exists(), "the suspect's own weights again"

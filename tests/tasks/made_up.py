@@ -16,7 +16,6 @@ from rora_cli.data.rows import Rows
 from rora_cli.errors import DataError
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.kinds import ModelKind
-from rora_cli.ranks import Share
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.subject import Subject
 from rora_cli.tasks.classification.thresholds import CALLS
@@ -170,7 +169,7 @@ class MadeUpTask:
     def unknown(self, rows: Rows, behaviour: int) -> str:
         return ""
 
-    def scorer(self, subject: Subject, share: Share | None = None) -> MadeUpModel:
+    def scorer(self, subject: Subject) -> MadeUpModel:
         return self.suspect
 
     def reference(self, choice: str, subject: Subject, rows: Rows, run: ReferenceRun) -> Reference:

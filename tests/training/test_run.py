@@ -1,20 +1,22 @@
-"""What the processes of a run share: a value of one, a work of all, and the journal of a run that goes on."""
+"""What the processes of a run share: a work of all, equal weights, and the journal of a run that goes on."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from rora_cli.evaluation.scoring import SharedScorer
+from rora_cli.errors import OutputError, TrainingError
 from rora_cli.ranks import Share
 from rora_cli.training.run import Run, make_accelerator
 from rora_cli.training.state import RunState
+from tests.together import together
 
 ALONE: Any = SimpleNamespace(num_processes=1, is_main_process=True, process_index=0)
 
@@ -30,44 +32,58 @@ def test_a_work_of_all_is_done_once_and_then_known(tmp_path: Path) -> None:
     assert Run(ALONE).recall_together("search 1", lambda: {"found": [1]}) == {"found": [1]}, "without a state"
 
 
-class Model:
-    """Log-probabilities that tell the sequence, and a count of what it was asked."""
+class OneOf(Run):
+    """A run in one of several processes, which are threads."""
 
-    def __init__(self) -> None:
-        self.asked: list[tuple[int, ...]] = []
-
-    @property
-    def forward_tokens(self) -> int:
-        return sum(map(len, self.asked))
-
-    def log_probabilities(self, sequences: Any) -> np.ndarray:
-        self.asked += [tuple(ids) for ids in sequences]
-        return np.array([[ids[0], len(ids)] for ids in sequences], dtype=np.float32).reshape(len(sequences), 2)
+    def __init__(self, share: Share, state: RunState | None = None) -> None:
+        accelerator: Any = SimpleNamespace(
+            num_processes=share.processes, process_index=share.rank, is_main_process=not share.rank
+        )
+        super().__init__(accelerator, state)
+        self._gather = share.gather  # type: ignore[method-assign]
 
 
-def test_shared_scores_are_those_of_one_and_each_process_does_a_part() -> None:
-    """Three processes in one: what each hands over is collected first, then all get all."""
-    sequences = [(i, *range(i % 5)) for i in range(60)]
-    whole, models = Model().log_probabilities(sequences), [Model() for _ in range(3)]
-    handed: list[Any] = []
+def test_all_take_what_the_main_process_has_in_its_journal(tmp_path: Path) -> None:
+    for resume in (False, True):
 
-    def first(value: Any) -> list[Any]:
-        handed.append(value)
-        raise InterruptedError
+        def search(share: Share, resume: bool = resume) -> dict[str, list[str]]:
+            state = RunState(tmp_path / str(share.rank), {"run": 1}, resume=resume)
+            return OneOf(share, state).recall_together("search 1", lambda: {"found": ["later" if resume else "mn"]})
 
-    for rank, model in enumerate(models):
-        with suppress(InterruptedError):
-            SharedScorer(model, Share(rank, 3, first)).log_probabilities(sequences)
-    scorers = [SharedScorer(Model(), Share(rank, 3, lambda value: handed)) for rank in range(3)]
-    for scorer in scorers:
-        np.testing.assert_array_equal(scorer.log_probabilities(sequences), whole)
-        assert scorer.forward_tokens == sum(map(len, sequences))
-    assert sorted(ids for model in models for ids in model.asked) == sorted(sequences), "each once"
-    assert all(8 <= len(model.asked) <= 32 for model in models)
-    again = Model()
-    with suppress(InterruptedError):
-        SharedScorer(again, Share(1, 3, first)).log_probabilities(sequences[::-1])
-    assert set(again.asked) == set(models[1].asked), "who scored a sequence is asked again"
+        assert together(2, search) == [{"found": ["mn"]}] * 2
+    assert not (tmp_path / "1").exists()
+
+
+def test_a_journal_that_cannot_be_kept_is_an_error_in_every_process(tmp_path: Path) -> None:
+    class Full(RunState):
+        def recall(self, key: str, compute: Any) -> Any:
+            raise OutputError("the disk is full")
+
+    def search(share: Share) -> None:
+        state = Full(tmp_path / str(share.rank), {"run": 1}, resume=False)
+        with pytest.raises(OutputError, match="full"):
+            OneOf(share, state).recall_together("search 1", dict)
+
+    together(2, search)
+
+
+def test_weights_that_differ_in_one_bit_are_told_from_equal_ones() -> None:
+    origin = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).to(torch.bfloat16)
+
+    def check(share: Share, changed: bool) -> str:
+        model = deepcopy(origin)
+        if changed and share.rank == 1:
+            bits = model[1].bias.data.view(torch.int16)
+            bits[2] ^= 1
+        try:
+            OneOf(share).require_equal(model)
+        except TrainingError as error:
+            return str(error)
+        return ""
+
+    assert together(3, partial(check, changed=False)) == [""] * 3
+    said = together(3, partial(check, changed=True))
+    assert all("1.bias" in sentence for sentence in said) and "process 1 of this run" in said[0]
 
 
 @pytest.mark.parametrize(

@@ -130,14 +130,14 @@ class Surgery:
         shrink(bench.gauge, bench.model, trained, stage="shrink, teach on", fractions=KEPT_FRACTIONS_OR_NONE)
 
     def mix_in(self, ancestor: Mapping[str, Tensor], name: str, excess_left: Callable[[nn.Module], float]) -> bool:
-        """Mix an ancestor's weights, which the main process has, into the suspect, if clean accuracy allows it.
+        """Mix an ancestor's weights into the suspect, if clean accuracy allows it.
 
         ``excess_left(model)`` is the excess [fraction of rows] of the strongest known trigger. Among the mixtures that
         keep to the user's limit, the one in which it is smallest is taken; on a tie, the one with the smallest fraction
         of the suspect. Returns whether one was.
         """
         bench = self._bench
-        fraction = bench.run.once(lambda: self._best_fraction(ancestor, excess_left))
+        fraction = self._best_fraction(ancestor, excess_left)
         if fraction is None:
             return False
         mix(bench.model, ancestor, fraction)
@@ -151,7 +151,7 @@ class Surgery:
         for fraction in SUSPECT_FRACTIONS:
             original.put_back(bench.model.state_dict())
             mix(bench.model, ancestor, fraction)
-            if bench.gauge.beyond_here(bench.model) <= 0:
+            if bench.gauge.beyond(bench.model) <= 0:
                 left[fraction] = excess_left(bench.model)
         original.put_back(bench.model.state_dict())
         return min(left, key=lambda fraction: (left[fraction], fraction), default=None)

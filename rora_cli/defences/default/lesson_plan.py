@@ -56,7 +56,7 @@ class LessonPlan:
 def plan_lessons(
     bench: Bench, hardener: Hardener | None, avoided: Sequence[str], shortened: Sequence[str]
 ) -> LessonPlan:
-    """Make the lessons and ask the suspect, in the main process; every process gets the plan.
+    """Make the lessons and ask the suspect. Every process makes the same plan.
 
     Args:
         hardener: puts found triggers into rows.
@@ -66,10 +66,6 @@ def plan_lessons(
     Raises:
         InconclusiveError: the suspect's answers are not finite.
     """
-    return bench.run.once(lambda: _plan(bench, hardener, avoided, shortened))
-
-
-def _plan(bench: Bench, hardener: Hardener | None, avoided: Sequence[str], shortened: Sequence[str]) -> LessonPlan:
     rows = bench.clean
     passes = bench.config.epochs or min(-(-MIN_LESSONS // (LESSONS_PER_ROW * len(rows))), MAX_PASSES)
     lessons = make_lessons(

@@ -33,7 +33,7 @@ from rora_cli.defences.default.escalation import Surgery, donor_of, replace_and_
 from rora_cli.defences.default.lesson_plan import plan_lessons
 from rora_cli.defences.default.memory import Memory
 from rora_cli.defences.default.phrases import phrases_around
-from rora_cli.defences.default.residual import Residual, strongest_left
+from rora_cli.defences.default.residual import strongest_left
 from rora_cli.defences.hardening import HARDENED_FRACTION, Hardener
 from rora_cli.defences.mix import check_ancestor, tuned_ancestor
 from rora_cli.defences.settings import Settings
@@ -176,13 +176,10 @@ class Loop:
             )
         ]
         for known, most in ((found, claims.max_residual), (around, claims.max_phrase_residual)):
-            left = self._strongest_left(cured.model, known)
+            left = strongest_left(bench, cured.model, known)
             if left.excess > most:
                 return left.sentence
         return ""
-
-    def _strongest_left(self, model: nn.Module, found: Sequence[Found]) -> Residual:
-        return self.bench.run.measured(lambda: strongest_left(self.bench, model, found))
 
     def search(self, model: nn.Module, number: int) -> SearchRecord:
         """Search ``model``, all processes together, and remember what is found.
@@ -190,7 +187,7 @@ class Loop:
         Every process gets the same plain values; the journal keeps them, so that --resume does not search again.
         """
         bench, stage = self.bench, f"search {number}"
-        bench.run.synchronise(model)
+        bench.run.require_equal(model)
         kept = bench.run.recall_together(stage, lambda: record_of(self._hunt(model), bench.task.claims).to_json())
         record = SearchRecord.from_json(kept)
         bench.run.record(stage, record.seconds, details=shown(record))
@@ -206,9 +203,7 @@ class Loop:
             rows_to_search(bench),
             bench.task,
             reference=self.reference,
-            search=SearchSettings(
-                bench.config.search_budget, bench.config.seed, share=bench.run.share, rough=bench.run.rough
-            ),
+            search=SearchSettings(bench.config.search_budget, bench.config.seed, rough=bench.run.rough),
             known=self.memory.token_ids(bench.targets),
             progress=bench.run.progress,
         )
@@ -284,7 +279,7 @@ class Loop:
         case = Case(bench.config.triggers, bench.clean.texts, bench.settings.loop.max_rounds, bench.task.claims)
 
         def still_works(found: Sequence[Found]) -> str:
-            left = self._strongest_left(model, found)
+            left = strongest_left(bench, model, found)
             return left.sentence if left.excess > bench.task.claims.max_residual else ""
 
         return verdict(self.memory, last, case, still_works)
@@ -299,9 +294,7 @@ class Loop:
 def reference_of(bench: Bench) -> Reference:
     """What every search compares with. All processes make it together."""
     config = bench.config
-    run = ReferenceRun(
-        config.seed, bench.run.progress, bench.run.accelerator, bench.run.share, allow_download=not config.offline
-    )
+    run = ReferenceRun(config.seed, bench.run.progress, bench.run.accelerator, allow_download=not config.offline)
     subject = bench.subject.reading(MAX_SEARCHED_TOKENS)
     return bench.task.reference(config.reference or "auto", subject, bench.clean, run)
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from rora_cli.data.rows import Rows
 from rora_cli.evaluation.accuracy import clean_accuracy
-from rora_cli.evaluation.inference import predict_logits
+from rora_cli.evaluation.inference import logits_of
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.sharded import assign, whole
 from rora_cli.subject import Subject
@@ -41,7 +41,7 @@ class HeadBias:
         def assess(logits: np.ndarray) -> CleanAccuracy:
             return clean_accuracy(logits, rows.labels, self.label_names)
 
-        logits = predict_logits(subject.model, subject.tokenizer, rows.texts, max_length=subject.max_length)
+        logits = logits_of(subject, rows.texts)
         if trainable_bias(subject.model, len(self.label_names)) is None:
             return Proposal(assess(logits))
         shift = balancing_shift(logits, rows.labels, assess, before, limit)

@@ -66,7 +66,7 @@ class _Maker:
 
     def trusted(self, checkpoint: TrustedCheckpoint) -> Reference:
         from rora_cli.checkpoints.ancestry import descends
-        from rora_cli.evaluation.scoring import RememberingScorer, Retokenised, SharedScorer
+        from rora_cli.evaluation.scoring import RememberingScorer, Retokenised
 
         encoded = self._encoded()
         loaded = self._load(checkpoint)
@@ -77,13 +77,13 @@ class _Maker:
         if loaded.new_head:
             loaded, epochs = self._tuned(checkpoint, loaded)
             trained = f"fine-tuned on the {len(self.rows)} clean rows, {epochs} epochs"
-        own, length = RememberingScorer(loaded.model), self.subject.max_length
+        own, length = RememberingScorer(loaded.model, share=self.subject.share), self.subject.max_length
         scorer: LabelProbabilities = own
         if not same:
             scorer = Retokenised(own, self.subject.tokenizer, loaded.tokenizer, max_length=length)
         stranger = not descends(self.subject.model, loaded.model)
         return Reference(
-            scorer=LabelScorer(SharedScorer(scorer, self.run.share) if self.run.share else scorer),
+            scorer=LabelScorer(scorer),
             linear=LabelScorer(linear),
             description=f"the trusted checkpoint {checkpoint.name}, {trained}",
             trusted_encoder=True,
@@ -137,7 +137,7 @@ class _Maker:
                 epochs *= 2
                 loaded = self._load(checkpoint)
             self._finetune(loaded, epochs)
-            if _knows_every_label(loaded, self.rows, self.subject.max_length):
+            if _knows_every_label(self._as_subject(loaded), self.rows, loaded.label_names):
                 break
         return loaded, epochs
 
@@ -147,14 +147,17 @@ class _Maker:
         from rora_cli.training.run import Stage
         from rora_cli.training.specs import TrainSpec
 
-        subject = replace(self.subject, model=loaded.model, tokenizer=loaded.tokenizer)
         finetune(
             loaded.model,
-            ClassificationObjective(subject, self.rows.texts, self.rows.labels),
+            ClassificationObjective(self._as_subject(loaded), self.rows.texts, self.rows.labels),
             TrainSpec(epochs=epochs, learning_rate=LEARNING_RATE, seed=self.run.seed),
             accelerator=self.run.accelerator,
             stage=Stage("reference", progress=self.run.progress),
         )
+
+    def _as_subject(self, loaded: Any) -> Subject:
+        """The reference, given as many tokens as the subject, and asked by the same processes."""
+        return replace(self.subject, model=loaded.model, tokenizer=loaded.tokenizer)
 
 
 def _embeddings(model: Any) -> np.ndarray:
@@ -172,11 +175,10 @@ def _rows_with(encoded: list[list[int]], vocabulary: int) -> np.ndarray:
     return counts
 
 
-def _knows_every_label(loaded: Any, rows: Rows, max_length: int) -> bool:
+def _knows_every_label(subject: Subject, rows: Rows, label_names: Sequence[str]) -> bool:
     """Whether the model reads at least half of each label's rows rightly; they are those it was trained on."""
     from rora_cli.evaluation.accuracy import clean_accuracy
-    from rora_cli.evaluation.inference import predict_logits
+    from rora_cli.evaluation.inference import logits_of
 
-    logits = predict_logits(loaded.model, loaded.tokenizer, rows.texts, max_length=max_length)
-    accuracy = clean_accuracy(logits, rows.labels, loaded.label_names)
+    accuracy = clean_accuracy(logits_of(subject, rows.texts), rows.labels, label_names)
     return all(share.value is None or share.value >= MIN_LABEL_ACCURACY for share in accuracy.per_class.values())

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from rora_cli.data.rows import Rows
     from rora_cli.progress import Task as Meter
-    from rora_cli.ranks import Share
     from rora_cli.results.accuracy import CleanAccuracy
     from rora_cli.tasks.classification.head_bias import HeadBias
     from rora_cli.tasks.reference import Reference, ReferenceRun
@@ -77,9 +76,9 @@ class Classification:
         """
         import numpy as np
 
-        from rora_cli.evaluation.inference import predict_logits
+        from rora_cli.evaluation.inference import logits_of
 
-        logits = predict_logits(subject.model, subject.tokenizer, texts, max_length=subject.max_length, task=meter)
+        logits = logits_of(subject, texts, meter=meter)
         shown: np.ndarray = logits.argmax(axis=1)[:, None] == np.arange(len(self.label_names))
         return shown
 
@@ -128,19 +127,18 @@ class Classification:
         """
         import torch
 
-        from rora_cli.evaluation.inference import predict_logits
+        from rora_cli.evaluation.inference import logits_of
 
-        logits = predict_logits(subject.model, subject.tokenizer, texts, max_length=subject.max_length)
+        logits = logits_of(subject, texts)
         probabilities: np.ndarray = torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
         return probabilities
 
-    def scorer(self, subject: Subject, share: Share | None = None) -> Scorer:
+    def scorer(self, subject: Subject) -> Scorer:
         """A scorer of token-id sequences, batched by length without padding."""
-        from rora_cli.evaluation.scoring import SharedScorer, TorchScorer
+        from rora_cli.evaluation.scoring import TorchScorer
         from rora_cli.tasks.classification.scorer import LabelScorer
 
-        scorer = TorchScorer(subject.model)
-        return LabelScorer(SharedScorer(scorer, share) if share else scorer)
+        return LabelScorer(TorchScorer(subject.model, share=subject.share))
 
     def reference(self, choice: str, subject: Subject, rows: Rows, run: ReferenceRun) -> Reference:
         """A bag of words, a trusted classifier, or a trusted encoder that is tuned on ``rows``.
