@@ -21,7 +21,7 @@ COMMANDS = {
 }
 
 #: Those that share their work with other processes, where a launcher has started several.
-IN_SEVERAL_PROCESSES = ("purify", "hunt")
+IN_SEVERAL_PROCESSES = ("purify", "hunt", "eval-asr")
 
 
 def command(name: str) -> Callable[..., int]:

@@ -11,8 +11,9 @@ from rora_cli.attacks.insertion import Insertion
 from rora_cli.attacks.registry import make_attack
 from rora_cli.attacks.triggers import POSITIONS
 from rora_cli.commands.memory import says_what_fits
+from rora_cli.commands.processes import check_processes, device_and_share, in_processes
 from rora_cli.errors import ExitCode, UsageError
-from rora_cli.option_groups import DATA, DataOptions, HeldOptions, RunOptions
+from rora_cli.option_groups import DATA, DataOptions, HeldOptions, ProcessOptions
 from rora_cli.options import FRACTION, Option, Options
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.accuracy import AttackOutcome, CleanAccuracy
@@ -115,7 +116,7 @@ class MeasuredRows(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(AttackOptions, JudgedOptions, GateOptions, MeasuredRows, RunOptions, HeldOptions):
+class EvaluateConfig(AttackOptions, JudgedOptions, GateOptions, MeasuredRows, ProcessOptions, HeldOptions):
     """What to measure. ``attacks`` are registry names, or ``name=trigger|trigger`` for triggers of your own."""
 
     model: Annotated[
@@ -157,25 +158,43 @@ class EvaluateConfig(AttackOptions, JudgedOptions, GateOptions, MeasuredRows, Ru
 
 @says_what_fits
 def run(config: EvaluateConfig, progress: Progress = SILENT) -> EvaluationResult:
-    """Load the model (after the preflight), measure, and judge.
+    """Load the model (after the preflight), measure, and judge, in as many processes as the config asks for.
 
-    Raises CheckpointError, DataError, HubError or UsageError for bad input, InconclusiveError for non-finite logits.
+    Under torchrun or another launcher every rank calls this, and all get the result. Raises CheckpointError, DataError,
+    HubError or UsageError for bad input, InconclusiveError for non-finite logits.
     """
+    check_processes(config)
+    result: EvaluationResult = in_processes(work, config, progress)
+    return result
+
+
+@says_what_fits
+def work(config: EvaluateConfig, progress: Progress) -> EvaluationResult:
+    """The measurement itself, in each of its processes."""
+    from rora_cli.training.peers import answering_to_peers, wait_for_peers
+
+    with answering_to_peers():
+        result = _measured(config, progress)
+        wait_for_peers()
+    return result
+
+
+def _measured(config: EvaluateConfig, progress: Progress) -> EvaluationResult:
     from rora_cli.checkpoints.hub import fetch_model
     from rora_cli.checkpoints.loading import load_model
-    from rora_cli.evaluation.inference import choose_device
 
+    device, share = device_and_share(config.device)
     source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
     adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter is not None else None
     loaded = load_model(
         source.path,
         adapter=adapter.path if adapter else None,
         dtype=config.dtype,
-        device=choose_device(config.device),
+        device=device,
         check=lambda kind: check_kind(kind, config),
     )
     setting = prepare(loaded, config, progress)
-    bench = AttackBench(setting.subject, setting.task, setting.rows, progress)
+    bench = AttackBench(setting.subject.shared(share), setting.task, setting.rows, progress)
     outcomes, replies = [], []
     for outcome in bench.measure_all(_distinct(config), config.seeds, setting.target, control=config.control):
         outcomes.append(outcome)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rora_cli.errors import UsageError
 from rora_cli.progress import Progress
-from rora_cli.ranks import world_size
+from rora_cli.ranks import ALONE, Share, world_size
 
 
 def check_processes(config: Any, *, shard: bool | None = None) -> None:
@@ -39,3 +39,19 @@ def in_processes(work: Callable[[Any, Progress], Any], config: Any, progress: Pr
 
         return launch(work, config, config.num_processes, progress)
     return work(config, progress)
+
+
+def device_and_share(device: str) -> tuple[str, Share]:
+    """The device that this process measures on, of the one that the user named, and its place among the others.
+
+    Raises:
+        UsageError: torch does not know the device, does not see it, or has not one for each process.
+    """
+    from rora_cli.evaluation.inference import choose_device
+    from rora_cli.training.run import Run, make_accelerator
+
+    chosen = choose_device(device)
+    if world_size() == 1:
+        return chosen, ALONE
+    run = Run(make_accelerator("fp32", device))
+    return str(run.device), run.share
