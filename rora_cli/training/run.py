@@ -128,7 +128,7 @@ class Run:
 
     @property
     def share(self) -> Share:
-        """This process's place among those that work together; each asks a sharded suspect everything, with the others."""
+        """This process's place among those that work together; of a sharded suspect each asks everything itself."""
         processes = 1 if self.sharded else self.accelerator.num_processes
         return Share(self.accelerator.process_index, processes, self._gather) if processes > 1 else ALONE
 
