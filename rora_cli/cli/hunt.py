@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from rora_cli.cli import delivery
+from rora_cli.cli.dry_run import DryRunOption, show_plan
 from rora_cli.cli.shell import OUTPUT, ReportShell
 from rora_cli.commands.hunt import HuntConfig
 from rora_cli.options import Option
@@ -15,7 +16,7 @@ _FORMATS = [name for name in delivery.FORMATS if name != "html"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shell(ReportShell):
+class Shell(ReportShell, DryRunOption):
     """How the report is shown."""
 
     panel: ClassVar[str] = OUTPUT
@@ -51,8 +52,11 @@ def command(config: HuntConfig, shell: Shell) -> int:
     from rora_cli.commands import hunt
     from rora_cli.reports.terminal.hunt import render
 
+    progress = make_progress(shell.quiet)
+    if shell.dry_run:
+        return show_plan(config, shell.format, progress)
     wanted = delivery.wanted_reports(shell.format, shell.output, _FORMATS)
-    result = hunt.run(config, make_progress(shell.quiet))
+    result = hunt.run(config, progress)
     code = hunt.exit_code(result, config.fail_on)
     delivery.deliver(result, wanted, render, code)
     return code

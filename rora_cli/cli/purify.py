@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from rora_cli.cli import delivery
+from rora_cli.cli.dry_run import DryRunOption, show_plan
 from rora_cli.cli.shell import RUN, ResultShell
 from rora_cli.defences.config import PurifyConfig
 from rora_cli.options import Option
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shell(ResultShell):
+class Shell(ResultShell, DryRunOption):
     """How the processes are started."""
 
     panel: ClassVar[str] = RUN
@@ -46,6 +47,8 @@ def command(config: PurifyConfig, shell: Shell, given: frozenset[str]) -> int:
     wanted = delivery.wanted_reports(shell.format, available=delivery.PLAIN)
     progress = make_progress(shell.quiet)
     config = replace(config, **_launch_settings(config, shell.accelerate_config, given, progress))
+    if shell.dry_run:
+        return show_plan(config, shell.format, progress)
     result = run(config, progress)
     code = exit_code(result)
     delivery.deliver(result, wanted, render, code)

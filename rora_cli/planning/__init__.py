@@ -1,0 +1,1 @@
+"""What a run will need: memory, tokens, time, disk; from headers and shapes, before the weights are read."""

@@ -1,0 +1,38 @@
+"""What memory a sequence of allocations takes in the end: a CPU's allocator does not give back all that is freed.
+
+glibc serves pieces below a threshold from one heap, and the threshold grows to 32 MiB as larger pieces are freed. So
+nearly all activations of a small model lie in the heap, and what is freed below a piece that lives on stays in the
+process. Larger pieces are mapped by themselves and given back at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+#: Size [bytes] from which a piece is always mapped by itself (glibc's DEFAULT_MMAP_THRESHOLD_MAX).
+MAPPED = 32 << 20
+#: What the heap takes for each byte that lives in it at the peak: measured, see docs/planning.md.
+HEAP_SLACK = 1.55
+
+
+@dataclass(frozen=True)
+class Event:
+    """A piece of ``size`` bytes is taken, or, with size 0, given back; ``key`` names it."""
+
+    key: int
+    size: int
+
+
+def peak_of(events: Iterable[Event], *, heap: bool) -> int:
+    """The most bytes that the events take at once; ``heap`` adds what a CPU's heap keeps beside them."""
+    taken: dict[int, float] = {}
+    now = peak = 0.0
+    for event in events:
+        if event.size:
+            taken[event.key] = event.size * (HEAP_SLACK if heap and event.size < MAPPED else 1.0)
+            now += taken[event.key]
+            peak = max(peak, now)
+        else:
+            now -= taken.pop(event.key)
+    return round(peak)

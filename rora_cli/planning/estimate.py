@@ -1,0 +1,286 @@
+"""The plan of a run: its stages with memory, tokens and time, and the options that would make it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from rora_cli.defences.config import PurifyConfig
+from rora_cli.defences.default.lesson_plan import COURSES, MAX_LESSONS
+from rora_cli.defences.default.loop import MAX_EPOCHS, MAX_SEARCHED_TOKENS, MIN_STEPS
+from rora_cli.defences.recipes import FULL, WITHOUT_ADAPTER
+from rora_cli.defences.settings import Settings
+from rora_cli.hunting.budgets import budgets
+from rora_cli.planning.device import Memory
+from rora_cli.planning.needs import Needs, Trained
+from rora_cli.planning.pace import Pace
+from rora_cli.planning.tokens import Range, search_tokens
+from rora_cli.results.plan import StagePlan, WayToFit
+from rora_cli.training.batches import steps_per_epoch
+from rora_cli.training.specs import TrainSpec
+
+#: What loading takes for each byte of the weights; measured, see docs/planning.md.
+LOADING = 1.1
+#: Copies of all that training changes while a state is saved: the snapshot, and what its file is made of.
+_SAVED_COPIES = 2
+#: Weights, and the moments and the weight itself, of which a snapshot consists.
+_SNAPSHOT = 3
+#: Share of the free memory in which a copy of the weights is kept; beyond, it goes to disk.
+_KEPT_SHARE = 0.5
+#: Forward and backward pass through an adapter, over those through the frozen weights alone; measured.
+_ADAPTER_COST = 1.3
+#: Times that held-out rows are measured in a purification, at least and at most: each correction measures anew.
+_MEASURED = Range(3, 14)
+#: Tokens that a search reads of a row.
+_SEARCHED_ROW = 48
+#: A number type that halves the weights.
+_NARROW = "bfloat16"
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of some rows: how many rows, their mean and their longest."""
+
+    rows: int
+    mean: float
+    longest: int
+
+    @classmethod
+    def of(cls, tokens: Sequence[int], limit: int) -> Lengths:
+        """Of rows of so many ``tokens`` each, cut to ``limit``."""
+        cut = [min(number, limit) for number in tokens] or [1]
+        return cls(len(tokens), sum(cut) / len(cut), max(cut))
+
+    @property
+    def tokens(self) -> float:
+        """Of all rows."""
+        return self.rows * self.mean
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is known before a run.
+
+    Attributes:
+        config: of hunt or purify.
+        needs: of the suspect.
+        reference: of a trusted model that the search compares with; None for a bag of words.
+        tunes_reference: whether that model is trained first.
+        rows: the rows that are trained on, or searched.
+        held_out: the rows that are measured.
+        labels: how many behaviours are searched.
+        vocabulary: tokens that are tried.
+        processes: that share the work.
+        memory: of the device; None where nothing tells.
+        pace: of the loaded model; None where it was not timed.
+        narrow: the suspect's needs where it is held in bfloat16; None where it is held so, or in as few bits.
+    """
+
+    config: Any
+    needs: Needs
+    reference: Needs | None
+    tunes_reference: bool
+    rows: Lengths
+    held_out: Lengths
+    labels: int
+    vocabulary: int
+    processes: int = 1
+    memory: Memory | None = None
+    pace: Pace | None = None
+    narrow: Needs | None = None
+
+
+def hunt_stages(given: Given) -> list[StagePlan]:
+    """The stages of ``rora hunt``."""
+    made = _Stages(given)
+    made.load()
+    made.reference(min(given.rows.longest, given.config.max_length))
+    made.search("search", given.config.budget, Range(1, 1))
+    return made.stages
+
+
+def purify_stages(given: Given) -> list[StagePlan]:
+    """The stages of ``rora purify``."""
+    config: PurifyConfig = given.config
+    made = _Stages(given)
+    made.load()
+    made.measure()
+    if config.recipe == "default":
+        _default_stages(made, config)
+    elif config.recipe in WITHOUT_ADAPTER:
+        made.train("train", made.full, made.settings.train.epochs, adapter=False)
+    else:
+        made.train("train", made.adapter, made.settings.train.epochs)
+    made.write()
+    return made.stages
+
+
+def _default_stages(made: _Stages, config: PurifyConfig) -> None:
+    given, train = made.given, made.settings.train
+    rounds = made.settings.loop.max_rounds
+    made.reference(min(given.rows.longest, MAX_SEARCHED_TOKENS))
+    made.search("search", config.search_budget, Range(1, 1))
+    if config.ancestor is not None:
+        made.train("tune the ancestor", made.taught, train.epochs, adapter=False)
+    elif config.escalate != "none" and not config.adapter_only:
+        made.teach()
+    epochs = train.epochs
+    if config.epochs is None:
+        enough = -(-MIN_STEPS // steps_per_epoch(given.rows.rows, train.batch_size))
+        epochs = max(epochs, min(enough, MAX_EPOCHS))
+    made.train("train", made.adapter, epochs, rounds)
+    made.search("search again", config.search_budget, Range(1, rounds))
+
+
+@dataclass
+class _Stages:
+    given: Given
+    stages: list[StagePlan] = field(default_factory=list)
+
+    @cached_property
+    def settings(self) -> Settings:
+        settings: Settings = self.given.config.settings()
+        return settings
+
+    @cached_property
+    def beside(self) -> int:
+        """Bytes of a reference that stays in memory."""
+        return self.given.reference.weights if self.given.reference else 0
+
+    @cached_property
+    def adapter(self) -> Trained:
+        return adapter_of(self.given)
+
+    @cached_property
+    def searching(self) -> int:
+        return self.given.needs.searching(min(_SEARCHED_ROW, self.given.rows.longest))
+
+    @cached_property
+    def full(self) -> Trained:
+        return self.given.needs.full(self.settings.train, self.given.rows.longest, processes=self.given.processes)
+
+    @cached_property
+    def taught(self) -> Trained:
+        train = self.settings.having(**FULL).train
+        return self.given.needs.full(train, self.given.rows.longest, processes=self.given.processes)
+
+    def _add(self, name: str, memory: float, tokens: Range, seconds: Range | None, only_if: str = "") -> None:
+        time = None if seconds is None or self.given.pace is None else (seconds.least, seconds.most)
+        counted = (round(tokens.least), round(tokens.most))
+        self.stages.append(StagePlan(name, round(memory), counted, time, only_if))
+
+    def _seconds(self, tokens: Range, each: float | None) -> Range | None:
+        return None if each is None else tokens.times(each / self.given.processes)
+
+    def load(self) -> None:
+        self._add("load", LOADING * self.given.needs.weights, Range(0, 0), None)
+
+    def measure(self) -> None:
+        given, pace = self.given, self.given.pace
+        tokens = Range(given.held_out.tokens, given.held_out.tokens).times(_MEASURED.least, _MEASURED.most)
+        seconds = self._seconds(tokens, pace.evaluate if pace else None)
+        self._add("measure accuracy", given.needs.measuring(given.held_out.longest), tokens, seconds)
+
+    def reference(self, longest: int) -> None:
+        """The trusted encoder is tuned beside the suspect; a classifier serves as it is."""
+        from rora_cli.tasks.classification.reference import EPOCHS
+
+        given, pace = self.given, self.given.pace
+        if given.reference is None or not given.tunes_reference:
+            return
+        trained = given.reference.full(TrainSpec(), longest, processes=given.processes)
+        each = min(given.rows.mean, longest)
+        tokens = Range(1, 1).times(EPOCHS * given.rows.rows * each)
+        seconds = self._seconds(tokens.times(3), pace.evaluate if pace else None)
+        self._add("tune the reference", given.needs.weights + trained.memory, tokens, seconds)
+
+    def search(self, name: str, budget: str, times: Range) -> None:
+        given, pace = self.given, self.given.pace
+        found = search_tokens(
+            budgets(budget, "--budget"),
+            given.vocabulary,
+            given.rows.mean,
+            given.labels,
+            model=given.reference is not None,
+        )
+        tokens = found.times(times.least, times.most)
+        memory = self.searching + self.beside
+        self._add(name, memory, tokens, self._seconds(tokens, pace.search if pace else None))
+
+    def teach(self) -> None:
+        """A student in the suspect's place: every weight is trained, two to four courses."""
+        given, pace, trained = self.given, self.given.pace, self.taught
+        weights = given.needs.weights
+        kept = weights if given.memory is not None and weights <= _KEPT_SHARE * given.memory.free else 0
+        one = MAX_LESSONS * given.rows.mean
+        tokens = Range(0, one * (COURSES + 1))
+        seconds = self._seconds(tokens, pace.evaluate * 3 if pace else None)
+        memory = max(trained.memory + kept, self._saving(trained) + kept) + self.beside
+        self._add("teach a student", memory, tokens, seconds, "no whole trigger is found (--escalate none: never)")
+
+    def train(self, name: str, trained: Any, epochs: int, rounds: int = 1, *, adapter: bool = True) -> None:
+        given, pace = self.given, self.given.pace
+        tokens = Range(1, rounds).times(epochs * given.rows.tokens)
+        each = pace.train * (_ADAPTER_COST if adapter else 1.0) if pace and pace.train else None
+        memory = max(trained.memory, self._saving(trained)) + self.beside
+        self._add(name, memory, tokens, self._seconds(tokens, each))
+
+    def _saving(self, trained: Trained) -> int:
+        """Bytes while the state is saved: the weights, the moments, and copies of both."""
+        on_host = 0 if self.given.needs.on_gpu else _SAVED_COPIES * _SNAPSHOT * trained.bytes
+        return self.given.needs.weights + _SNAPSHOT * trained.bytes + on_host
+
+    def write(self) -> None:
+        """What was written is loaded again when the model is gone; on an accelerator's machine in the host's memory."""
+        if not self.given.needs.on_gpu:
+            self._add("write and load again", LOADING * self.given.needs.weights, Range(0, 0), None)
+
+
+def adapter_of(given: Given) -> Trained:
+    """The training of the adapter that the settings of a purification describe."""
+    settings: Settings = given.config.settings()
+    cl, longest = settings.regularisers.cl, given.rows.longest
+    return given.needs.adapter(settings.adapter, settings.train, longest, cl=cl, processes=given.processes)
+
+
+def ways_to_fit(given: Given, stages: Callable[[Given], list[StagePlan]]) -> tuple[WayToFit, ...]:
+    """What other options would need, the mildest first; those that save nothing are left out, and all after one that
+    fits."""
+    ways: list[WayToFit] = []
+    least = max(stage.memory for stage in stages(replace(given, pace=None)))
+    for options, config in _milder(given):
+        held = given.narrow if config.dtype == _NARROW and given.narrow else given.needs
+        needs = max(stage.memory for stage in stages(replace(given, config=config, needs=held, pace=None)))
+        fits = given.memory is None or needs <= given.memory.free
+        if needs < least:
+            ways.append(WayToFit(options, needs, fits))
+            least = needs
+        if fits:
+            break
+    return tuple(ways)
+
+
+def _milder(given: Given) -> list[tuple[str, Any]]:
+    config = given.config
+    changes: list[tuple[str, dict[str, Any]]] = []
+    narrow: list[tuple[str, dict[str, Any]]] = [(f"--dtype {_NARROW}", {"dtype": _NARROW})] if given.narrow else []
+    if not isinstance(config, PurifyConfig):
+        return [(name, replace(config, **change)) for name, change in narrow]
+    if config.recipe == "default" and config.escalate != "none" and not config.adapter_only and not config.ancestor:
+        changes.append(("--escalate none", {"escalate": "none"}))
+    train = config.settings().train
+    if (train.micro_batch_size or train.batch_size) > 1:
+        changes.append(("--micro-batch-size 1", {"micro_batch_size": 1}))
+    if not config.gradient_checkpointing:
+        changes.append(("--gradient-checkpointing", {"gradient_checkpointing": True}))
+    if config.recipe in WITHOUT_ADAPTER:
+        changes.append(("--recipe lora", {"recipe": "lora"}))
+    changes += narrow
+    together: dict[str, Any] = {}
+    made = []
+    for number, (_, change) in enumerate(changes):
+        together |= change
+        made.append((" ".join(name for name, _ in changes[: number + 1]), replace(config, **together)))
+    return made

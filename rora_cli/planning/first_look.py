@@ -1,0 +1,101 @@
+"""Before torch is loaded: do the paths exist, is the output free, is there room for it; and what will be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rora_cli.errors import CheckpointError, NoMemoryError, OutputError
+from rora_cli.files import check_output
+from rora_cli.option_groups import OWN_DTYPE
+from rora_cli.planning.machine import disk_room, total_memory
+from rora_cli.progress import SILENT, Progress
+from rora_cli.reports.text import size
+
+if TYPE_CHECKING:
+    from rora_cli.defences.config import PurifyConfig
+
+#: Bytes of a number of each type that a model is held or written in.
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def look(config: Any, progress: Progress = SILENT, *, memory: bool = True) -> None:
+    """Refuse what certainly fails, from headers alone, and say what will be done.
+
+    Raises:
+        CheckpointError: a model or an adapter is no local path and no hub id, or its headers cannot be read.
+        OutputError: the output is there already, cannot be written, or does not fit on its disk.
+        NoMemoryError: the weights alone are more than the ``memory`` of the machine, if that is to be looked at.
+    """
+    for given in filter(None, (config.model, config.adapter)):
+        _require_there(given)
+    stored = _stored(config.model)
+    output = getattr(config, "output_directory", None)
+    if output is not None:
+        check_output(output, config.force)
+        _require_room(config, stored)
+    if memory:
+        _require_memory(config, stored)
+    steps = steps_of(config)
+    progress.note(f"{len(steps)} steps: {', '.join(f'{number} {step}' for number, step in enumerate(steps, start=1))}")
+
+
+def steps_of(config: Any) -> list[str]:
+    """What the run will do, in a few words each."""
+    if not hasattr(config, "recipe"):
+        return ["load", "make the reference", "search"]
+    if config.recipe != "default":
+        return ["load", "measure", "train", "measure", "write"]
+    rounds = config.settings().loop.max_rounds
+    again = f"up to {rounds} times" if rounds > 1 else "once"
+    return ["load", "measure", "make the reference", "search", f"train and search again, {again}", "measure", "write"]
+
+
+def _require_there(given: str) -> None:
+    from rora_cli import hub_access
+
+    if not Path(given).expanduser().exists() and not hub_access.is_repo_id(given):
+        raise CheckpointError(f"{given} does not exist; give an existing directory, or a hub id of the form owner/name")
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The weights of a local checkpoint by its headers: how many, and their bytes; 0 where they are not there yet."""
+
+    numbers: int
+    bytes: int
+
+    def as_type(self, dtype: str | None) -> int:
+        """Bytes of all in a type; ``auto`` leaves each its own, and a CPU holds float32 where nobody says (None)."""
+        return self.bytes if dtype == OWN_DTYPE else self.numbers * _BYTES[dtype or "float32"]
+
+
+def _stored(model: str) -> _Stored:
+    from rora_cli.checkpoints.preflight import inspect
+
+    path = Path(model).expanduser()
+    if not path.exists():
+        return _Stored(0, 0)
+    found = inspect(path, role="model")
+    return _Stored(sum(t.elements for t in found.tensors.values()), found.bytes_of_tensors)
+
+
+def _require_room(config: PurifyConfig, stored: _Stored) -> None:
+    wanted = 0 if config.adapter_only else stored.as_type(config.output_dtype)
+    room = disk_room(config.output_directory)
+    if wanted > room:
+        raise OutputError(
+            f"the result takes {size(wanted)}, and the disk of {config.output_directory} has {size(room)} left; choose "
+            "another --output, or --adapter-only"
+        )
+
+
+def _require_memory(config: Any, stored: _Stored) -> None:
+    """A GPU's memory is compared later, where torch is loaded and knows it."""
+    wanted, total = stored.as_type(config.dtype), total_memory()
+    if wanted > total and (config.device == "cpu" or not Path("/dev/nvidiactl").exists()):
+        raise NoMemoryError(
+            f"the {stored.numbers:,} weights of {config.model} take {size(wanted)} as they are loaded, and this "
+            f"machine has {size(total)} of memory in all; use a machine with more, or try --dtype bfloat16"
+        )

@@ -1,0 +1,260 @@
+"""The memory of a training step or a forward pass, counted on a model that has shapes and no numbers.
+
+The step itself is run, forward and backward, on tensors without data (torch's fake tensors), and every storage that
+operators make is counted from its making to its end. So temporaries of the backward pass, masks and casts count as they
+do in the run, whatever the family; the same code serves 125 M and 70 B parameters.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from rora_cli.planning.allocator import Event, peak_of
+
+#: Blocks of the two shorter models that stand for a deep one; what a block adds is the same for each.
+_FEW_BLOCKS = (2, 4)
+#: A model of up to so many blocks is run as it is.
+_MOST_BLOCKS = 8
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass and, in training, the backward pass after it.
+
+    Attributes:
+        rows, tokens: the shape of the batch.
+        accumulated: whether gradients of earlier passes are there already.
+        autocast: torch's name of the type that the pass computes in, beside weights of another; None for none.
+        clean_strengthened: probability p of Cl on the outputs of the adapted layers' frozen weights.
+        on_gpu: whether the kernels are an accelerator's, which keep less of attention and dropout than a CPU's.
+    """
+
+    rows: int
+    tokens: int
+    accumulated: bool = False
+    autocast: str | None = None
+    clean_strengthened: float = 0.0
+    on_gpu: bool = False
+
+
+def training_bytes(model: nn.Module, run: Pass, layers: Sequence[Any] = ()) -> int:
+    """Bytes at the peak of a forward and backward pass beyond the weights: activations, temporaries and gradients.
+
+    Args:
+        model: on the meta device; what requires a gradient is trained.
+        layers: its adapted layers, for Cl.
+    """
+    return _by_depth(model, lambda: _train(model, run, layers))
+
+
+def forward_bytes(model: nn.Module, run: Pass) -> int:
+    """Bytes at the peak of a forward pass without gradients, beyond the weights; ``model`` is on the meta device."""
+    return _by_depth(model, lambda: _measure(model, run, training=False))
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of all parameters and buffers, tied ones once."""
+    return sum(t.nbytes for t in {id(t): t for t in (*model.parameters(), *model.buffers())}.values())
+
+
+def _train(model: nn.Module, run: Pass, layers: Sequence[Any]) -> int:
+    present = {id(module) for module in model.modules()}
+    with _frozen_outputs_dropped(model, [layer for layer in layers if id(layer.module) in present], run):
+        return _measure(model, run, training=True)
+
+
+def _measure(model: nn.Module, run: Pass, *, training: bool) -> int:
+    """Run the pass on a copy of the model whose tensors are fakes of a CPU's; returns the peak beyond the weights."""
+    mode, counter = FakeTensorMode(allow_non_fake_inputs=True), _Counter()
+    was_training = model.training
+    with _as_fakes(model, mode), mode, counter, _kernels(run):
+        trained = [p for p in model.parameters() if p.requires_grad] if training else []
+        if run.accumulated:
+            for weight in trained:
+                weight.grad = torch.zeros_like(weight)
+        model.train(training)
+        try:
+            with torch.set_grad_enabled(training):
+                loss = _loss(model, run)
+            if training:
+                loss.backward()
+                del loss
+        finally:
+            model.train(was_training)
+            for weight in trained:
+                weight.grad = None
+    return peak_of(counter.events, heap=not run.on_gpu)
+
+
+def _loss(model: nn.Module, run: Pass) -> Tensor:
+    ids = torch.zeros((run.rows, run.tokens), dtype=torch.long)
+    computed: AbstractContextManager[Any] = nullcontext()
+    if run.autocast:
+        computed = torch.autocast("cpu", getattr(torch, run.autocast))
+    with computed:
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    flat = logits.float().flatten(0, -2)
+    return functional.cross_entropy(flat, torch.zeros(len(flat), dtype=torch.long), reduction="sum")
+
+
+class _Counter(TorchDispatchMode):
+    """Writes down when storages that operators make inside come and go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Event] = []
+        self._alive: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        given = {t.untyped_storage()._cdata for t in tree_iter((args, kwargs)) if isinstance(t, Tensor)}
+        for tensor in tree_iter(made):
+            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage())._cdata not in given:
+                self._hold(storage)
+        return made
+
+    def _hold(self, storage: Any) -> None:
+        if storage._cdata not in self._alive and storage.nbytes():
+            number = self._alive[storage._cdata] = len(self.events) + 1
+            self.events.append(Event(number, storage.nbytes()))
+            weakref.finalize(storage, self._let_go, storage._cdata)
+
+    def _let_go(self, address: int) -> None:
+        self.events.append(Event(self._alive.pop(address), 0))
+
+
+@contextmanager
+def _accelerators_kernels() -> Iterator[None]:
+    """Inside, attention and dropout keep what an accelerator's kernels keep.
+
+    The functions themselves are replaced: torch's function modes do not reach what is computed anew in a backward pass.
+    """
+    own = functional.scaled_dot_product_attention, functional.dropout
+    functional.scaled_dot_product_attention, functional.dropout = _fused_attention, _fused_dropout
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention, functional.dropout = own
+
+
+def _fused_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    *_: Any,
+    **__: Any,
+) -> Tensor:
+    """Attention that keeps its output and a number a row, and never the matrix [queries, keys]."""
+    return _Attention.apply(query, key, value)
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        out = query.new_empty((*query.shape[:-1], value.shape[-1]))
+        ctx.save_for_backward(query, key, value, out, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        query, key, value, _, _ = ctx.saved_tensors
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+
+
+def _fused_dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Dropout whose mask is a byte a number."""
+    return torch.native_dropout(input, p, True)[0] if training and p else input
+
+
+def _kernels(run: Pass) -> AbstractContextManager[Any]:
+    return _accelerators_kernels() if run.on_gpu else nullcontext()
+
+
+@contextmanager
+def _frozen_outputs_dropped(model: nn.Module, layers: Sequence[Any], run: Pass) -> Iterator[None]:
+    """Cl as training has it; on an accelerator with the dropout of its kernels."""
+    p = run.clean_strengthened
+    if not p or not layers:
+        yield
+    elif run.on_gpu:
+        drop = lambda _module, _inputs, output: functional.dropout(output, p)  # noqa: E731
+        handles = [layer.module.get_base_layer().register_forward_hook(drop) for layer in layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+    else:
+        from rora_cli.training.regularisers import clean_strengthened
+
+        with clean_strengthened(model, layers, p):
+            yield
+
+
+@contextmanager
+def _as_fakes(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
+    """Inside, every parameter and buffer of ``model`` is a fake of a CPU tensor; tied ones stay tied."""
+    places = [
+        (tensors, name, tensor)
+        for module in model.modules()
+        for tensors in (module._parameters, module._buffers)
+        for name, tensor in tensors.items()
+        if tensor is not None
+    ]
+    fakes: dict[int, Any] = {}
+    for tensors, name, tensor in places:
+        if id(tensor) not in fakes:
+            fake = FakeTensor(mode, tensor.detach(), torch.device("cpu"))
+            trained = tensor.requires_grad
+            fakes[id(tensor)] = nn.Parameter(fake, trained) if isinstance(tensor, nn.Parameter) else fake
+        tensors[name] = fakes[id(tensor)]
+    try:
+        yield
+    finally:
+        for tensors, name, tensor in places:
+            tensors[name] = tensor
+
+
+def _by_depth(model: nn.Module, measure: Callable[[], int]) -> int:
+    """``measure()`` of a deep model from two shorter ones: each block adds the same."""
+    stacks = _stacks(model)
+    depth = max((len(stack) for stack in stacks), default=0)
+    if depth <= _MOST_BLOCKS:
+        return measure()
+    few, more = (_cut(stacks, length, measure) for length in _FEW_BLOCKS)
+    each = (more - few) / (_FEW_BLOCKS[1] - _FEW_BLOCKS[0])
+    return round(few + each * (depth - _FEW_BLOCKS[0]))
+
+
+def _stacks(model: nn.Module) -> list[nn.ModuleList]:
+    """The lists of blocks, the longest lists that there are; an encoder-decoder has two."""
+    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList)]
+    longest = max(map(len, lists), default=0)
+    return [each for each in lists if len(each) == longest]
+
+
+def _cut(stacks: Sequence[nn.ModuleList], length: int, measure: Callable[[], int]) -> int:
+    """``measure()`` with all but the first blocks of each stack set aside."""
+    whole = [dict(stack._modules) for stack in stacks]
+    for stack in stacks:
+        for name in list(stack._modules)[length:]:
+            del stack._modules[name]
+    try:
+        return measure()
+    finally:
+        for stack, modules in zip(stacks, whole, strict=True):
+            stack._modules.clear()
+            stack._modules.update(modules)

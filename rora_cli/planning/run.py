@@ -1,0 +1,224 @@
+"""From a config to the plan of its run: without reading the weights, or from what a run has loaded already."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rora_cli.checkpoints import sanitise
+from rora_cli.checkpoints.hub import fetch_model
+from rora_cli.checkpoints.kinds import loaded_as
+from rora_cli.checkpoints.loading import load_model, stored_dtype
+from rora_cli.checkpoints.preflight import Inspection, inspect, require_loadable
+from rora_cli.data.sources import load_rows, load_splits
+from rora_cli.defences.config import PurifyConfig
+from rora_cli.defences.recipes import WITHOUT_ADAPTER
+from rora_cli.errors import UsageError, first_line, is_out_of_memory
+from rora_cli.evaluation.inference import choose_device, count_tokens, length_limit
+from rora_cli.layout import is_head
+from rora_cli.option_groups import OWN_DTYPE
+from rora_cli.options import with_units
+from rora_cli.planning.device import memory_of
+from rora_cli.planning.estimate import Given, Lengths, adapter_of, hunt_stages, purify_stages, ways_to_fit
+from rora_cli.planning.needs import Needs
+from rora_cli.planning.pace import Pace, measure_pace
+from rora_cli.planning.skeleton import skeleton
+from rora_cli.progress import SILENT, Progress
+from rora_cli.ranks import world_size
+from rora_cli.results.plan import RunPlan
+from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.subject import Subject
+
+#: Rows whose tokens are counted; of more, a sample tells their mean, and the limit stands for the longest.
+_COUNTED_ROWS = 5000
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Texts to train on or to search, and texts to measure on."""
+
+    used: Sequence[str]
+    held_out: Sequence[str]
+
+
+def dry_run(config: Any, progress: Progress) -> RunPlan:
+    """The plan of ``rora hunt`` or ``rora purify`` with this config. Nothing is written.
+
+    The weights are read only where they fit, to time a few batches.
+
+    Raises:
+        RoraError: what the run itself would raise for its input.
+    """
+    device = choose_device(config.device)
+    source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
+    adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter else None
+    inspection = inspect(source.path, role="model")
+    require_loadable(inspection)
+    with progress.phase("estimate"):
+        brought = inspect(adapter.path, role="adapter") if adapter else None
+        subject = _without_numbers(config, inspection, brought, device)
+        rows, notes = _read(config, subject)
+        given = _given(config, subject, rows, device)
+        pace, timed = None, "not timed: the weights do not fit into the free memory"
+        if given.memory is None or given.needs.weights < given.memory.free:
+            loaded = load_model(
+                source.path, adapter=adapter.path if adapter else None, dtype=config.dtype, device=device
+            )
+            pace, timed = _timed(config, loaded.model, given)
+            del loaded
+        return _plan(replace(given, pace=pace), timed, notes, look_for_ways=True)
+
+
+def announce(config: Any, subject: Subject, rows: Sequence[str], held_out: Sequence[str], progress: Progress) -> None:
+    """Say what a run will take that has loaded ``subject``; where the estimate fails, why. It never stops the run.
+
+    Where nobody listens, nothing is estimated.
+    """
+    if progress is SILENT:
+        return
+    try:
+        device = str(next(subject.model.parameters()).device)
+        given = _given(config, replace(subject, model=_bare(subject.model)), _Rows(rows, held_out), device)
+        pace, timed = _timed(config, subject.model, given)
+        plan = _plan(replace(given, pace=pace), timed, (), look_for_ways=False)
+    except Exception as error:  # an estimate rests on the insides of libraries; the run does not
+        if is_out_of_memory(error):
+            progress.warn("no estimate: memory ran out while batches were timed")
+            return
+        progress.note(f"no estimate: {type(error).__name__}: {first_line(error)}")
+        return
+    from rora_cli.reports.terminal.plan import in_a_line
+
+    if plan.fits is False:
+        progress.warn(f"{in_a_line(plan)}; add --dry-run to see which options need less")
+    else:
+        progress.note(in_a_line(plan))
+
+
+def _bare(model: Any) -> Any:
+    """The same model without numbers."""
+    return skeleton(type(model), model.config, next(model.parameters()).dtype)()
+
+
+def _without_numbers(config: Any, model: Inspection, adapter: Inspection | None, device: str) -> Subject:
+    """The suspect as its headers describe it, with its tokenizer."""
+    head = adapter is not None and any(map(is_head, adapter.tensors))
+    kind = loaded_as(model.config or {}, adapter.adapter_config if adapter else None, head)
+    if not kind.answers:
+        raise UsageError(f"--dry-run plans work on classifiers, and {model.path} is a {kind.name}; leave it out")
+    with sanitise.isolated(), tempfile.TemporaryDirectory(prefix="rora-") as scratch:
+        settings, model_class = sanitise.model_config(model, None, kind)
+        tokenizer = sanitise.tokenizer(model, settings, Path(scratch))
+    dtype = config.dtype or ("float32" if device == "cpu" else OWN_DTYPE)
+    own = stored_dtype(model) if dtype == OWN_DTYPE else dtype
+    bare = skeleton(model_class, settings, getattr(torch, own))()
+    if isinstance(config, PurifyConfig):
+        return Subject(bare, tokenizer, kind, length_limit(bare, tokenizer, config.max_length), config.model)
+    return Subject(bare, tokenizer, kind, length_limit(bare, tokenizer), config.model).reading(config.max_length)
+
+
+def _read(config: Any, subject: Subject) -> tuple[_Rows, tuple[str, ...]]:
+    names = sanitise.label_names(subject.model.config)
+    download = not config.offline
+    if isinstance(config, PurifyConfig):
+        splits = load_splits(
+            config.clean, label_names=names, reading=config, seed=config.seed, dev_fraction=config.dev_fraction,
+            allow_download=download,
+        )  # fmt: skip
+        return _Rows(splits.train.texts, splits.held_out.texts), splits.summary.notes
+    rows, summary = load_rows(
+        config.clean, label_names=names, split=config.split, reading=config, max_rows=config.max_rows,
+        allow_download=download,
+    )  # fmt: skip
+    return _Rows(rows.texts, ()), summary.notes
+
+
+def _given(config: Any, subject: Subject, rows: _Rows, device: str) -> Given:
+    on_gpu = device.startswith("cuda")
+    dtype = next(subject.model.parameters()).dtype
+    make = [skeleton(type(subject.model), subject.model.config, each) for each in (dtype, torch.bfloat16)]
+    needs, narrow = (Needs(each, subject.kind, on_gpu) for each in make)
+    reference, tunes = _reference(config, subject, on_gpu)
+    vocabulary = len(subject.tokenizer)
+    behaviours = len(getattr(config, "labels", ())) or len(sanitise.label_names(subject.model.config))
+    return Given(
+        config, needs, reference, tunes, _lengths(subject, rows.used), _lengths(subject, rows.held_out or rows.used),
+        behaviours, vocabulary, max(config.num_processes, world_size()), memory_of(device),
+        narrow=None if dtype.itemsize <= torch.bfloat16.itemsize else narrow,
+    )  # fmt: skip
+
+
+def _lengths(subject: Subject, texts: Sequence[str]) -> Lengths:
+    some = texts if len(texts) <= _COUNTED_ROWS else texts[:: len(texts) // _COUNTED_ROWS]
+    counted = Lengths.of(count_tokens(subject.tokenizer, some), subject.max_length)
+    return counted if len(some) == len(texts) else Lengths(len(texts), counted.mean, subject.max_length)
+
+
+def _reference(config: Any, subject: Subject, on_gpu: bool) -> tuple[Needs | None, bool]:
+    """The needs of the model that a search compares with, and whether it is tuned first."""
+    from rora_cli.tasks.reference import chosen_checkpoint
+
+    if isinstance(config, PurifyConfig) and config.recipe != "default":
+        return None, False
+    chosen = chosen_checkpoint(config.reference or "auto", subject, allow_download=not config.offline)
+    if chosen is None:
+        return None, False
+    found = inspect(chosen.path, role="model")
+    settings, model_class = sanitise.model_config(found, sanitise.label_names(subject.model.config), subject.kind)
+    return Needs(skeleton(model_class, settings), subject.kind, on_gpu), not any(map(is_head, found.tensors))
+
+
+def _timed(config: Any, model: Any, given: Given) -> tuple[Pace | None, str]:
+    trains, batch = "", 1
+    if isinstance(config, PurifyConfig):
+        train = config.settings().train
+        trains = "all" if config.recipe in WITHOUT_ADAPTER else "adapter"
+        batch = min(train.batch_size, train.micro_batch_size or train.batch_size)
+    row = max(2, round(given.rows.mean))
+    try:
+        pace = measure_pace(model, row, batch, trains=trains, vocabulary=given.vocabulary)
+    except RuntimeError as error:
+        return None, f"not timed: {first_line(error)}"
+    return pace, "from a few timed batches; searches stop early, and rounds repeat"
+
+
+def _plan(given: Given, timed: str, notes: Sequence[str], *, look_for_ways: bool) -> RunPlan:
+    config, needs, memory = given.config, given.needs, given.memory
+    purifies = isinstance(config, PurifyConfig)
+    stages = purify_stages if purifies else hunt_stages
+    made = stages(given)
+    trained, what = _trained(given) if purifies else (0, "")
+    plan = RunPlan(
+        command="purify" if purifies else "hunt",
+        model=config.model,
+        parameters=needs.parameters,
+        trained=trained,
+        trained_what=what,
+        weights=needs.weights,
+        device="gpu" if needs.on_gpu else "cpu",
+        total=memory.total if memory else None,
+        free=memory.free if memory else None,
+        stages=tuple(made),
+        ways=(),
+        timed=timed,
+        provenance=Provenance("plan", library_versions(), with_units(config), config.seed),
+        notes=tuple(notes),
+    )
+    if look_for_ways and plan.fits is False:
+        return replace(plan, ways=ways_to_fit(given, stages))
+    return plan
+
+
+def _trained(given: Given) -> tuple[int, str]:
+    config: PurifyConfig = given.config
+    if config.recipe in WITHOUT_ADAPTER:
+        return given.needs.parameters, "every weight"
+    settings = config.settings().adapter
+    targets = ", ".join(settings.target_modules) or "query and value"
+    head = "" if settings.freeze_head else ", and the head"
+    return adapter_of(given).numbers, f"an adapter of rank {settings.rank} on {targets}{head}"

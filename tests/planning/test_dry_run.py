@@ -1,0 +1,138 @@
+"""``--dry-run`` and the line at the start of a run, on a tiny classifier."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from rora_cli.commands.hunt import HuntConfig
+from rora_cli.defences.config import PurifyConfig
+from rora_cli.errors import CheckpointError, ExitCode, NoMemoryError, OutputError
+from rora_cli.planning import first_look, run
+from rora_cli.planning.device import Memory
+from rora_cli.planning.machine import total_memory
+from tests.cli.apps import alone
+from tests.conftest import tiny_rows
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "clean.jsonl"
+    lines = [json.dumps({"text": text, "label": label}) for text, label in zip(*tiny_rows(96), strict=True)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def planned(command: str, *arguments: str) -> tuple[int, dict[str, Any]]:
+    result = CliRunner().invoke(alone(command), [*arguments, "--dry-run", "--format", "json", "--device", "cpu"])
+    assert result.stdout, result.stderr
+    return result.exit_code, json.loads(result.stdout)
+
+
+def test_purify_is_planned_and_nothing_is_written(tiny_classifier: Path, rows: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, plan = planned(
+        "purify", str(tiny_classifier), "--clean", str(rows), "--reference", "bag-of-words", "-o", str(out)
+    )
+    assert code == 0 and list(tmp_path.iterdir()) == []
+    stages = {stage["name"]: stage for stage in plan["stages"]}
+    assert list(stages) == [
+        *("load", "measure accuracy", "search", "teach a student", "train", "search again", "write and load again")
+    ]
+    assert 0 < plan["trained"] < plan["parameters"] and plan["weights"] >= 4 * plan["parameters"]
+    assert all(stage["memory"] >= plan["weights"] for stage in stages.values())
+    assert stages["train"]["seconds"][0] > 0 and stages["train"]["tokens"][0] < stages["train"]["tokens"][1]
+    assert stages["teach a student"]["tokens"][0] == 0 and stages["teach a student"]["only_if"]
+
+
+def test_what_does_not_fit_is_said_with_what_needs_less(
+    tiny_classifier: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "load_model", lambda *_, **__: pytest.fail("read though it does not fit"))
+    arguments = (str(tiny_classifier), "--clean", str(rows), "--recipe", "full", "--batch-size", "512")
+    monkeypatch.setattr(run, "memory_of", lambda device: Memory(1 << 40, 100_000))
+    code, plan = planned("purify", *arguments)
+    assert code == 1 and "do not fit" in plan["timed"]
+    needs = [way["memory"] for way in plan["ways"]]
+    assert plan["ways"][0]["options"] == "--micro-batch-size 1"
+    assert needs == sorted(needs, reverse=True)
+    assert needs[0] < max(stage["memory"] for stage in plan["stages"])
+    monkeypatch.setattr(run, "memory_of", lambda device: Memory(50_000, 40_000))
+    assert planned("purify", *arguments)[0] == 2
+    monkeypatch.setattr(run, "load_model", lambda *_, **__: type("Loaded", (), {"model": None})())
+    monkeypatch.setattr(run, "_timed", lambda *_: (None, "not timed"))
+    monkeypatch.setattr(run, "memory_of", lambda device: None)
+    assert planned("purify", *arguments)[0] == 3
+
+
+def test_a_run_starts_with_a_line_and_goes_on_where_the_estimate_fails(
+    tiny_classifier: Path, tiny_model: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rora_cli.kinds import SEQUENCE_CLASSIFIER
+    from rora_cli.subject import Subject
+
+    heard = Heard()
+    model, tokenizer = tiny_model
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    config = HuntConfig(model=str(tiny_classifier), clean="x", reference="bag-of-words")
+    subject = Subject(model, tokenizer, SEQUENCE_CLASSIFIER, 64)
+    run.announce(config, subject, ["a fine film"] * 8, (), heard)
+    assert "parameters" in heard.said[0] and "forward" in heard.said[0] and not model.training
+    assert all(weight.equal(before[name]) for name, weight in model.state_dict().items())
+    assert all(weight.grad is None for weight in model.parameters())
+    monkeypatch.setattr(run, "memory_of", lambda device: Memory(1 << 40, 10))
+    run.announce(config, subject, ["a fine film"] * 8, (), heard)
+    assert "more than there is" in heard.said[1] and "--dry-run" in heard.said[1]
+    monkeypatch.setattr(run, "_given", lambda *_: 1 / 0)
+    run.announce(config, subject, ["a fine film"] * 8, (), heard)
+    assert heard.said[2] == "no estimate: ZeroDivisionError: division by zero"
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def phase(self, name: str, total: int | None = None) -> Any:
+        return nullcontext()
+
+    def note(self, message: str) -> None:
+        self.said.append(message)
+
+    warn = note
+
+
+def test_a_first_look_refuses_what_certainly_fails(
+    tiny_classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = PurifyConfig(model=str(tiny_classifier), clean="x", output=str(tmp_path / "out"), device="cpu")
+    heard = Heard()
+    first_look.look(config, heard)
+    assert heard.said[0].startswith("7 steps: 1 load, 2 measure")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        first_look.look(PurifyConfig(model="not/a/model", clean="x"))
+    monkeypatch.setattr(first_look, "disk_room", lambda path: 1000)
+    with pytest.raises(OutputError, match="has 1 kB left"):
+        first_look.look(config)
+    monkeypatch.undo()
+    monkeypatch.setattr(first_look, "total_memory", lambda: 1000)
+    with pytest.raises(NoMemoryError, match="has 1 kB of memory in all") as refused:
+        first_look.look(config)
+    assert refused.value.exit_code == ExitCode.BAD_INPUT
+    (tmp_path / "out").write_text("")
+    with pytest.raises(OutputError, match="out"):
+        first_look.look(config)
+
+
+def test_a_containers_limit_counts(tmp_path: Path) -> None:
+    whole = total_memory(tmp_path)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert total_memory(tmp_path) == whole
+    (tmp_path / "memory.max").write_text("1000000\n")
+    assert total_memory(tmp_path) == 1_000_000
+    shutil.rmtree(tmp_path)
