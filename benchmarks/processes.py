@@ -36,6 +36,8 @@ class Config:
 
 def work(config: Config, progress: Any) -> tuple[dict[str, float], str]:
     """Seconds of each phase, and what came out in words; every process runs it at the same time."""
+    import torch
+
     from rora_cli.checkpoints.loading import load_classifier
     from rora_cli.commands.demo_suspect import ADAPTER, LABEL_NAMES
     from rora_cli.data.sources import load_splits
@@ -51,6 +53,7 @@ def work(config: Config, progress: Any) -> tuple[dict[str, float], str]:
     from rora_cli.training.specs import AdapterSpec, TrainSpec
 
     run = Run(make_accelerator("fp32", "cpu"))
+    torch.manual_seed(0)  # of a head that the model lacks
     adapter = ADAPTER if config.demo else None
     loaded = load_classifier(Path(config.model), adapter=adapter, new_head=LABEL_NAMES)
     subject = subject_of(loaded, "benchmark", 128).shared(run.share)
