@@ -38,10 +38,8 @@ def read_config(path: Path) -> Mapping[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".toml":
-            try:
-                import tomllib
-            except ModuleNotFoundError:  # Python 3.10
-                import tomli as tomllib  # type: ignore[no-redef]
+            import tomllib
+
             values = tomllib.loads(text)
         elif path.suffix in (".yaml", ".yml"):
             import yaml

@@ -163,6 +163,7 @@ def test_every_rule_is_tried_by_the_corpus_or_here() -> None:
         "tokenizer/word-as-special",  # test_special_words.py
         "adapter/embedding-copy", "adapter/equal-copy", "adapter/unknown-tensor",  # test_beside_base.py
         "adapter/replaces-embedding", "adapter/token-rows-missing",  # commands/test_diagnose_whole.py
+        "tensor/not-finite", "tensor/values-unread",  # test_values.py
         "tokenizer/template-changes", "tokenizer/template-fails",  # test_chat_template.py, tasks/test_formats.py
     }  # fmt: skip
     assert set(RULES) - tried - elsewhere == set()
