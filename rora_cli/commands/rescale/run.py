@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.rescale import RescaledModule, RescaleResult
 from rora_cli.spectral.decomposition import product_singular_values, top_singular
 from rora_cli.spectral.rescaling import equation_12_factor
+from rora_cli.tensor_files import TORCH_TYPES, Pending, write_tensors
 from rora_cli.training.adapters import select_layers
 
 if TYPE_CHECKING:
@@ -241,17 +243,23 @@ def _notes(config: RescaleConfig, adapter: Adapter, modules: Sequence[RescaledMo
     return notes
 
 
+def _pending(reader: TensorReader, folded: Folded, name: str) -> Pending:
+    """A tensor of the adapter as it will be written: read when its turn comes, unless it was changed."""
+    if (changed := folded.tensors.get(name)) is not None:
+        return Pending(name, changed.dtype, tuple(changed.shape), changed.detach)
+    info = reader.info(name)
+    return Pending(name, getattr(torch, TORCH_TYPES[info.dtype]), info.shape, partial(reader.read, name))
+
+
 def _write(staging: Path, inspection: Inspection, folded: Folded, result: RescaleResult) -> None:
     """Write the adapter's files with the new tensors or config, and the report."""
-    from safetensors.torch import save_file
-
     from rora_cli.checkpoints.preflight import TOKENIZER_FILES, dumps
     from rora_cli.reports import json_report
 
     with TensorReader(inspection) as reader:
-        tensors = {name: folded.tensors.get(name, None) for name in reader.names()}
-        tensors = {name: reader.read(name) if t is None else t.contiguous() for name, t in tensors.items()}
-    save_file(tensors, staging / "adapter_model.safetensors", metadata={"format": "pt"})
+        write_tensors(
+            staging / "adapter_model.safetensors", [_pending(reader, folded, name) for name in reader.names()]
+        )
     (staging / "adapter_config.json").write_text(dumps(folded.config), encoding="utf-8")
     for name in TOKENIZER_FILES:
         if name in inspection.files:
