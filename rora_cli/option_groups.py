@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from rora_cli.errors import UsageError
 from rora_cli.options import POINTS, Option, Options
@@ -148,6 +148,23 @@ class HeldOptions(Options):
             shown="auto on a GPU, float32 on a CPU",
         ),
     ] = None
+    load_in_4bit: Annotated[
+        bool,
+        Option(
+            "Hold the linear layers in 4 bits (NF4, by bitsandbytes: the extra 4bit), in one process; an update is "
+            "merged into the original weights."
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.load_in_4bit and getattr(self, "num_processes", 1) > 1:
+            raise UsageError("--load-in-4bit works in one process: leave out --num-processes, or --load-in-4bit")
+
+    @property
+    def held(self) -> dict[str, Any]:
+        """What ``load_classifier`` is told about it."""
+        return {"dtype": self.dtype, "in_4bit": self.load_in_4bit}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rora_cli.checkpoints import kinds, merging, sanitise
+from rora_cli.checkpoints import four_bits, kinds, merging, sanitise
 from rora_cli.checkpoints.beside_base import with_base
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.padding import agree_on_padding
@@ -59,6 +59,7 @@ def load_model(
     device: str = "cpu",
     new_head: Sequence[str] | None = None,
     check: Callable[[ModelKind], None] = lambda kind: None,
+    in_4bit: bool = False,
 ) -> LoadedModel:
     """Load the model at ``path``, of the kind that its files tell (``kinds.loaded_as``); else as ``load_classifier``.
 
@@ -68,7 +69,7 @@ def load_model(
         UsageError, CheckpointError: as ``load_classifier``; a causal language model needs no head, but its own weights.
     """
     kind = None if new_head is None else SEQUENCE_CLASSIFIER
-    return _load(path, adapter, dtype, device, new_head, kind=kind, check=check)
+    return _load(path, adapter, dtype, device, new_head, kind=kind, check=check, in_4bit=in_4bit)
 
 
 def load_classifier(
@@ -78,6 +79,7 @@ def load_classifier(
     dtype: str | None = "float32",
     device: str = "cpu",
     new_head: Sequence[str] | None = None,
+    in_4bit: bool = False,
 ) -> LoadedModel:
     """Load the sequence classifier at ``path``; merge ``adapter`` into it in float32, if one is given.
 
@@ -91,14 +93,15 @@ def load_classifier(
         new_head: label names for a checkpoint that is about to be trained and may lack a classification head. A head of
             this size is kept under these names; otherwise a random one is made (seed torch before). Without
             ``new_head``, a missing head is an error, because transformers would silently make a random one.
+        in_4bit: hold the linear layers of the body in 4 bits; ``dtype`` is that of the others and of what is computed.
 
     Raises:
-        UsageError: ``dtype`` is unknown.
+        UsageError: ``dtype`` is unknown; 4 bits cannot be had (``four_bits.require``).
         CheckpointError: a blocking finding; an unknown architecture; a model that does not give a text one of several
             labels (``kinds.why_not_judged``); no classification head, or one with another number of labels than the
             config names; missing, NaN or infinite weights; an adapter for another base.
     """
-    return _load(path, adapter, dtype, device, new_head, kind=SEQUENCE_CLASSIFIER)
+    return _load(path, adapter, dtype, device, new_head, kind=SEQUENCE_CLASSIFIER, in_4bit=in_4bit)
 
 
 def _load(
@@ -110,9 +113,12 @@ def _load(
     *,
     kind: ModelKind | None,
     check: Callable[[ModelKind], None] = lambda kind: None,
+    in_4bit: bool = False,
 ) -> LoadedModel:
     import torch
 
+    if in_4bit:
+        four_bits.require(adapter)
     dtype = _known(dtype, device)
     model_inspection = inspect(path, role="model")
     require_loadable(model_inspection)
@@ -133,7 +139,7 @@ def _load(
         config, model_class = sanitise.model_config(model_inspection, labels, kind)
         tokenizer = sanitise.tokenizer(model_inspection, config, Path(scratch))
         _require_fitting_vocabulary(tokenizer, model_inspection)
-        model, missing, unused = _build(model_inspection, config, model_class, load_type, device)
+        model, missing, unused = _build(model_inspection, config, model_class, load_type, device, in_4bit)
     replaced: set[str] = set()
     changed: set[str] = set()
     if adapter_inspection is not None:
@@ -145,7 +151,7 @@ def _load(
         agree_on_padding(model, tokenizer)
     else:
         model.generation_config = sanitise.generation_config(model_inspection, tokenizer)
-    model = model.to(device=device, dtype=held).eval()
+    model = model.eval() if in_4bit else model.to(device=device, dtype=held).eval()
     inspections = (model_inspection,) if adapter_inspection is None else (model_inspection, adapter_inspection)
     names = sanitise.label_names(model.config) if kind is SEQUENCE_CLASSIFIER else ()
     return LoadedModel(
@@ -195,7 +201,12 @@ def _require_judged(inspection: Inspection, labels: tuple[str, ...] | int | None
 
 
 def _build(
-    inspection: Inspection, config: PreTrainedConfig, model_class: Any, dtype: torch.dtype, device: str
+    inspection: Inspection,
+    config: PreTrainedConfig,
+    model_class: Any,
+    dtype: torch.dtype,
+    device: str,
+    in_4bit: bool,
 ) -> tuple[PreTrainedModel, set[str], tuple[str, ...]]:
     """Build the model with the checkpoint's weights.
 
@@ -205,13 +216,16 @@ def _build(
     """
     _require_fitting_size(inspection, config, model_class)
     attention = "sdpa" if getattr(model_class, "_supports_sdpa", False) else "eager"
-    state = _read_state(inspection, dtype, device)
+    how: dict[str, Any] = {} if device == "cpu" else {"device_map": {"": device}}
+    if in_4bit:  # what is quantised on the device comes there tensor by tensor
+        how = {"device_map": {"": device}, "quantization_config": four_bits.config(model_class, config, dtype)}
+    state = _read_state(inspection, dtype, "cpu" if in_4bit else device)
     try:
         with sanitise.quiet():
             model, info = model_class.from_pretrained(
                 None, config=config, state_dict=state, dtype=dtype, attn_implementation=attention,
                 output_loading_info=True, ignore_mismatched_sizes=True, local_files_only=True, trust_remote_code=False,
-                **({} if device == "cpu" else {"device_map": {"": device}}),
+                **how,
             )  # fmt: skip
     except Exception as error:  # absurd values in a config can make a constructor raise anything
         if is_out_of_memory(error):

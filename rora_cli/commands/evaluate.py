@@ -189,8 +189,8 @@ def _measured(config: EvaluateConfig, progress: Progress) -> EvaluationResult:
     loaded = load_model(
         source.path,
         adapter=adapter.path if adapter else None,
-        dtype=config.dtype,
         device=device,
+        **config.held,
         check=lambda kind: check_kind(kind, config),
     )
     setting = prepare(loaded, config, progress)

@@ -161,7 +161,7 @@ def _load(config: HuntConfig, device: str) -> LoadedModel:
 
     source = fetch_model(config.model, revision=config.revision, allow_download=not config.offline)
     adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter is not None else None
-    return load_model(source.path, adapter=adapter.path if adapter else None, dtype=config.dtype, device=device)
+    return load_model(source.path, adapter=adapter.path if adapter else None, device=device, **config.held)
 
 
 def _labels(config: HuntConfig, loaded: LoadedModel, how: ReferenceRun, run: Run) -> HuntResult:

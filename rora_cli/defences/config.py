@@ -256,6 +256,8 @@ class PurifyConfig(
             raise UsageError(f"--ancestor has no meaning for the recipe {self.recipe}; use default or mix")
         if self.ancestor is not None and self.adapter_only:
             raise UsageError("--adapter-only has nothing to write: mixing with --ancestor changes the model itself")
+        if self.load_in_4bit:
+            self._require_an_adapter_alone()
         if self.shard:
             self._require_shardable()
         self.settings()  # the recipe's own combinations are refused before anything is loaded
@@ -279,6 +281,21 @@ class PurifyConfig(
                 "--shard (FSDP) leaves the model's own weights as they are, so the default recipe can neither replace "
                 "blocks nor mix in an ancestor: add --escalate none, and leave out --ancestor"
             )
+
+    def _require_an_adapter_alone(self) -> None:
+        """Raise UsageError for what changes weights that are held in 4 bits, or splits them."""
+        if self.recipe in WITHOUT_ADAPTER or self.ancestor is not None:
+            what = "--ancestor" if self.ancestor is not None else f"the recipe {self.recipe}"
+            raise UsageError(
+                f"{what} changes every weight, and --load-in-4bit leaves the weights alone: give one of them"
+            )
+        if self.recipe == "default" and self.escalate != "none":
+            raise UsageError(
+                "the recipe default may change the model's own weights, which --load-in-4bit leaves alone: add "
+                "--escalate none"
+            )
+        if self.variant not in (None, "lora", "rslora"):
+            raise UsageError(f"--load-in-4bit goes with the adapter variants lora and rslora, not with {self.variant}")
 
     def settings(self) -> Settings:
         """Every setting of the run: the user's where one is given, else the recipe's."""

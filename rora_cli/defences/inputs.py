@@ -215,10 +215,10 @@ def load(
 
     One that is to be sharded for the ``device`` does not fit there whole: it is held in the machine's memory.
     """
-    where, dtype = adapter.path if adapter else None, config.dtype
+    where, held = adapter.path if adapter else None, config.held
     if config.shard and device != "cpu":
-        device, dtype = "cpu", dtype or OWN_DTYPE
-    return load_classifier(model.path, adapter=where, dtype=dtype, device=device, new_head=new_head)
+        device, held = "cpu", held | {"dtype": config.dtype or OWN_DTYPE}
+    return load_classifier(model.path, adapter=where, device=device, new_head=new_head, **held)
 
 
 def _load_data(config: PurifyConfig, label_names: tuple[str, ...], progress: Progress) -> Splits:

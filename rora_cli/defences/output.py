@@ -53,7 +53,8 @@ def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, resul
     if not config.adapter_only:
         _save_merged(cleansed, bench, source, staging)
     # What was written is loaded again: the model in memory makes room.
-    cleansed.model.to("meta")
+    if not bench.config.load_in_4bit:
+        cleansed.model.to("meta")
     if (staging / ADAPTER_DIRECTORY).is_dir():
         differences["adapter"] = _adapter_difference(staging / ADAPTER_DIRECTORY, bench, source, texts, expected)
     if not config.adapter_only:
@@ -81,6 +82,8 @@ def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, resul
 
 def _allowed(what: str, bench: Bench, source: Source, expected: np.ndarray) -> float:
     """The largest change of a logit that rounding explains, beside the ``expected`` logits [rows, classes]."""
+    if bench.config.load_in_4bit and what == "merged":
+        return float("inf")  # it is made of the original weights, and what was trained read them in 4 bits
     asked = bench.config.output_dtype
     written = source.dtype if asked == OWN_DTYPE else asked
     held = {str(weight.dtype).removeprefix("torch.") for weight in bench.model.parameters()}
@@ -103,11 +106,17 @@ def _save_merged(cleansed: Cleansed, bench: Bench, source: Source, directory: Pa
         model: Any = cleansed.model.get_base_model()
         cast = None if asked == OWN_DTYPE else dtype
         weights = partial(write_changed, source.inspections[0], changes=changes, left_out=source.unused, dtype=cast)
+    elif bench.config.load_in_4bit:
+        raise OutputError(
+            "transformers makes the adapted layers out of other tensors, so that the update cannot be merged into the "
+            "original weights: add --adapter-only"
+        )
     else:
         model = cleansed.model.cpu()
         model = model.merge_and_unload() if cleansed.layers else model
         model.to(dtype)
     model.config.dtype = str(dtype).removeprefix("torch.")
+    model.config.__dict__.pop("quantization_config", None)  # what is written is the original's
     save_classifier(model, bench.subject.tokenizer, directory, weights)
 
 
@@ -120,7 +129,8 @@ def _changes(cleansed: Cleansed, source: Source) -> dict[str, Change] | None:
     heads = head_weights(cleansed.model)
     weights = {name.replace(".base_layer.", "."): weight for name, weight in bare.named_parameters()} | heads
     layers = {f"{layer.name}.weight": layer for layer in cleansed.layers}
-    own = {name: tuple(weights[name].shape) for name in {*layers, *source.merged} - heads.keys()}
+    own = {name: tuple(weights[name].shape) for name in set(source.merged) - heads.keys()}
+    own |= {name: layer.stored_shape for name, layer in layers.items()}
     stored = stored_names(source.inspections[0], own)
     known = source.inspections[0].tensors
     if stored is None or not (heads.keys() <= known.keys() or all(name == file for name, file in stored.items())):

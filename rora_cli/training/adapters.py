@@ -59,7 +59,17 @@ class AdaptedLayer:
         """The suspect's own weight W [d_out, d_in], whatever the variant did to the layer's."""
         stored = self.original_weight if self.original_weight is not None else self.module.get_base_layer().weight
         stored = whole(stored)
+        if hasattr(stored, "quant_state"):
+            from bitsandbytes.functional import dequantize_4bit
+
+            stored = dequantize_4bit(stored.data, stored.quant_state)
         return (stored.T if self.module.fan_in_fan_out else stored).detach()
+
+    @property
+    def stored_shape(self) -> tuple[int, int]:
+        """[d_out, d_in], or the reverse where the layer stores its weight so; in 4 bits, before it was quantised."""
+        d_out, d_in = self.lora_B.shape[0], self.lora_A.shape[1]
+        return (d_in, d_out) if self.module.fan_in_fan_out else (d_out, d_in)
 
     def merged(self, stored: Tensor) -> Tensor:
         """W + DeltaW [as stored] in float32, of the suspect's own weight as it is ``stored``, in float32.
@@ -135,11 +145,16 @@ def resolve_targets(model: nn.Module, requested: Sequence[str], r: int = 1) -> t
 
 
 def _with_room(model: nn.Module, names: tuple[str, ...], r: int) -> tuple[str, ...]:
-    return tuple(name for name in names if min(model.get_submodule(name).weight.shape) >= r)
+    return tuple(name for name in names if _smallest(model.get_submodule(name)) >= r)
+
+
+def _smallest(layer: Any) -> int:
+    """The smaller dimension of a linear layer; its weight has another shape where it is held in 4 bits."""
+    return min(layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else min(layer.weight.shape)
 
 
 def _all_with_room(model: nn.Module, names: tuple[str, ...], r: int) -> tuple[str, ...]:
-    smallest = min(min(model.get_submodule(name).weight.shape) for name in names)
+    smallest = min(_smallest(model.get_submodule(name)) for name in names)
     if r > smallest:
         raise UsageError(f"rank {r} exceeds the smallest dimension, {smallest}, of the layers to be adapted")
     return names
