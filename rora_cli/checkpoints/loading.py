@@ -140,8 +140,7 @@ def _load(
         tokenizer = sanitise.tokenizer(model_inspection, config, Path(scratch))
         _require_fitting_vocabulary(tokenizer, model_inspection)
         model, missing, unused = _build(model_inspection, config, model_class, load_type, device, in_4bit)
-    replaced: set[str] = set()
-    changed: set[str] = set()
+    replaced, changed = set[str](), set[str]()
     if adapter_inspection is not None:
         replaced, changed = merging.merge_adapter(model, adapter_inspection, model_inspection)
     missing -= replaced
