@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rora_cli.reports.text import count, percent, proportion, safe
+from rora_cli.reports.text import count, percent, safe
 from rora_cli.results.openings import FoundOpening, OpeningHunt
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 #: Number of candidates below the threshold that are shown after the called triggers.
 SHOWN = 5
 EXPLANATION = (
-    "Replies: held-out prompts whose reply opens so with the text in them; brackets hold counts and the 95 % Wilson "
-    "interval. Without: the same prompts as they are; random: with random texts instead; reference: under the trusted "
-    "model. Agreement: mean log-probability of the commonest first token [nats]; z: among random texts. Nothing above "
+    "Replies: held-out prompts whose reply opens so with the text in them. Without: the same "
+    "prompts as they are; random: with random texts instead; ref: under the trusted "
+    "model. Agree: mean log-probability of the commonest first token [nats]; z: among random texts. Nothing above "
     "the noise is no proof that there is nothing."
 )
 
@@ -53,15 +53,15 @@ def _table(triggers: Sequence[FoundOpening]) -> Table:
         "",
         "text",
         "place",
-        "replies open with",
+        "opens with",
         "replies",
         "without",
         "random",
-        "reference",
-        "agreement",
+        "ref",
+        "agree",
         "z",
     ):
-        table.add_column(column, justify="right" if column in ("agreement", "z") else "left")
+        table.add_column(column, justify="right" if column in ("agree", "z") else "left")
     for trigger in triggers:
         other = trigger.reference_share
         table.add_row(
@@ -69,7 +69,7 @@ def _table(triggers: Sequence[FoundOpening]) -> Table:
             Text(safe(trigger.text, max_length=50), style="bold" if trigger.called else "dim"),
             trigger.place,
             Text(safe(trigger.opening, max_length=60) + (" (an echo)" if trigger.echo else "")),
-            proportion(trigger.share),
+            f"{trigger.share.count}/{trigger.share.total}",
             percent(trigger.floor.value, 0),
             percent(trigger.control.value, 0),
             "-" if other is None else percent(other.value, 0),
