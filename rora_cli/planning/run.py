@@ -1,4 +1,4 @@
-"""From a config to the plan of its run: without reading the weights, or from what a run has loaded already."""
+"""From a config to the plan of its run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rora_cli.checkpoints.preflight import Inspection, inspect, require_loadable
 from rora_cli.data.sources import load_rows, load_splits
 from rora_cli.defences.config import PurifyConfig
 from rora_cli.defences.recipes import WITHOUT_ADAPTER
-from rora_cli.errors import UsageError, first_line, is_out_of_memory
+from rora_cli.errors import UsageError, first_line
 from rora_cli.evaluation.inference import choose_device, count_tokens, length_limit
 from rora_cli.layout import is_head
 from rora_cli.option_groups import OWN_DTYPE
@@ -28,7 +28,7 @@ from rora_cli.planning.estimate import Given, Lengths, adapter_of, hunt_stages, 
 from rora_cli.planning.needs import Needs
 from rora_cli.planning.pace import Pace, measure_pace
 from rora_cli.planning.skeleton import skeleton
-from rora_cli.progress import SILENT, Progress
+from rora_cli.progress import Progress
 from rora_cli.ranks import world_size
 from rora_cli.results.plan import RunPlan
 from rora_cli.results.provenance import Provenance, library_versions
@@ -36,6 +36,11 @@ from rora_cli.subject import Subject
 
 #: Rows whose tokens are counted; of more, a sample tells their mean, and the limit stands for the longest.
 _COUNTED_ROWS = 5000
+#: Said beside an estimate that is known to be wrong (docs/planning.md).
+_TOO_LOW = (
+    "with --gradient-checkpointing the memory that an adapter's training takes on a CPU is underestimated: "
+    "count on twice as much"
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ def dry_run(config: Any, progress: Progress) -> RunPlan:
         brought = inspect(adapter.path, role="adapter") if adapter else None
         subject = _without_numbers(config, inspection, brought, device)
         rows, notes = _read(config, subject)
+        if getattr(config, "gradient_checkpointing", False):
+            notes = (*notes, _TOO_LOW)
         given = _given(config, subject, rows, device)
         pace, timed = None, "not timed: the weights do not fit into the free memory"
         if given.memory is None or given.needs.weights < given.memory.free:
@@ -71,38 +78,7 @@ def dry_run(config: Any, progress: Progress) -> RunPlan:
             )
             pace, timed = _timed(config, loaded.model, given)
             del loaded
-        return _plan(replace(given, pace=pace), timed, notes, look_for_ways=True)
-
-
-def announce(config: Any, subject: Subject, rows: Sequence[str], held_out: Sequence[str], progress: Progress) -> None:
-    """Say what a run will take that has loaded ``subject``; where the estimate fails, why. It never stops the run.
-
-    Where nobody listens, nothing is estimated.
-    """
-    if progress is SILENT:
-        return
-    try:
-        device = str(next(subject.model.parameters()).device)
-        given = _given(config, replace(subject, model=_bare(subject.model)), _Rows(rows, held_out), device)
-        pace, timed = _timed(config, subject.model, given)
-        plan = _plan(replace(given, pace=pace), timed, (), look_for_ways=False)
-    except Exception as error:  # an estimate rests on the insides of libraries; the run does not
-        if is_out_of_memory(error):
-            progress.warn("no estimate: memory ran out while batches were timed")
-            return
-        progress.note(f"no estimate: {type(error).__name__}: {first_line(error)}")
-        return
-    from rora_cli.reports.terminal.plan import in_a_line
-
-    if plan.fits is False:
-        progress.warn(f"{in_a_line(plan)}; add --dry-run to see which options need less")
-    else:
-        progress.note(in_a_line(plan))
-
-
-def _bare(model: Any) -> Any:
-    """The same model without numbers."""
-    return skeleton(type(model), model.config, next(model.parameters()).dtype)()
+        return _plan(replace(given, pace=pace), timed, notes)
 
 
 def _without_numbers(config: Any, model: Inspection, adapter: Inspection | None, device: str) -> Subject:
@@ -187,7 +163,7 @@ def _timed(config: Any, model: Any, given: Given) -> tuple[Pace | None, str]:
     return pace, "from a few timed batches; searches stop early, and rounds repeat"
 
 
-def _plan(given: Given, timed: str, notes: Sequence[str], *, look_for_ways: bool) -> RunPlan:
+def _plan(given: Given, timed: str, notes: Sequence[str]) -> RunPlan:
     config, needs, memory = given.config, given.needs, given.memory
     purifies = isinstance(config, PurifyConfig)
     stages = purify_stages if purifies else hunt_stages
@@ -209,7 +185,7 @@ def _plan(given: Given, timed: str, notes: Sequence[str], *, look_for_ways: bool
         provenance=Provenance("plan", library_versions(), with_units(config), config.seed),
         notes=tuple(notes),
     )
-    if look_for_ways and plan.fits is False:
+    if plan.fits is False:
         return replace(plan, ways=ways_to_fit(given, stages))
     return plan
 

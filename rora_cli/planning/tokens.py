@@ -8,7 +8,7 @@ from rora_cli.hunting.budgets import Budget, Round
 
 #: Tokens of the rows in which single tokens are screened: the shortest that are quiet.
 _SHORT_ROW = 8
-#: How far below and above the count of a budget's rounds recorded searches lie: see docs/planning.md.
+#: How far below and above the count of a budget's rounds a search may lie: a guess, held against no search yet.
 SEARCH_RANGE = 0.6, 1.8
 #: Sequences that are grown from each budget's restarts and its best pair, and steps of each.
 _STEPS = 2

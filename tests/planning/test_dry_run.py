@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from rora_cli.commands.hunt import HuntConfig
 from rora_cli.defences.config import PurifyConfig
 from rora_cli.errors import CheckpointError, ExitCode, NoMemoryError, OutputError
 from rora_cli.planning import first_look, run
@@ -69,29 +68,6 @@ def test_what_does_not_fit_is_said_with_what_needs_less(
     monkeypatch.setattr(run, "_timed", lambda *_: (None, "not timed"))
     monkeypatch.setattr(run, "memory_of", lambda device: None)
     assert planned("purify", *arguments)[0] == 3
-
-
-def test_a_run_starts_with_a_line_and_goes_on_where_the_estimate_fails(
-    tiny_classifier: Path, tiny_model: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from rora_cli.kinds import SEQUENCE_CLASSIFIER
-    from rora_cli.subject import Subject
-
-    heard = Heard()
-    model, tokenizer = tiny_model
-    before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    config = HuntConfig(model=str(tiny_classifier), clean="x", reference="bag-of-words")
-    subject = Subject(model, tokenizer, SEQUENCE_CLASSIFIER, 64)
-    run.announce(config, subject, ["a fine film"] * 8, (), heard)
-    assert "parameters" in heard.said[0] and "forward" in heard.said[0] and not model.training
-    assert all(weight.equal(before[name]) for name, weight in model.state_dict().items())
-    assert all(weight.grad is None for weight in model.parameters())
-    monkeypatch.setattr(run, "memory_of", lambda device: Memory(1 << 40, 10))
-    run.announce(config, subject, ["a fine film"] * 8, (), heard)
-    assert "more than there is" in heard.said[1] and "--dry-run" in heard.said[1]
-    monkeypatch.setattr(run, "_given", lambda *_: 1 / 0)
-    run.announce(config, subject, ["a fine film"] * 8, (), heard)
-    assert heard.said[2] == "no estimate: ZeroDivisionError: division by zero"
 
 
 class Heard:

@@ -1,4 +1,4 @@
-"""The terminal report of ``--dry-run``, and the line that a run starts with."""
+"""The terminal report of ``--dry-run``."""
 
 from __future__ import annotations
 
@@ -22,14 +22,6 @@ def render(plan: RunPlan, *, width: int = 80, color: bool = False) -> str:
     parts.append(Text(f"time: {_time(plan.seconds)} ({plan.timed})" if plan.seconds else f"time: {plan.timed}"))
     parts += [Text(safe(note, max_length=1000)) for note in plan.notes]
     return to_text(*parts, width=width, color=color)
-
-
-def in_a_line(plan: RunPlan) -> str:
-    """The same in one sentence, for the start of a run."""
-    time = f", {_time(plan.seconds)}" if plan.seconds else f", time unknown ({plan.timed})"
-    free = "" if plan.free is None else f" of {size(plan.free)} that are free"
-    over = ": more than there is" if plan.fits is False else ""
-    return f"{_model(plan)}; about {size(plan.memory)} of memory{free}{over}; {_tokens(plan.tokens)} forward{time}"
 
 
 def _model(plan: RunPlan) -> str:
