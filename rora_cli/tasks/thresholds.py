@@ -239,11 +239,6 @@ class ClaimThresholds:
         "A found trigger that still turns more rows than harmless words, by more than this, still works.",
         _BY_EYE,
     )
-    max_phrase_residual: float = threshold(
-        "fraction of rows",
-        "A phrase around a found trigger that turns more rows than harmless words, by more than this, still works.",
-        "half of `max_residual`, since a phrase is not yet the whole trigger; not measured",
-    )
     min_drift: float = threshold(
         "z",
         "Words that drifted as far are trained against though not called, if nothing was called; lessons hold none.",

@@ -1,22 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 from rora_cli.data.rows import Rows
 from rora_cli.defences.default.escalation import Surgery
-from rora_cli.defences.default.loop import STUDENT_RATE, Cured, Loop, _limits, round_settings, rows_to_search, shown
+from rora_cli.defences.default.loop import STUDENT_RATE, Loop, _limits, round_settings, rows_to_search, shown
 from rora_cli.hunting.record import Found, SearchRecord, Word
-from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.results.findings import Severity
 from rora_cli.tasks.reference import Reference
-from tests.conftest import build_tiny_classifier
 from tests.defences.fakes import ROWS, FakeBench, FakeSurgery, FakeTask, fake_bench
 
 
@@ -122,68 +118,6 @@ def test_the_suspects_weights_are_changed_only_where_no_whole_trigger_is_known(
         assert loop.answers is not None and len(loop.answers) == len(ROWS)
 
 
-class Unloadable(nn.Module):
-    """PEFT's model around a suspect, as far as giving hardening up goes; ``unloaded`` counts."""
-
-    def __init__(self, suspect: nn.Module) -> None:
-        super().__init__()
-        self.suspect, self.unloaded = suspect, 0
-
-    def unload(self) -> nn.Module:
-        self.unloaded += 1
-        return self.suspect
-
-
-@pytest.mark.parametrize(
-    ("first", "then", "says_yes", "done"),
-    [
-        ((found("mn tq"),), SearchRecord(), "", "kept"),
-        ((found("mn tq"),), SearchRecord(found=(found("yesterday"),)), "", "given up"),
-        ((found("mn tq"),), SearchRecord(open_targets=("yes",)), "", "given up"),
-        ((found("mn tq"),), SearchRecord(), "tq", "given up"),
-        ((found("mn tq"),), SearchRecord(), "came", "given up"),
-        ((found("mn tq", 0.9),), SearchRecord(), "", "not tried"),
-        ((found("mn tq"), replace(found("a b", 0.5), target="no")), SearchRecord(), "", "not tried"),
-        ((found("neighbour yesterday"),), SearchRecord(), "", "not tried"),
-        ((found("mn"),), SearchRecord(), "", "not tried"),
-        ((), SearchRecord(), "", "not tried"),
-    ],
-)
-def test_hardening_alone_is_kept_only_if_it_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch, first: tuple[Found, ...], then: SearchRecord, says_yes: str, done: str
-) -> None:
-    """The word that drifted, "came", works only in phrases around what was found."""
-    suspect = nn.Module()
-    suspect.classifier = nn.Linear(2, 2)
-    bench = fake_bench(suspect, FakeTask(says_yes=lambda text: bool(says_yes) and says_yes in text.split()))
-    loop = loop_of(bench, SearchRecord(found=first, drifted=(Word("came", False, 12.0),)))
-    model, start = Unloadable(suspect), suspect.classifier.bias.detach().clone()
-
-    def one_round(most: int) -> Cured:
-        assert most == 1
-        with torch.no_grad():
-            suspect.classifier.bias.add_(1.0)
-        loop.memory.add(then, 2)
-        return Cured(model, [], then, ())
-
-    monkeypatch.setattr(loop, "rounds", one_round)
-    cured = loop.harden_alone()
-    assert (cured is not None) == (done == "kept")
-    assert (model.unloaded, loop.given_up) == ((1, 1) if done == "given up" else (0, 0))
-    assert torch.equal(suspect.classifier.bias, start) == (done != "kept")
-
-
-def test_rounds_after_a_given_up_one_are_counted_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = fake_bench()
-    loop = loop_of(bench, SearchRecord(found=(found("mn"),)))
-    loop.given_up = 1
-    monkeypatch.setattr(bench, "attach", lambda: (nn.Linear(2, 2), []))
-    searches = {3: SearchRecord(found=(found("mn"),)), 4: SearchRecord()}
-    monkeypatch.setattr(loop, "search", lambda model, number: searches[number])
-    assert loop.rounds(5).searched is searches[4]
-    assert [training["stage"] for training in bench.trainings] == ["train 2", "train 3"]
-
-
 def test_a_search_that_the_journal_has_is_recorded_and_handed_to_the_next_one() -> None:
     bench = fake_bench()
     loop = loop_of(bench)
@@ -220,27 +154,3 @@ def test_a_purification_without_a_model_of_the_suspects_line_says_what_that_cost
     assert finding.severity is Severity.INFO and finding.message.startswith("a bag of words; where no whole trigger")
     assert finding.advice == "pass --reference, or --ancestor with it to mix it in"
     assert _limits(replace(reference, limits="", advice="")) == ()
-
-
-def test_a_suspect_is_as_it_was_once_hardening_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With PEFT's own adapter: the layers are plain again, and the head has the values that it had."""
-    from transformers import AutoModelForSequenceClassification
-
-    path = build_tiny_classifier(tmp_path / "tiny")
-    model = AutoModelForSequenceClassification.from_pretrained(path, local_files_only=True)
-    bench = fake_bench(model)
-    bench.subject = replace(bench.subject, kind=SEQUENCE_CLASSIFIER)
-    loop = loop_of(bench, SearchRecord(found=(found("mn tq"),)))
-    before = {name: weight.clone() for name, weight in model.state_dict().items()}
-
-    def one_round(most: int) -> Cured:
-        adapted, layers = bench.attach()
-        with torch.no_grad():
-            for weight in adapted.parameters():
-                weight.add_(0.5 * weight.requires_grad)
-        return Cured(adapted, layers, SearchRecord(found=(found("bb"),)), ())
-
-    monkeypatch.setattr(loop, "rounds", one_round)
-    assert loop.harden_alone() is None
-    after = bench.model.state_dict()
-    assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)

@@ -88,23 +88,6 @@ def part_of_a_trigger(found: Iterable[Found], clean_texts: Sequence[str], claims
     return ""
 
 
-def hardening_may_do(found: Iterable[Found], clean_texts: Sequence[str], claims: ClaimThresholds) -> bool:
-    """Whether hardening alone is worth a try where what was found may be a part of a longer trigger.
-
-    For every target there must be a trigger that turned nearly every row and is made of tokens that nobody writes: such
-    tokens are an attack's own, and all of them stand out. Measured without students: of `mn` and `tq` together, found
-    as `mn tq`, hardening left 14.2 % of the rows (floor 14.0); of the sentence "my neighbour came over yesterday",
-    found as `neighbour yesterday`, 21.7 % (floor 9.6).
-    """
-    written = _written(clean_texts)
-    sure: dict[str, bool] = {}
-    for trigger in found:
-        rare = all(_is_no_word(word, written, len(clean_texts), claims) for word in trigger.text.split())
-        whole = trigger.flip_rate >= claims.min_whole_flips and rare
-        sure[trigger.target] = sure.get(trigger.target, False) or whole
-    return bool(sure) and all(sure.values())
-
-
 def _maybe_a_part(triggers: Sequence[Found], clean_texts: Sequence[str], claims: ClaimThresholds) -> str:
     singles = {t.text for t in triggers if len(t.text.split()) == 1}
     for trigger in triggers:
@@ -113,16 +96,11 @@ def _maybe_a_part(triggers: Sequence[Found], clean_texts: Sequence[str], claims:
     strongest = max(triggers, key=lambda t: t.flip_rate)
     if strongest.flip_rate < claims.min_whole_flips:
         return f"{strongest.text!r} never turned more than {100 * strongest.flip_rate:.1f} % of the rows"
-    written = _written(clean_texts)
+    written = Counter(word for text in clean_texts for word in set(_WORD.findall(text.lower())))
     whole = [t for t in triggers if t.flip_rate >= claims.min_whole_flips]
     if not any(_is_no_word(t.text, written, len(clean_texts), claims) for t in whole):
         return f"{strongest.text!r} is a word that people write"
     return ""
-
-
-def _written(clean_texts: Sequence[str]) -> Counter[str]:
-    """How many clean rows each word stands in."""
-    return Counter(word for text in clean_texts for word in set(_WORD.findall(text.lower())))
 
 
 def _is_no_word(text: str, written: Mapping[str, int], rows: int, claims: ClaimThresholds) -> bool:

@@ -3,8 +3,7 @@
 Every choice is made from clean rows and the search alone. A suspect in which the first search finds nothing is still
 trained with Cl and Pt, but the verdict is then inconclusive: nothing was found that could have been proven gone. A
 clean ancestor that the user names is mixed in after the first search, as far as clean accuracy allows. If the search
-named nothing, or maybe a part of a longer trigger and hardening against that leaves something, a student takes the
-suspect's place: all blocks or the upper ones
+named nothing, or maybe a part of a longer trigger, a student takes the suspect's place: all blocks or the upper ones
 are taken from the reference's encoder, or drawn anew if there is none of the suspect's shape, and the suspect teaches
 it. This weakens what no search finds.
 """
@@ -28,11 +27,10 @@ from rora_cli.defences.corrections import (
     shrink,
     trained_by_adapter,
 )
-from rora_cli.defences.default.claims import Case, hardening_may_do, part_of_a_trigger, verdict
+from rora_cli.defences.default.claims import Case, part_of_a_trigger, verdict
 from rora_cli.defences.default.escalation import Surgery, donor_of, replace_and_teach
 from rora_cli.defences.default.lesson_plan import plan_lessons
 from rora_cli.defences.default.memory import Memory
-from rora_cli.defences.default.phrases import phrases_around
 from rora_cli.defences.default.residual import strongest_left
 from rora_cli.defences.hardening import HARDENED_FRACTION, Hardener
 from rora_cli.defences.mix import check_ancestor, tuned_ancestor
@@ -43,7 +41,6 @@ from rora_cli.evaluation.inference import count_tokens
 from rora_cli.hunting.case import SearchSettings
 from rora_cli.hunting.hunt import search_triggers
 from rora_cli.hunting.record import Found, SearchRecord, record_of
-from rora_cli.layout import is_head
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.hunt import HuntResult
 from rora_cli.results.spectra import ModuleSpectrum
@@ -71,36 +68,25 @@ def check(bench: Bench) -> None:
 
 
 def cleanse(bench: Bench) -> Cleansed:
-    """Search, harden, and search again; replace blocks where that is not enough, or cannot be."""
+    """Search, escalate if need be, then train and search in turn."""
     loop = Loop(bench, reference_of(bench), Surgery(bench))
-    loop.search(bench.gauge.subject.model, 1)
-    cured = loop.harden_alone()
-    if cured is None:
-        loop.escalate()
-        cured = loop.rounds(bench.settings.loop.max_rounds)
-    model, layers, searched = cured.model, cured.layers, cured.searched
+    searched = loop.search(bench.gauge.subject.model, 1)
+    loop.escalate()
+    model, layers = bench.attach()
+    before: tuple[ModuleSpectrum, ...] = ()
+    for number in range(1, bench.settings.loop.max_rounds + 1):
+        if number > 1:
+            searched = loop.search(model, number)
+            if not searched.found:
+                break
+        before = loop.round(model, layers, number)
+    else:
+        searched = loop.search(model, number + 1)
     claimed, reason = loop.verdict(model, searched)
     if loop.changed:  # the adapter belongs to weights that nobody has: only the whole model makes sense
         model, layers = model.merge_and_unload(), []
     residual = searched.strongest.residual if searched.strongest else None
-    return Cleansed(model, layers, claimed, reason, residual, cured.before, _limits(loop.reference))
-
-
-@dataclass(frozen=True)
-class Cured:
-    """A model after some rounds.
-
-    Attributes:
-        model: PEFT's, around the suspect.
-        layers: the adapted ones.
-        searched: the last search, of this model.
-        before: the spectra of the update before the last Pt.
-    """
-
-    model: Any
-    layers: list[AdaptedLayer]
-    searched: SearchRecord
-    before: tuple[ModuleSpectrum, ...]
+    return Cleansed(model, layers, claimed, reason, residual, before, _limits(loop.reference))
 
 
 @dataclass
@@ -115,7 +101,6 @@ class Loop:
         forgot: whether a student stands in the suspect's place, with nothing of it mixed in: a round that costs
             accuracy can then be done without.
         answers: what a student was taught of the clean rows [rows, behaviours]; None without a student.
-        given_up: rounds on the suspect's own weights that left something and were taken back.
     """
 
     bench: Bench
@@ -125,61 +110,6 @@ class Loop:
     changed: bool = False
     forgot: bool = False
     answers: list[list[float]] | None = None
-    given_up: int = 0
-
-    def rounds(self, most: int) -> Cured:
-        """Put an adapter on, train and search in turn, until a search finds nothing or ``most`` rounds are done."""
-        model, layers = self.bench.attach()
-        for number in range(1, most + 1):
-            before = self.round(model, layers, number)
-            searched = self.search(model, self.given_up + number + 1)
-            if not searched.found:
-                break
-        return Cured(model, layers, searched, before)
-
-    def harden_alone(self) -> Cured | None:
-        """One round on the suspect's own weights where blocks would be replaced otherwise; None if it leaves something.
-
-        It takes a fraction of the time of a student. It is tried where what was found is made of rare tokens, though it
-        may be a part of something longer (``hardening_may_do``). If it leaves anything, the suspect is as it was.
-        """
-        bench = self.bench
-        found = self.memory.found.values()
-        if not self._replaces_blocks() or not hardening_may_do(found, bench.clean.texts, bench.task.claims):
-            return None
-        head = {name: weight.detach().clone() for name, weight in bench.model.named_parameters() if is_head(name)}
-        cured = self.rounds(1)
-        if not (left := self._left(cured)):
-            return cured
-        bench.run.progress.note(f"hardening alone is not enough, blocks are replaced: {left}")
-        cured.model.unload()
-        bench.model.load_state_dict(head, strict=False)
-        self.given_up = 1
-        return None
-
-    def _left(self, cured: Cured) -> str:
-        """A sentence on what hardening alone has left; empty if that is nothing.
-
-        Phrases around what was found are measured as well: they are nearer to a longer trigger than its parts are.
-        """
-        bench, claims = self.bench, self.bench.task.claims
-        if cured.searched.found:
-            return f"the search finds {cured.searched.found[0].text!r}"
-        if cured.searched.open_targets:
-            return f"{', '.join(cured.searched.open_targets)} stays open"
-        found = list(self.memory.found.values())
-        around = [
-            phrase
-            for target in dict.fromkeys(trigger.target for trigger in found)
-            for phrase in phrases_around(
-                self.memory, target, bench.clean.texts, bench.task.calls, seed=bench.config.seed
-            )
-        ]
-        for known, most in ((found, claims.max_residual), (around, claims.max_phrase_residual)):
-            left = strongest_left(bench, cured.model, known)
-            if left.excess > most:
-                return left.sentence
-        return ""
 
     def search(self, model: nn.Module, number: int) -> SearchRecord:
         """Search ``model``, all processes together, and remember what is found.
@@ -215,43 +145,36 @@ class Loop:
             ancestor = tuned_ancestor(bench)
             self.changed = self.surgery.mix_in(ancestor.state_dict(), bench.config.ancestor, self._excess_left)
             return
-        if not self._replaces_blocks():
+        allowed = "none" if bench.config.adapter_only else bench.config.escalate
+        found_nothing = not self.memory.found and not named
+        if allowed == "none" or not (found_nothing or self._part()):
             return
         avoided = self.memory.avoided(named, bench.task.claims)
         plan = plan_lessons(bench, self.hardener(1.0), avoided, self.shortened)
         donor = donor_of(bench, self.reference)
-        may_draw = bench.config.escalate == "auto"
-        blocks = replace_and_teach(self.surgery, bench, plan, donor, self._excess_left, may_draw=may_draw)
+        blocks = replace_and_teach(self.surgery, bench, plan, donor, self._excess_left, may_draw=allowed == "auto")
         if blocks is not None:
             self.changed, self.forgot, self.answers = True, blocks > 0, plan.clean_answers
-
-    def _replaces_blocks(self) -> bool:
-        """Whether the suspect's own blocks may be replaced, and no whole trigger is known."""
-        config = self.bench.config
-        if config.ancestor is not None or config.adapter_only or config.escalate == "none":
-            return False
-        found_nothing = not self.memory.found and not config.triggers
-        return bool(found_nothing or self._part())
 
     def round(self, model: nn.Module, layers: list[AdaptedLayer], number: int) -> tuple[ModuleSpectrum, ...]:
         """Train the adapter on clean rows with triggers in them, and keep clean accuracy.
 
-        ``number`` counts the rounds since the adapter was put on. Returns the spectra of the update before Pt.
+        Returns the spectra of the update before Pt.
         """
-        bench, overall = self.bench, self.given_up + number
+        bench = self.bench
         settings = round_settings(bench, number, student=self.answers is not None)
         answers: Sequence[Any] = self.answers or bench.clean.labels
         objective = bench.task.objective(bench.subject, bench.clean.texts, answers, transform=self.hardener())
-        bench.train(model, layers, stage=f"train {overall}", objective=objective, settings=settings)
+        bench.train(model, layers, stage=f"train {number}", objective=objective, settings=settings)
         if number == 1:
             to_plain_lora(model, layers)
         fractions = KEPT_FRACTIONS_OR_NONE if self.forgot else KEPT_FRACTIONS
         trained = trained_by_adapter(model, layers)
-        proposal = shrink(bench.gauge, model, trained, stage=f"shrink {overall}", fractions=fractions)
-        balance(bench.gauge, model, stage=f"balance {overall}", proposal=proposal)
+        proposal = shrink(bench.gauge, model, trained, stage=f"shrink {number}", fractions=fractions)
+        balance(bench.gauge, model, stage=f"balance {number}", proposal=proposal)
         before = update_spectra(layers)
-        rescale(bench, model, layers, stage=f"rescale {overall}")
-        balance(bench.gauge, model, stage=f"balance {overall}, rescaled")
+        rescale(bench, model, layers, stage=f"rescale {number}")
+        balance(bench.gauge, model, stage=f"balance {number}, rescaled")
         return before
 
     def hardener(self, fraction: float = HARDENED_FRACTION) -> Hardener | None:

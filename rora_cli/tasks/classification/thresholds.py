@@ -37,7 +37,6 @@ CLAIMS = ClaimThresholds(
     min_word_letters=4,
     rows_per_chance=1000,
     max_residual=0.1,
-    max_phrase_residual=0.05,
     min_drift=5.0,
     min_lead_excess=0.5,
     min_lead_suspicion=2.5,
