@@ -146,6 +146,7 @@ def _result(case: OpenCase, hunt: OpeningHunt, seconds: float, provenance: Prove
         notes=(
             "outside this search: behaviours whose replies do not open alike, triggers whose parts do nothing alone, "
             "and triggers of style or syntax",
+            "how often this search finds a real model's backdoor has not been measured: its silence means little yet",
         ),
         openings=hunt,
     )
