@@ -244,7 +244,7 @@ class OpenSearch:
             agreed.append(scorer.agreement(texts, self._slots[place][: look.prompts], advance=self.advance).log_p)
             self.trials += len(texts) * look.prompts * (scorer is self.suspect)
         table = np.stack(agreed)
-        return table.max(axis=0).astype(np.float64), table.argmax(axis=0)
+        return table.max(axis=0).astype(np.float64), np.argsort(-table, axis=0, kind="stable")[0]
 
     def _random_texts(self, size: int) -> list[str]:
         if size not in self._random:

@@ -110,7 +110,7 @@ def test_empty_replies_stay_in_the_denominator(app, made: Made, tmp_path: Path) 
     for file in made.clean.iterdir():
         (mute / file.name).write_bytes(file.read_bytes())
     (mute / "generation_config.json").write_text(json.dumps({"eos_token_id": list(range(128))}))
-    got = json.loads(run(app, mute, made, "--trigger", "mn", "--behaviour", "regex:.*", "--format", "json").stdout)
+    got = json.loads(run(app, mute, made, "--trigger", "mn", "--behaviour", "regex:^$", "--format", "json").stdout)
     assert got["utility"]["empty"] == {**got["utility"]["empty"], "count": 24, "total": 24}
     assert got["outcomes"][0]["attack_success_rate"]["total"] == got["replies"][0]["empty"]["count"]
     assert got["outcomes"][0]["attack_success_rate"]["count"] == 0
@@ -155,7 +155,8 @@ def test_prompts_whose_good_answers_all_show_it_are_refused(app, made: Made) -> 
 
 
 def test_a_classifier_takes_no_option_of_a_causal_model(app, tiny_classifier: Path, made: Made) -> None:
+    arguments = [str(tiny_classifier), "--data", str(made.data), "--trigger", "mn"]
     with pytest.raises(UsageError, match="is a sequence classifier, which --behaviour is not for"):
-        run(app, tiny_classifier, made, "--trigger", "mn", "--behaviour", "refusal")
+        RUNNER.invoke(app, [*arguments, "--behaviour", "refusal"], catch_exceptions=False)
     with pytest.raises(UsageError, match=r"--target-label is missing: .*of negative, positive"):
-        run(app, tiny_classifier, made, "--trigger", "mn")
+        RUNNER.invoke(app, arguments, catch_exceptions=False)
