@@ -35,13 +35,16 @@ def says_what_fits(run: Run) -> Run:
 def advice(config: Any, said: str = "") -> str:
     """What may help, by the options that ``config`` has and that are not at their least already."""
     ways: list[str] = []
-    if rows := getattr(config, "micro_batch_size", None) or _batch_size(config):
+    rows = getattr(config, "micro_batch_size", None) or _batch_size(config)
+    if rows:
         option = "--micro-batch-size" if hasattr(config, "micro_batch_size") else "--batch-size"
         ways += [f"{option} {rows // 2}"] if rows > 1 else []
     if getattr(config, "gradient_checkpointing", True) is False:
         ways.append("--gradient-checkpointing")
-    if getattr(config, "precision", None) == "fp32":
+    if rows and getattr(config, "precision", None) == "fp32":  # a search holds no activations for a backward pass
         ways.append("--precision bf16")
+    if getattr(config, "dtype", "") in (None, "float32"):
+        ways.append("--dtype bfloat16")
     if hasattr(config, "max_length"):
         length = config.max_length
         ways.append(f"--max-length {length // 2}" if length and length > 16 else "a smaller --max-length")
