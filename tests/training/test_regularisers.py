@@ -38,11 +38,13 @@ def test_cl_acts_in_training_only_and_on_the_frozen_branch_only(tiny_model: Any,
     x = torch.randn(5, layer.base_weight().shape[1])
     plain = layer.module(x)
     bias = layer.module.get_base_layer().bias
-    with clean_strengthened(layers, 0.4):
-        assert torch.equal(layer.module(x), plain), "eval mode must not drop"
-        layer.module.train()
+    path = next(name for name, module in model.named_modules() if module is layer.module)
+    with clean_strengthened(model, layers, 0.4):
+        module = model.get_submodule(path)
+        assert torch.equal(module(x), plain), "eval mode must not drop"
+        module.train()
         torch.manual_seed(0)
-        dropped = layer.module(x)
+        dropped = module(x)
         torch.manual_seed(0)
         mask = drop_out(torch.ones_like(dropped), 0.4)
         frozen = x @ layer.base_weight().T
