@@ -118,13 +118,15 @@ def _given(config: Any, subject: Subject, rows: _Rows, device: str) -> Given:
     on_gpu = device.startswith("cuda")
     dtype = next(subject.model.parameters()).dtype
     make = [skeleton(type(subject.model), subject.model.config, each) for each in (dtype, torch.bfloat16)]
-    needs, narrow = (Needs(each, subject.kind, on_gpu) for each in make)
+    processes = max(config.num_processes, world_size())
+    devices = processes if getattr(config, "shard", False) else 1
+    needs, narrow = (Needs(each, subject.kind, on_gpu, devices) for each in make)
     reference, tunes = _reference(config, subject, on_gpu)
     vocabulary = len(subject.tokenizer)
     behaviours = len(getattr(config, "labels", ())) or len(sanitise.label_names(subject.model.config))
     return Given(
         config, needs, reference, tunes, _lengths(subject, rows.used), _lengths(subject, rows.held_out or rows.used),
-        behaviours, vocabulary, max(config.num_processes, world_size()), memory_of(device),
+        behaviours, vocabulary, processes, memory_of(device),
         narrow=None if dtype.itemsize <= torch.bfloat16.itemsize else narrow,
     )  # fmt: skip
 

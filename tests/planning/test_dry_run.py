@@ -1,4 +1,4 @@
-"""``--dry-run`` and the line at the start of a run, on a tiny classifier."""
+"""``--dry-run`` on a tiny classifier."""
 
 from __future__ import annotations
 
@@ -68,6 +68,16 @@ def test_what_does_not_fit_is_said_with_what_needs_less(
     monkeypatch.setattr(run, "_timed", lambda *_: (None, "not timed"))
     monkeypatch.setattr(run, "memory_of", lambda device: None)
     assert planned("purify", *arguments)[0] == 3
+
+
+def test_a_sharded_model_needs_less_on_each_device(
+    tiny_classifier: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_timed", lambda *_: (None, "not timed"))
+    options = (str(tiny_classifier), "--clean", str(rows), "--recipe", "lora", "--num-processes", "2")
+    whole, divided = (planned("purify", *options, *more)[1]["stages"] for more in ((), ("--shard",)))
+    train = [next(stage["memory"] for stage in stages if stage["name"] == "train") for stages in (whole, divided)]
+    assert train[1] < train[0]
 
 
 class Heard:
