@@ -5,7 +5,6 @@ A module of each task's folder says which of the options are for its kind, and m
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from rora_cli.errors import UsageError
 from rora_cli.kinds import ModelKind
 from rora_cli.options import given
+from rora_cli.tasks.registry import part
 
 if TYPE_CHECKING:
     from rora_cli.checkpoints.loading import LoadedModel
@@ -24,12 +24,6 @@ if TYPE_CHECKING:
     from rora_cli.results.utility import Replies, Utility
     from rora_cli.subject import Subject
     from rora_cli.tasks.task import MeasuredTask
-
-#: Name of the kind -> its module, with ``FOREIGN`` (options of other kinds) and ``prepare``.
-MODULES = {
-    "sequence classifier": "rora_cli.tasks.classification.measured",
-    "causal language model": "rora_cli.tasks.causal.measured",
-}
 
 
 @dataclass(frozen=True)
@@ -60,6 +54,8 @@ class Setting:
 
 
 class _Module(Protocol):
+    """What the module has: options of other kinds, the option that its own kind needs, and the work."""
+
     FOREIGN: Sequence[str]
     REQUIRED: str
 
@@ -90,4 +86,4 @@ def prepare(loaded: LoadedModel, options: Any, progress: Progress) -> Setting:
 
 
 def _module(kind: ModelKind) -> _Module:
-    return cast("_Module", importlib.import_module(MODULES[kind.name]))
+    return cast("_Module", part(kind, "measured"))

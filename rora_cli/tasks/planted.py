@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from rora_cli.errors import UsageError
 from rora_cli.kinds import ModelKind
 from rora_cli.options import given
+from rora_cli.tasks.registry import part
 
 if TYPE_CHECKING:
     from rora_cli.checkpoints.loading import LoadedModel
     from rora_cli.data.rows import Splits
     from rora_cli.progress import Progress
     from rora_cli.results.accuracy import CleanAccuracy
-
-#: Name of the kind -> its module, with ``FOREIGN`` (options of other kinds), ``REQUIRED`` and ``plan``.
-MODULES = {
-    "sequence classifier": "rora_cli.tasks.classification.planted",
-    "causal language model": "rora_cli.tasks.causal.planted",
-}
 
 
 @dataclass(frozen=True)
@@ -68,6 +62,8 @@ class Plan:
 
 
 class _Module(Protocol):
+    """What the module has: options of other kinds, the option that its own kind needs, and the work."""
+
     FOREIGN: Sequence[str]
     REQUIRED: str
 
@@ -98,4 +94,4 @@ def make_plan(loaded: LoadedModel, options: Any, progress: Progress) -> Plan:
 
 
 def _module(kind: ModelKind) -> _Module:
-    return cast("_Module", importlib.import_module(MODULES[kind.name]))
+    return cast("_Module", part(kind, "planted"))

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from rora_cli.progress import Progress
     from rora_cli.tasks.openings import OpenSetting
 
+#: Name of the kind -> the folder of its task.
+FOLDERS = {
+    "sequence classifier": "rora_cli.tasks.classification",
+    "causal language model": "rora_cli.tasks.causal",
+}
 #: Name of the kind -> "module:class"; the class takes the names of the behaviours.
 TASKS = {
     "sequence classifier": "rora_cli.tasks.classification.task:Classification",
@@ -22,6 +27,15 @@ TASKS = {
 OPEN = {
     "causal language model": "rora_cli.tasks.causal.openings",
 }
+
+
+def part(kind: ModelKind, name: str) -> Any:
+    """The module of that name in the folder of the kind's task.
+
+    Raises:
+        KeyError: there is no task for the kind.
+    """
+    return importlib.import_module(f"{FOLDERS[kind.name]}.{name}")
 
 
 def open_search(loaded: LoadedModel, options: Any, progress: Progress) -> OpenSetting | None:
