@@ -199,6 +199,10 @@ class GateOptions(Options):
         Path | None,
         Option("A JSON report of an earlier run: what it found already does not count.", metavar="FILE"),
     ] = None
+    policy: Annotated[
+        Path | None,
+        Option("A file, say rora.toml: severities of your own, and findings to ignore, with reasons.", metavar="FILE"),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ def run(config: RulesConfig, progress: Progress = SILENT) -> RulesResult:
 def every_rule() -> Iterator[RuleText]:
     """Preflight's rules, those of ``diagnose``, and those of ``hunt``."""
     from rora_cli.checkpoints.rules import RULES as STRUCTURAL
-    from rora_cli.commands.diagnose.rules import RULES as SPECTRAL
+    from rora_cli.commands.spectral_rules import RULES as SPECTRAL
     from rora_cli.hunting.findings import RULES as HUNT
 
     for name, rule in STRUCTURAL.items():

@@ -68,6 +68,67 @@ def test_a_baseline_that_is_no_report_is_refused(trapped: Path, tmp_path: Path, 
         rora_cli.check(str(trapped), baseline=tmp_path / "nowhere.json")
 
 
+def with_policy(directory: Path, text: str) -> Path:
+    """A policy file that holds ``text``."""
+    path = directory / "rora.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_policy_sets_severities_and_ignores_what_has_a_reason(trapped: Path, tmp_path: Path) -> None:
+    (trapped / "tool.py").write_text("x = 1")
+    entry = '[[ignore]]\nrule = "{}"\nreason = "read by us"\n'
+    accepted = entry.format("file/pickle-dangerous") + 'location = "optim*"\n' + entry.format("file/not-analysed")
+    assert code(trapped, policy=with_policy(tmp_path, accepted)) == 1, "the program code is still medium"
+    policy = with_policy(tmp_path, '[severity]\n"file/code" = "low"\n' + accepted)
+    assert code(trapped, policy=policy) == 0
+    found = {f.rule_id: f for f in rora_cli.check(str(trapped), policy=policy).findings}
+    assert found["file/pickle-dangerous"].accepted == "ignored by rora.toml: read by us"
+    assert found["file/code"].severity is Severity.LOW and not found["file/code"].accepted
+    assert found["file/code"].message.endswith("(low by rora.toml, medium otherwise)")
+    elsewhere = accepted.replace('location = "optim*"', 'checkpoint = "another*"')
+    assert code(trapped, policy=with_policy(tmp_path, elsewhere)) == 1
+
+
+@pytest.mark.parametrize(("until", "expected"), [("2000-01-01", 1), ("2999-12-31", 3)])
+def test_what_a_policy_ignores_may_end(trapped: Path, tmp_path: Path, until: str, expected: int) -> None:
+    text = f'[[ignore]]\nrule = "file/pickle-dangerous"\nreason = "r"\nuntil = {until}\n'
+    policy = with_policy(tmp_path, text)
+    assert code(trapped, policy=policy) == expected
+    found = rora_cli.check(str(trapped), policy=policy).findings
+    assert sum("until 2000-01-01, no longer" in f.message for f in found) == (expected == 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x", "rora.toml: "),
+        ("[other]", "unknown key 'other'"),
+        ('[severity]\n"file/cod" = "low"', "did you mean file/code"),
+        ('[severity]\n"file/code" = "fatal"', "use one of info, low, medium, high"),
+        ('[severity]\n"file/code" = ["low"]', "use one of info"),
+        ('severity = "low"', "needs a table"),
+        ('[[ignore]]\nrule = "file/code"', "has no reason"),
+        ('[[ignore]]\nreason = "r"', "has no rule"),
+        ('[[ignore]]\nrule = "file/code"\nreason = 1', "reason of .* is no text"),
+        ('[[ignore]]\nrule = "file/code"\nreason = "r"\nuntil = "2027-01-01"', "write it as"),
+        ('[[ignore]]\nrule = "file/code"\nreason = "r"\npath = "x"', "unknown key 'path'"),
+        ("ignore = [1]", "is no table"),
+    ],
+)
+def test_a_policy_that_is_none_is_refused(trapped: Path, tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        rora_cli.check(str(trapped), policy=with_policy(tmp_path, text))
+
+
+def test_a_policy_beside_a_download_is_not_read(trapped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_policy(trapped, '[[ignore]]\nrule = "file/pickle-dangerous"\nreason = "trust me"\n')
+    monkeypatch.chdir(trapped)
+    assert code(Path()) == 1
+    with pytest.raises(UsageError, match="cannot be read"):
+        rora_cli.check(".", policy="nowhere.toml")
+
+
 def test_a_rule_that_does_not_exist_is_refused_where_only_rules_are_taken(trapped: Path) -> None:
     with pytest.raises(UsageError, match="'spectral/zero-updat' is no rule; did you mean spectral/zero-update"):
         rora_cli.diagnose(str(trapped), base=str(trapped), ignore=["spectral/zero-updat"])

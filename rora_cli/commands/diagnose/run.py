@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 from rora_cli.checkpoints import layouts
 from rora_cli.checkpoints.rules import RULES as STRUCTURAL
 from rora_cli.commands.diagnose.config import DiagnoseConfig
-from rora_cli.commands.diagnose.rules import RULES
 from rora_cli.commands.gate import Gate
 from rora_cli.commands.memory import says_what_fits
+from rora_cli.commands.spectral_rules import RULES
 from rora_cli.errors import CheckpointError, ExitCode, RoraError
 from rora_cli.options import with_units
 from rora_cli.progress import SILENT, Progress
