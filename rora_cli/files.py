@@ -3,14 +3,13 @@
 rora writes a directory as a hidden sibling, flushes it, adds a manifest of sha256 last, and renames it into place.
 Whenever the run is killed, the output is absent, wholly the old one, or wholly the new one. An ``flock`` on the sibling
 keeps two runs from writing one output. The kernel releases it when a run dies, which tells the leftovers of a dead run
-from the files of a live one. POSIX only.
+from the files of a live one. Where a directory cannot be opened (Windows), a file beside it is locked instead.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -18,9 +17,10 @@ import shutil
 import stat
 import sys
 from collections.abc import Container, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from rora_cli import system
 from rora_cli.errors import OutputError
 
 MANIFEST_NAME = "rora-manifest.json"
@@ -75,8 +75,9 @@ def check_output(out: str | os.PathLike[str], force: bool = False) -> None:
         if not os.access(writable, os.W_OK | os.X_OK):
             raise OutputError(f"cannot write {target}: permission is denied in {writable}; choose another output")
         staging = _staging_path(target)
-        with suppress(FileNotFoundError):  # no run is writing it, or a run has just finished
-            os.close(_lock(staging, target, create=False))
+        # Missing: no run is writing it, or a run has just finished.
+        with suppress(FileNotFoundError), _locked(staging, target, create=False):
+            pass
 
 
 @contextmanager
@@ -97,23 +98,23 @@ def publish_directory(out: str | os.PathLike[str], *, force: bool = False) -> It
     created = _make_parents(target)
     published = False
     try:
-        with _os_errors(target):
-            staging = _staging_path(target)
-            lock = _lock(staging, target, create=True)
-        try:
-            with _os_errors(target, inside=staging):
-                _recover(target)
-                clear(staging)
-                yield staging
-                write_manifest(staging)
-                _flush_tree(staging)
-                _refuse_unsafe(target, force)
-                _move_into_place(staging, target)
-            published = True
-        finally:
-            if not published:
-                shutil.rmtree(staging, ignore_errors=True)
-            os.close(lock)
+        with ExitStack() as held:
+            with _os_errors(target):
+                staging = _staging_path(target)
+                held.enter_context(_locked(staging, target))
+            try:
+                with _os_errors(target, inside=staging):
+                    _recover(target)
+                    clear(staging)
+                    yield staging
+                    write_manifest(staging)
+                    _flush_tree(staging)
+                    _refuse_unsafe(target, force)
+                    _move_into_place(staging, target)
+                published = True
+            finally:
+                if not published:
+                    shutil.rmtree(staging, ignore_errors=True)
     finally:
         if not published:
             for parent in created:
@@ -140,13 +141,14 @@ def publish_file(path: str | os.PathLike[str], data: bytes | str, *, force: bool
     target = Path(os.path.realpath(target))  # a link stays a link: its target is replaced
     created = _make_parents(target)
     staging = target.with_name(f".{target.name}.rora-tmp")
-    with _os_errors(target, inside=staging):
-        lock = _lock(staging, target, create=True, directory=False)
+    with _os_errors(target, inside=staging), _locked(staging, target, directory=False) as lock:
         try:
-            os.ftruncate(lock, 0)
-            with open(lock, "wb", closefd=False) as file:  # the lock's own descriptor
+            # The lock's own descriptor, where it has one.
+            with open(staging if lock is None else lock, "wb", closefd=lock is None) as file:
+                file.truncate(0)
                 file.write(content)
-            os.fsync(lock)
+                file.flush()
+                os.fsync(file.fileno())
             if force:
                 staging.replace(target)
             else:
@@ -158,8 +160,6 @@ def publish_file(path: str | os.PathLike[str], data: bytes | str, *, force: bool
                 with suppress(OSError):
                     parent.rmdir()
             raise
-        finally:
-            os.close(lock)
 
 
 def write_manifest(directory: Path) -> Path:
@@ -208,23 +208,55 @@ def _refuse_unsafe(target: Path, force: bool) -> None:
             raise OutputError(f"{target} holds {what} and is not replaced; choose another output")
 
 
-def _lock(path: Path, target: Path, *, create: bool, directory: bool = True) -> int:
+@contextmanager
+def _locked(path: Path, target: Path, *, create: bool = True, directory: bool = True) -> Iterator[int | None]:
+    """Hold the lock of ``path``: yields its descriptor, or None where a file beside it is locked.
+
+    Raises OutputError if another run has it.
+    """
+    if system.OPENS_DIRECTORIES:
+        descriptor = _lock(path, target, create=create, directory=directory)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+        return
+    if not create and not path.exists():
+        raise FileNotFoundError(errno.ENOENT, "no run is writing", str(path))
+    release = system.lock_beside(path.with_name(f"{path.name}.lock"))
+    if release is None:
+        raise _taken(target)
+    try:
+        if create and directory:
+            path.mkdir(exist_ok=True)
+        yield None
+    finally:
+        release()
+
+
+def _taken(target: Path) -> OutputError:
+    return OutputError(f"another rora run is writing {target}; wait for it or choose another output")
+
+
+def _lock(path: Path, target: Path, *, create: bool, directory: bool) -> int:
     """Open and ``flock`` ``path``; returns the descriptor that keeps the lock. OutputError if another run has it."""
+    import fcntl
+
     while True:
         if create and directory:
             path.mkdir(exist_ok=True)
         kind = os.O_RDONLY | os.O_DIRECTORY if directory else os.O_RDWR | (os.O_CREAT if create else 0)
-        descriptor = os.open(path, kind | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, kind | system.NO_FOLLOW | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             held, now = os.fstat(descriptor), path.stat(follow_symlinks=False)
             if (held.st_dev, held.st_ino) == (now.st_dev, now.st_ino):
-                if held.st_uid != os.geteuid():  # its owner could change our files
+                if held.st_uid != system.user():  # its owner could change our files
                     raise OutputError(f"{path} belongs to another user; remove it, or choose another output")
                 return descriptor
         except BlockingIOError:
             os.close(descriptor)
-            raise OutputError(f"another rora run is writing {target}; wait for it or choose another output") from None
+            raise _taken(target) from None
         except FileNotFoundError:
             if not create:
                 os.close(descriptor)
@@ -259,6 +291,8 @@ def _recover(target: Path) -> None:
 def _move_into_place(staging: Path, target: Path) -> None:
     parent = staging.parent
     if not target.exists() or next(target.iterdir(), None) is None:
+        if target.exists() and not system.OPENS_DIRECTORIES:
+            target.rmdir()  # Windows renames onto nothing only
         staging.rename(target)  # atomic onto nothing and onto an empty directory
         _fsync(parent)
     elif _exchange(staging, target):
@@ -327,7 +361,10 @@ def _flush_tree(directory: Path) -> None:
 
 
 def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    if not system.OPENS_DIRECTORIES and path.is_dir():
+        return
+    # Windows flushes only what may be written.
+    descriptor = os.open(path, system.READ if system.OPENS_DIRECTORIES else os.O_RDWR)
     try:
         os.fsync(descriptor)
     except OSError as error:

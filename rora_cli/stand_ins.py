@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from rora_cli import system
+
 #: Length of a file's start [bytes] that is enough to recognise it: pointers are shorter, pages show it at once.
 START_BYTES = 512
 
@@ -87,5 +89,5 @@ def look(path: Path) -> StandIn | None:
     Raises:
         OSError: the file cannot be read.
     """
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as file:
+    with os.fdopen(os.open(path, system.READ), "rb", buffering=0) as file:
         return recognise(file.read(START_BYTES) or b"", os.fstat(file.fileno()).st_size)

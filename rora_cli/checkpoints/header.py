@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rora_cli import system
 from rora_cli.checkpoints import strict_json
 
 MAX_HEADER_BYTES = 32 << 20
@@ -69,7 +70,7 @@ def read_header(path: Path, file: str | None = None) -> Header:
         HeaderError: the file is malformed, or larger in some respect than the bounds above.
         OSError: it cannot be opened or read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # so that a pipe does not block the walk
+    descriptor = os.open(path, system.READ)  # so that a pipe does not block the walk
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

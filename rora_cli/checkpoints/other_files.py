@@ -7,6 +7,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Literal
 
+from rora_cli import system
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.pickles import PickleReader
 from rora_cli.checkpoints.rules import finding
@@ -59,7 +60,7 @@ def is_text(entry: FileEntry) -> bool:
     """Whether a file with an unknown ending begins like text; no loader of models reads such a file."""
     if is_weights(entry.name):
         return False
-    with os.fdopen(os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as file:
+    with os.fdopen(os.open(entry.path, system.READ), "rb", buffering=0) as file:
         start = file.read(1024) or b""
     if b"\0" in start:
         return False

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from rora_cli import stand_ins
+from rora_cli import stand_ins, system
 from rora_cli.checkpoints import (
     adapter_rules,
     conversion,
@@ -355,7 +355,7 @@ class _Inspector:
         if entry.size > _MAX_JSON_BYTES:
             raise strict_json.JsonError(f"has {entry.size:,} bytes, more than the {_MAX_JSON_BYTES:,} that rora reads")
         # Non-blocking: a pipe may have taken the file's place since the walk.
-        with os.fdopen(os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        with os.fdopen(os.open(entry.path, system.READ), "rb") as file:
             return strict_json.loads(file.read(_MAX_JSON_BYTES + 1), max_values=max_values)
 
     def _header(self, name: str) -> Mapping[str, TensorInfo]:

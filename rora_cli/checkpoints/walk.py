@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rora_cli import system
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.rules import finding
 from rora_cli.errors import CheckpointError
@@ -65,7 +66,7 @@ def open_unchanged(entry: FileEntry) -> int:
         CheckpointError: it cannot be opened, or it was changed or replaced.
     """
     try:
-        descriptor = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        descriptor = os.open(entry.path, system.READ | system.NO_FOLLOW)
     except OSError as error:
         raise CheckpointError(f"{entry.path} cannot be opened: {error.strerror}") from error
     if stamp(os.fstat(descriptor)) != entry.stamp:
@@ -117,7 +118,7 @@ def disguised(entry: FileEntry) -> bool:
     """Whether a file starts like a pickle, an archive or a program although its ending says text or tensors."""
     if not (entry.name.lower().endswith(_TEXT_ENDINGS) or "." not in Path(entry.name).name):
         return False
-    with os.fdopen(os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as file:
+    with os.fdopen(os.open(entry.path, system.READ), "rb", buffering=0) as file:
         start = file.read(9) or b""
     # A safetensors header of 640 bytes starts like a pickle, but a brace follows its length.
     return start.startswith(_MAGIC) and start[8:] != b"{"

@@ -18,6 +18,8 @@ from rora_cli.ranks import is_main, leave_group, rank, world_size
 from rora_cli.threads import THREADS
 from rora_cli.version import __version__
 
+#: Packages that are not called what is imported of them.
+_DISTRIBUTIONS = {"yaml": "pyyaml", "re2": "google-re2", "huggingface_hub": "huggingface-hub"}
 _HELP = (
     "Find, cleanse and prove away backdoors in Hugging Face checkpoints and LoRA adapters.\n\n"
     "Exit codes: 0 nothing at or above the threshold; 1 findings, or a gate not met; 2 usage error or bad input; "
@@ -107,6 +109,10 @@ def run() -> None:
         _end(end.code)
     except RoraError as error:
         _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name in (None, "rora_cli") or "." in str(error.name):
+            _fail_unexpectedly(error)
+        _fail(_missing_part(str(error.name)), ExitCode.BAD_INPUT)
     except KeyboardInterrupt:
         _fail("interrupted; nothing half-written was left behind", ExitCode.INTERRUPTED)
     except BrokenPipeError:
@@ -116,6 +122,15 @@ def run() -> None:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of a library in Rust
             raise
         _fail_unexpectedly(error)
+
+
+def _missing_part(module: str) -> str:
+    """The sentence for a package that is not there, as where somebody installed the light set alone."""
+    package = _DISTRIBUTIONS.get(module, module)
+    return (
+        f"this needs the package {package}, which is not installed; `pip install {package}` adds it, `pip install "
+        "rora-cli` installs all that rora needs"
+    )
 
 
 def _end(code: Any) -> NoReturn:
