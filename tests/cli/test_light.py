@@ -1,4 +1,4 @@
-"""The light set: ``check``, ``verify`` and ``rules`` with typer and rich alone, and a sentence where a part is missing."""
+"""The light set: commands with typer and rich alone, and a sentence where a part is missing."""
 
 from __future__ import annotations
 
