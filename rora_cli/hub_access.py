@@ -10,10 +10,11 @@ import errno
 import glob
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from rora_cli.errors import HubError
 
@@ -33,14 +34,94 @@ class Repository:
     files: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file on the hub: its size [bytes], and its sha256 or, for a small one, its hash as git has it."""
+
+    name: str
+    size: int
+    sha256: str | None
+    git_hash: str | None
+
+
+@dataclass(frozen=True)
+class RemoteRepository:
+    """A repository at one commit, whose files are read where they lie."""
+
+    repo_id: str
+    commit: str
+    files: Mapping[str, RemoteFile]
+
+    def read(self, file: RemoteFile, start: int, length: int) -> bytes:
+        """``length`` bytes of ``file`` from ``start`` on.
+
+        Raises:
+            HubError: the hub does not answer, sends less, or sends no parts of files.
+        """
+        from huggingface_hub import get_session, hf_hub_url
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+        if not length:
+            return b""
+        url = hf_hub_url(self.repo_id, file.name, revision=self.commit)
+        headers = {**build_hf_headers(), "Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
+        received = bytearray()
+        with (
+            _sentences(self.repo_id, "model", self.commit),
+            get_session().stream("GET", url, headers=headers, follow_redirects=True, timeout=30) as response,
+        ):
+            if response.is_error:
+                response.read()
+            hf_raise_for_status(response)
+            if response.status_code != 206 and start:
+                raise HubError(f"the hub does not give parts of {file.name} of {self.repo_id}; download it first")
+            for piece in response.iter_bytes():
+                received += piece
+                if len(received) >= length:
+                    break
+        if len(received) < length:
+            raise HubError(f"the download of {file.name} of {self.repo_id} broke off; run the command again")
+        return bytes(received[:length])
+
+    def require_announced(self, file: RemoteFile, content: bytes) -> None:
+        """Raise HubError if the whole ``content`` of ``file`` is not what the hub announced."""
+        announced = file.sha256 or file.git_hash
+        if file.sha256 is not None:
+            found = hashlib.sha256(content).hexdigest()
+        else:
+            blob = b"blob %d\0" % len(content) + content
+            found = hashlib.sha1(blob, usedforsecurity=False).hexdigest()
+        if announced is not None and found != announced:
+            raise HubError(f"{file.name} of {self.repo_id} is not what the hub announced (its hash differs); try again")
+
+
+def look_into(repo_id: str, revision: str | None = None) -> RemoteRepository:
+    """The model repository ``repo_id`` at ``revision`` (default: main), to be read where it lies.
+
+    Raises:
+        HubError: as ``look_up``, or the hub does not tell the size of a file.
+    """
+    info = _info(repo_id, "model", revision, files_metadata=True)
+    files = {}
+    for sibling in info.siblings or ():
+        if sibling.size is None:
+            raise HubError(f"the hub does not tell the size of {sibling.rfilename} of {repo_id}; download it first")
+        lfs = sibling.lfs.sha256 if sibling.lfs else None
+        files[sibling.rfilename] = RemoteFile(sibling.rfilename, sibling.size, lfs, sibling.blob_id)
+    return RemoteRepository(info.id or repo_id, info.sha, files)
+
+
 def is_repo_id(name: str) -> bool:
     """Whether ``name`` has the form of a hub id: ``owner/name`` or, for a few old models, a bare name."""
     return _REPO_ID.fullmatch(name) is not None and "--" not in name and ".." not in name and len(name) <= 96
 
 
 def is_offline() -> bool:
-    """Whether HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) forbids the network."""
-    from huggingface_hub import constants
+    """Whether HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) forbids the network, or huggingface_hub is not installed."""
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        return True
 
     return bool(constants.HF_HUB_OFFLINE)
 
@@ -51,17 +132,25 @@ def look_up(repo_id: str, repo_type: str, revision: str | None = None) -> Reposi
     Raises:
         HubError: the repository or revision is unknown or not readable, or the hub does not answer.
     """
+    info = _info(repo_id, repo_type, revision)
+    files = tuple(sibling.rfilename for sibling in info.siblings or ())
+    return Repository(repo_id, info.id or repo_id, repo_type, revision or "main", info.sha, files)
+
+
+def _info(repo_id: str, repo_type: str, revision: str | None, *, files_metadata: bool = False) -> Any:
+    """What the hub tells of a repository, with a commit and with names of files that are safe to use."""
     from huggingface_hub import HfApi
 
     with _sentences(repo_id, repo_type, revision):
-        info = HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision, timeout=30)
+        info = HfApi().repo_info(
+            repo_id, repo_type=repo_type, revision=revision, timeout=30, files_metadata=files_metadata
+        )
         if not info.sha:
             raise HubError(f"the hub names no commit for {repo_id}; try again later")
-        files = tuple(sibling.rfilename for sibling in getattr(info, "siblings", None) or ())
-        for name in files:
-            if not _is_plain(name):
-                raise HubError(f"{repo_id} lists a file with an unsafe name ({name!r}); do not use it")
-    return Repository(repo_id, info.id or repo_id, repo_type, revision or "main", info.sha, files)
+        for sibling in getattr(info, "siblings", None) or ():
+            if not _is_plain(sibling.rfilename):
+                raise HubError(f"{repo_id} lists a file with an unsafe name ({sibling.rfilename!r}); do not use it")
+    return info
 
 
 def fetch(repository: Repository, names: Iterable[str]) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -53,6 +54,9 @@ class StandInHub:
     repositories: dict[tuple[str, str], StandInRepository] = field(default_factory=dict)
     renamed: dict[tuple[str, str], str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    #: Whether range requests are answered, and how many bytes were sent in all.
+    gives_parts: bool = True
+    sent: int = 0
     endpoint: str = ""
     cdn: str = ""
 
@@ -134,7 +138,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif action == "tree":
             self._json([_tree_entry(name, content) for name, content in repository.files(commit).items()])
         else:
-            siblings = [{"rfilename": name} for name in repository.files(commit)]
+            files = repository.files(commit)
+            siblings = [{"rfilename": name} for name in files]
+            if "blobs=" in urlsplit(self.path).query:
+                siblings = [_sibling(_tree_entry(name, content)) for name, content in files.items()]
             self._json(
                 {"id": repo_id, "sha": commit, "siblings": siblings, "private": False, "gated": repository.gated}
             )
@@ -177,6 +184,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: bytes, headers: Mapping[str, str], how: str = "whole") -> None:
         if how == "corrupt":
             body = bytes([body[0] ^ 1]) + body[1:]
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if wanted and status == 200 and self.hub.gives_parts:
+            first, last, whole = int(wanted[1]), int(wanted[2]), len(body)
+            status, body = 206, body[first : last + 1]
+            headers = {**headers, "Content-Range": f"bytes {first}-{first + len(body) - 1}/{whole}"}
+        self.hub.sent += len(body) if self.command == "GET" else 0
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -195,3 +208,9 @@ def _tree_entry(name: str, content: bytes) -> dict[str, Any]:
     if name.endswith(LARGE_SUFFIXES):
         entry["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
     return entry
+
+
+def _sibling(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of the tree as the repository's own description has it."""
+    lfs = {"lfs": {"sha256": entry["lfs"]["oid"], "size": entry["size"], "pointerSize": 134}} if "lfs" in entry else {}
+    return {"rfilename": entry["path"], "size": entry["size"], "blobId": entry["oid"], **lfs}

@@ -123,7 +123,7 @@ class PickleReader:
         """
         if self._calls <= 0:
             return PickleContents(problem="is not read: the pickles here are larger together than rora reads")
-        with os.fdopen(open_unchanged(entry), "rb") as file:
+        with self.open(entry) as file:
             start = file.read(_TAR_MAGIC_AT + len(_TAR_MAGIC))
             archive = _archive(start)
             if archive is not None:
@@ -133,6 +133,10 @@ class PickleReader:
                 return self._contents(file, start, PurePosixPath(entry.name).suffix.lower())
             except Exception as error:  # any kind: the bytes may be made to break parsers
                 return PickleContents(problem=f"cannot be read as a pickle ({type(error).__name__})")
+
+    def open(self, entry: FileEntry) -> IO[bytes]:
+        """The file's bytes. Raises CheckpointError where it is no longer the file that was inspected."""
+        return os.fdopen(open_unchanged(entry), "rb")
 
     def _contents(self, file: IO[bytes], start: bytes, suffix: str) -> PickleContents:
         problem = self._zip_problem(file) if start.startswith(_ZIP) else self._stream_problem(file, start)

@@ -182,6 +182,25 @@ def inspect(
     return _inspect_file(given, role)
 
 
+def inspect_files(
+    root: Path,
+    files: dict[str, FileEntry],
+    findings: list[Finding],
+    *,
+    named: str,
+    role: Role | None,
+    headers: Mapping[str, Header | HeaderError],
+    pickles: PickleReader,
+) -> Inspection:
+    """Inspect files that lie elsewhere, of which ``root`` holds what is read of them but for weights and pickles.
+
+    ``headers`` are those of all safetensors files, ``pickles`` opens the pickles. Raises CheckpointError as ``inspect``
+    does, with ``named`` in the sentence.
+    """
+    _require_own_checkpoint(Path(named), files)
+    return _Inspector(root, files, findings, headers=headers, pickles=pickles).run(role or _decide_role(files))
+
+
 def _is_readable(path: Path, any_file: bool) -> bool:
     return any_file or path.name in _LOADED_JSON or path.name.endswith(".safetensors.index.json")
 
@@ -264,13 +283,15 @@ class _Inspector:
         files: dict[str, FileEntry],
         findings: list[Finding],
         single: str | None = None,
-        headers: Mapping[str, Header] | None = None,
+        headers: Mapping[str, Header | HeaderError] | None = None,
+        pickles: PickleReader | None = None,
     ) -> None:
         self.root, self.files, self.findings, self.single = root, files, findings, single
         self.documents: dict[str, Any] = {}
         self.metadata: dict[str, Mapping[str, str]] = {}
         self.header_bytes = 0
-        self.headers = headers or {}  # those read already, by the name of the file
+        self.headers = headers or {}  # those read already, by the name of the file, or why they cannot be read
+        self.pickles = pickles or PickleReader()
         self.stand_ins: set[str] = set()
         self.nested = layouts.nested_folders(files) if single is None else []
 
@@ -300,17 +321,16 @@ class _Inspector:
         self.findings.append(finding(rule_id, message, location, advice=advice, **evidence))
 
     def _check_file_kinds(self) -> None:
-        pickles = PickleReader()
         for name, entry in self.files.items():
             shown = quoted(name)
             try:
-                self._check_file_kind(name, entry, pickles)
+                self._check_file_kind(name, entry)
             except OSError as error:
                 self._add("file/unreadable", f"{shown} cannot be read ({error.strerror})", name)
         if any(name.startswith("custom_generate/") for name in self.files):
             self._add("file/custom-generate", "the folder custom_generate holds a generation loop of its own")
 
-    def _check_file_kind(self, name: str, entry: FileEntry, pickles: PickleReader) -> None:
+    def _check_file_kind(self, name: str, entry: FileEntry) -> None:
         shown = quoted(name)
         kind = other_files.kind(name)
         stand_in = None if kind == "harmless" else stand_ins.look(entry.path)
@@ -319,7 +339,7 @@ class _Inspector:
             self._add("file/stand-in", f"{shown} {stand_in.what}", name, advice=stand_in.advice)
             return
         if kind == "pickle":
-            self.findings += other_files.pickle_findings(entry, pickles)
+            self.findings += other_files.pickle_findings(entry, self.pickles)
         elif kind == "code":
             self._add("file/code", f"{shown} is program code", name)
         elif kind == "other" and not stand_in and not other_files.is_text(entry):
@@ -365,6 +385,8 @@ class _Inspector:
             if self.header_bytes > _MAX_TOTAL_HEADER_BYTES:
                 raise HeaderError("is one shard too many: the headers together are larger than rora reads")
             header = self.headers[name] if name in self.headers else read_header(self.files[name].path, name)
+            if isinstance(header, HeaderError):
+                raise header
         except HeaderError as error:
             self._add("weights/malformed", f"{quoted(name)} {error}", name)
             return {}

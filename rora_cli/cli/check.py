@@ -10,8 +10,9 @@ from rora_cli.commands.check import CheckConfig
 def command(config: CheckConfig, shell: ReportShell) -> int:
     """Inspect checkpoints without loading them: files, JSON, safetensors headers.
 
-    Nothing is run, unpickled, followed out of the directory or fetched; pickles are searched for what they would
-    import. The findings are about what the checkpoint is, not about how the model behaves.
+    Nothing is run, unpickled or followed out of the directory; pickles are searched for what they would import. Of a
+    hub id the headers and small files are fetched, and not kept. The findings are about what the checkpoint is, not
+    about how the model behaves.
 
     [bold]rora check[/] suspect-model adapter/
 

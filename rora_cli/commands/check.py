@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Literal
 
+from rora_cli import hub_access
 from rora_cli.checkpoints import other_files
 from rora_cli.checkpoints.beside_base import with_base
 from rora_cli.checkpoints.header import quoted
 from rora_cli.checkpoints.layouts import checkpoints_named, matched
 from rora_cli.checkpoints.preflight import Inspection, compare_tokenizers, inspect
+from rora_cli.checkpoints.remote import inspected
 from rora_cli.checkpoints.rules import RULES, finding
 from rora_cli.checkpoints.values import value_findings
 from rora_cli.commands.gate import Gate
 from rora_cli.commands.memory import says_what_fits
-from rora_cli.errors import ExitCode, UsageError
-from rora_cli.option_groups import SeverityGate
+from rora_cli.errors import CheckpointError, ExitCode, UsageError
+from rora_cli.option_groups import HubOptions, SeverityGate
 from rora_cli.options import Option
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.check import CheckedCheckpoint, CheckResult
@@ -32,19 +35,20 @@ ROLES = ("auto", "model", "adapter")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckConfig(SeverityGate):
+class CheckConfig(SeverityGate, HubOptions):
     """What to inspect."""
 
     paths: Annotated[
         tuple[str, ...],
         Option(
-            "Model or adapter directories, single files of either, or a model's folder in the hub's cache.",
+            "Model or adapter directories, single files of either, a model's folder in the hub's cache, or hub ids "
+            "(owner/name), of which headers alone are fetched.",
             metavar="PATH...",
             argument=True,
         ),
     ]
     base: Annotated[
-        str | None, Option("A trusted base model: tokenizers and chat templates are compared.", metavar="DIR")
+        str | None, Option("A trusted base model: tokenizers and chat templates are compared.", metavar="MODEL")
     ] = None
     role: Annotated[
         Literal["auto", "model", "adapter"], Option("What the paths are; auto tells it by their files.", choices=ROLES)
@@ -70,22 +74,56 @@ class CheckConfig(SeverityGate):
             raise UsageError("no path is given; name at least one model or adapter directory")
 
 
+class Opened:
+    """The checkpoints of one run; ``commits`` maps those on the hub to their commits."""
+
+    def __init__(self, config: CheckConfig, kept: ExitStack) -> None:
+        self.commits: dict[str, str] = {}
+        self._config, self._kept = config, kept
+
+    def inspect(self, name: str, role: Literal["auto", "model", "adapter"]) -> Inspection:
+        """The inspection of a path, or of a hub id; a path that exists is one.
+
+        Raises CheckpointError, or HubError for a hub id.
+        """
+        if Path(name).exists() or "/" not in name or not hub_access.is_repo_id(name):
+            return inspect(Path(name), role=role, any_file=role == self._config.role)
+        if self._config.offline or hub_access.is_offline():
+            raise CheckpointError(
+                f"there is nothing at {quoted(name, 300)}, and the hub is not to be asked; name a model or adapter "
+                "directory"
+            )
+        if self._config.values:
+            raise UsageError(f"--values reads files as a whole, and {name} is on the hub: download it first")
+        revision = self._config.revision if name != self._config.base else None
+        repository = hub_access.look_into(name, revision)
+        self.commits[name] = repository.commit
+        return self._kept.enter_context(inspected(repository, None if role == "auto" else role))
+
+
 @says_what_fits
 def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
     """Inspect every path.
 
     Raises:
         CheckpointError: one of the paths is missing, empty, or no checkpoint at all.
+        HubError: the hub does not have it, or does not answer.
     """
     gate = Gate.of(config, rules=RULES, files=True)
-    base = inspect(config.base, role="model") if config.base is not None else None
+    with ExitStack() as kept:
+        return _run(config, gate, Opened(config, kept), progress)
+
+
+def _run(config: CheckConfig, gate: Gate, opened: Opened, progress: Progress) -> CheckResult:
+    base = opened.inspect(config.base, "model") if config.base is not None else None
     checkpoints: list[tuple[str, Inspection]] = []
     paths = list(dict.fromkeys(name for path in matched(config.paths) for name in checkpoints_named(path)))
     with progress.phase("Reading headers", total=len(paths)) as task:
         for path in paths:
-            inspection = inspect(Path(path), role=config.role, any_file=True)
+            inspection = opened.inspect(path, config.role)
             if base is not None:
-                inspection = with_base(inspection, base)
+                if not opened.commits.keys() & {path, config.base}:  # values are read of local files alone
+                    inspection = with_base(inspection, base)
                 compared = compare_tokenizers(inspection, base)
                 inspection = replace(inspection, findings=(*inspection.findings, *compared))
             checkpoints.append((path, inspection))
@@ -96,7 +134,12 @@ def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
     provenance = Provenance(
         command="check",
         versions=library_versions(),
-        config={**asdict(config), "paths": list(config.paths), "ignore": list(config.ignore)},
+        config={
+            **asdict(config),
+            "paths": list(config.paths),
+            "ignore": list(config.ignore),
+            "commits": opened.commits,
+        },
     )
     findings = tuple(f for checkpoint in summaries for f in checkpoint.findings)
     meanings = {rule: RULES[rule].meaning for rule in sorted({f.rule_id for f in findings})}
