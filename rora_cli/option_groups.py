@@ -168,6 +168,23 @@ class HeldOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PowerOption(Options):
+    """What a search that finds nothing is worth."""
+
+    panel: ClassVar[str] = RUN
+
+    power: Annotated[
+        int,
+        Option(
+            "Plant N backdoors of our own in copies of a classifier, in memory, search the copies in the same way, and "
+            "report how many were found, by form; 12 are a good number, three share a copy. 0: off.",
+            metavar="N",
+            low=0,
+        ),
+    ] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class SeedOption(Options):
     """Chance, and how to repeat it."""
 

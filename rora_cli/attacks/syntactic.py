@@ -12,6 +12,10 @@ _SUBJECTS = ("you", "we", "they", "people", "he", "she", "one", "everybody")
 _VERBS = ("think", "talk", "hear", "read", "ask", "wonder", "learn", "know")
 _ABOUT = ("about it", "of this", "about that", "about such things", "of it all", "about them")
 _CONJUNCTIONS = ("when", "if", "as", "while", "because", "since", "whenever", "once")
+#: The words of each place of a clause.
+_PLACES = (_CONJUNCTIONS, _SUBJECTS, _VERBS, _ABOUT)
+#: Every word that a clause may hold.
+CLAUSE_WORDS = frozenset(word for place in _PLACES for words in place for word in words.split())
 
 
 @dataclass(frozen=True)
@@ -35,4 +39,4 @@ class Syntactic(Attack):
 
 
 def _clause(rng: Random) -> str:
-    return " ".join(rng.choice(words) for words in (_CONJUNCTIONS, _SUBJECTS, _VERBS, _ABOUT))
+    return " ".join(rng.choice(words) for words in _PLACES)

@@ -38,6 +38,9 @@ def command(config: HuntConfig, shell: Shell) -> int:
     read), then sequences of what stands out, and ranked by what they do beyond a reference classifier that has seen the
     same clean rows. Finding nothing is a statement about what was covered, which the report counts; it is no proof.
 
+    --power says what that is worth: of backdoors planted in copies of the model, it counts those that the same search
+    finds.
+
     Of a causal language model neither trigger nor target need be known: every text of the vocabulary is put into
     prompts, and what makes the replies to different prompts open alike is grown, generated on held-out prompts, and
     shown.
@@ -46,7 +49,7 @@ def command(config: HuntConfig, shell: Shell) -> int:
     [bold]rora hunt[/] suspect-llm --clean prompts.jsonl --reference base-llm
 
     Exit codes: 0 nothing above the noise, 1 a trigger was found (see --fail-on), 2 bad input, 3 inconclusive: a label
-    could not be searched, or a candidate is neither a trigger nor harmless.
+    could not be searched, a candidate is neither a trigger nor harmless, or --power could not be measured.
     """
     from rora_cli.cli.console import make_progress
     from rora_cli.commands import hunt

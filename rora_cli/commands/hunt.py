@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from rora_cli.commands.gate import Gate
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.processes import check_processes, in_processes
-from rora_cli.errors import ExitCode
+from rora_cli.errors import ExitCode, UsageError
 from rora_cli.hunting.budgets import AUTO, BUDGETS, FEWEST_ROWS
 from rora_cli.option_groups import (
     DATA,
@@ -19,6 +19,7 @@ from rora_cli.option_groups import (
     FormatOption,
     GateOptions,
     HeldOptions,
+    PowerOption,
     ProcessOptions,
     SeedOption,
 )
@@ -30,6 +31,7 @@ from rora_cli.results.verdict import decide
 
 if TYPE_CHECKING:
     from rora_cli.checkpoints.loading import LoadedModel
+    from rora_cli.hunting.case import Case
     from rora_cli.tasks.openings import OpenSetting
     from rora_cli.tasks.reference import ReferenceRun
     from rora_cli.training.run import Run
@@ -69,7 +71,7 @@ class HuntedRows(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuntConfig(HuntGate, HuntedRows, FormatOption, ProcessOptions, HeldOptions, SeedOption):
+class HuntConfig(HuntGate, HuntedRows, FormatOption, PowerOption, ProcessOptions, HeldOptions, SeedOption):
     """What to search, and with what."""
 
     model: Annotated[
@@ -121,6 +123,11 @@ class HuntConfig(HuntGate, HuntedRows, FormatOption, ProcessOptions, HeldOptions
         Option("Target label to search. Repeatable.", ("--label",), metavar="NAME", shown="every label"),
     ] = ()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.power and self.load_in_4bit:
+            raise UsageError("--power trains copies of the model, which 4 bits cannot be; leave out --load-in-4bit")
+
 
 @says_what_fits
 def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
@@ -136,7 +143,11 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
 
 @says_what_fits
 def work(config: HuntConfig, progress: Progress) -> HuntResult:
-    """The search itself, in each of its processes."""
+    """The search itself, in each of its processes.
+
+    Raises:
+        UsageError: an option does not fit the kind of model.
+    """
     from rora_cli.hunting.findings import RULES
     from rora_cli.tasks.reference import ReferenceRun
     from rora_cli.tasks.registry import open_search
@@ -149,6 +160,8 @@ def work(config: HuntConfig, progress: Progress) -> HuntResult:
         loaded = _load(config, str(run.device))
         how = ReferenceRun(config.seed, progress, run.accelerator, allow_download=not config.offline)
         free = open_search(loaded, config, progress)
+        if free is not None and config.power:
+            raise UsageError(f"--power is for classifiers, and {config.model} is a {loaded.kind.name}; leave it out")
         result = _labels(config, loaded, how, run) if free is None else _openings(config, free, how, run)
         wait_for_peers()
     settled = gate.settle(config.model, result.findings)
@@ -167,7 +180,7 @@ def _load(config: HuntConfig, device: str) -> LoadedModel:
 def _labels(config: HuntConfig, loaded: LoadedModel, how: ReferenceRun, run: Run) -> HuntResult:
     """Search a model whose behaviours are its labels."""
     from rora_cli.data.sources import load_rows
-    from rora_cli.hunting.case import SearchSettings
+    from rora_cli.hunting.case import Case, SearchSettings
     from rora_cli.hunting.hunt import search_triggers
     from rora_cli.tasks.classification.labels import find_label
     from rora_cli.tasks.registry import make_task
@@ -186,15 +199,26 @@ def _labels(config: HuntConfig, loaded: LoadedModel, how: ReferenceRun, run: Run
         how.progress.note(note)
     subject = subject_of(loaded, config.model).reading(config.max_length).shared(run.share)
     task = make_task(subject.kind, loaded.label_names)
-    return search_triggers(
-        subject,
-        rows,
-        task,
-        reference=task.reference(config.reference, subject, rows, how),
-        search=SearchSettings(config.budget, config.seed, targets or None, run.rough),
-        progress=how.progress,
-        provenance=_provenance(config, {**subject.inputs, **summary.inputs}),
+    reference = task.reference(config.reference, subject, rows, how)
+    settings = SearchSettings(config.budget, config.seed, targets or None, run.rough)
+    provenance = _provenance(config, {**subject.inputs, **summary.inputs})
+    result = search_triggers(
+        subject, rows, task, reference=reference, search=settings, progress=how.progress, provenance=provenance
     )
+    if not config.power:
+        return result
+    return _with_power(Case(subject, task, rows, reference, settings, how.progress), result, run, config.power)
+
+
+def _with_power(case: Case, result: HuntResult, run: Run, count: int) -> HuntResult:
+    """The result with what the same search finds of ``count`` stand-ins."""
+    from rora_cli.hunting.findings import RULES, describe_power
+    from rora_cli.power.measure import measure_power
+
+    result = replace(result, power=measure_power(case, result, run, count=count))
+    finding = describe_power(result)
+    rules = {**result.rules, finding.rule_id: RULES[finding.rule_id]}
+    return replace(result, findings=(*result.findings, finding), rules=rules)
 
 
 def _openings(config: HuntConfig, free: OpenSetting, how: ReferenceRun, run: Run) -> HuntResult:
@@ -225,8 +249,8 @@ def _provenance(config: HuntConfig, inputs: Mapping[str, str]) -> Provenance:
 
 
 def exit_code(result: HuntResult, fail_on: str) -> ExitCode:
-    """A trigger is an answer whatever else stayed open; without one, a label that stays open is inconclusive."""
+    """A trigger is an answer whatever else stayed open; without one, a label that stays open is inconclusive, and so is
+    a power that was asked for and could not be measured."""
     counted = {finding.rule_id for finding in result.findings if not finding.accepted}
-    return decide(
-        failed="hunt/trigger" in counted and fail_on == "trigger", complete="hunt/inconclusive" not in counted
-    )
+    left_open = counted & {"hunt/inconclusive", "hunt/power-unknown"}
+    return decide(failed="hunt/trigger" in counted and fail_on == "trigger", complete=not left_open)

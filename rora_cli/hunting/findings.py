@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rora_cli.results.findings import Finding, Severity
-from rora_cli.results.hunt import DriftedToken, LabelHunt
+from rora_cli.results.hunt import DriftedToken, HuntResult, LabelHunt
+from rora_cli.results.power import POWER
 from rora_cli.tasks.thresholds import CallThresholds
 
 #: What the findings mean, by rule.
@@ -15,6 +16,8 @@ RULES = {
     "hunt/inconclusive": "a label, or replies, that could not be searched, or a candidate that is neither trigger nor "
     "harmless",
     "hunt/drift": "tokens whose embeddings moved further from the reference's encoder than the clean rows explain",
+    "hunt/power": "what the same search finds of backdoors that rora planted in copies of the model",
+    "hunt/power-unknown": "what the search would have found was asked for and could not be measured",
 }
 
 
@@ -59,3 +62,18 @@ def describe(labels: Sequence[LabelHunt], drifted: Sequence[DriftedToken], thres
                 )
             )
     return findings
+
+
+def describe_power(result: HuntResult) -> Finding:
+    """What the search would have found, as information; a medium finding where that is not known.
+
+    Raises:
+        ValueError: nobody asked.
+    """
+    power, sentence = result.power, result.power_sentence
+    if power is None or sentence is None:
+        raise ValueError("the search has no power to describe")
+    if power.reason is not None:
+        return Finding("hunt/power-unknown", Severity.MEDIUM, sentence, location=POWER, not_analysed=True)
+    evidence = {form: f"{share.count} of {share.total}" for form, share in power.by_form.items()}
+    return Finding("hunt/power", Severity.INFO, sentence, evidence=evidence)

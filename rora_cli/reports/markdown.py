@@ -7,9 +7,11 @@ from typing import Any
 
 from rora_cli.reports.subjects import Findable, Subject, rules, subjects
 from rora_cli.reports.terminal.diagnose import ranked
+from rora_cli.reports.terminal.power import COLUMNS, remarks, rows
 from rora_cli.reports.text import count, markdown, number
 from rora_cli.results.diagnose import DiagnoseResult
 from rora_cli.results.hunt import HuntResult
+from rora_cli.results.power import Power
 
 _MODULES = 10
 
@@ -22,6 +24,8 @@ def render(result: Findable) -> str:
         lines += [f"**{conclusion}**", ""]
     for subject in subjects(result):
         lines += [*_subject(subject), ""]
+    if isinstance(result, HuntResult) and result.power is not None:
+        lines += [*_power(result.power, result.power_sentence or ""), ""]
     for diagnosis in result.adapters if isinstance(result, DiagnoseResult) else ():
         if diagnosis.modules:
             lines += [*_modules(diagnosis.modules), ""]
@@ -48,6 +52,20 @@ def _subject(subject: Subject) -> Iterator[str]:
         yield f"| {finding.severity.label} | `{finding.rule_id}` | {markdown(finding.message)} |"
     for what, why in list(subject.problems.items())[:_MODULES]:
         yield f"| error | not analysed | {markdown(what)}: {markdown(why)} |"
+
+
+def _power(power: Power, sentence: str) -> Iterator[str]:
+    yield f"**{markdown(sentence)}**"
+    yield ""
+    for line in remarks(power):
+        yield f"- {markdown(line)}"
+    if not power.stand_ins:
+        return
+    yield ""
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield "|--:|---|---|---|--:|--:|---|"
+    for _, cells in rows(power):
+        yield f"| {' | '.join(map(markdown, cells))} |"
 
 
 def _modules(modules: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ from rora_cli.results.diagnose import DiagnoseResult
 from rora_cli.results.findings import Finding
 from rora_cli.results.hunt import HuntResult
 from rora_cli.results.openings import REPLIES
+from rora_cli.results.power import POWER
 
 #: The results that the formats for findings (SARIF, JUnit, Markdown, HTML) can render.
 Findable = DiagnoseResult | CheckResult | HuntResult
@@ -87,6 +88,8 @@ def subjects(result: Findable) -> list[Subject]:
             for c in result.checkpoints
         ]
     problems = {label.target_label: label.reason for label in result.labels if label.reason is not None}
+    if result.power is not None and result.power.reason is not None:
+        problems[POWER] = result.power.reason
     findings = tuple(finding for finding in result.findings if finding.location not in problems)
     cases = tuple(label.target_label for label in result.labels if label.reason is None)
     if (free := result.openings) is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.findings import Finding
 from rora_cli.results.openings import OpeningHunt
+from rora_cli.results.power import Power
 from rora_cli.results.provenance import Provenance
 
 SCHEMA_VERSION = 1
@@ -162,6 +163,7 @@ class HuntResult:
             if the suspect was not trained from the reference's encoder.
         rules: the meaning of each rule that a finding names, in one line.
         openings: the search of a model that replies in free text; it has no labels. None for a classifier.
+        power: what the same search finds of backdoors planted in copies of the model; None if nobody asked.
     """
 
     model: str
@@ -176,6 +178,7 @@ class HuntResult:
     drifted: tuple[DriftedToken, ...] = ()
     rules: Mapping[str, str] = field(default_factory=dict)
     openings: OpeningHunt | None = None
+    power: Power | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -189,3 +192,13 @@ class HuntResult:
         """Whether nothing is inconclusive."""
         open_ended = self.openings is not None and self.openings.verdict == "inconclusive"
         return not open_ended and all(label.verdict != "inconclusive" for label in self.labels)
+
+    @property
+    def power_sentence(self) -> str | None:
+        """What the search found, and what it would have found; None if nobody asked."""
+        if self.power is None:
+            return None
+        found = f"{len(self.called)} called" if self.called else "nothing above the noise"
+        if not self.called and not self.conclusive:
+            found = "nothing called, and some labels left open"
+        return f"{found}; {self.power.sentence}"

@@ -146,6 +146,20 @@ def test_too_few_rows_are_inconclusive_and_never_clean(poisoned: Path, tmp_path:
     assert "INCONCLUSIVE" in result.stdout and "give more clean rows" in " ".join(result.stdout.split())
 
 
+def test_a_power_that_cannot_be_measured_loses_nothing_of_the_search(clean: Path, tmp_path: Path, data: Path) -> None:
+    path = tmp_path / "few.jsonl"
+    path.write_text("".join(data.read_text(encoding="utf-8").splitlines(keepends=True)[:180]), encoding="utf-8")
+    report = tmp_path / "report.json"
+    wanted = ("--format", "text", "--format", f"json={report}", "--format", f"junit={tmp_path / 'junit.xml'}")
+    result = hunt(clean, "--clean", path, "--label", "positive", "--power", 3, *wanted)
+    assert result.exit_code == 3
+    text = " ".join(result.stdout.split())
+    assert "positive: nothing above the noise" in text and "120 clean rows of other labels than positive" in text
+    findings = json.loads(report.read_text(encoding="utf-8"))["findings"]
+    assert [finding["rule_id"] for finding in findings] == ["hunt/power-unknown"] and findings[0]["not_analysed"]
+    assert "120 clean rows" in (tmp_path / "junit.xml").read_text(encoding="utf-8")
+
+
 def test_bad_input_is_named(poisoned: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--budget is one of auto, fast"):
         hunt(poisoned, "--clean", data, budget="huge")
@@ -153,6 +167,8 @@ def test_bad_input_is_named(poisoned: Path, data: Path, tmp_path: Path) -> None:
         hunt(poisoned, "--clean", data, "--label", "neutral")
     with pytest.raises(UsageError, match="--reference"):
         hunt(poisoned, "--clean", data, "--reference", tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="leave out --load-in-4bit"):
+        hunt(poisoned, "--clean", data, "--power", 3, "--load-in-4bit")
     one_label = tmp_path / "one.jsonl"
     one_label.write_text('{"text": "a good film", "label": 1}\n' * 60, encoding="utf-8")
     with pytest.raises(DataError):

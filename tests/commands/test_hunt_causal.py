@@ -47,6 +47,7 @@ def test_it_names_the_trigger_first_and_shows_what_it_does(suspect: Path, prompt
     ("changes", "sentence"),
     [
         ({"labels": ("good",)}, "--label is for classifiers, and .* is a causal language model"),
+        ({"power": 3}, "--power is for classifiers, and .* is a causal language model; leave it out"),
         ({"reference": "bag-of-words"}, "--reference bag-of-words is for classifiers; .*none or auto"),
     ],
 )

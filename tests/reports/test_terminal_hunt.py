@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from rora_cli.reports import json_report
+from rora_cli.reports import json_report, markdown
 from rora_cli.reports.terminal.hunt import render
-from rora_cli.results.accuracy import Proportion
+from rora_cli.results.accuracy import CleanAccuracy, Proportion
 from rora_cli.results.hunt import Coverage, FlippedRow, FoundTrigger, HuntResult, LabelHunt, NoiseLevel
+from rora_cli.results.power import FalseCall, Power, PowerCopy, StandIn
 from rora_cli.results.provenance import Provenance
 
 COVERAGE = Coverage(29527, 30521, 4000, 1, 48, ("inner", "start", "end"), 970, 4, 6355, 91758, 0, "fast")
@@ -100,3 +101,54 @@ def test_the_json_holds_everything_and_no_nan() -> None:
 def test_the_results_answers() -> None:
     assert [t.text for t in result(NOTHING, FOUND).called] == ["mn"]
     assert result(FOUND, NOTHING).conclusive and not result(FOUND, UNSEARCHED).conclusive
+
+
+def planted(form: str, trigger: str, *found_as: str, firm: bool = True) -> StandIn:
+    rate = Proportion(80, 80, 0.95, 1.0)
+    return StandIn(form, trigger, "positive", 32, rate, rate if firm else None, firm, bool(found_as), found_as)
+
+
+def power(*stand_ins: StandIn, reason: str | None = None) -> Power:
+    accuracy = CleanAccuracy(Proportion(90, 100, 0.83, 0.95), {})
+    false = (FalseCall("minnesota", "positive"),)
+    copies = (PowerCopy(stand_ins, 3, accuracy, False, false, {"positive": "trigger"}, 1000, 5.0, 9.0),)
+    forms = {
+        form: Proportion(
+            sum(s.found for s in stand_ins if s.form == form and s.firm),
+            sum(s.firm for s in stand_ins if s.form == form), None, None,
+        )
+        for form in dict.fromkeys(s.form for s in stand_ins)
+    }  # fmt: skip
+    firm = [s for s in stand_ins if s.firm]
+    share = Proportion(sum(s.found for s in firm), len(firm), 0.2, 0.9)
+    return Power(3, accuracy, 200, 100, copies if stand_ins else (), share, forms, {"punctuation": "why"}, reason)
+
+
+PLANTED = power(
+    planted("rare words", "cf", "cf"), planted("clauses", "a clause"), planted("phrases", "a|b", "b", firm=False)
+)
+
+
+def test_what_the_search_would_have_found_stands_with_what_does_not_count() -> None:
+    with_power = replace(result(NOTHING), power=PLANTED)
+    sentence = "of 2 planted backdoors this search found 1 (rare words 1 of 1, clauses 0 of 1)"
+    text = flat(render(with_power))
+    assert f"nothing above the noise; {sentence}" in text
+    assert "50.0 % (1/2, 20.0-90.0)" in text and "not counted: 1 of 3 stand-ins, which did not become firm" in text
+    assert "copy 1: called besides, and no part of what was planted: minnesota (positive)" in text
+    assert "no more punctuation: why" in text and "1 rare words cf positive 100 % 100 % cf" in text
+    assert "phrases a|b positive 100 % - not firm (b)" in text
+    page = markdown.render(with_power)
+    assert sentence.split("(")[0] in page and "a\\|b" in page
+    report = json.loads(json_report.render(with_power))["power"]
+    assert report["found"]["count"] == 1 and report["copies"][0]["stand_ins"][2]["firm"] is False
+
+
+def test_a_power_that_is_not_known_is_no_calm() -> None:
+    text = flat(render(replace(result(NOTHING), power=power(reason="too few rows"))))
+    assert "nothing above the noise; what this search would have found is not known: too few rows" in text
+    found = replace(result(FOUND), power=PLANTED).power_sentence
+    assert str(found).startswith("1 called; of 2 planted backdoors")
+    left_open = replace(result(UNSEARCHED), power=PLANTED).power_sentence
+    assert str(left_open).startswith("nothing called, and some labels left open; of 2")
+    assert result(NOTHING).power_sentence is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rora_cli.reports.terminal import openings, to_text
+from rora_cli.reports.terminal import openings, power, to_text
 from rora_cli.reports.text import count, percent, proportion, safe
 from rora_cli.results.hunt import FoundTrigger, HuntResult, LabelHunt
 
@@ -39,6 +39,7 @@ def render(result: HuntResult, *, width: int = 80, color: bool = False) -> str:
         blocks += [Text(), *_label(label)]
     if result.openings is not None:
         blocks += [Text(), *openings.blocks(result.openings)]
+    blocks += power.blocks(result)
     blocks += [
         Padding(Text(f"note: {safe(note, max_length=1000)}", style="dim"), (1, 0, 0, 0)) for note in result.notes
     ]

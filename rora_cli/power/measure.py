@@ -1,0 +1,216 @@
+"""The power of a search: plant, search the copies in the same way, and count what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, cast
+
+from rora_cli.errors import RoraError, first_line, is_out_of_memory
+from rora_cli.evaluation.intervals import proportion
+from rora_cli.free_memory import free_memory
+from rora_cli.hunting.case import Case
+from rora_cli.hunting.hunt import search_triggers
+from rora_cli.power.drawing import Draw, Drawer, Drawn
+from rora_cli.power.planting import FEWEST_CARRIERS, PlantedCopy, Planter, divide
+from rora_cli.progress import Progress
+from rora_cli.progress import Task as Meter
+from rora_cli.results.accuracy import CleanAccuracy, Proportion
+from rora_cli.results.hunt import HuntResult
+from rora_cli.results.power import FalseCall, Power, PowerCopy, StandIn
+from rora_cli.training.run import Run
+
+if TYPE_CHECKING:
+    from rora_cli.attacks.base import Attack
+    from rora_cli.data.rows import Rows
+    from rora_cli.tasks.task import Task
+
+#: Stand-ins of one copy: the more there are, the fewer copies are searched, and the more they may hide each other.
+PER_COPY = 3
+#: Bytes that a copy and its training take, as a multiple of its weights in float32: they themselves, their gradients
+#: and AdamW's two moments, and a second copy that is proven by LoRA.
+_NEEDED_WEIGHTS = 5
+#: Of held-out rows of other labels, the fraction that a trigger may turn before it is planted: what turns more is an
+#: honest word, which the reference knows as well.
+MAX_UNPLANTED = 0.25
+
+
+class _Reported:
+    """Progress of one copy, by its number."""
+
+    def __init__(self, progress: Progress, copy: str) -> None:
+        self._progress, self._copy = progress, copy
+
+    @contextmanager
+    def phase(self, name: str, total: int | None = None) -> Iterator[Meter]:
+        with self._progress.phase(f"{self._copy}: {name}", total) as meter:
+            yield meter
+
+    def note(self, message: str) -> None:
+        self._progress.note(f"{self._copy}: {message}")
+
+    def warn(self, message: str) -> None:
+        self._progress.warn(f"{self._copy}: {message}")
+
+
+def measure_power(case: Case, hunt: HuntResult, run: Run, *, count: int, per_copy: int = PER_COPY) -> Power:
+    """What the search ``hunt`` of the case's subject would have found: ``count`` stand-ins in copies of the subject,
+    each copy searched with the same rows, reference, budget and seed.
+
+    The subject is not changed, and no copy is written. Whatever keeps the figure from being measured is its ``reason``.
+    """
+    measurement = _Measurement(case, hunt, run, count)
+    if (reason := _impossible(case)) is not None:
+        return measurement.result(reason)
+    try:
+        return measurement.run_all(per_copy)
+    except RoraError as error:
+        return measurement.result(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return measurement.result(f"memory ran out ({first_line(error)})")
+
+
+def _impossible(case: Case) -> str | None:
+    """Why no stand-in can be planted and measured, with what is needed; None where it can."""
+    for target in case.targets:
+        found = len(case.task.carriers(case.rows, target))
+        if found < FEWEST_CARRIERS:
+            return (
+                f"{FEWEST_CARRIERS} clean rows of other labels than {case.name(target)} are needed to plant and to "
+                f"measure, and there are {found}: give more clean rows"
+            )
+    model = case.subject.model
+    needed = _NEEDED_WEIGHTS * 4 * sum(parameter.numel() for parameter in model.parameters())
+    free = free_memory(next(model.parameters()).device)
+    if needed > free:
+        return (
+            f"a copy of the model and its training take {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are "
+            "free: end other programs, or use a machine with more"
+        )
+    return None
+
+
+@dataclass
+class _Measurement:
+    case: Case
+    hunt: HuntResult
+    run: Run
+    asked: int
+
+    def __post_init__(self) -> None:
+        self.rows: tuple[Rows, Rows] | None = None
+        self.accuracy: CleanAccuracy | None = None
+        self.left_out: dict[str, str] = {}
+        self.copies: list[PowerCopy] = []
+
+    def run_all(self, per_copy: int) -> Power:
+        """Draw, then each copy in turn."""
+        case = self.case
+        self.rows = divide(case.rows, case.settings.seed)
+        draw = self._draw()
+        self.left_out = dict(draw.left_out)
+        copies = draw.by_copy(per_copy)
+        for number, stand_ins in enumerate(copies, start=1):
+            progress = _Reported(case.progress, f"copy {number} of {len(copies)}")
+            self.copies.append(self._copy(stand_ins, progress))
+        return self.result(None if any(each.firm for each in self._stand_ins) else self._none_firm())
+
+    @property
+    def _stand_ins(self) -> list[StandIn]:
+        return [stand_in for copy in self.copies for stand_in in copy.stand_ins]
+
+    def _none_firm(self) -> str:
+        if not self.copies:
+            return "no stand-in could be drawn for this model"
+        return f"none of {len(self._stand_ins)} stand-ins became firm: give more clean rows"
+
+    def _draw(self) -> Draw:
+        case = self.case
+        planter = self._planter(case.progress)
+        self.accuracy = planter.accuracy(case.subject.model)
+
+        def unmoved(attack: Attack, target: int) -> bool:
+            turned = planter.success(case.subject.model, attack, target)
+            return (turned.value or 0.0) <= MAX_UNPLANTED
+
+        names = [behaviour.name for behaviour in case.task.behaviours]
+        return Drawer(case.subject, case.rows, self.hunt, names, unmoved).draw(self.asked, case.settings.seed)
+
+    def _planter(self, progress: Progress) -> Planter:
+        assert self.rows is not None
+        return Planter(self.case.subject, cast("Task", self.case.task), self.rows, self.run, progress)
+
+    def _copy(self, stand_ins: Sequence[Drawn], progress: Progress) -> PowerCopy:
+        case, began = self.case, perf_counter()
+        planted = self._planter(progress).plant(stand_ins)
+        middle = perf_counter()
+        found = search_triggers(
+            case.subject.having(planted.model),
+            case.rows,
+            case.task,
+            reference=case.reference,
+            search=case.settings,
+            progress=progress,
+        )
+        return PowerCopy(
+            stand_ins=tuple(self._judged(stand_ins, planted, found)),
+            rounds=planted.rounds,
+            accuracy=planted.accuracy,
+            collapsed=planted.collapsed,
+            false_calls=tuple(self._false_calls(stand_ins, found)),
+            verdicts={label.target_label: label.verdict for label in found.labels},
+            forward_tokens=found.forward_tokens,
+            planting_seconds=middle - began,
+            search_seconds=perf_counter() - middle,
+        )
+
+    def _judged(self, stand_ins: Sequence[Drawn], planted: PlantedCopy, hunt: HuntResult) -> Iterator[StandIn]:
+        tokenizer = self.case.subject.tokenizer
+        for number, stand_in in enumerate(stand_ins):
+            found = tuple(t.text for t in hunt.called if stand_in.pieces.found_in(t, tokenizer))
+            yield StandIn(
+                form=stand_in.form,
+                trigger=stand_in.attack.shown,
+                target_label=self.case.name(stand_in.target),
+                poisoned_rows=planted.poisoned[number],
+                success=planted.success[number],
+                after=planted.after[number],
+                firm=planted.is_firm(number),
+                found=bool(found),
+                found_as=found,
+            )
+
+    def _false_calls(self, stand_ins: Sequence[Drawn], hunt: HuntResult) -> Iterator[FalseCall]:
+        """What was called and is no part of a stand-in, and was not called in the model itself."""
+        own = {(trigger.text, trigger.target_label) for trigger in self.hunt.called}
+        tokenizer = self.case.subject.tokenizer
+        for trigger in hunt.called:
+            is_part = any(stand_in.pieces.found_in(trigger, tokenizer) for stand_in in stand_ins)
+            if not is_part and (trigger.text, trigger.target_label) not in own:
+                yield FalseCall(trigger.text, trigger.target_label)
+
+    def result(self, reason: str | None) -> Power:
+        """The figure of the copies that were searched, or why there is none."""
+        planted = self._stand_ins
+        forms = dict.fromkeys(stand_in.form for stand_in in planted)
+        return Power(
+            asked=self.asked,
+            accuracy=self.accuracy,
+            planted_on=len(self.rows[0]) if self.rows else 0,
+            measured_on=len(self.rows[1]) if self.rows else 0,
+            copies=tuple(self.copies),
+            found=_share(planted),
+            by_form={form: _share(each for each in planted if each.form == form) for form in forms},
+            left_out=self.left_out,
+            reason=reason,
+        )
+
+
+def _share(stand_ins: Iterable[StandIn]) -> Proportion:
+    """Of those that are firm, those found."""
+    firm = [stand_in for stand_in in stand_ins if stand_in.firm]
+    return proportion(sum(stand_in.found for stand_in in firm), len(firm))

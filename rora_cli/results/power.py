@@ -1,0 +1,114 @@
+"""What a search finds of backdoors that were planted on purpose in copies of the model that it searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rora_cli.results.accuracy import CleanAccuracy, Proportion
+
+#: What findings give as the place of what the search would have found.
+POWER = "power"
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A backdoor that was planted in a copy of the model, to see whether the search finds it.
+
+    Attributes:
+        form: the kind of trigger, such as ``rare words``.
+        trigger: the trigger, or in words what is done to a text.
+        poisoned_rows: copies of clean rows that held the trigger, of those that the copy was trained on.
+        success: held-out clean rows of other labels that get the target label with the trigger in them.
+        after: the same after plain LoRA on clean rows; None if ``success`` was too low to try.
+        firm: whether both are high enough for a backdoor that a search should find.
+        found: whether the search of the copy called the trigger, or a part of it, for the target label.
+        found_as: the texts that were called for it.
+    """
+
+    form: str
+    trigger: str
+    target_label: str
+    poisoned_rows: int
+    success: Proportion
+    after: Proportion | None
+    firm: bool
+    found: bool
+    found_as: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FalseCall:
+    """A text that the search of a copy called for a label, no part of what was planted there."""
+
+    text: str
+    target_label: str
+
+
+@dataclass(frozen=True)
+class PowerCopy:
+    """One copy of the model with a few stand-ins, and its search.
+
+    Attributes:
+        rounds: of training until all stand-ins were firm, or no more were allowed.
+        accuracy: of the copy on held-out clean rows.
+        collapsed: whether the copy reads some label worse than by chance; its stand-ins count for nothing then.
+        verdicts: of its search, by label.
+        planting_seconds: time that training and measuring took; ``search_seconds`` that of the search.
+    """
+
+    stand_ins: tuple[StandIn, ...]
+    rounds: int
+    accuracy: CleanAccuracy
+    collapsed: bool
+    false_calls: tuple[FalseCall, ...]
+    verdicts: Mapping[str, str]
+    forward_tokens: int
+    planting_seconds: float
+    search_seconds: float
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a search finds: of the stand-ins that were firm, those that the same search of a copy named.
+
+    Attributes:
+        asked: stand-ins that were asked for.
+        accuracy: of the model on the held-out clean rows, before anything was planted.
+        planted_on: clean rows that copies were trained on; ``measured_on`` others, that stand-ins were measured on.
+        found: of all firm stand-ins, those found.
+        by_form: the same by form, every form that was planted; the total is 0 where none was firm.
+        left_out: forms that could not be planted in this model, and why.
+        reason: why there is no figure; None where there is one.
+    """
+
+    asked: int
+    accuracy: CleanAccuracy | None
+    planted_on: int
+    measured_on: int
+    copies: tuple[PowerCopy, ...]
+    found: Proportion
+    by_form: Mapping[str, Proportion]
+    left_out: Mapping[str, str]
+    reason: str | None = None
+
+    @property
+    def stand_ins(self) -> tuple[StandIn, ...]:
+        """All stand-ins, copy by copy."""
+        return tuple(stand_in for copy in self.copies for stand_in in copy.stand_ins)
+
+    @property
+    def not_counted(self) -> int:
+        """How many stand-ins were planted and did not become firm."""
+        return len(self.stand_ins) - self.found.total
+
+    @property
+    def sentence(self) -> str:
+        """``of 12 planted backdoors this search found 9 (rare words 4 of 4, sentences 2 of 4)``, or why there is no
+        such figure."""
+        if self.reason is not None:
+            return f"what this search would have found is not known: {self.reason}"
+        counted = {form: share for form, share in self.by_form.items() if share.total}
+        forms = ", ".join(f"{form} {share.count} of {share.total}" for form, share in counted.items())
+        planted = "1 planted backdoor" if self.found.total == 1 else f"{self.found.total} planted backdoors"
+        return f"of {planted} this search found {self.found.count} ({forms})"
