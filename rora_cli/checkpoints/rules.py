@@ -55,6 +55,12 @@ RULES: Mapping[str, Rule] = {
         _LOW, False, "A file that rora does not read: nothing is said about it.",
         "look at it with a tool for its format and name it with --ignore, or use a copy without it", True,
     ),
+    "file/archive": Rule(
+        _HIGH, False, "An archive could not be unpacked, or not to the end.", "unpack it and name the directory", True
+    ),
+    "file/archive-member": Rule(
+        _HIGH, False, "A member of the archive leads out of it, is there twice, or is no file.", REMOVE
+    ),
     "file/ignored": Rule(_INFO, False, "Files that were not analysed, and are not to count (--ignore)."),
     "file/other-checkpoint": Rule(_INFO, False, "A folder holds a checkpoint of its own; loaders of this one skip it."),
     "file/disguised-pickle": Rule(_HIGH, True, "A pickle or archive hides under another ending.", REMOVE),

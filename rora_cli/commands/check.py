@@ -14,10 +14,11 @@ from rora_cli import hub_access
 from rora_cli.checkpoints import other_files
 from rora_cli.checkpoints.beside_base import with_base
 from rora_cli.checkpoints.header import quoted
-from rora_cli.checkpoints.layouts import checkpoints_named, matched
+from rora_cli.checkpoints.layouts import checkpoints_in, checkpoints_named, matched
 from rora_cli.checkpoints.preflight import Inspection, compare_tokenizers, inspect
 from rora_cli.checkpoints.remote import inspected
 from rora_cli.checkpoints.rules import RULES, finding
+from rora_cli.checkpoints.unpacking import is_archive, unpacked
 from rora_cli.checkpoints.values import value_findings
 from rora_cli.commands.gate import Gate
 from rora_cli.commands.memory import says_what_fits
@@ -41,8 +42,8 @@ class CheckConfig(SeverityGate, HubOptions):
     paths: Annotated[
         tuple[str, ...],
         Option(
-            "Model or adapter directories, single files of either, a model's folder in the hub's cache, or hub ids "
-            "(owner/name), of which headers alone are fetched.",
+            "Model or adapter directories, single files of either, a model's folder in the hub's cache, archives "
+            "(.zip, .tar, .tar.gz, ...), or hub ids (owner/name), of which headers alone are fetched.",
             metavar="PATH...",
             argument=True,
         ),
@@ -80,12 +81,32 @@ class Opened:
     def __init__(self, config: CheckConfig, kept: ExitStack) -> None:
         self.commits: dict[str, str] = {}
         self._config, self._kept = config, kept
+        self._unpacked: dict[str, tuple[Path, list[Finding]]] = {}
+
+    def checkpoints(self, path: str) -> list[str]:
+        """The checkpoints that ``path`` means, as reports name them; those of an archive are unpacked.
+
+        Raises CheckpointError for an archive of which nothing can be unpacked.
+        """
+        if not is_archive(Path(path)):
+            return checkpoints_named(path)
+        root, found = self._kept.enter_context(unpacked(Path(path)))
+        named = []
+        for checkpoint in checkpoints_in(root):
+            inside = checkpoint.relative_to(root).as_posix()
+            named.append(path if inside == "." else f"{path}/{inside}")
+            self._unpacked[named[-1]] = checkpoint, found if len(named) == 1 else []
+        return named
 
     def inspect(self, name: str, role: Literal["auto", "model", "adapter"]) -> Inspection:
         """The inspection of a path, or of a hub id; a path that exists is one.
 
-        Raises CheckpointError, or HubError for a hub id.
+        Raises CheckpointError; HubError for a hub id.
         """
+        if name in self._unpacked:
+            place, found = self._unpacked[name]
+            inspection = inspect(place, role=role, any_file=True)
+            return replace(inspection, findings=(*found, *inspection.findings))
         if Path(name).exists() or "/" not in name or not hub_access.is_repo_id(name):
             return inspect(Path(name), role=role, any_file=role == self._config.role)
         if self._config.offline or hub_access.is_offline():
@@ -117,7 +138,7 @@ def run(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
 def _run(config: CheckConfig, gate: Gate, opened: Opened, progress: Progress) -> CheckResult:
     base = opened.inspect(config.base, "model") if config.base is not None else None
     checkpoints: list[tuple[str, Inspection]] = []
-    paths = list(dict.fromkeys(name for path in matched(config.paths) for name in checkpoints_named(path)))
+    paths = list(dict.fromkeys(name for path in matched(config.paths) for name in opened.checkpoints(path)))
     with progress.phase("Reading headers", total=len(paths)) as task:
         for path in paths:
             inspection = opened.inspect(path, config.role)
