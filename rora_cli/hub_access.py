@@ -203,9 +203,11 @@ class Snapshot:
 
 def cached(repo_id: str, repo_type: str, revision: str | None = None) -> Snapshot | None:
     """The repository ``repo_id`` at ``revision`` in the hub's cache, or None; without network."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        return None
     try:
         # A pattern that matches nothing makes any snapshot count as complete, whatever was fetched of it.
         found = snapshot_download(

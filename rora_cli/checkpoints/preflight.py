@@ -123,10 +123,10 @@ class Inspection:
         """The size of all tensors."""
         return sum(t.end - t.start for t in self.tensors.values())
 
-    def hashes(self) -> dict[str, str]:
-        """sha256 of every file that loading reads: weights, configs and tokenizer. This reads the files whole."""
+    def hashes(self, *, of_all: bool = False) -> dict[str, str]:
+        """sha256 of every file that loading reads: weights, configs and tokenizer; or ``of_all``. Reads them whole."""
         wanted = set(self.weight_files) | set(TOKENIZER_FILES) | set(_LOADED_JSON)
-        return {name: _sha256(entry) for name, entry in sorted(self.files.items()) if name in wanted}
+        return {name: _sha256(entry) for name, entry in sorted(self.files.items()) if of_all or name in wanted}
 
 
 def _limited(findings: Iterable[Finding]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""An archive that somebody wants inspected: unpacked into a directory of its own, within limits, and removed in the end.
+"""An archive as an input: unpacked into a directory of its own, within limits, and removed in the end.
 
 Python's own zipfile and tarfile read it. Regular files and folders alone are written, inside of the directory, and none
 twice.

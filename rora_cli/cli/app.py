@@ -19,7 +19,12 @@ from rora_cli.threads import THREADS
 from rora_cli.version import __version__
 
 #: Packages that are not called what is imported of them.
-_DISTRIBUTIONS = {"yaml": "pyyaml", "re2": "google-re2", "huggingface_hub": "huggingface-hub"}
+_DISTRIBUTIONS = {
+    "yaml": "pyyaml",
+    "re2": "google-re2",
+    "huggingface_hub": "huggingface-hub",
+    "cyclonedx": "cyclonedx-python-lib",
+}
 _HELP = (
     "Find, cleanse and prove away backdoors in Hugging Face checkpoints and LoRA adapters.\n\n"
     "Exit codes: 0 nothing at or above the threshold; 1 findings, or a gate not met; 2 usage error or bad input; "

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar
+
 from rora_cli.cli import delivery
-from rora_cli.cli.shell import ReportShell
+from rora_cli.cli.shell import OUTPUT, ReportShell
 from rora_cli.commands.check import CheckConfig
+from rora_cli.options import Option
+
+#: A bill of materials, which is made of files and their hashes.
+BOM = "cyclonedx"
 
 
-def command(config: CheckConfig, shell: ReportShell) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Shell(ReportShell):
+    """How the report is shown."""
+
+    panel: ClassVar[str] = OUTPUT
+
+    format: Annotated[
+        tuple[str, ...],
+        Option(
+            "text, json, sarif, junit, markdown, html, github (annotations) or cyclonedx (a bill of materials, with "
+            "--hashes), several times for several; =FILE writes that one there.",
+            metavar="NAME[=FILE]",
+        ),
+    ] = ("text",)
+
+
+def command(config: CheckConfig, shell: Shell) -> int:
     """Inspect checkpoints without loading them: files, JSON, safetensors headers.
 
     Nothing is run, unpickled or followed out of the directory; pickles are searched for what they would import. Of a
@@ -25,8 +48,16 @@ def command(config: CheckConfig, shell: ReportShell) -> int:
     from rora_cli.reports.terminal.check import render
 
     with collector_paused():  # the million objects of a vocabulary would be looked through again and again
-        wanted = delivery.wanted_reports(shell.format, shell.output)
+        wanted = delivery.wanted_reports(shell.format, shell.output, (*delivery.FORMATS, BOM))
+        if any(report.format == BOM for report in wanted):
+            config = replace(config, hashes=True)
         result = check.run(config, make_progress(shell.quiet))
         code = check.exit_code(result, config.fail_on)
-        delivery.deliver(result, wanted, render, code)
+        delivery.deliver(result, wanted, render, code, {BOM: _bill_of_materials})
     return code
+
+
+def _bill_of_materials(result: Any) -> str:
+    from rora_cli.reports.cyclonedx import render
+
+    return render(result)

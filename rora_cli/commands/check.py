@@ -68,6 +68,9 @@ class CheckConfig(SeverityGate, HubOptions):
             "Read the values of all tensors too, for NaN and infinity, as fast as the disk gives them.", ("--values",)
         ),
     ] = False
+    hashes: Annotated[
+        bool, Option("The sha256 of every file in the report, which reads them whole.", ("--hashes",))
+    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,14 +112,19 @@ class Opened:
             return replace(inspection, findings=(*found, *inspection.findings))
         if Path(name).exists() or "/" not in name or not hub_access.is_repo_id(name):
             return inspect(Path(name), role=role, any_file=role == self._config.role)
-        if self._config.offline or hub_access.is_offline():
-            raise CheckpointError(
-                f"there is nothing at {quoted(name, 300)}, and the hub is not to be asked; name a model or adapter "
-                "directory"
-            )
-        if self._config.values:
-            raise UsageError(f"--values reads files as a whole, and {name} is on the hub: download it first")
         revision = self._config.revision if name != self._config.base else None
+        if self._config.offline or hub_access.is_offline():
+            snapshot = hub_access.cached(name, "model", revision)
+            if snapshot is None:
+                raise CheckpointError(
+                    f"there is nothing at {quoted(name, 300)} nor in the hub's cache, and the hub is not to be asked; "
+                    "name a model or adapter directory"
+                )
+            self.commits[name] = snapshot.commit
+            return inspect(snapshot.path, role=role)
+        if self._config.values or self._config.hashes:
+            asked = "--values" if self._config.values else "--hashes"
+            raise UsageError(f"{asked} reads files as a whole, and {name} is on the hub: download it first")
         repository = hub_access.look_into(name, revision)
         self.commits[name] = repository.commit
         return self._kept.enter_context(inspected(repository, None if role == "auto" else role))
@@ -230,4 +238,5 @@ def _summary(inspection: Inspection, path: str, config: CheckConfig, gate: Gate)
         loadable=not any(f.blocking for f in inspection.findings),
         findings=inspection.findings,
         values_read=config.values,
+        sha256=inspection.hashes(of_all=True) if config.hashes else {},
     )

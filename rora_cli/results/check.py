@@ -16,8 +16,9 @@ class CheckedCheckpoint:
     ``parameters`` counts elements, ``bytes`` the tensor data. ``tensors_by_kind`` counts an adapter's tensors by role
     (``adapter``, ``head``, ``module``, ``bias``, ``undeclared-head``, ``base``) and a model's as ``weight``.
     ``inventory`` maps each file, by its name relative to ``path``, to whether it was analysed; ``weight_files`` hold
-    the tensors. ``values_read`` says whether the values were read, and not the headers alone. ``unreadable`` names what
-    could not be analysed. ``loadable`` says whether the commands that load models accept the checkpoint.
+    the tensors. ``values_read`` says whether the values were read, and not the headers alone; ``sha256`` has the hash
+    of each file, where they were asked for. ``unreadable`` names what could not be analysed. ``loadable`` says whether
+    the commands that load models accept the checkpoint.
     """
 
     path: str
@@ -34,6 +35,7 @@ class CheckedCheckpoint:
     inventory: Mapping[str, str] = field(default_factory=dict)
     weight_files: tuple[str, ...] = ()
     values_read: bool = False
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def worst(self) -> Severity | None:

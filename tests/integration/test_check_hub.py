@@ -16,6 +16,7 @@ from safetensors.numpy import save
 
 import rora_cli
 from rora_cli.checkpoints import remote
+from rora_cli.checkpoints.hub import fetch_model
 from rora_cli.commands.check import exit_code
 from rora_cli.errors import CheckpointError, HubError, UsageError
 from tests.hub_stand_in import StandInHub, StandInRepository
@@ -126,8 +127,13 @@ def test_what_the_hub_does_not_give_is_a_sentence(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match="the hub is not to be asked"):
         rora_cli.check("owner/model")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(CheckpointError, match="the hub is not to be asked"):
         rora_cli.check("owner/model", offline=True)
+    serve(hub, files)
+    fetch_model("owner/model")
+    sent = hub.sent
+    assert exit_code(rora_cli.check("owner/model", offline=True), "low") == 0 and hub.sent == sent
 
 
 def test_a_renamed_repository_and_a_base_on_the_hub(hub: StandInHub, files: dict[str, bytes]) -> None:  # noqa: F811
