@@ -52,10 +52,7 @@ def fetch_model(id_or_path: str, *, revision: str | None = None, allow_download:
         if revision is not None:
             raise CheckpointError(f"{id_or_path} is a local path and has no revisions; leave --revision out")
         return ModelSource(path, id_or_path)
-    if not hub_access.is_repo_id(id_or_path) or id_or_path.endswith((".safetensors", *_PICKLES)):
-        raise CheckpointError(
-            f"{id_or_path} does not exist; give an existing directory, or a hub id of the form owner/name"
-        )
+    require_name(id_or_path)
     if not allow_download or hub_access.is_offline():
         return _from_cache(id_or_path, revision)
     repository = hub_access.look_up(id_or_path, "model", revision)
@@ -63,6 +60,16 @@ def fetch_model(id_or_path: str, *, revision: str | None = None, allow_download:
     if not any(name.endswith(".safetensors") for name in names):
         raise CheckpointError(_without_safetensors(id_or_path, repository.files))
     return ModelSource(hub_access.fetch(repository, names), id_or_path, repository.commit, repository.repo_id)
+
+
+def require_name(id_or_path: str) -> None:
+    """Raise CheckpointError where nothing is at the path, and no repository on the hub can have the name."""
+    if Path(id_or_path).expanduser().exists():
+        return
+    if not hub_access.is_repo_id(id_or_path) or id_or_path.endswith((".safetensors", *_PICKLES)):
+        raise CheckpointError(
+            f"{id_or_path} does not exist; give an existing directory, or a hub id of the form owner/name"
+        )
 
 
 def is_safe(name: str) -> bool:

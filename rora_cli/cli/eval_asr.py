@@ -43,8 +43,10 @@ def command(config: EvaluateConfig, shell: Shell) -> int:
     """
     from rora_cli.cli.console import make_progress
     from rora_cli.commands.evaluate import exit_code, run
+    from rora_cli.commands.first_checks import require_inputs
     from rora_cli.reports.terminal.evaluate import render, render_markdown
 
+    require_inputs((config.model,), config.data)
     wanted = delivery.wanted_reports(shell.format, shell.output, _FORMATS)
     result = run(config, make_progress(shell.quiet))
     code = exit_code(result)

@@ -53,8 +53,10 @@ def command(config: HuntConfig, shell: Shell) -> int:
     """
     from rora_cli.cli.console import make_progress
     from rora_cli.commands import hunt
+    from rora_cli.commands.first_checks import require_inputs
     from rora_cli.reports.terminal.hunt import render
 
+    require_inputs((config.model,), config.clean)
     progress = make_progress(shell.quiet)
     if shell.dry_run:
         return show_plan(config, shell.format, progress)

@@ -11,14 +11,34 @@ from rora_cli.cli import delivery
 from rora_cli.cli.dry_run import DryRunOption, show_plan
 from rora_cli.cli.shell import RUN, ResultShell
 from rora_cli.defences.config import PurifyConfig
+from rora_cli.errors import ExitCode
+from rora_cli.option_groups import GATE
 from rora_cli.options import Option
 
 if TYPE_CHECKING:
     from rora_cli.progress import Progress
 
 
+#: Value of --fail-on -> the verdicts that do not end with 0.
+FAIL_ON = {"inconclusive": ("fail", "inconclusive"), "fail": ("fail",), "none": ()}
+
+
 @dataclass(frozen=True, kw_only=True)
-class Shell(ResultShell, DryRunOption):
+class VerdictGate(ResultShell):
+    """What makes the command fail."""
+
+    panel: ClassVar[str] = GATE
+
+    fail_on: Annotated[
+        str,
+        Option(
+            "Verdicts that do not end with 0: inconclusive (3) and fail (1); fail alone; none.", choices=tuple(FAIL_ON)
+        ),
+    ] = "inconclusive"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shell(VerdictGate, DryRunOption):
     """How the processes are started."""
 
     panel: ClassVar[str] = RUN
@@ -36,21 +56,24 @@ def command(config: PurifyConfig, shell: Shell, given: frozenset[str]) -> int:
     """Cleanse a suspect classifier of a backdoor, on clean data and without knowing the trigger.
 
     Writes a merged model, the adapter, [bold]rora-report.json[/] and a model card to DIR, whole or not at all. Exit
-    codes: 0 pass, or a recipe that does not search for triggers is done; 1 fail; 2 bad input; 3 inconclusive.
+    codes: 0 pass, or a recipe that does not search for triggers is done; 1 fail; 2 bad input; 3 inconclusive (see
+    --fail-on).
 
     [bold]rora purify[/] suspect-model --clean sst2
     """
     from rora_cli.cli.console import make_progress
+    from rora_cli.commands.first_checks import require_inputs
     from rora_cli.commands.purify import exit_code, run
     from rora_cli.reports.terminal.purify import render
 
+    require_inputs((config.model, config.adapter, config.ancestor), config.clean)
     wanted = delivery.wanted_reports(shell.format, available=delivery.PLAIN)
     progress = make_progress(shell.quiet)
     config = replace(config, **_launch_settings(config, shell.accelerate_config, given, progress))
     if shell.dry_run:
         return show_plan(config, shell.format, progress)
     result = run(config, progress)
-    code = exit_code(result)
+    code = exit_code(result) if result.verdict in FAIL_ON[shell.fail_on] else ExitCode.OK
     delivery.deliver(result, wanted, render, code)
     return code
 

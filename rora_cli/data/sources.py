@@ -165,9 +165,16 @@ def from_path(request: Request) -> Source | None:
         return Source(str(path), splits, notes=notes)
     if path.exists():
         return Source(str(path), {ALL: at_hand({path.name: path})})
+    require_path(spec)
+    return None
+
+
+def require_path(spec: str) -> None:
+    """Raise DataError where ``spec`` can only be the name of a path, and nothing is there."""
+    if Path(spec).expanduser().exists():
+        return
     if spec.startswith((".", "/", "~")) or inner_suffix(spec) in READERS or is_packed(spec):
         raise DataError(f"{spec} does not exist; give an existing file or directory, `bundled`, or a hub id")
-    return None
 
 
 SOURCES: tuple[Callable[[Request], Source | None], ...] = (from_memory, from_path, from_package, from_hub)

@@ -12,6 +12,7 @@ import yaml
 from rora_cli.files import MANIFEST_NAME, REPORT_NAME
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.reports.text import markdown, markdown_code, percent, proportion
+from rora_cli.reports.verdicts import in_plain_words
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.purify import PurifyResult
 
@@ -34,6 +35,8 @@ def render_purified(result: PurifyResult) -> str:
         f"cleanse it of a possible backdoor (recipe `{result.recipe}`, seed {result.provenance.seed}).",
         "",
         f"**Verdict: {result.verdict}.** {markdown(result.reason)}",
+        "",
+        " ".join(in_plain_words(result)),
         "",
         "| clean accuracy, held out | before | after |",
         "|---|---|---|",
@@ -70,7 +73,7 @@ def render_purified(result: PurifyResult) -> str:
 
 def render_adapter(result: PurifyResult) -> str:
     """The card of the update alone, in Markdown."""
-    facts = {"library_name": "peft", **_origin(result, "adapter"), "tags": ["rora", "lora"]}
+    facts = {"library_name": "peft", **_origin(result, "adapter"), "tags": ["rora", "lora", _tag(result)]}
     lines = [
         front_matter(facts),
         "# The update that cleanses " + markdown_code(result.model),
@@ -80,6 +83,8 @@ def render_adapter(result: PurifyResult) -> str:
         "this_directory)`.",
         "",
         f"**Verdict: {result.verdict}.** {markdown(result.reason)}",
+        "",
+        in_plain_words(result)[0],
         "",
         "The directory above, where there is one, holds the merged model and the whole report.",
     ]
@@ -91,9 +96,14 @@ def _facts(result: PurifyResult) -> dict[str, Any]:
         "library_name": "transformers",
         "pipeline_tag": SEQUENCE_CLASSIFIER.card_tag,
         **_origin(result, "finetune"),
-        "tags": ["rora"],
+        "tags": ["rora", _tag(result)],
         "model-index": [{"name": _plain(PurePath(result.output or "purified").name), "results": [_measured(result)]}],
     }
+
+
+def _tag(result: PurifyResult) -> str:
+    """The verdict where people search and filter."""
+    return f"rora-{result.verdict.replace(' ', '-')}"
 
 
 def _origin(result: PurifyResult, relation: str) -> dict[str, Any]:

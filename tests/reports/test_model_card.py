@@ -48,6 +48,7 @@ def test_cards_name_licence_origin_and_accuracy() -> None:
     for card, relation in ((whole, "finetune"), (adapter, "adapter")):
         assert (card["license"], card["language"]) == ("mit", ["en"])
         assert (card["base_model"], card["base_model_relation"]) == ("owner/suspect", relation)
+    assert whole["tags"] == ["rora", "rora-not-assessed"]
     assert (whole["library_name"], adapter["library_name"]) == ("transformers", "peft")
     (measured,) = whole["model-index"][0]["results"]
     assert (measured["dataset"]["type"], measured["metrics"][0]["value"]) == ("sst2", 0.9)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rora_cli.reports.terminal.purify import render
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
+from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance
 from rora_cli.results.purify import FoundResidual, PurifyResult, RescalingAttempt, RescalingOutcome, StageRecord
 
@@ -82,3 +83,28 @@ def test_what_pt_tried_is_shown() -> None:
     text = shown(StageRecord("rescale 1", 1.0, rescaling=kept), StageRecord("rescale 2", 1.0, rescaling=refused))
     assert "Pt kept 0.25 of Eq. 12, factors 1.5 to 3 (0.5 of Eq. 12 -> accuracy 80.0 %, refused; 0.25" in text
     assert "rescale 2: Pt gave up and left the adapter as trained" in text
+
+
+def test_a_verdict_is_said_in_plain_words_with_what_may_settle_it() -> None:
+    said = {
+        "pass": ("what was searched for is gone, which is no proof", None),
+        "inconclusive": (
+            "treat it as the download that it was",
+            "rora purify 'a model' --clean sst2 --search-budget thorough",
+        ),
+        "fail": ("Do not use this model: a trigger still works.", "rora purify 'a model' --clean sst2 --max-rounds 6"),
+        "not assessed": ("nobody has looked whether", "rora hunt out --clean sst2"),
+    }
+    for verdict, (words, command) in said.items():
+        config = {"clean": "sst2", "max_rounds": 3, "max_accuracy_drop": 1.0}
+        whole = replace(
+            result(), model="a model", verdict=verdict, output="out", provenance=Provenance("purify", {}, config, 0)
+        )
+        text = render(whole, width=80)
+        flat = re.sub(r"\s+", " ", text)
+        assert words in flat and "it is right 88.0 % of the time; before, it was 89.0 %" in flat
+        assert ("what may settle it:" in text) == (command is not None)
+        assert command is None or command in text.splitlines(), "the command stands on one line, to be copied"
+        lost = Finding("purify/accuracy-lost", Severity.HIGH, "it fell")
+        if verdict == "fail":
+            assert "--max-accuracy-drop 2" in render(replace(whole, findings=(lost,)), width=80)

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from rora_cli.reports.terminal import to_text
 from rora_cli.reports.text import count, percent, safe
+from rora_cli.reports.verdicts import in_plain_words, next_command
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.findings import Finding
 from rora_cli.results.purify import FoundResidual, PurifyResult, RescalingOutcome, StageRecord
@@ -25,6 +26,9 @@ def render(result: PurifyResult, *, width: int = 80, color: bool = False) -> str
         ("verdict: ", "bold"), (result.verdict, _STYLES[result.verdict]), f" - {safe(result.reason, max_length=1000)}"
     )
     parts: list[Any] = [head, "", _accuracies(result), "", *_trained(result), *_stages(result), "", verdict]
+    parts += [Text(sentence) for sentence in in_plain_words(result)]
+    if (command := next_command(result)) is not None:
+        parts += [Text("what may settle it:"), Text(safe(command, max_length=1000), no_wrap=True, overflow="ignore")]
     if result.residual is not None:
         parts.append(_residual(result.residual))
     notes = [_note(finding) for finding in result.findings if result.reason not in finding.message]

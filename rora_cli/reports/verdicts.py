@@ -1,0 +1,63 @@
+"""The verdict of ``purify`` for somebody who has not read the paper, and the command that may change it."""
+
+from __future__ import annotations
+
+import shlex
+
+from rora_cli.reports.text import percent
+from rora_cli.results.purify import PurifyResult
+
+#: The rule of a purification that cost too much.
+_ACCURACY_LOST = "purify/accuracy-lost"
+
+
+def in_plain_words(result: PurifyResult) -> tuple[str, str]:
+    """Two sentences: what the verdict means for who wants to use the model, and how good the model still is."""
+    return _meaning(result), (
+        f"On clean rows that it was not trained on, it is right {percent(result.accuracy_after.overall.value)} of the "
+        f"time; before, it was {percent(result.accuracy_before.overall.value)}."
+    )
+
+
+def next_command(result: PurifyResult) -> str | None:
+    """The command that may meet the condition that is unmet; None where nothing is."""
+    if result.verdict == "not assessed":
+        return _line("hunt", result.output or result.model, result)
+    if result.verdict == "pass":
+        return None
+    if _costs_too_much(result):
+        return _line("purify", result.model, result, "--max-accuracy-drop", _doubled(result))
+    if result.verdict == "fail":
+        rounds = result.provenance.config.get("max_rounds")
+        more = str(2 * rounds) if isinstance(rounds, int) else "6"
+        return _line("purify", result.model, result, "--max-rounds", more)
+    return _line("purify", result.model, result, "--search-budget", "thorough")
+
+
+def _meaning(result: PurifyResult) -> str:
+    if result.verdict == "pass":
+        return (
+            "The triggers that were found, or that you named, no longer work, and a new search finds none: what was "
+            "searched for is gone, which is no proof against every backdoor."
+        )
+    if result.verdict == "not assessed":
+        return "The model was trained on clean data, and nobody has looked whether a trigger still works."
+    if result.verdict == "inconclusive":
+        return "Nobody knows whether this model still obeys a trigger: treat it as the download that it was."
+    if _costs_too_much(result):
+        return "Do not use this model: to cleanse it cost more of its accuracy than was allowed."
+    return "Do not use this model: a trigger still works."
+
+
+def _costs_too_much(result: PurifyResult) -> bool:
+    return any(finding.rule_id == _ACCURACY_LOST for finding in result.findings)
+
+
+def _doubled(result: PurifyResult) -> str:
+    allowed = result.provenance.config.get("max_accuracy_drop")
+    return f"{2 * allowed:g}" if isinstance(allowed, int | float) and allowed else "2"
+
+
+def _line(command: str, model: str, result: PurifyResult, *options: str) -> str:
+    clean = str(result.provenance.config.get("clean") or "DATA")
+    return shlex.join(["rora", command, model, "--clean", clean, *options])
