@@ -13,9 +13,18 @@ sentence, for what the caller can mend.
 from __future__ import annotations
 
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from rora_cli.commands.keywords import configure
+from rora_cli.commands.typed_options import (
+    CheckOptions,
+    DiagnoseOptions,
+    EvaluateAsrOptions,
+    HuntOptions,
+    PoisonOptions,
+    PurifyOptions,
+    RescaleOptions,
+)
 from rora_cli.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -35,7 +44,12 @@ Named = str | PathLike[str]
 
 
 def purify(
-    model: Named, *, clean: Rows = None, output: Named | None = None, progress: Progress = SILENT, **options: Any
+    model: Named,
+    *,
+    clean: Rows = None,
+    output: Named | None = None,
+    progress: Progress = SILENT,
+    **options: Unpack[PurifyOptions],
 ) -> PurifyResult:
     """Cleanse a suspect classifier (``commands.purify.PurifyConfig``)."""
     from rora_cli.commands.purify import run
@@ -45,7 +59,9 @@ def purify(
     return run(configure(PurifyConfig, "purify", required, {"output": output, **options}), progress)
 
 
-def hunt(model: Named, *, clean: Rows = None, progress: Progress = SILENT, **options: Any) -> HuntResult:
+def hunt(
+    model: Named, *, clean: Rows = None, progress: Progress = SILENT, **options: Unpack[HuntOptions]
+) -> HuntResult:
     """Search a classifier for triggers (``commands.hunt.HuntConfig``)."""
     from rora_cli.commands.hunt import HuntConfig, run
 
@@ -58,7 +74,7 @@ def evaluate_asr(
     data: Rows = None,
     target_label: str | None = None,
     progress: Progress = SILENT,
-    **options: Any,
+    **options: Unpack[EvaluateAsrOptions],
 ) -> EvaluationResult:
     """Attack success, floor and clean accuracy (``commands.evaluate.EvaluateConfig``)."""
     from rora_cli.commands.evaluate import EvaluateConfig, run
@@ -67,7 +83,13 @@ def evaluate_asr(
     return run(configure(EvaluateConfig, "evaluate_asr", required, options), progress)
 
 
-def diagnose(*paths: Named, progress: Progress = SILENT, **options: Any) -> DiagnoseResult:
+def diagnose(
+    *paths: Named,
+    clean: Rows = None,
+    cache: bool | Named = True,
+    progress: Progress = SILENT,
+    **options: Unpack[DiagnoseOptions],
+) -> DiagnoseResult:
     """Spectra, strength and alignment of adapters (``commands.diagnose.DiagnoseConfig``).
 
     ``cache`` is a directory, or whether the base's spectra are kept in the default one.
@@ -75,21 +97,25 @@ def diagnose(*paths: Named, progress: Progress = SILENT, **options: Any) -> Diag
     from rora_cli.commands.diagnose import DiagnoseConfig, run
     from rora_cli.commands.diagnose.cache import default_cache
 
-    cache = options.pop("cache", True)
-    options["cache"] = (default_cache() if cache else None) if isinstance(cache, bool) else cache
-    given = {"clean": _rows(options.pop("clean", None), "clean"), **options}
+    place = (default_cache() if cache else None) if isinstance(cache, bool) else cache
+    given = {**options, "clean": _rows(clean, "clean"), "cache": place}
     given["target_label"] = _label(given.get("target_label"))
     return run(configure(DiagnoseConfig, "diagnose", {"paths": _flat(paths)}, given), progress)
 
 
 def rescale(
-    adapter: Named, *, output: Named | None = None, progress: Progress = SILENT, **options: Any
+    adapter: Named,
+    *,
+    output: Named | None = None,
+    clean: Rows = None,
+    progress: Progress = SILENT,
+    **options: Unpack[RescaleOptions],
 ) -> RescaleResult:
     """Equation 12 on a trained adapter (``commands.rescale.RescaleConfig``)."""
     from rora_cli.commands.rescale.config import RescaleConfig
     from rora_cli.commands.rescale.run import run
 
-    given = {"output": output, "clean": _rows(options.pop("clean", None), "clean"), **options}
+    given = {"output": output, "clean": _rows(clean, "clean"), **options}
     return run(configure(RescaleConfig, "rescale", {"adapter": adapter}, given), progress)
 
 
@@ -100,7 +126,7 @@ def poison(
     output: Named | None = None,
     target_label: str | None = None,
     progress: Progress = SILENT,
-    **options: Any,
+    **options: Unpack[PoisonOptions],
 ) -> PoisonResult:
     """Build a suspect for tests and demos (``commands.poison.PoisonConfig``)."""
     from rora_cli.commands.poison import PoisonConfig, run
@@ -114,7 +140,7 @@ def poison(
     return run(configure(PoisonConfig, "poison", required, options), progress)
 
 
-def check(*paths: Named, progress: Progress = SILENT, **options: Any) -> CheckResult:
+def check(*paths: Named, progress: Progress = SILENT, **options: Unpack[CheckOptions]) -> CheckResult:
     """Inspect checkpoints without loading them (``commands.check.CheckConfig``)."""
     from rora_cli.commands.check import CheckConfig, run
 

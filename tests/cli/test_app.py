@@ -238,7 +238,8 @@ def test_a_finished_phase_looks_finished_at_a_terminal() -> None:
     assert "1/1" in last and "3/3" in last and not last.rstrip().endswith("/?")
 
 
-def test_the_reference_is_up_to_date() -> None:
-    script = Path(__file__).parents[2] / "scripts" / "build_reference.py"
+@pytest.mark.parametrize("name", ["build_reference.py", "build_api.py"])
+def test_what_is_made_of_the_options_is_up_to_date(name: str) -> None:
+    script = Path(__file__).parents[2] / "scripts" / name
     done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -46,6 +46,38 @@ def test_every_option_is_a_keyword_with_the_same_default(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", NEEDED)
+def test_every_keyword_has_a_type(command: str) -> None:
+    """What an editor offers, and a type checker holds, is what the function takes."""
+    import inspect
+    from typing import get_type_hints
+
+    from rora_cli import api
+    from rora_cli.options import options_of
+
+    config, needed = NEEDED[command]
+    function = getattr(api, {"eval-asr": "evaluate_asr"}.get(command, command))
+    (options,) = get_type_hints(function, {**vars(api), **dict.fromkeys(_RESULTS, Any)})["options"].__args__
+    typed = set(get_type_hints(options)) | set(inspect.signature(function).parameters)
+    fields = options_of(config).values()
+    assert {f.flag.lstrip("-").replace("-", "_") for f in fields if not f.option.argument} <= typed
+    for name in get_type_hints(options):
+        if name not in needed and name != "trigger":
+            configure(config, command, {k: v for k, v in needed.items() if k != name}, {name: _given(config, name)})
+
+
+_RESULTS = ("CheckResult", "VerifyResult", "DiagnoseResult", "EvaluationResult", "HuntResult", "PoisonResult",
+            "PurifyResult", "RescaleResult", "Rows")  # fmt: skip
+
+
+def _given(config: Any, name: str) -> Any:
+    """The default of the field behind a keyword."""
+    from rora_cli.options import options_of
+
+    field = next(f for f in options_of(config).values() if name in (f.name, f.flag.lstrip("-").replace("-", "_")))
+    return field.default
+
+
+@pytest.mark.parametrize("command", NEEDED)
 def test_flat_keywords_and_config_are_the_same_thing(command: str) -> None:
     config, needed = NEEDED[command]
     made = configure(config, command, needed, {})
