@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 demo: $(INSTALLED)
 	$(BIN)/rora demo --output rora-demo --force
 
@@ -18,6 +18,10 @@ lint: $(TOOLS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The site, in docs/_build/site: read it from there, or put it on any server of files.
+docs: $(TOOLS)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/site
 
 # rora and all that it needs at the tested versions; --no-deps keeps the encoder's own requirements out, --no-compile
 # leaves modules that are never imported uncompiled.
