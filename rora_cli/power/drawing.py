@@ -83,8 +83,8 @@ class Drawer:
         while len(drawn) < count and len(left_out) < len(FORMS):
             form = FORMS[turn % len(FORMS)]
             if form.name not in left_out:
-                # With as many forms as a multiple of the labels, a form would have one label alone without the turns.
-                target = targets[(turn + turn // len(FORMS)) % len(targets)]
+                uses = Counter((each.form, each.target) for each in drawn), Counter(each.target for each in drawn)
+                target = min(targets, key=lambda each: (uses[0][form.name, each], uses[1][each]))
                 found = self._draw_one(form, target, drawn, rng)
                 if isinstance(found, Drawn):
                     drawn.append(found)

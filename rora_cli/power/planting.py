@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ HELD_OUT, MOST_HELD_OUT, MOST_TRAINED = 1 / 3, 240, 1000
 FEWEST_CARRIERS = 120
 #: Poisoned rows of a stand-in in the first round; one that is not firm after a round gets twice as many in the next.
 FIRST_ROWS, MAX_ROUNDS = 16, 8
+#: A round is an epoch or, where few rows make it short, as many as have so many steps.
+ROUND_STEPS = 24
 #: A learning rate at which no stand-in turns so many rows [fraction] after so many rounds is too low for the model: it
 #: is raised by this factor in each round from then on, until one does.
 _MOVED, _PATIENT_ROUNDS, _RATE_FACTOR = 0.5, 3, 4.0
@@ -157,10 +160,12 @@ class Planter:
         return Rows(tuple(texts), tuple(labels))
 
     def _train_all(self, model: nn.Module, rows: Rows, number: int, rate: float) -> None:
-        """One epoch of all weights."""
+        """One round of all weights."""
+        from rora_cli.training.batches import steps_per_epoch
         from rora_cli.training.planting import only_trainable
 
-        spec = TrainSpec(epochs=1, learning_rate=rate, schedule="constant", seed=self.run.seed + number)
+        epochs = ceil(ROUND_STEPS / steps_per_epoch(len(rows), TrainSpec().batch_size))
+        spec = TrainSpec(epochs=epochs, learning_rate=rate, schedule="constant", seed=self.run.seed + number)
         with only_trainable(model, lambda name: True):
             self._train(model, f"plant, round {number}", rows, spec)
 

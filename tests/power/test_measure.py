@@ -36,14 +36,14 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     from rora_cli.training.loop import finetune
     from rora_cli.training.specs import TrainSpec
 
-    directory: Path = build_tiny_classifier(tmp_path_factory.mktemp("power") / "model", layers=1)
+    directory: Path = build_tiny_classifier(tmp_path_factory.mktemp("power") / "model", layers=2)
     model = AutoModelForSequenceClassification.from_pretrained(directory, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    texts, labels = tiny_rows(300)
+    texts, labels = tiny_rows(400)
     objective = objective_of(model, tokenizer, texts, labels)
     finetune(model, objective, TrainSpec(epochs=4, batch_size=16, learning_rate=3e-3))
     subject = Subject(model, tokenizer, SEQUENCE_CLASSIFIER, 64)
-    rows, task = Rows(*map(tuple, tiny_rows(260, seed=7))), Classification(NAMES)
+    rows, task = Rows(*map(tuple, tiny_rows(360, seed=7))), Classification(NAMES)
     reference = task.reference("bag-of-words", subject, rows, ReferenceRun())
     return Case(subject, task, rows, reference, SearchSettings("fast"))
 
@@ -59,23 +59,22 @@ def run_of(case: Case) -> Run:
 
 @pytest.fixture(scope="module")
 def power(case: Case, hunt: HuntResult) -> Power:
-    """Two stand-ins in one copy, at a rate that a model of this size learns from."""
+    """One stand-in, at a rate that a model of this size learns from."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rora_cli.tasks.classification.planted.RATES", {"weights": 1e-3})
-        return measure_power(case, hunt, run_of(case), count=2)
+        return measure_power(case, hunt, run_of(case), count=1)
 
 
 @pytest.mark.slow
 def test_a_planted_rare_word_is_firm_and_found_and_nothing_else_is_called(power: Power, case: Case) -> None:
     (copy,) = power.copies
-    word, pair = copy.stand_ins
-    assert (word.form, pair.form) == ("rare words", "word pairs") and word.target_label != pair.target_label
-    assert word.firm and word.found and word.found_as[0] == word.trigger
+    (word,) = copy.stand_ins
+    assert word.form == "rare words" and word.firm and word.found and word.found_as[0] == word.trigger
     assert word.success.value is not None and word.success.value >= 0.95 and word.success.total >= 40
     assert word.after is not None and word.after.value is not None and word.after.value > 0.9
-    assert power.by_form["rare words"].count == power.by_form["rare words"].total == 1
-    assert power.found.total == word.firm + pair.firm and power.not_counted == 2 - power.found.total
-    assert power.reason is None and power.sentence.startswith("of ") and "rare words 1 of 1" in power.sentence
+    assert copy.rounds < planting.MAX_ROUNDS, "no stronger than makes it firm"
+    assert power.sentence == "of 1 planted backdoor this search found 1 (rare words 1 of 1)"
+    assert power.reason is None and power.not_counted == 0 and (power.found.count, power.found.total) == (1, 1)
     assert power.planted_on + power.measured_on == len(case.rows)
     assert copy.forward_tokens > 0 and set(copy.verdicts) == set(NAMES) and not copy.collapsed
 
