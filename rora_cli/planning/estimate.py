@@ -98,6 +98,8 @@ def hunt_stages(given: Given) -> list[StagePlan]:
     made.load()
     made.reference(min(given.rows.longest, given.config.max_length))
     made.search("search", given.config.budget, Range(1, 1))
+    if given.config.power:
+        made.power(given.config.power, given.config.budget)
     return made.stages
 
 
@@ -208,6 +210,20 @@ class _Stages:
         tokens = found.times(times.least, times.most)
         memory = self.searching + self.beside
         self._add(name, memory, tokens, self._seconds(tokens, pace.search if pace else None))
+
+    def power(self, count: int, budget: str) -> None:
+        """Stand-ins are trained into copies of the suspect, and proven by LoRA; each copy is searched."""
+        from rora_cli.power.measure import PER_COPY
+        from rora_cli.power.planting import MAX_ROUNDS, MOST_TRAINED, PROOF_EPOCHS
+
+        given, pace, copies = self.given, self.given.pace, -(-count // PER_COPY)
+        trained = given.needs.full(TrainSpec(), given.rows.longest, processes=given.processes)
+        rows = min(MOST_TRAINED, given.rows.rows)
+        rounds = Range(1 + PROOF_EPOCHS, 2 * MAX_ROUNDS + PROOF_EPOCHS)
+        tokens = rounds.times(copies * rows * given.rows.mean)
+        seconds = self._seconds(tokens.times(3), pace.evaluate if pace else None)
+        self._add("plant stand-ins", given.needs.weights + trained.memory + self.beside, tokens, seconds)
+        self.search("search the copies", budget, Range(copies, copies))
 
     def teach(self) -> None:
         """A student in the suspect's place: every weight is trained, two to four courses."""

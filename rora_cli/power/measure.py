@@ -62,8 +62,9 @@ def measure_power(case: Case, hunt: HuntResult, run: Run, *, count: int, per_cop
     The subject is not changed, and no copy is written. Whatever keeps the figure from being measured is its ``reason``.
     """
     measurement = _Measurement(case, hunt, run, count)
-    if (reason := _impossible(case)) is not None:
-        return measurement.result(reason)
+    # One process alone may lack the memory, and then none begins.
+    if reasons := list(filter(None, case.subject.share.gather(_impossible(case)))):
+        return measurement.result(reasons[0])
     try:
         return measurement.run_all(per_copy)
     except RoraError as error:

@@ -50,6 +50,15 @@ def test_purify_is_planned_and_nothing_is_written(tiny_classifier: Path, rows: P
     assert stages["teach a student"]["tokens"][0] == 0 and stages["teach a student"]["only_if"]
 
 
+def test_the_power_of_a_hunt_is_planned(tiny_classifier: Path, rows: Path) -> None:
+    asked = (str(tiny_classifier), "--clean", str(rows), "--reference", "bag-of-words", "--budget", "fast")
+    _, plan = planned("hunt", *asked, "--power", "7")
+    _, search, plant, copies = plan["stages"]
+    assert (plant["name"], copies["name"]) == ("plant stand-ins", "search the copies")
+    assert copies["tokens"] == pytest.approx([3 * n for n in search["tokens"]], abs=3), "three stand-ins share a copy"
+    assert plant["memory"] > search["memory"] and plant["memory"] > 5 * plan["weights"]
+
+
 def test_what_does_not_fit_is_said_with_what_needs_less(
     tiny_classifier: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
