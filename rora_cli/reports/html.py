@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from rora_cli.reports.subjects import rules
+from rora_cli.reports.subjects import rules, worst_first
 from rora_cli.reports.terminal.diagnose import from_block, ranked
 from rora_cli.reports.text import count, number, percent, safe, size
 from rora_cli.results.check import CheckResult
@@ -38,8 +38,9 @@ def render(result: DiagnoseResult | CheckResult) -> str:
     environment.filters.update(printable=safe, number=number, percent=percent, short=from_block, size=size, words=words)
     environment.globals.update(count=count)
     if isinstance(result, CheckResult):
-        return environment.get_template("check.html.j2").render(result=result, rules=rules(result))
-    pages = [_page(i, diagnosis) for i, diagnosis in enumerate(result.adapters)]
+        ordered = replace(result, checkpoints=tuple(worst_first(result.checkpoints)))
+        return environment.get_template("check.html.j2").render(result=ordered, rules=rules(result))
+    pages = [_page(i, diagnosis) for i, diagnosis in enumerate(worst_first(result.adapters))]
     steps = steps_plot(result.margins) if result.margins is not None else None
     template = environment.get_template("diagnose.html.j2")
     return template.render(result=result, pages=pages, rules=rules(result), steps=steps)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import TypeVar
 
-from rora_cli.results.check import CheckResult
-from rora_cli.results.diagnose import DiagnoseResult
-from rora_cli.results.findings import Finding
+from rora_cli.results.check import CheckedCheckpoint, CheckResult
+from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
+from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.hunt import HuntResult
 from rora_cli.results.openings import REPLIES
 from rora_cli.results.power import POWER
@@ -96,6 +97,21 @@ def subjects(result: Findable) -> list[Subject]:
         problems |= {REPLIES: free.reason} if free.reason is not None else {}
         cases += (REPLIES,) if free.verdict == "nothing" else ()
     return [Subject(result.model, findings, problems, cases, weights="")]
+
+
+Examined = TypeVar("Examined", Diagnosis, CheckedCheckpoint)
+
+
+def worst_first(examined: Iterable[Examined]) -> list[Examined]:
+    """What was examined, by its worst finding; what could not be read, or not whole, before others of that severity."""
+
+    def key(one: Diagnosis | CheckedCheckpoint) -> tuple[int, bool]:
+        if isinstance(one, Diagnosis) and one.error is not None:
+            return Severity.MEDIUM, True  # as high as what says that a part was not analysed
+        unread = bool(one.unreadable) if isinstance(one, CheckedCheckpoint) else not one.is_complete
+        return -1 if one.worst is None else one.worst, unread
+
+    return sorted(examined, key=key, reverse=True)
 
 
 def rules(result: Findable) -> dict[str, str]:

@@ -84,6 +84,10 @@ class Browser:
         while not self._loaded:
             self._receive()
 
+    def print_media(self, wanted: bool) -> None:
+        """Lay the page out as for paper, or as for the screen again."""
+        self.call("Emulation.setEmulatedMedia", media="print" if wanted else "")
+
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression; scripts of the page's own do not run, ours do."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)

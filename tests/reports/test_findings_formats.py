@@ -256,3 +256,22 @@ def test_a_label_that_stays_open_is_not_analysed_and_what_was_found_fails_its_ca
     assert not run["invocations"][0]["executionSuccessful"]
     assert "too few rows" in run["invocations"][0]["toolExecutionNotifications"][0]["message"]["text"]
     assert "the result is inconclusive" in markdown.render(hunted)
+
+
+def test_html_lists_the_worst_first() -> None:
+    low, high = (Finding("file/code", severity, f"{severity.label} one") for severity in (Severity.LOW, Severity.HIGH))
+    first = checked("x").checkpoints[0]
+    several = [
+        replace(first, path="fine", findings=(), unreadable=()),
+        replace(first, path="low", findings=(low,), unreadable=()),
+        replace(first, path="high", findings=(low, high), unreadable=()),
+        replace(first, path="unread", findings=(low,), unreadable=("x",)),
+    ]
+    made = replace(checked("x"), checkpoints=tuple(several))
+    page = html.render(made)
+    titles = re.findall(r'<h2 id="[^"]+"><code>([^<]+)</code>', page)
+    assert titles == ["high", "unread", "low", "fine"]
+    one, other = result("x").adapters[:2]
+    fine = replace(one, path="fine", findings=(), unmeasured={})
+    page = html.render(replace(result("x"), adapters=(fine, other, one)))
+    assert re.findall(r'<h2 id="[^"]+"><code>([^<]+)</code>', page)[-1] == "fine"

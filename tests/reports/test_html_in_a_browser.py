@@ -84,6 +84,21 @@ def test_it_renders_whole_at_every_width_in_both_colour_schemes(
         assert colours(browser.picture(box)) > 24, f"{section} is blank"
 
 
+def test_no_column_is_cut_on_paper(browser: Browser, report: Path) -> None:
+    """A4 across, less its margins, at 96 pixels an inch."""
+    browser.open(report, width=1032, dark=True)
+    wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > document.body.clientWidth + 1).length"
+    assert browser.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "auto"
+    browser.print_media(True)
+    try:
+        assert browser.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+        assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert browser.evaluate(wide) == 0
+        assert browser.evaluate("document.documentElement.scrollWidth") <= 1032
+    finally:
+        browser.print_media(False)
+
+
 def test_a_blank_part_would_be_noticed(browser: Browser, report: Path) -> None:
     browser.open(report, width=1280, dark=False)
     browser.evaluate("document.querySelector('.findings').style.visibility = 'hidden'")
