@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import glob
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rora_cli.errors import HubError
+from rora_cli.errors import HubError, UsageError
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _KINDS = {"model": "model", "dataset": "data set"}
@@ -171,6 +172,39 @@ def fetch(repository: Repository, names: Iterable[str]) -> Path:
             allow_patterns=[glob.escape(name) for name in wanted],
         )
     return _checked(Path(snapshot), repository.requested, wanted)
+
+
+def require_push(repo_id: str) -> str:
+    """The token with which ``repo_id`` can be made: the environment's, and no other.
+
+    Raises:
+        UsageError: the name is none, the network is not to be used, or HF_TOKEN is not set.
+    """
+    if "/" not in repo_id or not is_repo_id(repo_id):
+        raise UsageError(f"--push-to-hub is a hub id of the form owner/name, not {repo_id!r}")
+    if is_offline():
+        raise UsageError("--push-to-hub needs the network, which HF_HUB_OFFLINE forbids; leave one of them out")
+    token = os.environ.get("HF_TOKEN", "")
+    if not token:
+        raise UsageError("--push-to-hub takes its token from HF_TOKEN, which is not set; a saved login is not used")
+    return token
+
+
+def push(directory: Path, repo_id: str) -> str:
+    """Make the private repository ``repo_id`` of all files in ``directory``; returns the address of its commit.
+
+    Raises:
+        HubError: it exists already, or the hub does not take it.
+        UsageError: as ``require_push``.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=require_push(repo_id))
+    if api.repo_exists(repo_id):
+        raise HubError(f"{repo_id} exists already and is not written over; name another repository")
+    with _sentences(repo_id, "model", None):
+        api.create_repo(repo_id, private=True)
+        return str(api.upload_folder(repo_id=repo_id, folder_path=directory, commit_message="Add what rora wrote"))
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from rora_cli import hub_access
 from rora_cli.cli import delivery
 from rora_cli.cli.dry_run import DryRunOption, show_plan
-from rora_cli.cli.shell import RUN, ResultShell
+from rora_cli.cli.shell import OUTPUT, RUN, ResultShell
 from rora_cli.defences.config import PurifyConfig
 from rora_cli.errors import ExitCode
 from rora_cli.option_groups import GATE
 from rora_cli.options import Option
+from rora_cli.ranks import is_main
 
 if TYPE_CHECKING:
     from rora_cli.progress import Progress
+    from rora_cli.results.purify import PurifyResult
 
 
 #: Value of --fail-on -> the verdicts that do not end with 0.
@@ -38,7 +41,23 @@ class VerdictGate(ResultShell):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shell(VerdictGate, DryRunOption):
+class Publication(VerdictGate):
+    """Where the result goes beside the output directory."""
+
+    panel: ClassVar[str] = OUTPUT
+
+    push_to_hub: Annotated[
+        str | None,
+        Option(
+            "After everything is written: put it into a new private repository, unless it failed. The token is "
+            "HF_TOKEN's.",
+            metavar="OWNER/NAME",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shell(Publication, DryRunOption):
     """How the processes are started."""
 
     panel: ClassVar[str] = RUN
@@ -72,10 +91,24 @@ def command(config: PurifyConfig, shell: Shell, given: frozenset[str]) -> int:
     config = replace(config, **_launch_settings(config, shell.accelerate_config, given, progress))
     if shell.dry_run:
         return show_plan(config, shell.format, progress)
+    if shell.push_to_hub is not None:
+        hub_access.require_push(shell.push_to_hub)
     result = run(config, progress)
     code = exit_code(result) if result.verdict in FAIL_ON[shell.fail_on] else ExitCode.OK
     delivery.deliver(result, wanted, render, code)
+    if shell.push_to_hub is not None:
+        _push(result, shell.push_to_hub, progress)
     return code
+
+
+def _push(result: PurifyResult, repo_id: str, progress: Progress) -> None:
+    """Put what was written on the hub; a model that failed stays where it is."""
+    if not is_main() or result.output is None:
+        return
+    if result.verdict == "fail":
+        progress.warn(f"the verdict is fail: nothing was put into {repo_id}; what was written is in {result.output}")
+        return
+    progress.note(f"on the hub: {hub_access.push(Path(result.output), repo_id)}")
 
 
 def _launch_settings(
