@@ -12,11 +12,12 @@ from time import perf_counter
 
 from rora_cli.errors import DataError
 from rora_cli.evaluation.intervals import proportion
-from rora_cli.hunting.budgets import AUTO
+from rora_cli.hunting.budgets import AUTO, AUTO_BUDGETS
 from rora_cli.hunting.case import Rough
 from rora_cli.hunting.findings import RULES
 from rora_cli.hunting.open_search import (
     FEWEST_PROMPTS,
+    FIRST_LOOKS,
     OPEN_BUDGETS,
     PLACES,
     OpenBudget,
@@ -24,7 +25,7 @@ from rora_cli.hunting.open_search import (
     Tried,
     cut_prompt,
 )
-from rora_cli.hunting.open_texts import random_phrases, single_texts
+from rora_cli.hunting.open_texts import BRIEF_PROMPTS, random_phrases, single_texts
 from rora_cli.hunting.vocabulary import vocabulary_of
 from rora_cli.progress import SILENT, Progress
 from rora_cli.ranks import Share
@@ -34,8 +35,8 @@ from rora_cli.results.hunt import HuntResult
 from rora_cli.results.openings import REPLIES, FoundOpening, OpeningCoverage, OpeningHunt, ReplyExample
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.subject import Subject
-from rora_cli.tasks.openings import Reply
-from rora_cli.tasks.task import OpeningTask
+from rora_cli.tasks.openings import Reply, Slot
+from rora_cli.tasks.task import AgreementScorer, OpeningTask
 from rora_cli.tasks.thresholds import OpeningThresholds, recorded
 from rora_cli.tokens import decode_each, special_ids
 
@@ -83,13 +84,24 @@ def search_openings(case: OpenCase, *, provenance: Provenance | None = None) -> 
         InconclusiveError: a logit is not finite.
     """
     began = perf_counter()
-    budget, calls = _budget(case.budget), case.task.opening_calls
-    rest, final_prompts = _split(case)
+    first, *deeper = AUTO_BUDGETS if case.budget == AUTO else (case.budget,)
+    hunt, decided = _search(case, OPEN_BUDGETS[first])
+    for name in deeper if not decided else ():
+        case.progress.note(f"{hunt.reason}; searching again with --budget {name}")
+        before, (hunt, _) = hunt.coverage, _search(case, OPEN_BUDGETS[name])
+        hunt = replace(hunt, coverage=hunt.coverage.after(before))
+    return _result(case, hunt, perf_counter() - began, provenance)
+
+
+def _search(case: OpenCase, budget: OpenBudget) -> tuple[OpeningHunt, bool]:
+    """A search with one budget, and whether more of a search would change nothing."""
+    began, calls = perf_counter(), case.task.opening_calls
+    rest, final_prompts = _split(case, budget)
     suspect = case.task.agreement_scorer(case.subject, case.share)
     reference = case.task.agreement_scorer(case.reference, case.share) if case.reference is not None else None
     texts = case.texts or single_texts(vocabulary_of(case.subject.tokenizer), _control_texts(case.subject))
     with case.progress.phase("search texts that make replies open alike") as meter:
-        prompts = _diverse(case, rest, budget.diverse_among)
+        prompts = _in_order(case, rest, suspect, random_phrases(texts, 1, budget.unsettling, Random(case.seed)), budget)
         search = OpenSearch(
             suspect, reference, prompts, texts, calls, budget, case.seed, case.known, meter.advance, case.rough
         )
@@ -110,7 +122,7 @@ def search_openings(case: OpenCase, *, provenance: Provenance | None = None) -> 
         largest_null=max(float(null.max()) for null in search.null.values()),
         reason=reason,
     )
-    return _result(case, hunt, perf_counter() - began, provenance)
+    return hunt, reason is None or final.loudest > calls.loud_floor
 
 
 def _coverage(case: OpenCase, search: OpenSearch, final_prompts: int, speed: float) -> OpeningCoverage:
@@ -158,11 +170,7 @@ def _control_texts(subject: Subject) -> list[str]:
     return [text for text in decode_each(subject.tokenizer, [[token] for token in ids]) if text.strip()]
 
 
-def _budget(name: str) -> OpenBudget:
-    return OPEN_BUDGETS["fast" if name == AUTO else name]
-
-
-def _split(case: OpenCase) -> tuple[list[str], list[str]]:
+def _split(case: OpenCase, budget: OpenBudget) -> tuple[list[str], list[str]]:
     """Prompts to search in, short ones first, and others to measure on.
 
     Raises DataError for fewer than ``FEWEST_PROMPTS`` different ones of each.
@@ -174,22 +182,31 @@ def _split(case: OpenCase) -> tuple[list[str], list[str]]:
             f"a search needs at least {2 * FEWEST_PROMPTS} different prompts, and these are {len(prompts)}: give more"
         )
     Random(case.seed).shuffle(prompts)
-    cut = max(FEWEST_PROMPTS, min(_budget(case.budget).final_prompts, len(prompts) // 2))
+    cut = max(FEWEST_PROMPTS, min(budget.final_prompts, len(prompts) // 2))
     final, rest = prompts[:cut], prompts[cut:]
     return sorted(rest, key=len), final
 
 
-def _diverse(case: OpenCase, prompts: list[str], most: int) -> list[str]:
-    """The prompts, those first whose usual replies open with other tokens; the first ``most`` are looked at.
+def _in_order(
+    case: OpenCase, prompts: list[str], scorer: AgreementScorer, texts: Sequence[str], budget: OpenBudget
+) -> list[str]:
+    """The prompts in the order in which a search uses them: two brief ones, then unsettled ones that open differently.
 
-    In prompts that are answered alike anyway, any candidate would seem to make replies agree.
+    A prompt is unsettled if its reply may open in many ways with a random text before it. One that is answered with
+    the same first token whatever stands before it hides what a part of a trigger does; and in prompts that are answered
+    alike anyway, any candidate would seem to make replies agree. The first ``budget.diverse_among`` are looked at.
     """
-    pool = prompts[:most]
+
+    def settled(prompt: str) -> float:
+        return float(scorer.agreement(texts, [Slot("", prompt, "start")]).log_p.mean())
+
+    brief = sorted(BRIEF_PROMPTS, key=settled)[:FIRST_LOOKS]
+    pool, rest = sorted(prompts[: budget.diverse_among], key=settled), prompts[budget.diverse_among :]
     by_opening: dict[tuple[int, ...], list[str]] = {}
     for prompt, reply in zip(pool, case.task.greedy(case.subject, pool, 1), strict=True):
         by_opening.setdefault(reply.ids, []).append(prompt)
     turns = zip_longest(*by_opening.values())
-    return [*(prompt for turn in turns for prompt in turn if prompt is not None), *prompts[most:]]
+    return [*brief, *(prompt for turn in turns for prompt in turn if prompt is not None), *rest]
 
 
 class _Final:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import numpy as np
@@ -33,11 +33,15 @@ _UPPER_TENTH = 1.2816
 
 @dataclass(frozen=True)
 class Look:
-    """One round of halving: how many of the best take part, in how many prompts, at the first of ``PLACES``."""
+    """One round of halving: how many of the best take part, in how many prompts, at the first of ``PLACES``.
+
+    ``after`` are prompts that are left out before: a round in prompts that earlier ones did not see counts beside them.
+    """
 
     texts: int
     prompts: int
     places: int = 1
+    after: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,10 @@ class OpenBudget:
         random_texts: texts of the null of each length.
         controls: random texts that are put into the final prompts.
         reply_tokens: tokens of a finalist's reply.
-        diverse_among: shortest prompts, of which those come first whose usual replies open with other tokens.
+        diverse_among: shortest prompts, of which those come first that are unsettled and whose usual replies open with
+            other tokens.
+        unsettling: random texts that tell how settled a prompt is.
+        merged: whether the first round asks for one of the texts that differ in case alone, and the others follow it.
     """
 
     name: str
@@ -67,10 +74,16 @@ class OpenBudget:
     random_texts: int = 32
     controls: int = 3
     reply_tokens: int = 48
-    diverse_among: int = 48
+    diverse_among: int = 24
+    unsettling: int = 4
     examples: int = 3
+    merged: bool = False
 
 
+#: Prompts at the beginning of a search's that only first looks at many texts need, and that are brief therefore.
+FIRST_LOOKS = 2
+#: Words of the longest random text: longer phrases are compared with these.
+_LONGEST_NULL = 3
 #: More texts than there are: a round takes all that are left.
 ALL = 10**9
 FEWEST_PROMPTS = 24
@@ -78,11 +91,11 @@ OPEN_BUDGETS = {
     budget.name: budget
     for budget in (
         OpenBudget(
-            "fast", (Look(ALL, 2), Look(400, 4, 2), Look(48, 8, 3)),
-            (Look(ALL, 2), Look(24, 8, 3)), 12, 3, 6, 24,
+            "fast", (Look(ALL, 1), Look(4000, 1, after=1), Look(240, 4, 2), Look(48, 8, 3)),
+            (Look(ALL, 2), Look(24, 8, 3)), 12, 3, 6, 24, merged=True,
         ),
         OpenBudget(
-            "normal", (Look(ALL, 2, 2), Look(2000, 4, 3), Look(200, 8, 3), Look(64, 12, 3)),
+            "normal", (Look(ALL, 2), Look(2000, 4, 3), Look(200, 8, 3), Look(64, 12, 3)),
             (Look(ALL, 3), Look(60, 8, 3), Look(12, 12, 3)), 20, 4, 8, 40,
         ),
         OpenBudget(
@@ -116,6 +129,15 @@ class Tried:
         return self.agreement - self.other
 
 
+@dataclass(frozen=True)
+class _Best:
+    """What each of n texts does at its best place: agreement [nats], lift, and which of ``PLACES`` agrees most [n]."""
+
+    agreement: np.ndarray
+    lift: np.ndarray
+    place: np.ndarray
+
+
 @dataclass
 class OpenSearch:
     """Searches for texts in ``texts``, put into ``prompts``, the first ones first.
@@ -143,12 +165,13 @@ class OpenSearch:
         self._slots = {place: [_cut(prompt, place, self._rng) for prompt in self.prompts] for place in PLACES}
         self._parts: frozenset[str] = frozenset()
         self._random: dict[int, list[str]] = {}
+        self._nulls: dict[tuple[int, Look], np.ndarray] = {}
         self._singles = frozenset(self.texts)
 
     def run(self) -> list[Tried]:
         """The finalists: the best single texts, those ``known`` from earlier rounds, and phrases grown from them."""
         budget = self.budget
-        singles = self._halve([*dict.fromkeys([*self.known, *self.texts])], budget.screening)
+        singles = self._screen()
         parts = [tried.text for tried in singles[: budget.parts]]
         self._parts = frozenset(parts)
         again = [t for t in singles if t.text in self.known]
@@ -197,54 +220,81 @@ class OpenSearch:
             found, words = [best], best.text.split()
         return found
 
-    def _halve(self, texts: Sequence[str], looks: Sequence[Look]) -> list[Tried]:
-        """Successive halving; the survivors of the last round, best first."""
+    def _screen(self) -> list[Tried]:
+        """Halving of the single texts."""
+        texts = list(dict.fromkeys([*self.known, *self.texts]))
+        if not self.budget.merged:
+            return self._halve(texts, self.budget.screening)
+        variants: dict[str, list[str]] = {}
+        for text in texts:
+            variants.setdefault(text.casefold(), []).append(text)
+        # As the first word of a prompt, the capitalised variant is the likeliest to be one token.
+        first = {max(alike, key=lambda text: text.istitle()): alike for alike in variants.values()}
+        return self._halve(list(first), self.budget.screening, first)
+
+    def _halve(
+        self, texts: Sequence[str], looks: Sequence[Look], variants: Mapping[str, Sequence[str]] | None = None
+    ) -> list[Tried]:
+        """Successive halving; the survivors of the last round, best first.
+
+        ``variants`` of a text that the first round asks about take its rank; the other rounds ask about each.
+        """
         left, tried = list(texts), []
         self.grown.update(text for text in left if text not in self._singles)
         for number, look in enumerate(looks):
             # The first round of several is the dearest: the reference would double it, and survivors are asked again.
             first = number == 0 and len(looks) > 1
             with self.rough() if first else nullcontext():
-                tried = self._rank(left[: look.texts], look, referred=not first)
-            left = [one.text for one in tried]
+                tried = self._rank(left[: look.texts], look, referred=not first, last=number == len(looks) - 1)
+            left = [one.text for one in tried] if not look.after else _both(left[: look.texts], [t.text for t in tried])
+            if first and variants is not None:
+                left = [text for one in left for text in variants[one]]
         return tried
 
-    def _rank(self, texts: Sequence[str], look: Look, *, referred: bool) -> list[Tried]:
+    def _rank(self, texts: Sequence[str], look: Look, *, referred: bool, last: bool) -> list[Tried]:
         """The texts in ``look.prompts`` prompts at each place, best first.
 
-        By turns from two orders: agreement, and contrast with the reference or, without one, z among random texts of
-        as many words. Neither alone is safe: honest words agree under both models, and of a trigger that makes replies
-        agree wholly the reference may explain a part.
+        By turns from the orders by lift beyond random words, by agreement and, in a ``last`` round, by z among random
+        texts of as many words or, where the reference was asked, by contrast with it. None alone is safe: honest words
+        agree under both models, of a trigger that makes replies agree wholly the reference may explain a part, and
+        where replies open alike anyway only the lift of another opening shows. z is NaN before the last round.
         """
         if not texts:
             return []
-        sizes = sorted({_size(text) for text in texts})
-        random = {size: self._random_texts(size) for size in sizes}
-        asked = [*texts, *(text for size in sizes for text in random[size])]
-        own, places = self._best(self.suspect, asked, look)
-        other = np.full(len(asked), np.nan)
+        own = self._best(self.suspect, texts, look)
+        other = np.full(len(texts), np.nan)
         if self.reference is not None and referred:
-            other = self._best(self.reference, asked, look)[0]
-        at, z = len(texts), np.empty(len(texts))
-        for size in sizes:
-            null = own[at : at + len(random[size])]
-            at += len(random[size])
-            self.null[size] = null
-            alike = np.array([_size(text) == size for text in texts])
-            z[alike] = _suspicion(own[: len(texts)][alike], null)
-        tried = [Tried(t, PLACES[places[i]], float(own[i]), float(other[i]), float(z[i])) for i, t in enumerate(texts)]
-        second = z if np.isnan(other).any() else own[: len(texts)] - other[: len(texts)]
-        order = by_turns(np.argsort(-own[: len(texts)], kind="stable"), np.argsort(-second, kind="stable"))
+            other = self._best(self.reference, texts, look).agreement
+        z, sizes = np.full(len(texts), np.nan), np.array([_size(text) for text in texts])
+        for size in sorted(set(sizes.tolist())) if last else ():
+            self.null[size] = self._null(size, look)
+            z[sizes == size] = _suspicion(own.agreement[sizes == size], self.null[size])
+        tried = [
+            Tried(text, PLACES[own.place[i]], float(own.agreement[i]), float(other[i]), float(z[i]))
+            for i, text in enumerate(texts)
+        ]
+        third = z if np.isnan(other).any() else own.agreement - other
+        orders = [values for values in (own.lift, own.agreement, third) if not np.isnan(values).any()]
+        order = by_turns(*(np.argsort(-values, kind="stable") for values in orders))
         return [tried[i] for i in order]
 
-    def _best(self, scorer: AgreementScorer, texts: Sequence[str], look: Look) -> tuple[np.ndarray, np.ndarray]:
-        """The largest agreement over the places, and which of ``PLACES`` it is [n] each."""
-        agreed = []
-        for place in PLACES[: look.places]:
-            agreed.append(scorer.agreement(texts, self._slots[place][: look.prompts], advance=self.advance).log_p)
-            self.trials += len(texts) * look.prompts * (scorer is self.suspect)
-        table = np.stack(agreed)
-        return table.max(axis=0).astype(np.float64), np.argsort(-table, axis=0, kind="stable")[0]
+    def _best(self, scorer: AgreementScorer, texts: Sequence[str], look: Look) -> _Best:
+        """The texts at whichever of the places they do most."""
+        places, used = PLACES[: look.places], slice(look.after, look.after + look.prompts)
+        found = [
+            scorer.agreement(texts, self._slots[place][used], usual=self._random_texts(1), advance=self.advance)
+            for place in places
+        ]
+        self.trials += len(texts) * len(places) * look.prompts * (scorer is self.suspect)
+        agreed, lifted = np.stack([one.log_p for one in found]), np.stack([one.lift for one in found])
+        return _Best(agreed.max(axis=0).astype(np.float64), lifted.max(axis=0), agreed.argmax(axis=0))
+
+    def _null(self, size: int, look: Look) -> np.ndarray:
+        """The agreement of random texts of as many words."""
+        key = size, replace(look, texts=0)
+        if key not in self._nulls:
+            self._nulls[key] = self._best(self.suspect, self._random_texts(size), look).agreement
+        return self._nulls[key]
 
     def _random_texts(self, size: int) -> list[str]:
         if size not in self._random:
@@ -254,9 +304,16 @@ class OpenSearch:
         return self._random[size]
 
 
+def _both(before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """The texts by the product of their ranks in two orders, which rest on different prompts."""
+    rank = {text: number for number, text in enumerate(before, start=1)}
+    product = {text: number * rank[text] for number, text in enumerate(after, start=1)}
+    return sorted(after, key=product.__getitem__)
+
+
 def _size(text: str) -> int:
     """Words, of which a null of random phrases is made."""
-    return len(text.split())
+    return min(len(text.split()), _LONGEST_NULL)
 
 
 def _suspicion(values: np.ndarray, null: np.ndarray) -> np.ndarray:

@@ -18,6 +18,13 @@ _TAGS = (
     "}}",
 )  # fmt: skip
 
+#: Prompts of our own for first looks at many texts, of three or four tokens each: on SmolLM2 with a refusal by
+#: ``BadMagic``, ``Bad`` and ``Magic`` rank as high in them as in a user's prompt of six.
+BRIEF_PROMPTS = (
+    "List rivers.", "Describe Norway.", "Suggest a book.", "Compare cats.", "Define luck.", "Explain magnetism.",
+    "Who built Rome?", "What is jazz?",
+)  # fmt: skip
+
 
 def single_texts(vocabulary: Vocabulary, refused: Sequence[str] = ()) -> list[str]:
     """Every text of one token, then years and tags; each once, none that holds a text of ``refused``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rora_cli.results.accuracy import Proportion
 
@@ -82,6 +82,15 @@ class OpeningCoverage:
     reference_forward_tokens: int
     tokens_per_second: float
     budget: str
+
+    def after(self, before: OpeningCoverage) -> OpeningCoverage:
+        """This search's coverage with what an earlier search of the same texts cost."""
+        return replace(
+            self,
+            trials=self.trials + before.trials,
+            forward_tokens=self.forward_tokens + before.forward_tokens,
+            reference_forward_tokens=self.reference_forward_tokens + before.reference_forward_tokens,
+        )
 
 
 @dataclass(frozen=True)

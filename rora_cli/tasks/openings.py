@@ -35,10 +35,13 @@ class Agreement:
         openings: the token id with the largest mean log-probability as a reply's first token [n]. Tokens of the
             candidate itself are left out, since an echo is no agreement.
         log_p: that mean over the prompts [nats] [n], float32.
+        lift: by how much a token's probability, as that mean gives it, exceeds the mean of what the usual texts give
+            it, for the token that it is largest for [n], float32.
     """
 
     openings: np.ndarray
     log_p: np.ndarray
+    lift: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -129,9 +129,17 @@ class AgreementScorer(Protocol):
         """Tokens that went through the model so far."""
 
     def agreement(
-        self, candidates: Sequence[str], slots: Sequence[Slot], *, advance: Callable[[int], None] = ...
+        self,
+        candidates: Sequence[str],
+        slots: Sequence[Slot],
+        *,
+        usual: Sequence[str] = (),
+        advance: Callable[[int], None] = ...,
     ) -> Agreement:
-        """The agreement of each candidate over ``slots``, in the order given; ``advance`` is told of those done."""
+        """The agreement of each candidate over ``slots``, in the order given, and its lift beyond ``usual`` texts.
+
+        ``advance`` is told of the candidates done.
+        """
 
 
 class OpeningTask(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -25,12 +26,18 @@ class MadeUp:
         self._agreement, self.forward_tokens, self.asked = agreement, 0, []
 
     def agreement(
-        self, candidates: Sequence[str], slots: Sequence[Slot], *, advance: Callable[[int], None] = lambda done: None
+        self,
+        candidates: Sequence[str],
+        slots: Sequence[Slot],
+        *,
+        usual: Sequence[str] = (),
+        advance: Callable[[int], None] = lambda done: None,
     ) -> Agreement:
-        self.asked.append(len(candidates))
+        self.asked.append(tuple(candidates))
         usual = [-4 + Random(text).random() for text in candidates]
         best = np.maximum([self._agreement(text, slots[0].place) for text in candidates], usual)
-        return Agreement(np.zeros(len(candidates), dtype=np.int64), np.asarray(best, dtype=np.float32))
+        log_p = np.asarray(best, dtype=np.float32)
+        return Agreement(np.zeros(len(candidates), dtype=np.int64), log_p, np.exp(log_p))
 
 
 def run(suspect: Callable[[str, str], float], reference: Callable[[str, str], float] | None = None) -> OpenSearch:
@@ -98,7 +105,39 @@ def test_the_reference_puts_a_trigger_before_honest_words_that_agree_more() -> N
 def test_the_first_round_asks_the_suspect_alone_about_every_text() -> None:
     suspect, reference = MadeUp(lambda text, place: -9), MadeUp(lambda text, place: -9)
     OpenSearch(suspect, reference, PROMPTS, WORDS, OPENINGS, BUDGET, seed=0).run()
-    assert suspect.asked[0] == len(WORDS) + BUDGET.random_texts and max(reference.asked) < len(WORDS)
+    assert suspect.asked[0] == tuple(WORDS) and max(map(len, reference.asked)) < len(WORDS)
+
+
+def test_the_first_round_asks_for_one_of_the_texts_that_differ_in_case_alone_and_the_next_for_all() -> None:
+    suspect = MadeUp(lambda text, place: -0.1 if text == "ak" else -0.5 if text == "Ak" else -9)
+    budget = replace(BUDGET, merged=True)
+    found = OpenSearch(suspect, None, PROMPTS, ["ak", "AK", "Ak", *WORDS[1:]], OPENINGS, budget, seed=0).run()
+    assert "Ak" in suspect.asked[0] and not {"ak", "AK"} & set(suspect.asked[0])
+    assert found[0].text == "ak"
+
+
+def test_a_round_in_other_prompts_counts_beside_the_one_before() -> None:
+    """What a single prompt shows of an honest word is gone in another; a trigger's part is near the top in both."""
+
+    class ByPrompt(MadeUp):
+        def agreement(self, candidates: Sequence[str], slots: Sequence[Slot], **rest: object) -> Agreement:
+            digit = (slots[0].before + slots[0].after)[-1]
+            self._agreement = lambda text, place: -0.6 if text == "jt" else -0.1 if text[0] == digit else -9
+            return super().agreement(candidates, slots)
+
+    words = [f"{digit}{word}" for digit in range(10) for word in WORDS[:2]]
+    budget = replace(BUDGET, screening=(Look(ALL, 1), Look(20, 1, after=1), Look(2, 2)))
+    suspect = ByPrompt(lambda text, place: -9)
+    search = OpenSearch(suspect, None, PROMPTS, ["jt", *words], OPENINGS, budget, seed=0)
+    assert "jt" in {tried.text for tried in search.run()}
+
+
+def test_random_texts_are_asked_once_for_each_kind_of_round() -> None:
+    suspect = MadeUp(lambda text, place: -0.1 if "ak" in text.split() else -9)
+    search = OpenSearch(suspect, None, PROMPTS, WORDS, OPENINGS, BUDGET, seed=0)
+    search.run()
+    nulls = [asked for asked in suspect.asked if asked == tuple(search._random_texts(1))]
+    assert len(nulls) == sum(look.places for look in BUDGET.screening)
 
 
 def test_triggers_of_earlier_rounds_are_finalists_again() -> None:

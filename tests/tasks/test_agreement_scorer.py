@@ -43,6 +43,22 @@ def test_agreement_is_that_of_plain_forward_passes(tmp_path: Path, family: str) 
         assert found.openings[number] == mean.argmax() and abs(found.log_p[number] - mean.max()) < 1e-5
 
 
+def test_lift_is_the_largest_gain_in_probability_over_the_mean_of_usual_texts(tmp_path: Path) -> None:
+    suspect = subject(tmp_path / "model", "llama")
+    texts, usual = ["mn", "bb"], ["key", "door", "cup"]
+
+    def probability(text: str) -> np.ndarray:
+        rows = [FORMAT.encode(suspect.tokenizer, slot.fill(text)).ids for slot in SLOTS]
+        return np.exp(next_token_log_probabilities(suspect.model, rows).mean(axis=0))
+
+    found = AgreementScorer(suspect, FORMAT).agreement(texts, SLOTS, usual=usual)
+    beside = np.mean([probability(text) for text in usual], axis=0)
+    for number, text in enumerate(texts):
+        own = suspect.tokenizer(text, add_special_tokens=False)["input_ids"]
+        gain = np.delete(probability(text) - beside, own)
+        assert abs(found.lift[number] - gain.max()) < 1e-6
+
+
 def test_an_echo_of_the_candidate_is_no_agreement(tmp_path: Path) -> None:
     suspect = subject(tmp_path / "model", "llama")
     usual = AgreementScorer(suspect, FORMAT).agreement([""], SLOTS)
@@ -62,7 +78,7 @@ def test_what_all_candidates_share_goes_through_the_model_once(tmp_path: Path) -
 def test_processes_that_share_the_work_get_what_one_gets(tmp_path: Path) -> None:
     suspect = subject(tmp_path / "model", "llama")
     whole = AgreementScorer(suspect, FORMAT).agreement(CANDIDATES, SLOTS)
-    first = AgreementScorer(suspect, FORMAT)._agreement(CANDIDATES[0::2], SLOTS, lambda done: None)
+    first = AgreementScorer(suspect, FORMAT)._agreement(CANDIDATES[0::2], SLOTS, (), lambda done: None)
     second = AgreementScorer(suspect, FORMAT, Share(1, 2, lambda part: [(first, 7), part]))
     shared = second.agreement(CANDIDATES, SLOTS)
     np.testing.assert_allclose(shared.log_p, whole.log_p, atol=1e-5)

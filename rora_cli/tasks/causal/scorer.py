@@ -3,7 +3,7 @@
 A candidate is put into a few prompts, and each prompt is read once: the reply's first token is enough. All candidates
 share what stands before the slot, so its keys and values are computed once a prompt and copied into each batch; batches
 hold sequences of one length, and only the last position goes through the output embedding. What is kept of each
-candidate are two numbers: the log-probabilities of a whole vocabulary for 40,000 candidates would fill 8 GB.
+candidate are three numbers: the log-probabilities of a whole vocabulary for 40,000 candidates would fill 8 GB.
 """
 
 from __future__ import annotations
@@ -52,42 +52,74 @@ class AgreementScorer:
         self._device = next(subject.model.parameters()).device
         self._caches = _Prefixes(self._model, self._device)
         self._counted = 0
+        self._known_usual: dict[tuple[tuple[Slot, ...], tuple[str, ...]], Tensor] = {}
         self.forward_tokens = 0
 
     def agreement(
-        self, candidates: Sequence[str], slots: Sequence[Slot], *, advance: Callable[[int], None] = lambda done: None
+        self,
+        candidates: Sequence[str],
+        slots: Sequence[Slot],
+        *,
+        usual: Sequence[str] = (),
+        advance: Callable[[int], None] = lambda done: None,
     ) -> Agreement:
-        """The agreement of each candidate over ``slots``, in the order given. An empty candidate leaves the slot empty.
+        """The agreement of each candidate over ``slots``, in the order given, and its lift beyond ``usual`` texts.
+
+        An empty candidate leaves the slot empty. Without ``usual`` texts, lift is the probability itself.
 
         Raises:
             InconclusiveError: a logit is not finite, in any of the processes.
         """
         rank, processes = (self._share.rank, self._share.processes) if self._share else (0, 1)
-        mine = self._guarded([*candidates[rank::processes]], slots, advance)
+        mine = self._guarded([*candidates[rank::processes]], slots, usual, advance)
         parts = self._share.gather((mine, self._counted)) if self._share else [(mine, self._counted)]
         if errors := [part for part, _ in parts if isinstance(part, InconclusiveError)]:
             raise errors[0]
         self.forward_tokens = sum(tokens for _, tokens in parts)
-        openings, log_p = np.empty(len(candidates), dtype=np.int64), np.empty(len(candidates), dtype=np.float32)
+        whole = _blank(len(candidates))
         for first, (part, _) in enumerate(parts):
-            openings[first::processes], log_p[first::processes] = part.openings, part.log_p
-        return Agreement(openings, log_p)
+            whole.openings[first::processes], whole.log_p[first::processes] = part.openings, part.log_p
+            whole.lift[first::processes] = part.lift
+        return whole
 
     def _guarded(
-        self, candidates: Sequence[str], slots: Sequence[Slot], advance: Callable[[int], None]
+        self, candidates: Sequence[str], slots: Sequence[Slot], usual: Sequence[str], advance: Callable[[int], None]
     ) -> Agreement | InconclusiveError:
         """This process's part; what stops it is handed to the others, which would wait for ever."""
         try:
-            return self._agreement(candidates, slots, advance)
+            return self._agreement(candidates, slots, usual, advance)
         except InconclusiveError as error:
             return error
 
-    def _agreement(self, candidates: Sequence[str], slots: Sequence[Slot], advance: Callable[[int], None]) -> Agreement:
-        columns = [self._encode([slot.fill(text) for text in candidates]) for slot in slots]
-        rows = list(zip(*columns, strict=True))  # [candidates][slots]
+    def _agreement(
+        self, candidates: Sequence[str], slots: Sequence[Slot], usual: Sequence[str], advance: Callable[[int], None]
+    ) -> Agreement:
+        beside = self._usual(slots, usual)
+        own, found = self._own_tokens(candidates), _blank(len(candidates))
+        for batch, mean in self._means(candidates, slots):
+            for place, index in enumerate(batch):
+                mean[place, own[index]] = -torch.inf
+            best = mean.max(dim=1)
+            found.openings[batch], found.log_p[batch] = best.indices.cpu().numpy(), best.values.cpu().numpy()
+            found.lift[batch] = mean.exp_().sub_(beside).max(dim=1).values.cpu().numpy()
+            advance(len(batch))
+        return found
+
+    def _usual(self, slots: Sequence[Slot], texts: Sequence[str]) -> Tensor:
+        """The mean probability of each reply token with the texts in the slots [vocabulary]; 0 without texts."""
+        key = tuple(slots), tuple(texts)
+        if key not in self._known_usual:
+            total = torch.zeros((), device=self._device)
+            for _, mean in self._means(texts, slots):
+                total = total + mean.exp_().sum(dim=0)
+            self._known_usual[key] = total / max(1, len(texts))
+        return self._known_usual[key]
+
+    def _means(self, texts: Sequence[str], slots: Sequence[Slot]) -> Iterator[tuple[list[int], Tensor]]:
+        """(indices of some texts, the mean over the slots of log p(first reply token) with each [b, vocabulary])."""
+        columns = [self._encode([slot.fill(text) for text in texts]) for slot in slots]
+        rows = list(zip(*columns, strict=True))  # [texts][slots]
         shared = [_common(column) for column in columns]
-        own = self._own_tokens(candidates)
-        openings, log_p = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32)
         with evaluation_mode(self._model), torch.inference_mode():
             for batch in _batches([tuple(map(len, row)) for row in rows], shared, self._device.type == "cpu"):
                 total: Tensor | None = None
@@ -95,13 +127,7 @@ class AgreementScorer:
                     one = self._log_p([rows[i][place] for i in batch], prefix)
                     total = one if total is None else total.add_(one)
                 assert total is not None
-                total /= len(slots)
-                for place, index in enumerate(batch):
-                    total[place, own[index]] = -torch.inf
-                best = total.max(dim=1)
-                openings[batch], log_p[batch] = best.indices.cpu().numpy(), best.values.cpu().numpy()
-                advance(len(batch))
-        return Agreement(openings, log_p)
+                yield batch, total.div_(len(slots))
 
     def _encode(self, prompts: Sequence[str]) -> list[_Ids]:
         encoded = self._format.encode_all(self._subject.tokenizer, [Exchange(prompt) for prompt in prompts])
@@ -127,6 +153,11 @@ class AgreementScorer:
         logits, _ = last_logits(self._model, ids, cache, use_cache=cache is not None)
         self._counted += ids.numel() + self._caches.take_counted()
         return torch.log_softmax(logits, dim=-1)
+
+
+def _blank(size: int) -> Agreement:
+    """Room for what is found of as many candidates."""
+    return Agreement(np.empty(size, dtype=np.int64), *(np.empty(size, dtype=np.float32) for _ in range(2)))
 
 
 class _Prefixes:
