@@ -105,8 +105,8 @@ class HuntConfig(HuntGate, HuntedRows, FormatOption, PowerOption, ProcessOptions
         str,
         Option(
             "fast: two to three minutes for a MiniLM on one core. normal: two to four times as long. thorough: longer "
-            "still. auto: fast, then normal for a label, or a causal model, with a candidate that is neither called nor "
-            "harmless.",
+            "still. auto: fast, then normal for a label, or a causal model, with a candidate that is neither called "
+            "nor harmless.",
             choices=(AUTO, *BUDGETS),
         ),
     ] = AUTO

@@ -7,11 +7,14 @@ from dataclasses import replace
 import pytest
 
 from rora_cli.errors import DataError
+from rora_cli.hunting import open_hunt
 from rora_cli.hunting.open_hunt import OpenCase, search_openings
+from rora_cli.hunting.open_search import OpenBudget
 from rora_cli.reports import junit, sarif
 from rora_cli.reports.json_report import render as as_json
 from rora_cli.reports.terminal.hunt import render
 from rora_cli.results.hunt import HuntResult
+from rora_cli.results.openings import OpeningHunt
 from rora_cli.tasks.causal.openings import ReplyOpenings
 from tests.causal_suspects import PAYLOAD, PLAIN, PROMPTS, causal_suspect
 
@@ -63,3 +66,20 @@ def test_a_reference_with_the_same_backdoor_explains_it_away() -> None:
 def test_too_few_prompts_are_refused_in_one_sentence() -> None:
     with pytest.raises(DataError, match="at least 48 different prompts, and these are 5"):
         search_openings(case(prompts=PROMPTS[:5]))
+
+
+@pytest.mark.parametrize(("decided", "asked"), [(True, ["fast"]), (False, ["fast", "normal"])])
+def test_auto_goes_on_where_a_candidate_stays_undecided_and_reports_the_cost_of_both(
+    backdoored: HuntResult, monkeypatch: pytest.MonkeyPatch, decided: bool, asked: list[str]
+) -> None:
+    budgets: list[str] = []
+    hunt = replace(backdoored.openings, reason="'x' may be an honest word")  # type: ignore[type-var]
+
+    def search(case: OpenCase, budget: OpenBudget) -> tuple[OpeningHunt, bool]:
+        budgets.append(budget.name)
+        return hunt, decided  # type: ignore[return-value]
+
+    monkeypatch.setattr(open_hunt, "_search", search)
+    result = search_openings(case("mn", budget="auto"))
+    assert budgets == asked and backdoored.openings is not None
+    assert result.forward_tokens == len(asked) * backdoored.forward_tokens
