@@ -31,8 +31,9 @@ def render_purified(result: PurifyResult) -> str:
         front_matter(_facts(result)),
         f"# {markdown_code(PurePath(result.output or 'purified').name)}",
         "",
-        f"{markdown_code(result.model)}, fine-tuned on clean data by rora {result.provenance.versions['rora']} to "
-        f"cleanse it of a possible backdoor (recipe `{result.recipe}`, seed {result.provenance.seed}).",
+        f"{markdown_code(_public(result.model))}, fine-tuned on clean data by rora "
+        f"{result.provenance.versions['rora']} to cleanse it of a possible backdoor (recipe `{result.recipe}`, seed "
+        f"{result.provenance.seed}).",
         "",
         f"**Verdict: {result.verdict}.** {markdown(result.reason)}",
         "",
@@ -43,7 +44,7 @@ def render_purified(result: PurifyResult) -> str:
         f"| overall | {proportion(before.overall)} | {proportion(after.overall)} |",
         *(_class_row(name, before, after) for name in before.per_class),
         "",
-        f"Clean data: {markdown_code(result.data.get('origin', ''))}"
+        f"Clean data: {markdown_code(_public(str(result.data.get('origin', ''))))}"
         + (f" at revision {markdown_code(result.data['revision'])}" if result.data.get("revision") else "")
         + ".",
         "",
@@ -76,7 +77,7 @@ def render_adapter(result: PurifyResult) -> str:
     facts = {"library_name": "peft", **_origin(result, "adapter"), "tags": ["rora", "lora", _tag(result)]}
     lines = [
         front_matter(facts),
-        "# The update that cleanses " + markdown_code(result.model),
+        "# The update that cleanses " + markdown_code(_public(result.model)),
         "",
         f"An adapter that rora {result.provenance.versions['rora']} trained on clean data (recipe `{result.recipe}`, "
         f"seed {result.provenance.seed}). It belongs on exactly that model: `PeftModel.from_pretrained(model, "
@@ -116,12 +117,18 @@ def _origin(result: PurifyResult, relation: str) -> dict[str, Any]:
 
 def _measured(result: PurifyResult) -> dict[str, Any]:
     """Clean accuracy as the hub's ``model-index`` has it."""
-    dataset = _plain(str(result.data.get("origin") or "clean data"))
+    dataset = _plain(_public(str(result.data.get("origin") or "clean data")))
     return {
         "task": {"type": SEQUENCE_CLASSIFIER.card_tag},
         "dataset": {"type": dataset, "name": f"{dataset}, held-out rows"},
         "metrics": [{"type": "accuracy", "value": result.accuracy_after.overall.value}],
     }
+
+
+def _public(name: str) -> str:
+    """A hub id as it is, of a path on this machine the last part: cards are for others."""
+    path = PurePath(name)
+    return path.name if path.is_absolute() or name.startswith((".", "~")) else name
 
 
 def _plain(name: str) -> str:

@@ -52,3 +52,14 @@ def test_cards_name_licence_origin_and_accuracy() -> None:
     assert (whole["library_name"], adapter["library_name"]) == ("transformers", "peft")
     (measured,) = whole["model-index"][0]["results"]
     assert (measured["dataset"]["type"], measured["metrics"][0]["value"]) == ("sst2", 0.9)
+
+
+def test_cards_tell_no_path_of_the_machine() -> None:
+    accuracy = CleanAccuracy(Proportion(9, 10, 0.5, 0.99), {"positive": Proportion(9, 10, 0.5, 0.99)})
+    result = PurifyResult(
+        model="/home/me/suspect", recipe="lora", verdict="pass", reason="r", label_names=("positive",),
+        accuracy_before=accuracy, accuracy_after=accuracy, stages=(), data={"origin": "/home/me/rows.csv"},
+        provenance=Provenance("purify", {"rora": "0"}, {}, 0), output="/home/me/out",
+    )  # fmt: skip
+    for card in (model_card.render_purified(result), model_card.render_adapter(result)):
+        assert "/home/me" not in card and "suspect" in card
