@@ -162,7 +162,7 @@ class HuntOptions(TypedDict, total=False):
     """Suspect adapter on MODEL, its base: merged in first."""
     budget: Literal["auto", "fast", "normal", "thorough"]
     """fast: two to three minutes for a MiniLM on one core. normal: two to four times as long. thorough: longer still.
-    auto: fast, then normal for a label with a candidate that is neither called nor harmless (a causal model: fast)."""
+    auto: fast, then normal for a label, or a causal model, with a candidate that is neither called nor harmless."""
     precision: Literal["fp32", "auto", "bf16"]
     """Of the first looks at many candidates, and of tuning the reference; what is left is scored in fp32. auto: bf16
     where the device computes in it, as processors with AVX-512 BF16 or AMX do, else fp32."""
