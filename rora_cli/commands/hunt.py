@@ -24,6 +24,7 @@ from rora_cli.option_groups import (
     SeedOption,
 )
 from rora_cli.options import Option
+from rora_cli.planning.first_look import look
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.hunt import HuntResult
 from rora_cli.results.provenance import Provenance, library_versions
@@ -137,6 +138,7 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     HubError or UsageError for bad input.
     """
     check_processes(config)
+    look(config)
     result: HuntResult = in_processes(work, config, progress)
     return result
 
@@ -182,6 +184,7 @@ def _labels(config: HuntConfig, loaded: LoadedModel, how: ReferenceRun, run: Run
     from rora_cli.data.sources import load_rows
     from rora_cli.hunting.case import Case, SearchSettings
     from rora_cli.hunting.hunt import search_triggers
+    from rora_cli.planning.run import announce
     from rora_cli.tasks.classification.labels import find_label
     from rora_cli.tasks.registry import make_task
     from rora_cli.tasks.subjects import subject_of
@@ -198,6 +201,7 @@ def _labels(config: HuntConfig, loaded: LoadedModel, how: ReferenceRun, run: Run
     for note in summary.notes:
         how.progress.note(note)
     subject = subject_of(loaded, config.model).reading(config.max_length).shared(run.share)
+    announce(config, subject, rows.texts, (), how.progress)
     task = make_task(subject.kind, loaded.label_names)
     reference = task.reference(config.reference, subject, rows, how)
     settings = SearchSettings(config.budget, config.seed, targets or None, run.rough)

@@ -13,6 +13,7 @@ from rora_cli.commands.processes import check_processes, in_processes
 from rora_cli.defences.config import PurifyConfig, state_directory
 from rora_cli.defences.running import defence_of
 from rora_cli.errors import ExitCode, TrainingError
+from rora_cli.planning.first_look import look
 from rora_cli.progress import SILENT, Progress
 from rora_cli.ranks import is_main
 from rora_cli.results.purify import PurifyResult
@@ -33,6 +34,7 @@ def run(config: PurifyConfig, progress: Progress = SILENT) -> PurifyResult:
     if launcher_shards() and not config.shard:
         config = replace(config, shard=True)
     check_processes(config, shard=config.shard)
+    look(config)
     with _state_kept(config, progress):
         result: PurifyResult = in_processes(work, config, progress)
         return result
@@ -44,11 +46,13 @@ def work(config: PurifyConfig, progress: Progress) -> PurifyResult:
     from rora_cli.defences.gathering import gathered
     from rora_cli.defences.inputs import prepare, require_fitting_labels
     from rora_cli.defences.output import write
+    from rora_cli.planning.run import announce
     from rora_cli.training.peers import answering_to_peers, wait_for_peers
 
     with answering_to_peers():
         with _held_output(config) as staging:
             bench, source = prepare(config, progress)
+            announce(config, bench.subject, bench.clean.texts, bench.gauge.held_out.texts, progress)
             before = bench.gauge.start()
             require_fitting_labels(bench, before)
             cleansed = defence_of(config).cleanse(bench)

@@ -7,7 +7,7 @@ process. Larger pieces are mapped by themselves and given back at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 #: Size [bytes] from which a piece is always mapped by itself (glibc's DEFAULT_MMAP_THRESHOLD_MAX).
@@ -24,15 +24,23 @@ class Event:
     size: int
 
 
-def peak_of(events: Iterable[Event], *, heap: bool) -> int:
-    """The most bytes that the events take at once; ``heap`` adds what a CPU's heap keeps beside them."""
+#: The most bytes that are taken at once in each part of a step.
+Peaks = tuple[float, ...]
+
+
+def peaks_of(events: Sequence[Event], parts: Sequence[int] = (), *, heap: bool) -> Peaks:
+    """The most bytes that the events take at once, in each of the parts that begin at these numbers of events.
+
+    ``heap`` adds what a CPU's heap keeps beside them.
+    """
     taken: dict[int, float] = {}
-    now = peak = 0.0
-    for event in events:
+    now, peaks = 0.0, [0.0] * (len(parts) + 1)
+    for number, event in enumerate(events):
+        part = sum(start <= number for start in parts)
         if event.size:
             taken[event.key] = event.size * (HEAP_SLACK if heap and event.size < MAPPED else 1.0)
             now += taken[event.key]
-            peak = max(peak, now)
+            peaks[part] = max(peaks[part], now)
         else:
             now -= taken.pop(event.key)
-    return round(peak)
+    return tuple(peaks)

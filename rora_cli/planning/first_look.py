@@ -1,4 +1,4 @@
-"""Before torch is loaded: do the paths exist, is the output free, is there room for it; and what will be done."""
+"""Before torch is loaded: do the paths exist, is the output free, is there room for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from rora_cli.errors import CheckpointError, NoMemoryError, OutputError
 from rora_cli.files import check_output
 from rora_cli.option_groups import OWN_DTYPE
 from rora_cli.planning.machine import disk_room, total_memory
-from rora_cli.progress import SILENT, Progress
 from rora_cli.reports.text import size
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def look(config: Any, progress: Progress = SILENT, *, memory: bool = True) -> None:
-    """Refuse what certainly fails, from headers alone, and say what will be done.
+def look(config: Any, *, memory: bool = True) -> None:
+    """Refuse what certainly fails, from headers alone.
 
     Raises:
         CheckpointError: a model or an adapter is no local path and no hub id, or its headers cannot be read.
@@ -37,19 +36,6 @@ def look(config: Any, progress: Progress = SILENT, *, memory: bool = True) -> No
         _require_room(config, stored)
     if memory:
         _require_memory(config, stored)
-    steps = steps_of(config)
-    progress.note(f"{len(steps)} steps: {', '.join(f'{number} {step}' for number, step in enumerate(steps, start=1))}")
-
-
-def steps_of(config: Any) -> list[str]:
-    """What the run will do, in a few words each."""
-    if not hasattr(config, "recipe"):
-        return ["load", "make the reference", "search"]
-    if config.recipe != "default":
-        return ["load", "measure", "train", "measure", "write"]
-    rounds = config.settings().loop.max_rounds
-    again = f"up to {rounds} times" if rounds > 1 else "once"
-    return ["load", "measure", "make the reference", "search", f"train and search again, {again}", "measure", "write"]
 
 
 def _require_there(given: str) -> None:

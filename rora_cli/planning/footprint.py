@@ -1,8 +1,10 @@
 """The memory of a training step or a forward pass, counted on a model that has shapes and no numbers.
 
-The step itself is run, forward and backward, on tensors without data (torch's fake tensors), and every storage that
+The step itself is run, forward and backward, on tensors without data (torch's meta device), and every storage that
 operators make is counted from its making to its end. So temporaries of the backward pass, masks and casts count as they
 do in the run, whatever the family; the same code serves 125 M and 70 B parameters.
+
+What a block adds is the same for each, so models of one and of two blocks tell what a deep one takes.
 """
 
 from __future__ import annotations
@@ -20,12 +22,10 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from rora_cli.planning.allocator import Event, peak_of
+from rora_cli.planning.allocator import Event, Peaks, peaks_of
 
-#: Blocks of the two shorter models that stand for a deep one; what a block adds is the same for each.
-_FEW_BLOCKS = (2, 4)
-#: A model of up to so many blocks is run as it is.
-_MOST_BLOCKS = 8
+#: Blocks of the two shorter models that stand for a deep one.
+_FEW_BLOCKS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Pass:
         autocast: torch's name of the type that the pass computes in, beside weights of another; None for none.
         clean_strengthened: probability p of Cl on the outputs of the adapted layers' frozen weights.
         on_gpu: whether the kernels are an accelerator's, which keep less of attention and dropout than a CPU's.
+        checkpointed: whether the model checkpoints; then the run sees to it that a CPU's heap keeps nothing that is
+            freed (``freed_at_once``).
     """
 
     rows: int
@@ -46,6 +48,7 @@ class Pass:
     autocast: str | None = None
     clean_strengthened: float = 0.0
     on_gpu: bool = False
+    checkpointed: bool = False
 
 
 def training_bytes(model: nn.Module, run: Pass, layers: Sequence[Any] = ()) -> int:
@@ -68,17 +71,16 @@ def weight_bytes(model: nn.Module) -> int:
     return sum(t.nbytes for t in {id(t): t for t in (*model.parameters(), *model.buffers())}.values())
 
 
-def _train(model: nn.Module, run: Pass, layers: Sequence[Any]) -> int:
+def _train(model: nn.Module, run: Pass, layers: Sequence[Any]) -> Peaks:
     present = {id(module) for module in model.modules()}
     with _frozen_outputs_dropped(model, [layer for layer in layers if id(layer.module) in present], run):
         return _measure(model, run, training=True)
 
 
-def _measure(model: nn.Module, run: Pass, *, training: bool) -> int:
-    """Run the pass on a copy of the model whose tensors are fakes of a CPU's; returns the peak beyond the weights."""
-    mode, counter = FakeTensorMode(allow_non_fake_inputs=True), _Counter()
-    was_training = model.training
-    with _as_fakes(model, mode), mode, counter, _kernels(run):
+def _measure(model: nn.Module, run: Pass, *, training: bool) -> Peaks:
+    """Run the pass on the model without numbers; returns the peaks of its parts beyond the weights."""
+    counter, was_training = Counter(), model.training
+    with _without_numbers(model, run), counter, _kernels(run), _passed(model) as passed:
         trained = [p for p in model.parameters() if p.requires_grad] if training else []
         if run.accumulated:
             for weight in trained:
@@ -87,14 +89,38 @@ def _measure(model: nn.Module, run: Pass, *, training: bool) -> int:
         try:
             with torch.set_grad_enabled(training):
                 loss = _loss(model, run)
+            parts = [len(counter.events)]
             if training:
+                passed(lambda: parts.append(len(counter.events)))
                 loss.backward()
                 del loss
         finally:
             model.train(was_training)
             for weight in trained:
                 weight.grad = None
-    return peak_of(counter.events, heap=not run.on_gpu)
+    return peaks_of(counter.events, (parts[0], parts[-1]), heap=not run.on_gpu and not run.checkpointed)
+
+
+@contextmanager
+def _passed(model: nn.Module) -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Inside, what is given to what this yields is called when the backward pass has left the first block."""
+    entered: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        entered.extend(t for t in inputs[:1] if isinstance(t, Tensor) and t.requires_grad)
+
+    handles = [stack[0].register_forward_pre_hook(keep) for stack in _stacks(model)[:1]]
+
+    def when(call: Callable[[], None]) -> None:
+        for tensor in entered[:1]:
+            tensor.register_hook(lambda _: call())
+        entered.clear()
+
+    try:
+        yield when
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _loss(model: nn.Module, run: Pass) -> Tensor:
@@ -108,7 +134,7 @@ def _loss(model: nn.Module, run: Pass) -> Tensor:
     return functional.cross_entropy(flat, torch.zeros(len(flat), dtype=torch.long), reduction="sum")
 
 
-class _Counter(TorchDispatchMode):
+class Counter(TorchDispatchMode):
     """Writes down when storages that operators make inside come and go."""
 
     def __init__(self) -> None:
@@ -117,6 +143,8 @@ class _Counter(TorchDispatchMode):
         self._alive: dict[int, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+            return 0  # of a mask that has no numbers: not all of its tokens are there, as in a padded batch
         made = func(*args, **(kwargs or {}))
         given = {t.untyped_storage()._cdata for t in tree_iter((args, kwargs)) if isinstance(t, Tensor)}
         for tensor in tree_iter(made):
@@ -135,30 +163,35 @@ class _Counter(TorchDispatchMode):
 
 
 @contextmanager
-def _accelerators_kernels() -> Iterator[None]:
-    """Inside, attention and dropout keep what an accelerator's kernels keep.
+def _kernels(run: Pass) -> Iterator[None]:
+    """Inside, attention and dropout keep what the kernels of the device keep.
 
     The functions themselves are replaced: torch's function modes do not reach what is computed anew in a backward pass.
     """
     own = functional.scaled_dot_product_attention, functional.dropout
-    functional.scaled_dot_product_attention, functional.dropout = _fused_attention, _fused_dropout
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, *given: Any, **named: Any) -> Tensor:
+        """A CPU has no fused kernel that drops out."""
+        dropped = named.get("dropout_p", given[1] if len(given) > 1 else 0.0)
+        return (
+            _fused_attention(query, key, value)
+            if run.on_gpu or not dropped
+            else own[0](query, key, value, *given, **named)
+        )
+
+    functional.scaled_dot_product_attention = attention
+    if run.on_gpu:
+        functional.dropout = _fused_dropout
     try:
         yield
     finally:
         functional.scaled_dot_product_attention, functional.dropout = own
 
 
-def _fused_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    *_: Any,
-    **__: Any,
-) -> Tensor:
+def _fused_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention that keeps its output and a number a row, and never the matrix [queries, keys]."""
-    return _Attention.apply(query, key, value)
+    out: Tensor = _Attention.apply(query, key, value)
+    return out
 
 
 class _Attention(torch.autograd.Function):
@@ -177,10 +210,6 @@ class _Attention(torch.autograd.Function):
 def _fused_dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Dropout whose mask is a byte a number."""
     return torch.native_dropout(input, p, True)[0] if training and p else input
-
-
-def _kernels(run: Pass) -> AbstractContextManager[Any]:
-    return _accelerators_kernels() if run.on_gpu else nullcontext()
 
 
 @contextmanager
@@ -202,6 +231,22 @@ def _frozen_outputs_dropped(model: nn.Module, layers: Sequence[Any], run: Pass) 
 
         with clean_strengthened(model, layers, p):
             yield
+
+
+@contextmanager
+def _without_numbers(model: nn.Module, run: Pass) -> Iterator[None]:
+    """Inside, tensors are made without numbers.
+
+    Autocast passes tensors on the meta device by. For it, torch's fake tensors take their place, which cost three times
+    as much.
+    """
+    if not run.autocast:
+        with torch.device("meta"):
+            yield
+        return
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with _as_fakes(model, mode), mode:
+        yield
 
 
 @contextmanager
@@ -228,15 +273,16 @@ def _as_fakes(model: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
             tensors[name] = tensor
 
 
-def _by_depth(model: nn.Module, measure: Callable[[], int]) -> int:
-    """``measure()`` of a deep model from two shorter ones: each block adds the same."""
+def _by_depth(model: nn.Module, measure: Callable[[], Peaks]) -> int:
+    """The peak of a deep model from two shorter ones. Each part of the pass is extended by itself: the peak of a deep
+    model may lie in another part than a short one's."""
     stacks = _stacks(model)
     depth = max((len(stack) for stack in stacks), default=0)
-    if depth <= _MOST_BLOCKS:
-        return measure()
+    if depth <= _FEW_BLOCKS[1]:
+        return round(max(measure()))
     few, more = (_cut(stacks, length, measure) for length in _FEW_BLOCKS)
-    each = (more - few) / (_FEW_BLOCKS[1] - _FEW_BLOCKS[0])
-    return round(few + each * (depth - _FEW_BLOCKS[0]))
+    further = (depth - _FEW_BLOCKS[0]) / (_FEW_BLOCKS[1] - _FEW_BLOCKS[0])
+    return round(max(a + (b - a) * further for a, b in zip(few, more, strict=True)))
 
 
 def _stacks(model: nn.Module) -> list[nn.ModuleList]:
@@ -246,7 +292,7 @@ def _stacks(model: nn.Module) -> list[nn.ModuleList]:
     return [each for each in lists if len(each) == longest]
 
 
-def _cut(stacks: Sequence[nn.ModuleList], length: int, measure: Callable[[], int]) -> int:
+def _cut(stacks: Sequence[nn.ModuleList], length: int, measure: Callable[[], Peaks]) -> Peaks:
     """``measure()`` with all but the first blocks of each stack set aside."""
     whole = [dict(stack._modules) for stack in stacks]
     for stack in stacks:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -22,6 +22,7 @@ MEASURED_TOKENS = 4096
 _MOMENTS = 2
 #: Blocks of a sharded model that a device has gathered at once: the one that works, and the next.
 _GATHERED = 2
+Counted = TypeVar("Counted")
 _AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -49,6 +50,7 @@ class Needs:
     kind: ModelKind
     on_gpu: bool = False
     devices: int = 1
+    _known: dict[Any, Any] = field(default_factory=dict, init=False, compare=False)
 
     @cached_property
     def model(self) -> Any:
@@ -74,26 +76,42 @@ class Needs:
         return self._held(self.model) + self._forward(max(1, TOKENS_PER_BATCH[not self.on_gpu] // row), row)
 
     def _forward(self, rows: int, tokens: int) -> int:
-        return forward_bytes(self.model, Pass(rows, tokens, on_gpu=self.on_gpu))
+        run = Pass(rows, tokens, on_gpu=self.on_gpu)
+        return self._once(run, lambda: forward_bytes(self.model, run))
+
+    def _once(self, key: Any, count: Callable[[], Counted]) -> Counted:
+        """What is counted under ``key``, once: stages and ways to fit ask for the same again."""
+        if key not in self._known:
+            self._known[key] = count()
+        known: Counted = self._known[key]
+        return known
 
     def adapter(self, spec: AdapterSpec, train: TrainSpec, longest: int, *, cl: float, processes: int = 1) -> Trained:
         """The training of an adapter on rows of up to ``longest`` tokens."""
         plain = replace(spec, variant="lora") if spec.variant in SPLITTING else spec
-        model, layers = attach(self.make(), plain, self.kind)
-        return self._training(model, layers, train, longest, cl, processes)
+        run = self._pass(train, longest, cl, processes)
+
+        def count() -> Trained:
+            model, layers = attach(self.make(), plain, self.kind)
+            return self._training(model, layers, run)
+
+        return self._once((plain, run), count)
 
     def full(self, train: TrainSpec, longest: int, *, processes: int = 1) -> Trained:
         """The training of every weight, held in float32, on rows of up to ``longest`` tokens."""
-        return self._training(self.make().float().requires_grad_(True), [], train, longest, 0.0, processes)
+        run = self._pass(train, longest, 0.0, processes)
+        return self._once(("full", run), lambda: self._training(self.make().float().requires_grad_(True), [], run))
 
-    def _training(
-        self, model: Any, layers: list[Any], train: TrainSpec, longest: int, cl: float, processes: int
-    ) -> Trained:
-        if train.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+    def _pass(self, train: TrainSpec, longest: int, cl: float, processes: int) -> Pass:
         share = -(-train.batch_size // processes)
         rows = min(share, train.micro_batch_size or share)
-        run = Pass(rows, longest, rows < share, _AUTOCAST.get(train.precision), cl, self.on_gpu)
+        autocast = _AUTOCAST.get(train.precision)
+        return Pass(rows, longest, rows < share, autocast, cl, self.on_gpu, train.gradient_checkpointing)
+
+    def _training(self, model: Any, layers: list[Any], run: Pass) -> Trained:
+        if run.checkpointed:
+            with sanitise.quiet():
+                model.gradient_checkpointing_enable({"use_reentrant": False})
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         size = sum(weight.nbytes for weight in trained)
         with sanitise.quiet():

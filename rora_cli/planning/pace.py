@@ -14,7 +14,7 @@ from torch import nn
 from rora_cli.evaluation.inference import embedding_table, evaluation_mode
 
 #: Seconds that one kind of batch is timed for, about, and the tokens of a first try.
-SECONDS = 0.5
+SECONDS = 0.25
 _FIRST_TOKENS = 128
 #: Tokens of a forward pass of a search or an evaluation on a CPU.
 _MOST_TOKENS = 4096

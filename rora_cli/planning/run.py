@@ -1,4 +1,4 @@
-"""From a config to the plan of its run."""
+"""From a config to the plan of its run: without reading the weights, or from what a run has loaded already."""
 
 from __future__ import annotations
 
@@ -18,29 +18,26 @@ from rora_cli.checkpoints.preflight import Inspection, inspect, require_loadable
 from rora_cli.data.sources import load_rows, load_splits
 from rora_cli.defences.config import PurifyConfig
 from rora_cli.defences.recipes import WITHOUT_ADAPTER
-from rora_cli.errors import UsageError, first_line
+from rora_cli.errors import UsageError, first_line, is_out_of_memory
 from rora_cli.evaluation.inference import choose_device, count_tokens, length_limit
 from rora_cli.layout import is_head
 from rora_cli.option_groups import OWN_DTYPE
 from rora_cli.options import with_units
-from rora_cli.planning.device import memory_of
+from rora_cli.planning.device import Memory, memory_of
 from rora_cli.planning.estimate import Given, Lengths, adapter_of, hunt_stages, purify_stages, ways_to_fit
+from rora_cli.planning.footprint import weight_bytes
 from rora_cli.planning.needs import Needs
 from rora_cli.planning.pace import Pace, measure_pace
 from rora_cli.planning.skeleton import skeleton
-from rora_cli.progress import Progress
+from rora_cli.progress import SILENT, Progress
 from rora_cli.ranks import world_size
 from rora_cli.results.plan import RunPlan
 from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.sharded import is_sharded
 from rora_cli.subject import Subject
 
 #: Rows whose tokens are counted; of more, a sample tells their mean, and the limit stands for the longest.
 _COUNTED_ROWS = 5000
-#: Said beside an estimate that is known to be wrong (docs/planning.md).
-_TOO_LOW = (
-    "with --gradient-checkpointing the memory that an adapter's training takes on a CPU is underestimated: "
-    "count on twice as much"
-)
 
 
 @dataclass(frozen=True)
@@ -68,9 +65,7 @@ def dry_run(config: Any, progress: Progress) -> RunPlan:
         brought = inspect(adapter.path, role="adapter") if adapter else None
         subject = _without_numbers(config, inspection, brought, device)
         rows, notes = _read(config, subject)
-        if getattr(config, "gradient_checkpointing", False):
-            notes = (*notes, _TOO_LOW)
-        given = _given(config, subject, rows, device)
+        given = _given(config, subject, rows, memory_of(device), on_gpu=device.startswith("cuda"))
         pace, timed = None, "not timed: the weights do not fit into the free memory"
         if given.memory is None or given.needs.weights < given.memory.free:
             loaded = load_model(
@@ -79,6 +74,43 @@ def dry_run(config: Any, progress: Progress) -> RunPlan:
             pace, timed = _timed(config, loaded.model, given)
             del loaded
         return _plan(replace(given, pace=pace), timed, notes)
+
+
+def announce(config: Any, subject: Subject, rows: Sequence[str], held_out: Sequence[str], progress: Progress) -> None:
+    """Say what a run will take that has loaded ``subject``; where the estimate fails, why. It never stops the run.
+
+    Where nobody listens, nothing is estimated.
+    """
+    if progress is SILENT:
+        return
+    try:
+        plan = _of_loaded(config, subject, _Rows(rows, held_out))
+    except Exception as error:  # an estimate rests on the insides of libraries; the run does not
+        said = "memory ran out while batches were timed" if is_out_of_memory(error) else first_line(error)
+        progress.note(f"no estimate of memory and time: {type(error).__name__}: {said}")
+        return
+    from rora_cli.reports.terminal.plan import in_a_line
+
+    (progress.warn if plan.fits is False else progress.note)(in_a_line(plan))
+
+
+def _of_loaded(config: Any, subject: Subject, rows: _Rows) -> RunPlan:
+    """The plan of a run that holds its suspect already: to what is free comes what it takes itself."""
+    weight = next(subject.model.parameters())
+    bare = skeleton(_own_class(subject.model), subject.model.config, weight.dtype)()
+    found = memory_of(str(weight.device))
+    held = weight_bytes(subject.model)
+    memory = found and Memory(found.total, found.free + held)
+    given = _given(config, replace(subject, model=bare), rows, memory, on_gpu=weight.device.type == "cuda")
+    pace, timed = None, "a batch needs all processes"
+    if not is_sharded(subject.model):
+        pace, timed = _timed(config, subject.model, given)
+    return _plan(replace(given, pace=pace), timed, ())
+
+
+def _own_class(model: Any) -> Any:
+    """The class of a model; sharding puts one of its own before it."""
+    return type(model).__mro__[1] if is_sharded(model) else type(model)
 
 
 def _without_numbers(config: Any, model: Inspection, adapter: Inspection | None, device: str) -> Subject:
@@ -114,8 +146,7 @@ def _read(config: Any, subject: Subject) -> tuple[_Rows, tuple[str, ...]]:
     return _Rows(rows.texts, ()), summary.notes
 
 
-def _given(config: Any, subject: Subject, rows: _Rows, device: str) -> Given:
-    on_gpu = device.startswith("cuda")
+def _given(config: Any, subject: Subject, rows: _Rows, memory: Memory | None, *, on_gpu: bool) -> Given:
     dtype = next(subject.model.parameters()).dtype
     make = [skeleton(type(subject.model), subject.model.config, each) for each in (dtype, torch.bfloat16)]
     processes = max(config.num_processes, world_size())
@@ -126,7 +157,7 @@ def _given(config: Any, subject: Subject, rows: _Rows, device: str) -> Given:
     behaviours = len(getattr(config, "labels", ())) or len(sanitise.label_names(subject.model.config))
     return Given(
         config, needs, reference, tunes, _lengths(subject, rows.used), _lengths(subject, rows.held_out or rows.used),
-        behaviours, vocabulary, processes, memory_of(device),
+        behaviours, vocabulary, processes, memory,
         narrow=None if dtype.itemsize <= torch.bfloat16.itemsize else narrow,
     )  # fmt: skip
 

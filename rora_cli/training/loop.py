@@ -17,6 +17,7 @@ from rora_cli.progress import Task
 from rora_cli.sharded import is_sharded
 from rora_cli.threads import THREADS
 from rora_cli.training.batches import epoch_batches, micro_batches, rank_share, steps_per_epoch
+from rora_cli.training.heap import freed_at_once
 from rora_cli.training.objective import Objective
 from rora_cli.training.run import Stage, make_accelerator
 from rora_cli.training.specs import TrainSpec
@@ -67,7 +68,8 @@ def finetune(
     accelerator = accelerator or make_accelerator(spec.precision)
     run = _Training(model, objective, spec, accelerator, penalty, evaluate, stage or Stage())
     try:
-        return run.train()
+        with freed_at_once() if spec.gradient_checkpointing else nullcontext():
+            return run.train()
     finally:
         run.close()
 

@@ -1,8 +1,9 @@
-"""``--dry-run`` on a tiny classifier."""
+"""``--dry-run`` and the line at the start of a run, on a tiny classifier."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from rora_cli.commands.hunt import HuntConfig
 from rora_cli.defences.config import PurifyConfig
 from rora_cli.errors import CheckpointError, ExitCode, NoMemoryError, OutputError
+from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.planning import first_look, run
 from rora_cli.planning.device import Memory
 from rora_cli.planning.machine import total_memory
+from rora_cli.progress import SILENT
+from rora_cli.subject import Subject
 from tests.cli.apps import alone
 from tests.conftest import tiny_rows
 
@@ -89,6 +94,31 @@ def test_a_sharded_model_needs_less_on_each_device(
     assert train[1] < train[0]
 
 
+def test_a_run_starts_with_a_line_and_goes_on_where_the_estimate_fails(
+    tiny_classifier: Path, tiny_model: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, (model, tokenizer) = Heard(), tiny_model
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    subject = Subject(model, tokenizer, SEQUENCE_CLASSIFIER, 64)
+    hunted = HuntConfig(model=str(tiny_classifier), clean="x", reference="bag-of-words")
+    run.announce(hunted, subject, ["a fine film"] * 8, (), heard)
+    assert re.fullmatch(
+        r"39,\d+ parameters; memory about .* of .* that the cpu has free; .* forward; .*", heard.said[0]
+    )
+    assert not model.training and all(weight.grad is None for weight in model.parameters())
+    assert all(weight.equal(before[name]) for name, weight in model.state_dict().items())
+    trained = PurifyConfig(model=str(tiny_classifier), clean="x", recipe="full", batch_size=512)
+    monkeypatch.setattr(run, "memory_of", lambda device: Memory(1 << 40, 10))
+    run.announce(trained, subject, ["a fine film"] * 600, ["a film"] * 8, heard)
+    assert "of them trained (every weight)" in heard.said[1] and "it will probably not fit" in heard.said[1]
+    assert "What needs less: --micro-batch-size 1: " in heard.said[1]
+    monkeypatch.setattr(run, "_given", lambda *_, **__: 1 / 0)
+    run.announce(hunted, subject, ["a fine film"] * 8, (), heard)
+    assert heard.said[2] == "no estimate of memory and time: ZeroDivisionError: division by zero"
+    run.announce(hunted, subject, ["a fine film"] * 8, (), SILENT)
+    assert len(heard.said) == 3
+
+
 class Heard:
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -106,9 +136,7 @@ def test_a_first_look_refuses_what_certainly_fails(
     tiny_classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = PurifyConfig(model=str(tiny_classifier), clean="x", output=str(tmp_path / "out"), device="cpu")
-    heard = Heard()
-    first_look.look(config, heard)
-    assert heard.said[0].startswith("7 steps: 1 load, 2 measure")
+    first_look.look(config)
     with pytest.raises(CheckpointError, match="does not exist"):
         first_look.look(PurifyConfig(model="not/a/model", clean="x"))
     monkeypatch.setattr(first_look, "disk_room", lambda path: 1000)

@@ -1,4 +1,4 @@
-"""The terminal report of ``--dry-run``."""
+"""The terminal report of ``--dry-run``, and the line that a run starts with."""
 
 from __future__ import annotations
 
@@ -9,19 +9,29 @@ from rich.text import Text
 
 from rora_cli.reports.terminal import to_text
 from rora_cli.reports.text import safe, size
-from rora_cli.results.plan import RunPlan, StagePlan
+from rora_cli.results.plan import RunPlan, StagePlan, WayToFit
 
 
 def render(plan: RunPlan, *, width: int = 80, color: bool = False) -> str:
     """What is trained, the stages, whether it fits, and what would make it fit."""
     head = Text.assemble(("plan: ", "bold"), f"rora {plan.command} ", safe(plan.model, max_length=400))
     parts: list[Any] = [head, Text(_model(plan)), "", _stages(plan), "", _verdict(plan)]
-    parts += [
-        Text(f"  {way.options}: {size(way.memory)}{'' if way.fits else ', too much as well'}") for way in plan.ways
-    ]
+    parts += [Text(f"  {_way(way)}") for way in plan.ways]
     parts.append(Text(f"time: {_time(plan.seconds)} ({plan.timed})" if plan.seconds else f"time: {plan.timed}"))
     parts += [Text(safe(note, max_length=1000)) for note in plan.notes]
     return to_text(*parts, width=width, color=color)
+
+
+def in_a_line(plan: RunPlan) -> str:
+    """The same in one sentence, for the start of a run."""
+    time = _time(plan.seconds) if plan.seconds else f"time unknown: {plan.timed}"
+    line = f"{_model(plan)}; {_short_verdict(plan)}; {_tokens(plan.tokens)} tokens forward; {time}"
+    return f"{line}{_less(plan)} {'; '.join(map(_way, plan.ways))}".rstrip() if plan.fits is False else line
+
+
+def _short_verdict(plan: RunPlan) -> str:
+    free = "" if plan.free is None else f" of {size(plan.free)} that the {plan.device} has free"
+    return f"memory about {size(plan.memory)}{free}{': it will probably not fit' if plan.fits is False else ''}"
 
 
 def _model(plan: RunPlan) -> str:
@@ -52,6 +62,10 @@ def _verdict(plan: RunPlan) -> Text:
     if not plan.fits:
         return Text(f"memory: {there}: it will probably not fit{_less(plan)}", style="bold red")
     return Text(f"memory: {there}: it fits", style="green")
+
+
+def _way(way: WayToFit) -> str:
+    return f"{way.options}: {size(way.memory)}{'' if way.fits else ', too much as well'}"
 
 
 def _less(plan: RunPlan) -> str:

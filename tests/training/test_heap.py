@@ -1,0 +1,27 @@
+"""While checkpointing is to save memory, a piece that is freed goes back to the system."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+
+from rora_cli.training.heap import MAPPED_FROM, freed_at_once
+
+NUMBERS = 2 * MAPPED_FROM
+
+
+def in_heap(tensor: torch.Tensor) -> bool:
+    with Path("/proc/self/maps").open(encoding="utf-8") as maps:
+        line = next(line for line in maps if line.endswith("[heap]\n"))
+    start, end = (int(part, 16) for part in line.split()[0].split("-"))
+    return start <= tensor.data_ptr() < end
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's heap")
+def test_large_pieces_are_mapped_inside_and_only_there() -> None:
+    with freed_at_once():
+        assert not in_heap(torch.empty(NUMBERS, dtype=torch.uint8))
+    assert in_heap(torch.empty(NUMBERS, dtype=torch.uint8))
