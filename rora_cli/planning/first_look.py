@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rora_cli.errors import CheckpointError, NoMemoryError, OutputError
+from rora_cli.checkpoints.hub import require_name
+from rora_cli.errors import NoMemoryError, OutputError
 from rora_cli.files import check_output
 from rora_cli.option_groups import OWN_DTYPE
 from rora_cli.planning.machine import disk_room, total_memory
@@ -28,7 +29,7 @@ def look(config: Any, *, memory: bool = True) -> None:
         NoMemoryError: the weights alone are more than the ``memory`` of the machine, if that is to be looked at.
     """
     for given in filter(None, (config.model, config.adapter)):
-        _require_there(given)
+        require_name(given)
     stored = _stored(config.model)
     output = getattr(config, "output_directory", None)
     if output is not None:
@@ -36,13 +37,6 @@ def look(config: Any, *, memory: bool = True) -> None:
         _require_room(config, stored)
     if memory:
         _require_memory(config, stored)
-
-
-def _require_there(given: str) -> None:
-    from rora_cli import hub_access
-
-    if not Path(given).expanduser().exists() and not hub_access.is_repo_id(given):
-        raise CheckpointError(f"{given} does not exist; give an existing directory, or a hub id of the form owner/name")
 
 
 @dataclass(frozen=True)
