@@ -4,7 +4,8 @@ The step itself is run, forward and backward, on tensors without data (torch's m
 operators make is counted from its making to its end. So temporaries of the backward pass, masks and casts count as they
 do in the run, whatever the family; the same code serves 125 M and 70 B parameters.
 
-What a block adds is the same for each, so models of one and of two blocks tell what a deep one takes.
+What a block adds is the same for each from the second on, so models of two and of three blocks tell what a deep one
+takes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch.utils._pytree import tree_iter
 from rora_cli.planning.allocator import Event, Peaks, peaks_of
 
 #: Blocks of the two shorter models that stand for a deep one.
-_FEW_BLOCKS = (1, 2)
+_FEW_BLOCKS = (2, 3)
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,7 @@ def _by_depth(model: nn.Module, measure: Callable[[], Peaks]) -> int:
     model may lie in another part than a short one's."""
     stacks = _stacks(model)
     depth = max((len(stack) for stack in stacks), default=0)
-    if depth <= _FEW_BLOCKS[1]:
+    if depth <= sum(_FEW_BLOCKS):
         return round(max(measure()))
     few, more = (_cut(stacks, length, measure) for length in _FEW_BLOCKS)
     further = (depth - _FEW_BLOCKS[0]) / (_FEW_BLOCKS[1] - _FEW_BLOCKS[0])

@@ -98,8 +98,8 @@ def test_a_pickle_that_nothing_can_read_is_never_clean(model: Path) -> None:
         (("check", "--values"), "numpy"),
         (("check", "--format", "html"), "jinja2"),
         (("diagnose",), "numpy"),
-        (("purify", "--clean", "bundled"), "numpy"),
-        (("hunt", "--clean", "bundled"), "torch"),
+        (("purify", "--clean", "bundled"), "psutil"),
+        (("hunt", "--clean", "bundled"), "psutil"),
         (("demo",), "torch"),
     ],
 )

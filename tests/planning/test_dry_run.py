@@ -61,7 +61,7 @@ def test_the_power_of_a_hunt_is_planned(tiny_classifier: Path, rows: Path) -> No
     _, search, plant, copies = plan["stages"]
     assert (plant["name"], copies["name"]) == ("plant stand-ins", "search the copies")
     assert copies["tokens"] == pytest.approx([3 * n for n in search["tokens"]], abs=3), "three stand-ins share a copy"
-    assert plant["memory"] > search["memory"] and plant["memory"] > 5 * plan["weights"]
+    assert plant["memory"] > 5 * plan["weights"]
 
 
 def test_what_does_not_fit_is_said_with_what_needs_less(
