@@ -43,6 +43,7 @@ class Needs:
         make: builds it on the meta device, in the type in which it is loaded.
         kind: of model.
         on_gpu: whether an accelerator's kernels do the work.
+        known: what was counted, by what it was counted for.
         devices: over how many devices the weights and what belongs to them are sharded; 1 for whole copies.
     """
 
@@ -50,12 +51,16 @@ class Needs:
     kind: ModelKind
     on_gpu: bool = False
     devices: int = 1
-    _known: dict[Any, Any] = field(default_factory=dict, init=False, compare=False)
+    known: dict[Any, Any] = field(default_factory=dict, compare=False)
 
-    @cached_property
+    def over(self, devices: int) -> Needs:
+        """The same model's, sharded over so many devices; what a pass takes is not counted again."""
+        return replace(self, devices=devices)
+
+    @property
     def model(self) -> Any:
         """The bare model, without numbers."""
-        return self.make()
+        return self._once("model", self.make)
 
     @property
     def parameters(self) -> int:
@@ -81,9 +86,9 @@ class Needs:
 
     def _once(self, key: Any, count: Callable[[], Counted]) -> Counted:
         """What is counted under ``key``, once: stages and ways to fit ask for the same again."""
-        if key not in self._known:
-            self._known[key] = count()
-        known: Counted = self._known[key]
+        if key not in self.known:
+            self.known[key] = count()
+        known: Counted = self.known[key]
         return known
 
     def adapter(self, spec: AdapterSpec, train: TrainSpec, longest: int, *, cl: float, processes: int = 1) -> Trained:
@@ -91,16 +96,12 @@ class Needs:
         plain = replace(spec, variant="lora") if spec.variant in SPLITTING else spec
         run = self._pass(train, longest, cl, processes)
 
-        def count() -> Trained:
-            model, layers = attach(self.make(), plain, self.kind)
-            return self._training(model, layers, run)
-
-        return self._once((plain, run), count)
+        return self._trained((plain, run), lambda: attach(self.make(), plain, self.kind))
 
     def full(self, train: TrainSpec, longest: int, *, processes: int = 1) -> Trained:
         """The training of every weight, held in float32, on rows of up to ``longest`` tokens."""
         run = self._pass(train, longest, 0.0, processes)
-        return self._once(("full", run), lambda: self._training(self.make().float().requires_grad_(True), [], run))
+        return self._trained(("full", run), lambda: (self.make().float().requires_grad_(True), []))
 
     def _pass(self, train: TrainSpec, longest: int, cl: float, processes: int) -> Pass:
         share = -(-train.batch_size // processes)
@@ -108,18 +109,21 @@ class Needs:
         autocast = _AUTOCAST.get(train.precision)
         return Pass(rows, longest, rows < share, autocast, cl, self.on_gpu, train.gradient_checkpointing)
 
-    def _training(self, model: Any, layers: list[Any], run: Pass) -> Trained:
-        if run.checkpointed:
-            with sanitise.quiet():
-                model.gradient_checkpointing_enable({"use_reentrant": False})
+    def _trained(self, key: tuple[Any, Pass], prepare: Callable[[], tuple[Any, list[Any]]]) -> Trained:
+        model, work = self._once(key, lambda: self._stepped(*prepare(), key[1]))
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         size = sum(weight.nbytes for weight in trained)
-        with sanitise.quiet():
-            work = training_bytes(model, run, layers)
         if self.devices > 1:  # gradients are counted in the work, whole
             work -= size - size // self.devices
         memory = self._held(model) + _MOMENTS * size // self.devices + work
         return Trained(memory, sum(weight.numel() for weight in trained), size)
+
+    def _stepped(self, model: Any, layers: list[Any], run: Pass) -> tuple[Any, int]:
+        """The model as it is trained, and bytes at the peak of a step beyond its weights."""
+        with sanitise.quiet():
+            if run.checkpointed:
+                model.gradient_checkpointing_enable({"use_reentrant": False})
+            return model, training_bytes(model, run, layers)
 
     def _held(self, model: nn.Module) -> int:
         """Bytes of the weights on one device, and of the blocks of the others that it has gathered."""
