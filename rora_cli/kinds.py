@@ -15,6 +15,7 @@ class ModelKind:
         peft_task_type: what PEFT calls its task.
         card_tag: the ``pipeline_tag`` of a model card.
         trains_head: whether an adapter's training trains the head whole; an output embedding, often a tied one, stays.
+        replies: whether it replies in free text, so that what a trigger could be aimed at is not known beforehand.
         adapted: the layers that an adapter gets if none are named; without any, query and value.
     """
 
@@ -24,6 +25,7 @@ class ModelKind:
     peft_task_type: str
     card_tag: str
     trains_head: bool = True
+    replies: bool = False
     adapted: tuple[str, ...] = ()
 
 
@@ -42,5 +44,13 @@ CAUSAL_LM = ModelKind(
     peft_task_type="CAUSAL_LM",
     card_tag="text-generation",
     trains_head=False,
+    replies=True,
     adapted=("all-linear",),
 )
+
+KINDS = (SEQUENCE_CLASSIFIER, CAUSAL_LM)
+
+
+def named(name: str) -> ModelKind:
+    """The kind of that name. Raises StopIteration if there is none."""
+    return next(kind for kind in KINDS if kind.name == name)

@@ -55,6 +55,7 @@ _FEED_FORWARD_DOWN = frozenset({
     "down_proj", "fc2", "lin2", "wo", "Wo", "w2", "c_proj", "dense_4h_to_h", "ffn_output", "layer_2", "fc_out",
     "linear_2", "dense2",
 })  # fmt: skip
+_ATTENTION_OUT = frozenset({"o_proj", "out_proj", "c_proj", "dense", "o", "Wo", "out_lin", "wo"})
 _NUMBER = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
 
 
@@ -75,6 +76,12 @@ def leads_down(name: str) -> bool:
         return False
     tail = (above[-1] if above else "", last)
     return last in _FEED_FORWARD_DOWN or tail in (("output", "dense"), ("ffn", "2"))
+
+
+def writes_to_stream(name: str) -> bool:
+    """Whether a module's output is added to what runs from block to block: attention's or the feed-forward's last."""
+    *above, last = name.split(".")
+    return leads_down(name) or (last in _ATTENTION_OUT and any(_ATTENTION.search(part) for part in above))
 
 
 def block_index(name: str) -> int | None:

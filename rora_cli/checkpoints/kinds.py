@@ -1,7 +1,8 @@
 """The kind of a model, from its config and the names of its weights, and whether rora can judge it as a classifier.
 
-hunt, purify, poison, eval-asr and diagnose --clean need a model that gives a text one of several labels. check,
-diagnose, rescale and verify work on every model. This file needs no torch, because preflight uses it too.
+hunt, purify, poison and eval-asr need a model that gives a text one of several labels, or a causal language model;
+diagnose --clean needs the former. check, diagnose, rescale and verify work on every model. This file needs no torch,
+because preflight uses it too.
 """
 
 from __future__ import annotations
@@ -71,8 +72,12 @@ def loaded_as(config: Mapping[str, Any], adapter: Mapping[str, Any] | None, adap
     task = (adapter or {}).get("task_type")
     if adapter_has_head or task == SEQUENCE_CLASSIFIER.peft_task_type:
         return SEQUENCE_CLASSIFIER
-    causal = (kind_of(config) or "").startswith("a causal language model")
-    return CAUSAL_LM if causal or task == CAUSAL_LM.peft_task_type else SEQUENCE_CLASSIFIER
+    return CAUSAL_LM if is_causal(config) or task == CAUSAL_LM.peft_task_type else SEQUENCE_CLASSIFIER
+
+
+def is_causal(config: Mapping[str, Any]) -> bool:
+    """Whether the config states the architecture of a causal language model."""
+    return (kind_of(config) or "").startswith("a causal language model")
 
 
 def why_not_judged(config: Mapping[str, Any], tensors: Tensors, outputs: int | None = None) -> str | None:

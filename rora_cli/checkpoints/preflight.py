@@ -530,7 +530,7 @@ class _Inspector:
         elif kinds.says_classifier(config) and (other := kinds.head_elsewhere(config, tensors)):
             message = f"there is no classification head where transformers looks; {quoted(other)} may be it"
             self._add("weights/head-name", message, other)
-        elif kind := kinds.kind_of(config, self.files):
+        elif not kinds.is_causal(config) and (kind := kinds.kind_of(config, self.files)):
             self._add("model/not-judged", f"this is {kind}, without a classification head", "config.json")
 
     def _check_adapter(self, tensors: Mapping[str, TensorInfo]) -> dict[str, str]:

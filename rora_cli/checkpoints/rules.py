@@ -112,7 +112,7 @@ RULES: Mapping[str, Rule] = {
     "config/quantised": Rule(_LOW, False, "The weights are quantised, so rora cannot run or merge this model."),
     "config/labels": Rule(_MEDIUM, True, "The label names are malformed.", "correct id2label in config.json"),
     "model/not-judged": Rule(
-        _INFO, False, "hunt, purify, poison, eval-asr and diagnose --clean judge single-label sequence classifiers.",
+        _INFO, False, "hunt, purify, poison and eval-asr judge single-label sequence classifiers and causal models.",
         "check, diagnose, rescale and verify work on it",
     ),
     "model/adapter-inside": Rule(

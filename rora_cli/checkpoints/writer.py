@@ -48,11 +48,15 @@ def save_classifier(
     require_loadable(inspect(target, role="model"))
 
 
-def save_causal(model: PreTrainedModel, source: Inspection, directory: str | Path) -> None:
+def save_causal(
+    model: PreTrainedModel, source: Inspection, directory: str | Path, weights: Callable[[Path], None] | None = None
+) -> None:
     """Write a causal model's weights into ``directory``, and beside them the files of its ``source`` as they were.
 
     Tokenizer, chat template and generation_config.json are copied byte for byte; config.json too, but for the type of
-    the weights, where that changed, and the name of the architecture, where the source states none.
+    the weights, where that changed, and the name of the architecture, where the source states none. ``weights``, if
+    given, writes the weights (``streaming.write_changed``): then those of ``model`` are not read, and its config says
+    what is written.
 
     Raises:
         CheckpointError: a file of the source has changed since it was read, or the result does not pass preflight.
@@ -61,11 +65,14 @@ def save_causal(model: PreTrainedModel, source: Inspection, directory: str | Pat
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
     with isolated(), quiet():
-        model.save_pretrained(target, max_shard_size="5GB")
+        if weights is None:
+            model.save_pretrained(target, max_shard_size="5GB")
+        else:
+            weights(target)
     (target / "generation_config.json").unlink(missing_ok=True)
     copy_text_files(source, target)
     stated = dict(source.config or {})
-    dtype = str(model.dtype).removeprefix("torch.")
+    dtype = str(model.config.dtype).removeprefix("torch.")
     name = "dtype" if "dtype" in stated else "torch_dtype"
     changed = {**stated, name: dtype, "architectures": stated.get("architectures") or [type(model).__name__]}
     same = changed == {name: "float32", **stated}

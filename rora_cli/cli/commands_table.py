@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 #: Command name -> module in this room with its function ``command``, and its line in the list.
 COMMANDS = {
-    "purify": ("purify", "Cleanse a suspect classifier of a backdoor, on clean data, without knowing the trigger."),
+    "purify": ("purify", "Cleanse a suspect model of a backdoor, on clean data, without knowing the trigger."),
     "hunt": ("hunt", "Search a classifier for triggers: words and sequences that turn other rows into a label."),
     "diagnose": ("diagnose", "Report an adapter's spectra, strength and alignment, from its weights alone."),
     "eval-asr": ("eval_asr", "Measure how often a trigger turns rows to a label, or replies to a behaviour."),

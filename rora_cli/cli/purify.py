@@ -72,11 +72,12 @@ class Shell(Publication, DryRunOption):
 
 
 def command(config: PurifyConfig, shell: Shell, given: frozenset[str]) -> int:
-    """Cleanse a suspect classifier of a backdoor, on clean data and without knowing the trigger.
+    """Cleanse a suspect classifier or causal language model of a backdoor, without knowing the trigger.
 
     Writes a merged model, the adapter, [bold]rora-report.json[/] and a model card to DIR, whole or not at all. Exit
     codes: 0 pass, or a recipe that does not search for triggers is done; 1 fail; 2 bad input; 3 inconclusive (see
-    --fail-on).
+    --fail-on). For a causal model, --clean are prompts, and --max-kl limits what it costs; a --reference that you
+    trust, or the base of --adapter, is taught what the suspect says.
 
     [bold]rora purify[/] suspect-model --clean sst2
     """

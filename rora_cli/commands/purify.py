@@ -44,7 +44,7 @@ def run(config: PurifyConfig, progress: Progress = SILENT) -> PurifyResult:
 def work(config: PurifyConfig, progress: Progress) -> PurifyResult:
     """The run itself, in each of its processes; all of them return when rank 0 has written."""
     from rora_cli.defences.gathering import gathered
-    from rora_cli.defences.inputs import prepare, require_fitting_labels
+    from rora_cli.defences.inputs import prepare
     from rora_cli.defences.output import write
     from rora_cli.planning.run import announce
     from rora_cli.training.peers import answering_to_peers, wait_for_peers
@@ -54,8 +54,8 @@ def work(config: PurifyConfig, progress: Progress) -> PurifyResult:
             bench, source = prepare(config, progress)
             announce(config, bench.subject, bench.clean.texts, bench.gauge.held_out.texts, progress)
             before = bench.gauge.start()
-            require_fitting_labels(bench, before)
-            cleansed = defence_of(config).cleanse(bench)
+            source.trained.require_fitting(before)
+            cleansed = defence_of(config, bench.subject.kind).cleanse(bench)
             result = _assess(bench, source, cleansed, before)
             cleansed = gathered(bench, source, cleansed)
             if staging is not None:
@@ -135,6 +135,9 @@ def _assess(bench: Bench, source: Any, cleansed: Cleansed, before: Any) -> Purif
         data=inputs.data_facts(source),
         provenance=inputs.provenance(bench, source),
         residual=cleansed.residual,
+        utility=cleansed.utility,
+        removed=cleansed.removed,
+        kind=bench.subject.kind.name,
         update_before=cleansed.update_before,
         update_after=update_spectra(cleansed.layers),
         adapted=bench.adapted,

@@ -17,7 +17,8 @@ class PurifyOptions(TypedDict, total=False):
 
     reference: Named | None
     """A model that you trust, best the one that the suspect was trained from: it tells honest words from triggers. A
-    pretrained encoder or a clean classifier, as a directory or a hub id."""
+    pretrained encoder or a clean classifier, as a directory or a hub id. For a causal model it takes the suspect's
+    place, and is taught what that says; none keeps the base of --adapter out."""
     adapter: Named | None
     """A suspect adapter on MODEL, its base."""
     recipe: Literal["default", "paper", "lora", "full", "mix", "reinit", "crow", "fine-pruning"]
@@ -125,6 +126,22 @@ class PurifyOptions(TypedDict, total=False):
     """crow: size epsilon of the perturbation of the embeddings."""
     prune: float | None
     """fine-pruning: largest share of neurons to cut; fewer where clean accuracy would fall."""
+    max_new_tokens: int
+    """Tokens after which a reply is cut."""
+    refusal_phrases: Named | None
+    """Phrases of a refusal, one a line, in place of ours (`rora behaviours` lists them)."""
+    prompt_format: Literal["auto", "plain", "chatml", "llama3", "gemma", "mistral"]
+    """Format of a causal model's conversations; auto is its chat template. One of auto, plain, chatml, llama3, gemma,
+    mistral."""
+    answer_column: str | None
+    """Column of the answer to the prompt in --text-column."""
+    show_row: bool
+    """Show a row as the model reads it, with the tokens that count."""
+    max_kl: float
+    """How far the replies to clean prompts may move from the suspect's: KL over their tokens."""
+    return_test: bool
+    """Fine-tune a copy of a causal model's result on the clean rows, every weight for 100 steps, and measure whether
+    found triggers work again."""
     revision: str | None
     """Branch, tag or commit of a model on the hub."""
     offline: bool

@@ -16,6 +16,7 @@ from rora_cli.defences.settings import Settings
 from rora_cli.results.findings import Finding
 from rora_cli.results.purify import FoundResidual
 from rora_cli.results.spectra import ModuleSpectrum
+from rora_cli.results.utility import Removed, UtilityChange
 from rora_cli.subject import Subject
 from rora_cli.tasks.task import Task
 from rora_cli.training.adapters import AdaptedLayer, attach, check_adapter, whole_modules
@@ -41,6 +42,8 @@ class Cleansed:
         residual: the strongest trigger that the last search still found.
         update_before: the spectra of the update before Pt.
         findings: what the defence has to say beside its verdict.
+        utility: what it cost a model that replies in free text; ``removed``: the triggers that were found or named.
+        alone: whether the adapter makes the result of the base that the user named, without the suspect's adapter.
     """
 
     model: nn.Module
@@ -50,6 +53,9 @@ class Cleansed:
     residual: FoundResidual | None = None
     update_before: tuple[ModuleSpectrum, ...] = ()
     findings: tuple[Finding, ...] = ()
+    utility: UtilityChange | None = None
+    removed: tuple[Removed, ...] = ()
+    alone: bool = False
 
 
 @dataclass
@@ -138,11 +144,13 @@ class Bench:
         objective: Objective | None = None,
         penalty: Callable[[], Tensor] | None = None,
         settings: Settings | None = None,
+        strengthened: Sequence[AdaptedLayer] | None = None,
     ) -> None:
         """Train ``model`` in place, and record the stage.
 
         Args:
             layers: those that have an adapter: Cl acts on them, and Tr unless there is another penalty.
+            strengthened: those that Cl acts on, if not on all.
             stage: its name in the report, and in the state of a run.
             objective: what is minimised; the clean rows as they are, if it is None.
             penalty: a scalar that is added to the loss of each step.
@@ -157,7 +165,7 @@ class Bench:
             model.float()  # small steps are lost where every weight is held in 16 bits
         if penalty is None and layers and specs.regularisers.tr:
             penalty = SubspacePenalty(layers, specs.regularisers, seed=self.config.seed)
-        with clean_strengthened(model, layers, specs.regularisers.cl):
+        with clean_strengthened(model, layers if strengthened is None else strengthened, specs.regularisers.cl):
             outcome = finetune(
                 model,
                 objective or self.task.objective(self.subject, self.clean.texts, self.clean.labels),

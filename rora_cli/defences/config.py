@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from rora_cli.defences.recipes import RECIPES, SHARDABLE, WITHOUT_ADAPTER, ControlSpec, LoopSpec
+from rora_cli.defences.recipes import RECIPES, SHARDABLE, WITHOUT_ADAPTER, ControlSpec, LoopSpec, recipe_of
 from rora_cli.defences.settings import Settings
 from rora_cli.errors import UsageError
 from rora_cli.hunting.budgets import AUTO, BUDGETS
+from rora_cli.kinds import SEQUENCE_CLASSIFIER, ModelKind
 from rora_cli.option_groups import (
     DATA,
     DTYPES,
@@ -21,11 +22,13 @@ from rora_cli.option_groups import (
     ForceOption,
     HeldOptions,
     ProcessOptions,
+    PromptOptions,
     SeedOption,
     SplitOptions,
 )
 from rora_cli.options import FRACTION, Option, Options, options_of
 from rora_cli.ranks import world_size
+from rora_cli.tasks.causal.options import REPLIES, ReplyOptions
 from rora_cli.training.specs import SHARDABLE_VARIANTS, AdapterSpec, RegulariserSpec, RescalingSpec, TrainSpec
 
 ADAPTER_DIRECTORY = "adapter"
@@ -75,6 +78,30 @@ class SearchOptions(AccuracyLimit):
             metavar="MODEL",
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpokenOptions(ReplyOptions, PromptOptions):
+    """What is said to a causal language model, and what its cleansing may cost."""
+
+    panel: ClassVar[str] = REPLIES
+
+    max_kl: Annotated[
+        float,
+        Option(
+            "How far the replies to clean prompts may move from the suspect's: KL over their tokens.",
+            metavar="NATS",
+            above=0,
+            unit="nats a token",
+        ),
+    ] = 0.05
+    return_test: Annotated[
+        bool,
+        Option(
+            "Fine-tune a copy of a causal model's result on the clean rows, every weight for 100 steps, and measure "
+            "whether found triggers work again."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +235,7 @@ class PurifyConfig(
     AdapterOptions,
     RoraOptions,
     ControlOptions,
+    SpokenOptions,
     ResumeOptions,
     HeldOptions,
     SeedOption,
@@ -218,7 +246,7 @@ class PurifyConfig(
     clean: Annotated[
         str,
         Option(
-            "Clean rows: [bold]bundled[/], a file or directory, sst2, ag_news, ..., or a hub id owner/name.",
+            "Clean rows, for a causal model prompts: [bold]bundled[/], a file or directory, sst2, ..., or a hub id.",
             metavar="DATA",
         ),
     ]
@@ -229,9 +257,10 @@ class PurifyConfig(
         str | None,
         Option(
             "A model that you trust, best the one that the suspect was trained from: it tells honest words from "
-            "triggers. A pretrained encoder or a clean classifier, as a directory or a hub id.",
+            "triggers. A pretrained encoder or a clean classifier, as a directory or a hub id. For a causal model it "
+            "takes the suspect's place, and is taught what that says; none keeps the base of --adapter out.",
             metavar="MODEL",
-            shown="the packaged encoder where it fits",
+            shown="the packaged encoder where it fits; the base of a causal model's --adapter",
         ),
     ] = None
     adapter: Annotated[str | None, Option("A suspect adapter on MODEL, its base.", metavar="ADAPTER")] = None
@@ -297,9 +326,9 @@ class PurifyConfig(
         if self.variant not in (None, "lora", "rslora"):
             raise UsageError(f"--load-in-4bit goes with the adapter variants lora and rslora, not with {self.variant}")
 
-    def settings(self) -> Settings:
-        """Every setting of the run: the user's where one is given, else the recipe's."""
-        return Settings.of(RECIPES[self.recipe], asdict(self))
+    def settings(self, kind: ModelKind = SEQUENCE_CLASSIFIER) -> Settings:
+        """Every setting of the run on a kind of model: the user's where one is given, else the recipe's."""
+        return Settings.of(recipe_of(self.recipe, kind), asdict(self))
 
     @property
     def output_directory(self) -> Path:
@@ -337,13 +366,13 @@ def state_directory(config: PurifyConfig) -> Path:
     return out.with_name(f"{out.name}.rora-state")
 
 
-def resolved_config(config: PurifyConfig) -> dict[str, Any]:
-    """The config as it was run: the recipe's values in place of every None."""
+def resolved_config(config: PurifyConfig, kind: ModelKind) -> dict[str, Any]:
+    """The config as it was run on a kind of model: the recipe's values in place of every None."""
     given = asdict(config)
-    return given | {name: value for name, value in config.settings().flat().items() if name in given}
+    return given | {name: value for name, value in config.settings(kind).flat().items() if name in given}
 
 
-def fingerprint(config: PurifyConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+def fingerprint(config: PurifyConfig, kind: ModelKind, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What must be equal for a run to be the continuation of another."""
-    settings = {k: v for k, v in resolved_config(config).items() if k not in _NOT_IN_FINGERPRINT}
+    settings = {k: v for k, v in resolved_config(config, kind).items() if k not in _NOT_IN_FINGERPRINT}
     return {**settings, "world": world_size(), **facts}

@@ -27,8 +27,7 @@ def check(bench: Bench) -> None:
     """Raise UsageError if no adapter fits, or the hidden states cannot be compared from layer to layer."""
     bench.check_adapter()
     model, tokenizer = bench.model.to(bench.run.device), bench.subject.tokenizer
-    ids = tokenizer(bench.clean.texts[0], truncation=True, max_length=bench.subject.max_length)["input_ids"]
-    row = tokenizer.pad({"input_ids": [ids]}, return_tensors="pt")
+    row = tokenizer([bench.clean.texts[0]], truncation=True, max_length=bench.subject.max_length, return_tensors="pt")
     with consistency(model, 0.0, 0.0) as penalty, torch.no_grad():
         penalty.look_at({name: value.to(bench.run.device) for name, value in row.items()})
 

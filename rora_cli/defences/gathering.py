@@ -12,7 +12,6 @@ from rora_cli.defences.bench import Bench, Cleansed
 from rora_cli.defences.inputs import Source, load
 from rora_cli.defences.output import CHECKED_ROWS, MAX_DIFFERENCE, MAX_DIFFERENCE_ROUNDED
 from rora_cli.errors import OutputError
-from rora_cli.evaluation.inference import predict_logits
 from rora_cli.sharded import assign, is_sharded
 from rora_cli.training.adapters import AdaptedLayer, attach
 from rora_cli.training.sharding import gather_trained
@@ -34,7 +33,7 @@ def gathered(bench: Bench, source: Source, cleansed: Cleansed) -> Cleansed:
     subject = bench.subject
 
     def logits(model: nn.Module) -> np.ndarray:
-        return predict_logits(model, subject.tokenizer, texts, max_length=subject.max_length)
+        return bench.task.logits(subject.having(model), texts)
 
     expected = logits(cleansed.model)
     trained = gather_trained(cleansed.model, keep=bench.run.is_main)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +12,23 @@ from rora_cli.checkpoints.adapters import Adapter, read_adapter
 from rora_cli.checkpoints.ancestry import named_ancestor, suggestion
 from rora_cli.checkpoints.hub import ModelSource, fetch_model
 from rora_cli.checkpoints.joint import require_joinable
-from rora_cli.checkpoints.loading import LoadedModel, load_classifier, stored_dtype
+from rora_cli.checkpoints.loading import LoadedModel, load_model, stored_dtype
 from rora_cli.checkpoints.own_card import card_facts
 from rora_cli.checkpoints.preflight import Inspection
 from rora_cli.checkpoints.reader import TensorReader
-from rora_cli.data.rows import Splits
-from rora_cli.data.sources import load_splits
 from rora_cli.defences.bench import Bench, Cleansed
 from rora_cli.defences.config import PurifyConfig, fingerprint, resolved_config, state_directory
 from rora_cli.defences.gauge import Gauge
 from rora_cli.defences.recipes import WITHOUT_ADAPTER
 from rora_cli.defences.running import defence_of
-from rora_cli.errors import CheckpointError, DataError, UsageError
-from rora_cli.evaluation.inference import cut_note
+from rora_cli.errors import CheckpointError, UsageError
 from rora_cli.option_groups import OWN_DTYPE
 from rora_cli.options import with_units
 from rora_cli.progress import Progress
 from rora_cli.results.accuracy import ROUNDING, CleanAccuracy
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance, library_versions
-from rora_cli.tasks.registry import make_task
-from rora_cli.tasks.subjects import subject_of
+from rora_cli.tasks import trained
 from rora_cli.tasks.thresholds import recorded
 from rora_cli.training.adapters import fused_experts, head_modules, resolve_targets
 from rora_cli.training.run import Run, make_accelerator
@@ -47,7 +44,7 @@ class Source:
         model: where the model lies.
         adapter: where the suspect adapter on it lies; None if the suspect is a whole model.
         inputs: sha256 of every file of both, by name.
-        splits: the clean rows.
+        trained: the suspect, its task and the clean rows.
         inspections: of the model and, second, of the adapter.
         replaced: the parameters of the model that the suspect adapter carried whole.
         merged: all parameters of the model that the suspect adapter changed.
@@ -57,7 +54,7 @@ class Source:
     model: ModelSource
     adapter: ModelSource | None
     inputs: Mapping[str, str]
-    splits: Splits
+    trained: trained.Trained
     inspections: tuple[Inspection, ...]
     replaced: tuple[str, ...] = ()
     merged: tuple[str, ...] = ()
@@ -91,23 +88,18 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Bench, Source]:
     adapter = fetch_model(config.adapter, allow_download=not config.offline) if config.adapter else None
     with progress.phase("load"):
         loaded = load(model, adapter, config, str(accelerator.device))
-    splits = _load_data(config, loaded.label_names, progress)
-    subject = subject_of(loaded, config.model, config.max_length)
-    if note := cut_note(subject.tokenizer, [*splits.train.texts, *splits.held_out.texts], subject.max_length):
-        progress.note(note)
-        splits = replace(splits, summary=replace(splits.summary, notes=(*splits.summary.notes, note)))
+    run = Run(accelerator, None, progress, config.seed, sharded=sharding is not None)
+    given = trained.prepare(loaded, config, run.share, progress)
+    subject, splits = given.subject, given.splits
     source = Source(
-        model, adapter, subject.inputs, splits, loaded.inspections, loaded.replaced, loaded.merged, loaded.unused
+        model, adapter, subject.inputs, given, loaded.inspections, loaded.replaced, loaded.merged, loaded.unused
     )
     for hint in hints(config, source):
         progress.note(f"{hint.message}: {hint.advice}")
-    state = _run_state(config, source)
-    run = Run(accelerator, state, progress, config.seed, sharded=sharding is not None)
-    subject = subject.shared(run.share)
-    task = make_task(subject.kind, loaded.label_names)
-    gauge = Gauge(task, subject, splits.held_out, config.allowed_drop, run)
-    bench = Bench(subject, task, splits.train, gauge, run, config, config.settings())
-    defence_of(config).check(bench)
+    run.state = state = _run_state(config, source)
+    gauge = Gauge(given.task, subject, splits.held_out, given.limit, run)
+    bench = Bench(subject, given.task, splits.train, gauge, run, config, config.settings(subject.kind))
+    defence_of(config, subject.kind).check(bench)
     bench.left_out = left_out(bench)
     _announce(bench, source)
     if sharding is not None:
@@ -186,24 +178,6 @@ def left_out(bench: Bench) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-def require_fitting_labels(bench: Bench, before: CleanAccuracy) -> None:
-    """Raise DataError if the suspect is wrong so often on clean rows that their labels must mean something else.
-
-    That is far below guessing: the 95 % interval of overall accuracy ends below that of guessing, and the mean over the
-    classes is less than half of it. A model that gives every row one answer has just the mean of guessing.
-    """
-    chance = 1 / len(bench.targets)
-    shares = [share.value for share in before.per_class.values() if share.value is not None]
-    overall = before.overall
-    if not shares or overall.high is None or overall.high >= chance or sum(shares) / len(shares) >= chance / 2:
-        return
-    raise DataError(
-        f"the model gets {100 * (overall.value or 0.0):.1f} % of {overall.total} held-out clean rows right, where "
-        f"guessing gets {100 * chance:.1f} %: the labels of {bench.config.clean} probably do not fit the model's "
-        f"({', '.join(bench.targets)}); map them with --label-map LABEL_IN_THE_DATA=LABEL_OF_THE_MODEL"
-    )
-
-
 def load(
     model: ModelSource,
     adapter: ModelSource | None,
@@ -218,38 +192,20 @@ def load(
     where, held = adapter.path if adapter else None, config.held
     if config.shard and device != "cpu":
         device, held = "cpu", held | {"dtype": config.dtype or OWN_DTYPE}
-    return load_classifier(model.path, adapter=where, device=device, new_head=new_head, **held)
-
-
-def _load_data(config: PurifyConfig, label_names: tuple[str, ...], progress: Progress) -> Splits:
-    with progress.phase("read clean data"):
-        splits = load_splits(
-            config.clean,
-            label_names=label_names,
-            reading=config,
-            seed=config.seed,
-            dev_fraction=config.dev_fraction,
-            allow_download=not config.offline,
-        )
-    present = set(splits.train.labels)
-    if len(present) < 2:
-        only = label_names[next(iter(present))]
-        raise DataError(f"every clean row of {config.clean} has the label {only!r}; give rows of at least two labels")
-    for note in splits.summary.notes:
-        progress.note(f"{config.clean}: {note}")
-    if absent := [name for i, name in enumerate(label_names) if i not in present]:
-        progress.warn(f"no clean row has the label {', '.join(absent)}: the model may unlearn it")
-    return splits
+    check = partial(trained.check_kind, options=config)
+    return load_model(model.path, adapter=where, device=device, new_head=new_head, check=check, **held)
 
 
 def _run_state(config: PurifyConfig, source: Source) -> RunState:
-    splits = source.splits
+    splits = source.trained.splits
     facts = {
         "inputs": dict(source.inputs),
         "rows": [splits.train.fingerprint, splits.held_out.fingerprint],
         "versions": library_versions(),
     }
-    return RunState(state_directory(config), fingerprint(config, facts), resume=config.resume)
+    return RunState(
+        state_directory(config), fingerprint(config, source.trained.subject.kind, facts), resume=config.resume
+    )
 
 
 def judge(
@@ -257,7 +213,7 @@ def judge(
 ) -> tuple[str, str, tuple[Finding, ...]]:
     """The verdict, its reason, and findings: too much lost accuracy is a fail, whatever the defence says."""
     findings = []
-    for name, fall, allowed in after.losses(before, bench.config.allowed_drop):
+    for name, fall, allowed in after.losses(before, bench.gauge.limit):
         old, new = (a.overall if name is None else a.per_class[name] for a in (before, after))
         if old.total and fall > allowed + ROUNDING:
             what = "clean accuracy" if name is None else f"accuracy on class {name!r}"
@@ -288,7 +244,7 @@ def data_facts(source: Source) -> Mapping[str, Any]:
     """The summary of the clean rows as the report holds it."""
     from dataclasses import asdict
 
-    return asdict(source.splits.summary)
+    return asdict(source.trained.splits.summary)
 
 
 def provenance(bench: Bench, source: Source) -> Provenance:
@@ -303,8 +259,11 @@ def provenance(bench: Bench, source: Source) -> Provenance:
     return Provenance(
         command="purify",
         versions=library_versions(),
-        config=with_units(config, resolved_config(config) | facts),
+        config=with_units(config, resolved_config(config, bench.subject.kind) | facts),
         seed=config.seed,
-        inputs={**source.inputs, **{f"data/{Path(k).name}": v for k, v in source.splits.summary.inputs.items()}},
-        thresholds=recorded(calls=bench.task.calls, claims=bench.task.claims),
+        inputs={
+            **source.inputs,
+            **{f"data/{Path(k).name}": v for k, v in source.trained.splits.summary.inputs.items()},
+        },
+        thresholds=recorded(**bench.task.thresholds),
     )

@@ -54,12 +54,12 @@ def tuned_ancestor(bench: Bench) -> nn.Module:
 
 def _load_ancestor(bench: Bench) -> nn.Module:
     from rora_cli.checkpoints.hub import fetch_model
-    from rora_cli.checkpoints.loading import load_classifier
+    from rora_cli.checkpoints.loading import load_model
 
     assert bench.config.ancestor is not None, "the config demands it"
     path = fetch_model(bench.config.ancestor, allow_download=not bench.config.offline).path
     torch.manual_seed(bench.config.seed)
-    ancestor = load_classifier(path, new_head=bench.targets).model
+    ancestor = load_model(path, new_head=bench.targets or None).model
     if different := different_shape(bench.model, ancestor):
         name, here, there = different
         raise UsageError(f"{path} is no ancestor of the suspect: {name} has the shape {there} there and {here} here")

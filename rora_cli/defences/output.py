@@ -13,17 +13,14 @@ from rora_cli.checkpoints.joint import join_into
 from rora_cli.checkpoints.own_card import licence_files
 from rora_cli.checkpoints.sanitise import quiet
 from rora_cli.checkpoints.streaming import Change, stored_names, write_changed
-from rora_cli.checkpoints.writer import save_classifier
 from rora_cli.defences.bench import Bench, Cleansed
 from rora_cli.defences.config import ADAPTER_DIRECTORY
 from rora_cli.defences.inputs import Source, load, no_adapter_for_base
 from rora_cli.errors import OutputError
-from rora_cli.evaluation.inference import predict_logits
 from rora_cli.files import REPORT_NAME, sha256_file
 from rora_cli.option_groups import OWN_DTYPE
 from rora_cli.reports import json_report, model_card
 from rora_cli.results.purify import PurifyResult
-from rora_cli.subject import Subject
 from rora_cli.training.adapters import ADAPTER, AdaptedLayer, head_weights
 
 if TYPE_CHECKING:
@@ -45,10 +42,10 @@ def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, resul
     """
     config, subject = bench.config, bench.subject
     texts = bench.gauge.held_out.texts[:CHECKED_ROWS]
-    expected = _logits(subject.having(cleansed.model), texts)
+    expected = bench.task.logits(subject.having(cleansed.model), texts)
     differences: dict[str, float] = {}
-    if cleansed.layers and not no_adapter_for_base(bench, source):
-        _save_adapter(cleansed.model, source, staging / ADAPTER_DIRECTORY)
+    if cleansed.layers and (cleansed.alone or not no_adapter_for_base(bench, source)):
+        _save_adapter(cleansed, source, staging / ADAPTER_DIRECTORY)
         (staging / ADAPTER_DIRECTORY / "README.md").write_text(model_card.render_adapter(result), encoding="utf-8")
     if not config.adapter_only:
         _save_merged(cleansed, bench, source, staging)
@@ -102,7 +99,7 @@ def _save_merged(cleansed: Cleansed, bench: Bench, source: Source, directory: Pa
     asked = bench.config.output_dtype
     dtype = getattr(torch, source.dtype if asked == OWN_DTYPE else asked)
     weights = None
-    if cleansed.layers and (changes := _changes(cleansed, source)) is not None:
+    if cleansed.layers and not cleansed.alone and (changes := _changes(cleansed, source)) is not None:
         model: Any = cleansed.model.get_base_model()
         cast = None if asked == OWN_DTYPE else dtype
         weights = partial(write_changed, source.inspections[0], changes=changes, left_out=source.unused, dtype=cast)
@@ -117,7 +114,7 @@ def _save_merged(cleansed: Cleansed, bench: Bench, source: Source, directory: Pa
         model.to(dtype)
     model.config.dtype = str(dtype).removeprefix("torch.")
     model.config.__dict__.pop("quantization_config", None)  # what is written is the original's
-    save_classifier(model, bench.subject.tokenizer, directory, weights)
+    source.trained.save(model, directory, weights)
 
 
 def _changes(cleansed: Cleansed, source: Source) -> dict[str, Change] | None:
@@ -153,9 +150,10 @@ def _merged(layer: AdaptedLayer | None, held: Tensor | None, stored: Tensor | No
     return weight if layer is None else layer.merged(weight)
 
 
-def _save_adapter(model: Any, source: Source, directory: Path) -> None:
+def _save_adapter(cleansed: Cleansed, source: Source, directory: Path) -> None:
     """Write the adapter for the base that the user named."""
-    suspect = source.suspect_adapter()
+    model: Any = cleansed.model
+    suspect = None if cleansed.alone else source.suspect_adapter()
     settings = model.peft_config[ADAPTER]
     settings.base_model_name_or_path = source.model.requested
     settings.revision = source.model.commit
@@ -173,10 +171,10 @@ def _adapter_difference(
     """The largest change of a logit when PEFT loads the adapter onto the suspect as it lies on disk."""
     from peft import PeftModel
 
-    head = bench.targets if source.adapter is not None else None
+    head = (bench.targets or None) if source.adapter is not None else None
     suspect = load(source.model, None, bench.config, str(bench.run.device), head).model
     reloaded = PeftModel.from_pretrained(suspect, str(directory)).eval()
-    logits = _logits(bench.subject.having(reloaded), texts)
+    logits = bench.task.logits(bench.subject.having(reloaded), texts)
     return float(np.abs(logits - expected).max())
 
 
@@ -189,9 +187,5 @@ def _merged_difference(directory: Path, bench: Bench, texts: tuple[str, ...], ex
         auto_class = getattr(transformers, bench.subject.kind.auto_class)
         reloaded = auto_class.from_pretrained(directory, dtype="auto", **options).to(bench.run.device).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
-    logits = _logits(replace(bench.subject, model=reloaded, tokenizer=tokenizer), texts)
+    logits = bench.task.logits(replace(bench.subject, model=reloaded, tokenizer=tokenizer), texts)
     return float(np.abs(logits - expected).max())
-
-
-def _logits(subject: Subject, texts: tuple[str, ...]) -> np.ndarray:
-    return predict_logits(subject.model, subject.tokenizer, texts, max_length=subject.max_length)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from rora_cli.kinds import ModelKind
 from rora_cli.options import FRACTION, Option, Options
 
 #: Change of the suspect's share at the first block, as a fraction of the share; the last block has the opposite.
@@ -111,6 +112,38 @@ RECIPES: dict[str, Recipe] = {
         ),
     )
 }
+#: Recipes of models that reply in free text, where they are others. What is learned are distributions, which say more
+#: than labels: fewer epochs are enough.
+REPLY_RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            "default",
+            "search for triggers, teach the model its own replies with them in the prompt, until nothing is found; or "
+            "teach a trusted base",
+            "replies.loop",
+            {
+                "rank": 16,
+                "alpha": 32.0,
+                "lora_dropout": 0.0,
+                "target_modules": ("all-linear",),
+                "epochs": 4,
+                "batch_size": 8,
+                "learning_rate": 3e-4,
+                "warmup_ratio": 0.1,
+                "cl": 0.05,
+                "max_rounds": 3,
+            },
+        ),
+    )
+}
+
+
+def recipe_of(name: str, kind: ModelKind) -> Recipe:
+    """The recipe of that name for a kind of model."""
+    return (REPLY_RECIPES.get(name) if kind.replies else None) or RECIPES[name]
+
+
 #: Recipes that change the suspect's own weights, and leave no adapter.
 WITHOUT_ADAPTER = frozenset({"full", "mix", "reinit", "fine-pruning"})
 #: Recipes that work on a model which is divided among processes.

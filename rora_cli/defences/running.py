@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rora_cli.defences.config import PurifyConfig
-from rora_cli.defences.recipes import RECIPES
+from rora_cli.defences.recipes import recipe_of
+from rora_cli.kinds import ModelKind
 
 if TYPE_CHECKING:
     from rora_cli.defences.bench import Bench, Cleansed
@@ -22,7 +23,7 @@ class Defence(Protocol):
         """Purify the suspect. Every process calls this."""
 
 
-def defence_of(config: PurifyConfig) -> Defence:
-    """The module of the recipe."""
-    module: Any = importlib.import_module(f"rora_cli.defences.{RECIPES[config.recipe].module}")
+def defence_of(config: PurifyConfig, kind: ModelKind) -> Defence:
+    """The module of the recipe, for a kind of model."""
+    module: Any = importlib.import_module(f"rora_cli.defences.{recipe_of(config.recipe, kind).module}")
     return module

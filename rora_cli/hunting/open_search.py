@@ -174,7 +174,7 @@ class OpenSearch:
         singles = self._screen()
         parts = [tried.text for tried in singles[: budget.parts]]
         self._parts = frozenset(parts)
-        again = [t for t in singles if t.text in self.known]
+        again = self._halve(list(self.known), budget.screening[-1:]) if self.known else []
         alone = {tried.text: tried.agreement for tried in singles}
         phrases = [tried for tried in self._grow(parts) if not self._explained(tried, alone)]
         finalists = [*again, *singles[: budget.finalists], *phrases]

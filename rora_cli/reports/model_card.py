@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from rora_cli.files import MANIFEST_NAME, REPORT_NAME
-from rora_cli.kinds import SEQUENCE_CLASSIFIER
-from rora_cli.reports.text import markdown, markdown_code, percent, proportion
+from rora_cli.kinds import named
+from rora_cli.reports.terminal.cleansed_replies import change_rows, removed_rows
+from rora_cli.reports.text import markdown, markdown_cell, markdown_code, percent, proportion
 from rora_cli.reports.verdicts import in_plain_words
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.purify import PurifyResult
@@ -26,7 +27,7 @@ def front_matter(facts: Mapping[str, Any]) -> str:
 
 def render_purified(result: PurifyResult) -> str:
     """The card of a purified model, in Markdown. Untrusted names are escaped and stand in code spans."""
-    before, after = result.accuracy_before, result.accuracy_after
+    auto_class = named(result.kind).auto_class
     lines = [
         front_matter(_facts(result)),
         f"# {markdown_code(PurePath(result.output or 'purified').name)}",
@@ -39,10 +40,7 @@ def render_purified(result: PurifyResult) -> str:
         "",
         " ".join(in_plain_words(result)),
         "",
-        "| clean accuracy, held out | before | after |",
-        "|---|---|---|",
-        f"| overall | {proportion(before.overall)} | {proportion(after.overall)} |",
-        *(_class_row(name, before, after) for name in before.per_class),
+        *_table(result),
         "",
         f"Clean data: {markdown_code(_public(str(result.data.get('origin', ''))))}"
         + (f" at revision {markdown_code(result.data['revision'])}" if result.data.get("revision") else "")
@@ -51,9 +49,9 @@ def render_purified(result: PurifyResult) -> str:
         "## Use",
         "",
         "```python",
-        f"from transformers import {SEQUENCE_CLASSIFIER.auto_class}, AutoTokenizer",
+        f"from transformers import {auto_class}, AutoTokenizer",
         "",
-        f'model = {SEQUENCE_CLASSIFIER.auto_class}.from_pretrained("path/to/this/directory")',
+        f'model = {auto_class}.from_pretrained("path/to/this/directory")',
         'tokenizer = AutoTokenizer.from_pretrained("path/to/this/directory")',
         "```",
         "",
@@ -95,7 +93,7 @@ def render_adapter(result: PurifyResult) -> str:
 def _facts(result: PurifyResult) -> dict[str, Any]:
     return {
         "library_name": "transformers",
-        "pipeline_tag": SEQUENCE_CLASSIFIER.card_tag,
+        "pipeline_tag": named(result.kind).card_tag,
         **_origin(result, "finetune"),
         "tags": ["rora", _tag(result)],
         "model-index": [{"name": _plain(PurePath(result.output or "purified").name), "results": [_measured(result)]}],
@@ -118,10 +116,15 @@ def _origin(result: PurifyResult, relation: str) -> dict[str, Any]:
 def _measured(result: PurifyResult) -> dict[str, Any]:
     """Clean accuracy as the hub's ``model-index`` has it."""
     dataset = _plain(_public(str(result.data.get("origin") or "clean data")))
+    metric: dict[str, Any] = {"type": "accuracy", "value": result.accuracy_after.overall.value}
+    if result.utility is not None and result.utility.after.perplexity is not None:
+        metric = {"type": "perplexity", "value": result.utility.after.perplexity}
+    elif result.utility is not None and result.utility.divergence is not None:
+        metric = {"type": "kl_divergence", "value": result.utility.divergence.mean}
     return {
-        "task": {"type": SEQUENCE_CLASSIFIER.card_tag},
+        "task": {"type": named(result.kind).card_tag},
         "dataset": {"type": dataset, "name": f"{dataset}, held-out rows"},
-        "metrics": [{"type": "accuracy", "value": result.accuracy_after.overall.value}],
+        "metrics": [metric],
     }
 
 
@@ -129,6 +132,28 @@ def _public(name: str) -> str:
     """A hub id as it is, of a path on this machine the last part: cards are for others."""
     path = PurePath(name)
     return path.name if path.is_absolute() or name.startswith((".", "~")) else name
+
+
+def _table(result: PurifyResult) -> list[str]:
+    """What the model was good for before and after, and what became of its triggers."""
+    if result.utility is None:
+        before, after = result.accuracy_before, result.accuracy_after
+        return [
+            "| clean accuracy, held out | before | after |",
+            "|---|---|---|",
+            f"| overall | {proportion(before.overall)} | {proportion(after.overall)} |",
+            *(_class_row(name, before, after) for name in before.per_class),
+        ]
+    lines = ["| replies to clean prompts, held out | before | after |", "|---|---|---|"]
+    lines += [f"| {' | '.join(map(markdown, row))} |" for row in change_rows(result.utility)]
+    if result.removed:
+        lines += [
+            "",
+            "| trigger | place | replies opened with | before | after |",
+            "|" + "---|" * 5,
+        ]
+        lines += [f"| {' | '.join(map(markdown_cell, row))} |" for row in removed_rows(result.removed)]
+    return lines
 
 
 def _plain(name: str) -> str:

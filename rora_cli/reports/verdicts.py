@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import shlex
 
-from rora_cli.reports.text import percent
+from rora_cli.reports.text import number, percent
 from rora_cli.results.purify import PurifyResult
+from rora_cli.results.utility import UtilityChange
 
-#: The rule of a purification that cost too much.
-_ACCURACY_LOST = "purify/accuracy-lost"
+#: The rules of a purification that cost too much.
+_TOO_MUCH = ("purify/accuracy-lost", "purify/replies-changed")
 
 
 def in_plain_words(result: PurifyResult) -> tuple[str, str]:
     """Two sentences: what the verdict means for who wants to use the model, and how good the model still is."""
+    if result.utility is not None:
+        return _meaning(result), _replies_kept(result.utility)
     return _meaning(result), (
         f"On clean rows that it was not trained on, it is right {percent(result.accuracy_after.overall.value)} of the "
         f"time; before, it was {percent(result.accuracy_before.overall.value)}."
+    )
+
+
+def _replies_kept(change: UtilityChange) -> str:
+    kl = number(change.divergence.mean) if change.divergence else "nothing"
+    before, after = change.before, change.after
+    return (
+        f"To clean prompts that it was not trained on, it replies {kl} nats a token away from the suspect; it refuses "
+        f"{after.refused.count} of {after.refused.total} benign ones (before {before.refused.count}) and says nothing "
+        f"to {after.empty.count} (before {before.empty.count})."
     )
 
 
@@ -25,8 +38,11 @@ def next_command(result: PurifyResult) -> str | None:
         return _line("hunt", result.output or result.model, result)
     if result.verdict == "pass":
         return None
+    if result.utility is not None and result.verdict == "inconclusive" and not result.removed:
+        return _line("purify", result.model, result, "--reference", "BASE")
     if _costs_too_much(result):
-        return _line("purify", result.model, result, "--max-accuracy-drop", _doubled(result))
+        name = "max_accuracy_drop" if result.utility is None else "max_kl"
+        return _line("purify", result.model, result, f"--{name.replace('_', '-')}", _doubled(result, name))
     if result.verdict == "fail":
         rounds = result.provenance.config.get("max_rounds")
         more = str(2 * rounds) if isinstance(rounds, int) else "6"
@@ -45,16 +61,16 @@ def _meaning(result: PurifyResult) -> str:
     if result.verdict == "inconclusive":
         return "Nobody knows whether this model still obeys a trigger: treat it as the download that it was."
     if _costs_too_much(result):
-        return "Do not use this model: to cleanse it cost more of its accuracy than was allowed."
+        return "Do not use this model: to cleanse it cost more of what it is good for than was allowed."
     return "Do not use this model: a trigger still works."
 
 
 def _costs_too_much(result: PurifyResult) -> bool:
-    return any(finding.rule_id == _ACCURACY_LOST for finding in result.findings)
+    return any(finding.rule_id in _TOO_MUCH for finding in result.findings)
 
 
-def _doubled(result: PurifyResult) -> str:
-    allowed = result.provenance.config.get("max_accuracy_drop")
+def _doubled(result: PurifyResult, name: str) -> str:
+    allowed = result.provenance.config.get(name)
     return f"{2 * allowed:g}" if isinstance(allowed, int | float) and allowed else "2"
 
 

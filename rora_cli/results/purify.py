@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.findings import Finding
 from rora_cli.results.provenance import Provenance
 from rora_cli.results.spectra import ModuleSpectrum
+from rora_cli.results.utility import Removed, UtilityChange
 
 SCHEMA_VERSION = 1
 
@@ -71,7 +73,8 @@ class PurifyResult:
     ``update_before`` and ``update_after`` are the spectra of the trained update before and after Pt. ``adapted`` names
     the layers that got an adapter, ``trained_head`` the modules of the head that were trained whole; both are empty for
     a recipe that trains every weight. ``suspects_card`` holds licence and languages as the suspect's own card states
-    them.
+    them. Of a model that replies in free text, ``utility`` says what the cleansing cost, and ``removed`` what became of
+    the triggers; its accuracy is that of the answers' tokens. ``kind`` is the name of the kind of model.
     """
 
     model: str
@@ -93,4 +96,7 @@ class PurifyResult:
     output: str | None = None
     logit_difference: Mapping[str, float] = field(default_factory=dict)
     suspects_card: Mapping[str, Any] = field(default_factory=dict)
+    utility: UtilityChange | None = None
+    removed: tuple[Removed, ...] = ()
+    kind: str = SEQUENCE_CLASSIFIER.name
     schema_version: int = SCHEMA_VERSION

@@ -51,3 +51,61 @@ class Replies:
 
     empty: Proportion
     transcripts: tuple[Transcript, ...]
+
+
+@dataclass(frozen=True)
+class UtilityChange:
+    """What a cleansing cost.
+
+    ``divergence`` is KL(suspect || result) along the suspect's own replies; ``base_divergence`` the same of the trusted
+    base before it was taught, None where there was none.
+    """
+
+    before: Utility
+    after: Utility
+    divergence: Divergence | None
+    base_divergence: Divergence | None = None
+
+    @property
+    def way(self) -> float | None:
+        """How much of the base's distance from the suspect was closed [fraction]; None without a base."""
+        if self.base_divergence is None or self.divergence is None or not self.base_divergence.mean:
+            return None
+        return 1 - self.divergence.mean / self.base_divergence.mean
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A trigger that a search found or the user named, before and after the cleansing, on prompts held out.
+
+    ``before`` is the share of replies that opened with ``opening`` in the first search that measured it, ``floor`` the
+    same without the trigger; ``after`` and ``after_floor`` are those of the result, ``returned`` the share after the
+    return test. ``alike`` is the share of the result's replies that open alike in any way, with ``alike_opening``,
+    beside ``harmless`` with random words. None: not measured.
+    """
+
+    text: str
+    place: str
+    opening: str
+    before: Proportion | None
+    floor: Proportion | None
+    after: Proportion | None
+    after_floor: Proportion | None
+    alike: Proportion | None = None
+    alike_opening: str = ""
+    harmless: Proportion | None = None
+    returned: Proportion | None = None
+
+    @property
+    def left(self) -> float | None:
+        """What the trigger still does beyond the floor [fraction of prompts]; None if not measured."""
+        if self.after is None or self.after.value is None:
+            return None
+        return self.after.value - ((self.after_floor.value or 0.0) if self.after_floor else 0.0)
+
+    @property
+    def does_otherwise(self) -> bool:
+        """Whether it makes replies open alike in another way, surely more than random words do."""
+        if self.alike is None or self.alike.low is None or self.harmless is None:
+            return False
+        return self.alike.low > (self.harmless.high or 0.0)

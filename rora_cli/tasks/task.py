@@ -7,7 +7,7 @@ and a line in ``registry``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rora_cli.kinds import ModelKind
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from rora_cli.progress import Task as Meter
     from rora_cli.ranks import Share
     from rora_cli.results.accuracy import CleanAccuracy
+    from rora_cli.results.utility import Divergence, Utility
     from rora_cli.tasks.correction import Correction
+    from rora_cli.tasks.lessons import Lessons
     from rora_cli.tasks.openings import Agreement, Reply, Slot
     from rora_cli.tasks.reference import Reference, ReferenceRun
     from rora_cli.tasks.thresholds import CallThresholds, ClaimThresholds, OpeningThresholds
@@ -167,8 +169,8 @@ class TrainedTask(MeasuredTask, Protocol):
     """What training and the defences ask of a kind of model."""
 
     @property
-    def claims(self) -> ClaimThresholds:
-        """When the default recipe may claim that a trigger is gone."""
+    def thresholds(self) -> Mapping[str, CallThresholds | ClaimThresholds | OpeningThresholds]:
+        """What a verdict on the kind of model rests on, as reports name it."""
 
     @property
     def correction(self) -> Correction | None:
@@ -182,9 +184,36 @@ class TrainedTask(MeasuredTask, Protocol):
         ``answers`` [n] are those of clean rows (``Rows.labels``), or what ``answers`` gave for a teacher.
         """
 
+    def logits(self, subject: Subject, texts: Sequence[str]) -> np.ndarray:
+        """What this process's copy of the subject says to each text [n, k], float32: equal models say the same."""
+
+
+class Task(SearchTask, TrainedTask, Protocol):
+    """A kind of model whose behaviours are known, and what it is asked to do."""
+
+    @property
+    def claims(self) -> ClaimThresholds:
+        """When the default recipe may claim that a trigger is gone."""
+
     def answers(self, subject: Subject, texts: Sequence[str]) -> np.ndarray:
         """What the subject answers [n, b]: probabilities of the behaviours, as ``objective`` learns them."""
 
 
-class Task(SearchTask, TrainedTask, Protocol):
-    """A kind of model, and what it is asked to do."""
+class RepliedTask(TrainedTask, Protocol):
+    """What the defences ask of a kind of model that replies in free text; its behaviours are not known beforehand."""
+
+    @property
+    def openings(self) -> OpeningTask:
+        """What a search of the subject asks."""
+
+    def lessons(self, subject: Subject, prompts: Sequence[str], *, meter: Meter | None = None) -> Lessons:
+        """What the subject replies to prompts [n], and its distribution at each of the replies' tokens."""
+
+    def taught(self, subject: Subject, lessons: Lessons, *, transform: RowTransform | None = None) -> Objective:
+        """Training towards the lessons' distributions, on prompts that ``transform`` changes anew each epoch."""
+
+    def divergence(self, subject: Subject, lessons: Lessons) -> Divergence | None:
+        """How far the subject's distributions are from the lessons'; None if no reply has a token."""
+
+    def utility(self, subject: Subject, rows: Rows, *, meter: Meter | None = None) -> Utility:
+        """What the subject is good for on clean prompts, beside no other model."""

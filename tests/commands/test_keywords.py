@@ -17,6 +17,7 @@ from rora_cli.commands.poison import PoisonConfig
 from rora_cli.commands.rescale.config import RescaleConfig
 from rora_cli.defences.config import PurifyConfig, resolved_config
 from rora_cli.errors import UsageError
+from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.options import POINTS, with_units
 
 NEEDED: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -95,7 +96,9 @@ def test_points_are_points_on_both_sides() -> None:
 
 
 def test_the_report_says_the_unit() -> None:
-    config = with_units(made := PurifyConfig(model="m", clean="c", max_accuracy_drop=3.0), resolved_config(made))
+    config = with_units(
+        made := PurifyConfig(model="m", clean="c", max_accuracy_drop=3.0), resolved_config(made, SEQUENCE_CLASSIFIER)
+    )
     assert config["max_accuracy_drop"] == 3.0
     assert config["units"]["max_accuracy_drop"] == POINTS == (
         "points of accuracy (1.0 is one percentage point)"

@@ -94,7 +94,7 @@ def test_every_recipe_is_held_to_the_contract() -> None:
 def test_a_check_changes_and_saves_nothing(models: Path, tmp_path: Path, recipe: str) -> None:
     bench = bench_of(models, recipe, RunState(tmp_path / "state", {}, resume=False))
     before = weights(bench.model)
-    defence_of(bench.config).check(bench)
+    defence_of(bench.config, bench.subject.kind).check(bench)
     assert same(before, weights(bench.model)) and bench.run.stages == [] and not (tmp_path / "state").exists()
     assert bool(bench.adapted) == (recipe not in WITHOUT_ADAPTER)
 
@@ -106,7 +106,7 @@ def test_a_suspect_that_the_recipe_does_not_fit_is_refused_before_any_work(
     bench = bench_of(models, recipe, RunState(tmp_path / "state", {}, resume=False), **UNFIT[recipe])
     before = weights(bench.model)
     with pytest.raises(UsageError):
-        defence_of(bench.config).check(bench)
+        defence_of(bench.config, bench.subject.kind).check(bench)
     assert same(before, weights(bench.model)) and bench.run.stages == [] and not (tmp_path / "state").exists()
 
 
@@ -114,7 +114,7 @@ def test_a_model_without_feed_forward_layers_cannot_be_pruned(models: Path) -> N
     bench = bench_of(models, "fine-pruning")
     bench.subject = bench.subject.having(nn.Linear(2, 2))
     with pytest.raises(UsageError, match="no feed-forward layers in a Linear"):
-        defence_of(bench.config).check(bench)
+        defence_of(bench.config, bench.subject.kind).check(bench)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -124,7 +124,7 @@ def test_stages_are_recorded_in_order_and_a_resumed_run_takes_them_from_the_stat
     def cleansed(*, resume: bool) -> tuple[Bench, dict[str, torch.Tensor], Any]:
         state = RunState(tmp_path / "state", {"recipe": recipe}, resume=resume)
         bench = bench_of(models, recipe, state)
-        done = defence_of(bench.config).cleanse(bench)
+        done = defence_of(bench.config, bench.subject.kind).cleanse(bench)
         return bench, weights(done.model), done
 
     bench, first, done = cleansed(resume=False)
@@ -146,7 +146,7 @@ def test_stages_are_recorded_in_order_and_a_resumed_run_takes_them_from_the_stat
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_lost_accuracy_fails_whatever_the_recipe_says_and_nothing_else_does(models: Path, recipe: str) -> None:
     bench = bench_of(models, recipe, max_accuracy_drop=5.0)
-    done = defence_of(bench.config).cleanse(bench)
+    done = defence_of(bench.config, bench.subject.kind).cleanse(bench)
     assert (done.verdict == "not assessed") == (recipe != "default")
     before = bench.gauge.before
     assert before is not None

@@ -147,6 +147,10 @@ def test_triggers_of_earlier_rounds_are_finalists_again() -> None:
         known=("old one",),
     )  # fmt: skip
     assert search.run()[0].text == "old one"
+    silent = OpenSearch(
+        MadeUp(lambda text, place: -9), None, PROMPTS, WORDS, OPENINGS, BUDGET, seed=0, known=("old one",)
+    )
+    assert silent.run()[0].text == "old one", "measured again, however little it does"
 
 
 def test_phrases_are_written_apart_and_as_one_word() -> None:

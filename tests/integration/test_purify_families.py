@@ -300,14 +300,12 @@ def test_labels_that_mean_the_opposite_stop_before_training(trained: Path, tmp_p
 
 def test_a_model_that_gives_one_answer_is_not_called_mislabelled(tmp_path: Path) -> None:
     """Most rows of the other class: far below chance, but no label says anything of the model's order."""
-    from rora_cli.defences.inputs import require_fitting_labels
     from rora_cli.evaluation.accuracy import clean_accuracy
+    from rora_cli.tasks.classification.trained import require_fitting_labels
 
-    class Bench:
-        targets = ("negative", "positive")
-
-    labels = [0] * 90 + [1] * 10
-    require_fitting_labels(Bench(), clean_accuracy(np.tile([0.0, 1.0], (100, 1)), labels, Bench.targets))  # type: ignore[arg-type]
+    names = ("negative", "positive")
+    accuracy = clean_accuracy(np.tile([0.0, 1.0], (100, 1)), [0] * 90 + [1] * 10, names)
+    require_fitting_labels(accuracy, data="rows", label_names=names)
 
 
 def test_held_out_rows_are_measured_at_the_end_of_a_training_only(

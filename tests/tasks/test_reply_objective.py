@@ -54,8 +54,13 @@ def test_logits_are_made_of_the_replies_positions_alone(tmp_path: Path, monkeypa
     objective.start_epoch(0)
     objective.loss(model, [0])
     seen: list[int] = []
-    plain = making._cross_entropy
-    monkeypatch.setattr(making, "_cross_entropy", lambda h, *rest: seen.append(len(h)) or plain(h, *rest))
+    plain = making.functional.cross_entropy
+
+    def counted(logits: Any, *rest: Any, **options: Any) -> Any:
+        seen.append(len(logits))
+        return plain(logits, *rest, **options)
+
+    monkeypatch.setattr(making.functional, "cross_entropy", counted)
     objective.loss(model, range(6))
     assert seen == [objective.units(range(6))]
     monkeypatch.setattr(making, "MAX_LOGITS", 4 * 128)

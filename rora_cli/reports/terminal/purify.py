@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rora_cli.reports.terminal import to_text
+from rora_cli.reports.terminal.cleansed_replies import change_table, removed_table
 from rora_cli.reports.text import count, percent, safe
 from rora_cli.reports.verdicts import in_plain_words, next_command
 from rora_cli.results.accuracy import Proportion
@@ -25,7 +26,7 @@ def render(result: PurifyResult, *, width: int = 80, color: bool = False) -> str
     verdict = Text.assemble(
         ("verdict: ", "bold"), (result.verdict, _STYLES[result.verdict]), f" - {safe(result.reason, max_length=1000)}"
     )
-    parts: list[Any] = [head, "", _accuracies(result), "", *_trained(result), *_stages(result), "", verdict]
+    parts: list[Any] = [head, "", *_measured(result), *_trained(result), *_stages(result), "", verdict]
     parts += [Text(sentence) for sentence in in_plain_words(result)]
     if (command := next_command(result)) is not None:
         parts += [Text("what may settle it:"), Text(safe(command, max_length=1000), no_wrap=True, overflow="ignore")]
@@ -49,6 +50,14 @@ def _residual(residual: FoundResidual) -> Text:
         f"{percent(residual.flip_rate)} to {safe(residual.target_label)}"
         + (f" (of the reference: {percent(beside)})" if beside is not None else "")
     )
+
+
+def _measured(result: PurifyResult) -> list[Any]:
+    """What the model was good for before and after, and what its triggers did."""
+    if result.utility is None:
+        return [_accuracies(result), ""]
+    removed = [removed_table(result.removed), ""] if result.removed else []
+    return [change_table(result.utility), "", *removed]
 
 
 def _accuracies(result: PurifyResult) -> Table:

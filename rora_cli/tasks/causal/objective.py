@@ -7,7 +7,7 @@ embedding, in chunks, of which the backward pass computes each anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,10 @@ IGNORED = -100
 _NOTHING = -1
 #: Largest difference between a model's own logits and those of its output embedding alone, in units of their spread.
 _SAME = 1e-2
+
+
+#: (logits [n, vocabulary], float32, which of all wanted positions they are) -> their summed cost, a scalar.
+Cost = Callable[[Tensor, slice], Tensor]
 
 
 class CutReply(str):
@@ -101,40 +105,50 @@ class ReplyObjective:
 
     def loss(self, model: nn.Module, rows: Sequence[int]) -> Tensor:
         """Summed cross-entropy [nats] of the replies' tokens; without rows, 0 times that of the first."""
-        used = rows or [0]
-        device = next(model.parameters()).device
-        ids, targets = self._batch(used, device)
-        masks = {} if bool((ids != _NOTHING).all()) else {"attention_mask": (ids != _NOTHING).long()}
-        total = reply_loss(model, ids.clamp(min=0), targets, masks)
+        used = [self._rows[row] for row in rows or [0]]
+        ids, masks = padded([own for own, _ in used], next(model.parameters()).device)
+        targets = torch.full_like(ids, IGNORED)
+        for place, (own, start) in enumerate(used):
+            targets[place, start - 1 : len(own) - 1] = ids[place, start : len(own)]
+        total = reply_loss(model, ids, targets, masks)
         return total if rows else total * 0.0
 
-    def _batch(self, rows: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Ids and targets [rows, tokens] each; a position's target is the next token, where that is a reply's."""
-        longest = max(len(self._rows[row][0]) for row in rows)
-        ids = torch.full((len(rows), longest), _NOTHING, dtype=torch.long)
-        targets = torch.full_like(ids, IGNORED)
-        for place, row in enumerate(rows):
-            own, start = self._rows[row]
-            ids[place, : len(own)] = torch.tensor(own)
-            targets[place, start - 1 : len(own) - 1] = torch.tensor(own[start:])
-        return ids.to(device), targets.to(device)
+
+def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, dict[str, Tensor]]:
+    """Token ids [rows, tokens], shorter rows filled up at their end, and what a model is told of that."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*own, *[_NOTHING] * (longest - len(own))] for own in rows], device=device)
+    masks = {} if bool((ids != _NOTHING).all()) else {"attention_mask": (ids != _NOTHING).long()}
+    return ids.clamp(min=0), masks
 
 
 def reply_loss(model: nn.Module, ids: Tensor, targets: Tensor, masks: dict[str, Tensor] | None = None) -> Tensor:
-    """Summed cross-entropy [nats], a scalar, of ``targets`` [rows, tokens], where they are not ``IGNORED``.
+    """Summed cross-entropy [nats], a scalar, of ``targets`` [rows, tokens], where they are not ``IGNORED``."""
+    wanted = targets != IGNORED
+    answers = targets[wanted]
 
-    ``ids`` [rows, tokens] go through the whole model, wrappers included; the loss is computed in place of the output
-    embedding's forward pass, where a sharded model has gathered its weight. If the model's family does more to its
-    logits than that embedding (a cap, a scale), the whole logits are used.
+    def cost(logits: Tensor, some: slice) -> Tensor:
+        return functional.cross_entropy(logits, answers[some], reduction="sum")
+
+    return summed_cost(model, ids, wanted, cost, masks)
+
+
+def summed_cost(
+    model: nn.Module, ids: Tensor, wanted: Tensor, cost: Cost, masks: dict[str, Tensor] | None = None
+) -> Tensor:
+    """``cost`` of the logits after the ``wanted`` [rows, tokens] ones of ``ids`` [rows, tokens]: a scalar.
+
+    ``ids`` go through the whole model, wrappers included; the cost is computed in place of the output embedding's
+    forward pass, where a sharded model has gathered its weight. If the model's family does more to its logits than that
+    embedding (a cap, a scale), the whole logits are used.
     """
     head = _output_embedding(model)
     inputs: dict[str, Any] = {"input_ids": ids, "use_cache": False, **(masks or {})}
     if head is None or not _is_last_step(model, head, ids):
-        logits = model(**inputs).logits.float()
-        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
-    with _instead_of_logits(head, targets) as losses:
+        return cost(model(**inputs).logits[wanted].float(), slice(None))
+    with _instead_of_logits(head, wanted, cost) as costs:
         model(**inputs)
-    return losses[0]
+    return costs[0]
 
 
 def _output_embedding(model: Any) -> nn.Linear | None:
@@ -164,32 +178,33 @@ def _is_last_step(model: Any, head: nn.Linear, ids: Tensor) -> bool:
 
 
 @contextmanager
-def _instead_of_logits(head: nn.Linear, targets: Tensor) -> Iterator[list[Tensor]]:
-    """Inside, the output embedding computes the loss and gives almost nothing; yields the list that gets the loss."""
-    losses: list[Tensor] = []
+def _instead_of_logits(head: nn.Linear, wanted: Tensor, cost: Cost) -> Iterator[list[Tensor]]:
+    """Inside, the output embedding computes the cost and gives almost nothing; yields the list that gets the cost."""
+    costs: list[Tensor] = []
 
     def forward(hidden: Tensor) -> Tensor:
-        wanted = targets != IGNORED
-        losses.append(_chunked(head, hidden[wanted], targets[wanted]))
+        costs.append(_chunked(head, hidden[wanted], cost))
         return hidden[..., :1]
 
     head.forward = forward
     try:
-        yield losses
+        yield costs
     finally:
         del head.forward
 
 
-def _chunked(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
-    """Summed cross-entropy of ``targets`` [n] from ``hidden`` [n, width]; logits of a few positions at a time."""
+def _chunked(head: nn.Linear, hidden: Tensor, cost: Cost) -> Tensor:
+    """The cost at ``hidden`` [n, width]; logits of a few positions at a time."""
     size = max(1, MAX_LOGITS // head.weight.shape[0])
-    pieces = list(zip(hidden.split(size), targets.split(size), strict=True))
-    if len(pieces) == 1:
-        return _cross_entropy(hidden, head.weight, head.bias, targets)
-    losses = [checkpoint(_cross_entropy, h, head.weight, head.bias, t, use_reentrant=False) for h, t in pieces]
-    return torch.stack(losses).sum()
 
+    def piece(some: Tensor, weight: Tensor, bias: Tensor | None, start: int) -> Tensor:
+        logits = functional.linear(some, weight, bias)
+        return cost(logits.float(), slice(start, start + len(some)))
 
-def _cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
-    logits = functional.linear(hidden, weight, bias)
-    return functional.cross_entropy(logits.float(), targets, reduction="sum")
+    if len(hidden) <= size:
+        return piece(hidden, head.weight, head.bias, 0)
+    costs = [
+        checkpoint(piece, hidden[start : start + size], head.weight, head.bias, start, use_reentrant=False)
+        for start in range(0, len(hidden), size)
+    ]
+    return torch.stack(costs).sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ def plan(loaded: LoadedModel, options: Any, progress: Progress) -> Plan:
     prompts = prompts_for(loaded, [*read.train, *read.held_out], options)
     tell(prompts, loaded.tokenizer, options, progress)
     kept = dict.fromkeys(prompts.rows.texts)
-    splits = Splits(_rows(read.train, kept), _rows(read.held_out, kept), read.summary)
+    splits = Splits(exchange_rows(read.train, kept), exchange_rows(read.held_out, kept), read.summary)
     if not len(splits.train) or not len(splits.held_out):
         raise DataError(f"{options.data} has too few rows with the same turns before the prompt; give other rows")
     base = loaded.inspections[0]
@@ -88,7 +88,8 @@ def plan(loaded: LoadedModel, options: Any, progress: Progress) -> Plan:
     )
 
 
-def _rows(exchanges: Sequence[Exchange], kept: dict[str, None]) -> Rows:
+def exchange_rows(exchanges: Sequence[Exchange], kept: Container[str]) -> Rows:
+    """The exchanges whose prompt is ``kept`` as rows; a reply that was cut is a ``CutReply``."""
     chosen = [row for row in exchanges if row.prompt in kept]
     replies = [row.reply if row.whole else CutReply(row.reply or "") for row in chosen]
     return Rows(tuple(row.prompt for row in chosen), tuple(replies))

@@ -65,13 +65,18 @@ def measure_utility(
 
 def perplexity(task: Generation, subject: Subject, rows: Rows) -> float | None:
     """exp of the mean cross-entropy [nats a token] of the good answers; None if no row has one that fits."""
-    asked = [(text, answer) for text, answer in zip(rows.texts, rows.labels, strict=True) if answer]
-    encoded = [row for row in _encoded(task, subject, asked, given=True) if row is not None]
+    encoded = [row for row in encoded_replies(task, subject, rows) if row is not None]
     total, tokens = 0.0, 0
     for _, targets, log_p in reply_batches(subject.model, encoded):
         total -= float(log_p.gather(-1, targets[..., None]).sum())
         tokens += targets.numel()
     return math.exp(min(total / tokens, 700.0)) if tokens else None
+
+
+def encoded_replies(task: Generation, subject: Subject, rows: Rows) -> list[tuple[tuple[int, ...], int] | None]:
+    """Ids of each prompt that has a good answer with it, and where that begins; None where nothing of it fits."""
+    asked = [(text, answer) for text, answer in zip(rows.texts, rows.labels, strict=True) if answer]
+    return _encoded(task, subject, asked, given=True)
 
 
 def divergence(

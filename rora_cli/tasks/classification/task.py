@@ -53,6 +53,11 @@ class Classification:
         """When the default recipe may claim that a trigger is gone."""
         return CLAIMS
 
+    @property
+    def thresholds(self) -> dict[str, CallThresholds | ClaimThresholds]:
+        """Those of ``calls`` and ``claims``."""
+        return {"calls": CALLS, "claims": CLAIMS}
+
     @cached_property
     def behaviours(self) -> tuple[Label, ...]:
         """Giving each label."""
@@ -118,6 +123,16 @@ class Classification:
         from rora_cli.tasks.classification.objective import ClassificationObjective
 
         return ClassificationObjective(subject, texts, answers, transform=transform)
+
+    def logits(self, subject: Subject, texts: Sequence[str]) -> np.ndarray:
+        """The logits [n, classes], float32.
+
+        Raises:
+            InconclusiveError: a logit is not finite.
+        """
+        from rora_cli.evaluation.inference import predict_logits
+
+        return predict_logits(subject.model, subject.tokenizer, texts, max_length=subject.max_length)
 
     def answers(self, subject: Subject, texts: Sequence[str]) -> np.ndarray:
         """The softmax of the logits [n, classes], float64.

@@ -1,0 +1,1 @@
+"""The default recipe for models that reply in free text: what a trigger makes them say is not known beforehand."""
