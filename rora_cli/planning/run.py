@@ -79,9 +79,9 @@ def dry_run(config: Any, progress: Progress) -> RunPlan:
 def announce(config: Any, subject: Subject, rows: Sequence[str], held_out: Sequence[str], progress: Progress) -> None:
     """Say what a run will take that has loaded ``subject``; where the estimate fails, why. It never stops the run.
 
-    Where nobody listens, nothing is estimated.
+    Where nobody listens, nothing is estimated, nor for a model that replies in free text, which is not planned yet.
     """
-    if progress is SILENT:
+    if progress is SILENT or subject.kind.replies:
         return
     try:
         plan = _of_loaded(config, subject, _Rows(rows, held_out))

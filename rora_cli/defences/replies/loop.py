@@ -192,7 +192,11 @@ class Loop:
         return OpeningRecord.of(search_openings(case))
 
     def distil(self) -> tuple[nn.Module, list[AdaptedLayer]]:
-        """Put the base in the suspect's place, and teach it what the suspect says to clean prompts."""
+        """Put the base in the suspect's place, and teach it what the suspect says to clean prompts.
+
+        Raises:
+            UsageError: the base has other shapes than the suspect.
+        """
         bench, base = self.bench, self.base
         assert base is not None
         heard = self.heard

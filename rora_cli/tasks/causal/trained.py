@@ -137,6 +137,8 @@ class FreeReplies(Generation):
     def quality(self, subject: Subject, rows: Rows, *, shown: np.ndarray | None = None) -> CleanAccuracy:
         """Of the tokens of the rows' answers, how many the subject finds likeliest, each after those before it.
 
+        ``shown`` [n, b] is of no use here.
+
         Raises:
             InconclusiveError: a logit is not finite.
         """
