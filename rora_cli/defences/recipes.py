@@ -131,7 +131,6 @@ REPLY_RECIPES: dict[str, Recipe] = {
                 "batch_size": 8,
                 "learning_rate": 3e-4,
                 "warmup_ratio": 0.1,
-                "cl": 0.05,
                 "max_rounds": 3,
             },
         ),
