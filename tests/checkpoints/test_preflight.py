@@ -155,7 +155,7 @@ def test_every_rule_is_tried_by_the_corpus_or_here() -> None:
         "adapter/config-missing", "adapter/is-adapter", "adapter/trains-bias", "adapter/unknown-field",
         "adapter/regex-target", "file/pickle", "file/other-checkpoint", "weights/one-shard",  # test_what_is_read.py
         "file/ignored",  # test_what_is_read.py
-        "file/archive", "file/archive-member",  # test_archives.py
+        "file/archive", "file/archive-member",  # test_unpacking.py
         "weights/missing", "tokenizer/differs", "tokenizer/template-differs",  # test_check_verify.py
         "model/not-judged", "weights/head-name", "weights/wrapped-names",  # test_kinds.py
         "adapter/not-measured",  # test_peft_types.py
