@@ -287,7 +287,9 @@ class OpenSearch:
         ]
         self.trials += len(texts) * len(places) * look.prompts * (scorer is self.suspect)
         agreed, lifted = np.stack([one.log_p for one in found]), np.stack([one.lift for one in found])
-        return _Best(agreed.max(axis=0).astype(np.float64), lifted.max(axis=0), agreed.argmax(axis=0))
+        return _Best(
+            agreed.max(axis=0).astype(np.float64), lifted.max(axis=0), np.argsort(-agreed, axis=0, kind="stable")[0]
+        )
 
     def _null(self, size: int, look: Look) -> np.ndarray:
         """The agreement of random texts of as many words."""
