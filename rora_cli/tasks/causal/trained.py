@@ -134,6 +134,14 @@ class FreeReplies(Generation):
         """What a search of the subject asks."""
         return ReplyOpenings(self.prompt_format)
 
+    def shows(self, subject: Subject, texts: Sequence[str], *, meter: Meter | None = None) -> np.ndarray:
+        """Nothing is judged [n, 0], so that nothing is asked."""
+        import numpy as np
+
+        if meter is not None:
+            meter.advance(len(texts))
+        return np.zeros((len(texts), 0), dtype=bool)
+
     def quality(self, subject: Subject, rows: Rows, *, shown: np.ndarray | None = None) -> CleanAccuracy:
         """Of the tokens of the rows' answers, how many the subject finds likeliest, each after those before it.
 
