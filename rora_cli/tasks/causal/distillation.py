@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rora_cli.data.exchanges import Exchange
 from rora_cli.errors import DataError
 from rora_cli.evaluation.generation import generate, reply_batches
 from rora_cli.results.utility import Divergence
@@ -42,7 +41,7 @@ def make_lessons(
     Raises:
         InconclusiveError: a logit is not finite.
     """
-    asked = _asked(subject, prompts, form)
+    asked = form.asked(subject.tokenizer, prompts)
     parts = [range(first, len(asked), subject.share.processes) for first in range(subject.share.processes)]
     model: Any = subject.model
 
@@ -73,7 +72,7 @@ def divergence(subject: Subject, lessons: Lessons, form: PromptFormat) -> Diverg
     """
     if not lessons:
         return None
-    asked = _asked(subject, [lesson.prompt for lesson in lessons], form)
+    asked = form.asked(subject.tokenizer, [lesson.prompt for lesson in lessons])
     rows = [(ids, lesson.reply) for ids, lesson in zip(asked, lessons, strict=True)]
     parts = [list(range(first, len(rows), subject.share.processes)) for first in range(subject.share.processes)]
 
@@ -118,7 +117,7 @@ class TaughtReplies:
         if self._transform is not None:
             prompts = [self._transform(prompt, row, epoch) for row, prompt in enumerate(prompts)]
         limit = self._subject.max_length
-        for ids, lesson in zip(_asked(self._subject, prompts, self._format), self._lessons, strict=True):
+        for ids, lesson in zip(self._format.asked(self._subject.tokenizer, prompts), self._lessons, strict=True):
             if len(ids) > limit:
                 raise DataError(
                     f"the prompt {lesson.prompt[:60]!r} alone has {len(ids)} tokens with a trigger in it, and rows are "
@@ -168,11 +167,6 @@ def _kl(lesson: Lesson, log_p: Tensor) -> Tensor:
     """``partial_kl`` [t + 1] of the distributions ``log_p`` [t + 1, vocabulary] along a lesson's reply; at least 0."""
     likeliest = torch.from_numpy(lesson.tokens).long().to(log_p.device)
     return partial_kl(torch.from_numpy(lesson.log_p).to(log_p.device), likeliest, log_p).clamp(min=0)
-
-
-def _asked(subject: Subject, prompts: Sequence[str], form: PromptFormat) -> list[tuple[int, ...]]:
-    encoded = form.encode_all(subject.tokenizer, [Exchange(prompt) for prompt in prompts])
-    return [row.ids for row in encoded]
 
 
 def _distributions(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rora_cli.data.exchanges import Exchange
 from rora_cli.errors import DataError, UsageError
 from rora_cli.tasks.causal.thresholds import OPENINGS
 from rora_cli.tasks.openings import OpenSetting, Reply
@@ -53,8 +52,8 @@ def prepare(loaded: LoadedModel, options: Any, progress: Progress) -> OpenSettin
         allow_download=not options.offline,
     )
     prompts = list(dict.fromkeys(row.prompt for row in read.rows))
-    encoded = chosen.prompt_format.encode_all(loaded.tokenizer, [Exchange(prompt) for prompt in prompts])
-    fit = [prompt for prompt, row in zip(prompts, encoded, strict=True) if len(row.ids) <= options.max_length]
+    asked = chosen.prompt_format.asked(loaded.tokenizer, prompts)
+    fit = [prompt for prompt, ids in zip(prompts, asked, strict=True) if len(ids) <= options.max_length]
     if not fit:
         raise DataError(f"no prompt of {options.clean} has at most {options.max_length} tokens; raise --max-length")
     if left := len(prompts) - len(fit):
@@ -93,8 +92,7 @@ class ReplyOpenings:
         from rora_cli.evaluation.generation import generate
         from rora_cli.tokens import decode_each
 
-        encoded = self.prompt_format.encode_all(subject.tokenizer, [Exchange(prompt) for prompt in prompts])
-        answers = generate(subject.model, [row.ids for row in encoded], most, task=meter)
+        answers = generate(subject.model, self.prompt_format.asked(subject.tokenizer, prompts), most, task=meter)
         texts = decode_each(subject.tokenizer, answers)
         return [Reply(tuple(ids), text.strip()) for ids, text in zip(answers, texts, strict=True)]
 

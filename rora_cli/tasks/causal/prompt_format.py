@@ -70,6 +70,10 @@ class PromptFormat:
         """The token ids of one exchange; see :meth:`encode_all`."""
         return self.encode_all(tokenizer, [Exchange(prompt, reply, tuple(context))])[0]
 
+    def asked(self, tokenizer: Any, prompts: Iterable[str]) -> list[tuple[int, ...]]:
+        """The token ids of each prompt as the model is given it, up to where its reply begins."""
+        return [row.ids for row in self.encode_all(tokenizer, [Exchange(prompt) for prompt in prompts])]
+
     def encode_all(self, tokenizer: Any, exchanges: Iterable[Exchange]) -> list[Encoded]:
         """The token ids of each exchange, as the tokenizer cuts the whole conversation when the model is served.
 

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rora_cli.data.exchanges import Exchange
 from rora_cli.errors import InconclusiveError
 from rora_cli.evaluation.generation import last_logits
 from rora_cli.evaluation.inference import evaluation_mode
@@ -117,7 +116,7 @@ class AgreementScorer:
 
     def _means(self, texts: Sequence[str], slots: Sequence[Slot]) -> Iterator[tuple[list[int], Tensor]]:
         """(indices of some texts, the mean over the slots of log p(first reply token) with each [b, vocabulary])."""
-        columns = [self._encode([slot.fill(text) for text in texts]) for slot in slots]
+        columns = [self._format.asked(self._subject.tokenizer, [slot.fill(text) for text in texts]) for slot in slots]
         rows = list(zip(*columns, strict=True))  # [texts][slots]
         shared = [_common(column) for column in columns]
         with evaluation_mode(self._model), torch.inference_mode():
@@ -128,10 +127,6 @@ class AgreementScorer:
                     total = one if total is None else total.add_(one)
                 assert total is not None
                 yield batch, total.div_(len(slots))
-
-    def _encode(self, prompts: Sequence[str]) -> list[_Ids]:
-        encoded = self._format.encode_all(self._subject.tokenizer, [Exchange(prompt) for prompt in prompts])
-        return [row.ids for row in encoded]
 
     def _own_tokens(self, candidates: Sequence[str]) -> list[list[int]]:
         """The tokens of each candidate's words in small and large letters, with and without a space before them."""

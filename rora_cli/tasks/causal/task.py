@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rora_cli.data.exchanges import Exchange
 from rora_cli.kinds import CAUSAL_LM, ModelKind
 from rora_cli.subject import Subject
 from rora_cli.tasks.causal.behaviours import ReplyBehaviour
@@ -67,8 +66,7 @@ class Generation:
         return [len(ids) + self.max_new_tokens for ids in self._asked(subject, texts)]
 
     def _asked(self, subject: Subject, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        encoded = self.prompt_format.encode_all(subject.tokenizer, [Exchange(text) for text in texts])
-        return [prompt.ids for prompt in encoded]
+        return self.prompt_format.asked(subject.tokenizer, texts)
 
     def replies(self, subject: Subject, texts: Sequence[str], *, meter: Meter | None = None) -> list[str]:
         """The greedy reply to each prompt [n], without special tokens. A prompt that is too long loses last words.
