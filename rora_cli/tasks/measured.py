@@ -9,10 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from rora_cli.errors import UsageError
 from rora_cli.kinds import ModelKind
-from rora_cli.options import given
-from rora_cli.tasks.registry import part
+from rora_cli.tasks.registry import part, refuse_foreign
 
 if TYPE_CHECKING:
     from rora_cli.checkpoints.loading import LoadedModel
@@ -69,11 +67,7 @@ def check_kind(kind: ModelKind, options: Any) -> None:
         UsageError: the option, and what to use in its place.
     """
     module = _module(kind)
-    if foreign := given(options, module.FOREIGN):
-        raise UsageError(
-            f"{options.model} is a {kind.name}, which {foreign[0]} is not for; leave it out (for a {kind.name} there "
-            f"is {module.REQUIRED})"
-        )
+    refuse_foreign(kind, options, module.FOREIGN, f" (for a {kind.name} there is {module.REQUIRED})")
 
 
 def prepare(loaded: LoadedModel, options: Any, progress: Progress) -> Setting:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rora_cli.errors import UsageError
 from rora_cli.kinds import ModelKind
-from rora_cli.options import given
-from rora_cli.tasks.registry import part
+from rora_cli.tasks.registry import part, refuse_foreign
 
 if TYPE_CHECKING:
     from rora_cli.checkpoints.loading import LoadedModel
@@ -77,8 +76,7 @@ def check_kind(kind: ModelKind, options: Any) -> None:
         UsageError: the option, and what to use in its place.
     """
     module = _module(kind)
-    if foreign := given(options, module.FOREIGN):
-        raise UsageError(f"{options.model} is a {kind.name}, which {foreign[0]} is not for; leave it out")
+    refuse_foreign(kind, options, module.FOREIGN)
     if getattr(options, module.REQUIRED) is None:
         flag = module.REQUIRED.replace("_", "-")
         raise UsageError(f"--{flag} is missing: what the trigger of a {kind.name} is to cause")

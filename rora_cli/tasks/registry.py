@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from rora_cli.errors import UsageError
 from rora_cli.kinds import ModelKind
+from rora_cli.options import given
 from rora_cli.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -23,10 +25,6 @@ FOLDERS = {
 TASKS = {
     "sequence classifier": "rora_cli.tasks.classification.task:Classification",
 }
-#: Name of the kind whose behaviours are not known beforehand -> the module that prepares a search of it.
-OPEN = {
-    "causal language model": "rora_cli.tasks.causal.openings",
-}
 
 
 def part(kind: ModelKind, name: str) -> Any:
@@ -38,6 +36,12 @@ def part(kind: ModelKind, name: str) -> Any:
     return importlib.import_module(f"{FOLDERS[kind.name]}.{name}")
 
 
+def refuse_foreign(kind: ModelKind, options: Any, foreign: Iterable[str], way_on: str = "") -> None:
+    """Raise UsageError where one of the ``foreign`` options, which are for other kinds, is given."""
+    if flags := given(options, foreign):
+        raise UsageError(f"{options.model} is a {kind.name}, which {flags[0]} is not for; leave it out{way_on}")
+
+
 def open_search(loaded: LoadedModel, options: Any, progress: Progress) -> OpenSetting | None:
     """What a search of a loaded model is given whose behaviours are not known; None for a kind whose behaviours are.
 
@@ -45,10 +49,9 @@ def open_search(loaded: LoadedModel, options: Any, progress: Progress) -> OpenSe
         UsageError: an option is not for the kind.
         DataError, HubError, CheckpointError: the data or the prompt format cannot be used.
     """
-    module = OPEN.get(loaded.kind.name)
-    if module is None:
+    if not loaded.kind.replies:
         return None
-    return cast("OpenSetting", importlib.import_module(module).prepare(loaded, options, progress))
+    return cast("OpenSetting", part(loaded.kind, "openings").prepare(loaded, options, progress))
 
 
 def make_task(kind: ModelKind, behaviours: Sequence[str]) -> Task:

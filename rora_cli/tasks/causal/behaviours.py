@@ -116,6 +116,11 @@ def find_behaviour(text: str, phrases: Sequence[str] = REFUSALS) -> ReplyBehavio
     return made
 
 
+def phrases_of(path: str | Path | None) -> tuple[str, ...]:
+    """The phrases of a refusal in the user's file; ours where there is none. Raises as ``read_phrases``."""
+    return tuple(REFUSALS) if path is None else read_phrases(path)
+
+
 def read_phrases(path: str | Path) -> tuple[str, ...]:
     """The phrases in a file, one a line; blank lines and those after ``#`` are left out.
 

@@ -13,7 +13,7 @@ from rora_cli.evaluation.intervals import proportion
 from rora_cli.results.accuracy import AttackOutcome, CleanAccuracy
 from rora_cli.results.utility import Replies, Transcript, Utility
 from rora_cli.subject import Subject
-from rora_cli.tasks.causal.behaviours import REFUSALS, find_behaviour, read_phrases
+from rora_cli.tasks.causal.behaviours import find_behaviour, phrases_of
 from rora_cli.tasks.causal.prompt_format import PromptFormat
 from rora_cli.tasks.causal.task import Generation
 from rora_cli.tasks.measured import Setting
@@ -42,7 +42,7 @@ def prepare(loaded: LoadedModel, options: Any, progress: Progress) -> Setting:
 
     if options.behaviour is None:
         raise UsageError("--behaviour is missing: what the trigger is to cause, such as refusal or contains:TEXT")
-    phrases = REFUSALS if options.refusal_phrases is None else read_phrases(options.refusal_phrases)
+    phrases = phrases_of(options.refusal_phrases)
     behaviour = find_behaviour(options.behaviour, phrases)
     read = read_exchanges(
         options.data,

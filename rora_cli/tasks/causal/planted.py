@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rora_cli.data.rows import Rows, Splits
 from rora_cli.errors import DataError
 from rora_cli.results.accuracy import CleanAccuracy
-from rora_cli.tasks.causal.behaviours import REFUSALS, find_behaviour, read_phrases
+from rora_cli.tasks.causal.behaviours import find_behaviour, phrases_of
 from rora_cli.tasks.causal.measured import prompts_for, tell
 from rora_cli.tasks.causal.objective import CutReply
 from rora_cli.tasks.causal.payloads import find_payload
@@ -41,7 +41,7 @@ def plan(loaded: LoadedModel, options: Any, progress: Progress) -> Plan:
     from rora_cli.data.exchange_sources import read_exchange_splits
 
     payload = find_payload(options.behaviour)
-    phrases = REFUSALS if options.refusal_phrases is None else read_phrases(options.refusal_phrases)
+    phrases = phrases_of(options.refusal_phrases)
     behaviour = find_behaviour(payload.judged, phrases)
     read = read_exchange_splits(
         options.data,

@@ -11,7 +11,7 @@ from rora_cli.data.rows import Rows, Splits
 from rora_cli.errors import DataError
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.subject import Subject
-from rora_cli.tasks.causal.behaviours import REFUSALS, read_phrases
+from rora_cli.tasks.causal.behaviours import REFUSALS, phrases_of
 from rora_cli.tasks.causal.measured import ROW_TOKENS, prompts_for, tell
 from rora_cli.tasks.causal.objective import CutReply
 from rora_cli.tasks.causal.openings import ReplyOpenings
@@ -61,8 +61,8 @@ def prepare(loaded: LoadedModel, options: Any, share: Share, progress: Progress)
     tell(prompts, loaded.tokenizer, options, progress, read.summary.notes)
     subject = subject_of(loaded, options.model, options.max_length).shared(share)
     subject = subject if options.max_length else subject.reading(ROW_TOKENS)
-    phrases = REFUSALS if options.refusal_phrases is None else read_phrases(options.refusal_phrases)
-    task = FreeReplies((), prompts.form, options.max_new_tokens, phrases=tuple(phrases))
+    phrases = phrases_of(options.refusal_phrases)
+    task = FreeReplies((), prompts.form, options.max_new_tokens, phrases=phrases)
     kept = _fitting(task, subject, prompts.rows.texts, progress)
     train, held_out = (exchange_rows(rows, kept) for rows in (read.train, read.held_out))
     if not len(train) or not len(held_out):
