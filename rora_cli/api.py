@@ -30,13 +30,14 @@ from rora_cli.progress import SILENT, Progress
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rora_cli.results.check import CheckResult, VerifyResult
+    from rora_cli.results.check import CheckResult
     from rora_cli.results.diagnose import DiagnoseResult
     from rora_cli.results.evaluate import EvaluationResult
     from rora_cli.results.hunt import HuntResult
     from rora_cli.results.poison import PoisonResult
     from rora_cli.results.purify import PurifyResult
     from rora_cli.results.rescale import RescaleResult
+    from rora_cli.results.verify import VerifyResult
 
     Rows = str | PathLike[str] | Sequence[tuple[str, Any]] | Sequence[Mapping[str, Any]] | Mapping[str, Any] | Any
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -35,30 +34,28 @@ def rules() -> str:
 
 def report() -> str:
     """The fields of every command's result, and of what they hold."""
-    from rora_cli.results.check import CheckResult, VerifyResult
-    from rora_cli.results.diagnose import DiagnoseResult
-    from rora_cli.results.evaluate import EvaluationResult
-    from rora_cli.results.hunt import HuntResult
-    from rora_cli.results.poison import PoisonResult
-    from rora_cli.results.purify import PurifyResult
-    from rora_cli.results.rescale import RescaleResult
+    from rora_cli.reports.json_schema import about, meanings
+    from rora_cli.results.reports import REPORTS
+    from rora_cli.results.reports import report as report_of
 
-    roots = {
-        "check": CheckResult, "diagnose": DiagnoseResult, "hunt": HuntResult, "purify": PurifyResult,
-        "eval-asr": EvaluationResult, "rescale": RescaleResult, "poison": PoisonResult, "verify": VerifyResult,
-    }  # fmt: skip
+    roots = {name: report_of(name) for name in REPORTS}
     lines = [
         "# Fields of the JSON reports", "",
-        "What `--format json` prints, and what the Python functions return under the same names. Made by",
-        "`scripts/build_pages.py`.",
-        "`rora diagnose --schema` prints a JSON Schema.", "",
-        "| command | its report is |", "|---|---|",
-        *(f"| `rora {name}` | [{kind.__name__}](#{kind.__name__.lower()}) |" for name, kind in roots.items()), "",
+        "What `--format json` prints, and what the Python functions return under the same names. In JSON None is null,",
+        "and a proportion has its `value` too. Made by `scripts/build_pages.py`.", "",
+        "`rora schema COMMAND` prints a report's JSON Schema. The version rises where a field goes or means something",
+        "else; new fields come without, so validate a report with the schema of the rora that wrote it.", "",
+        "| command | its report is | version |", "|---|---|---|",
+        *(
+            f"| `{'--dry-run' if name == 'dry-run' else f'rora {name}'}` | [{kind.__name__}](#{kind.__name__.lower()}) "
+            f"| {version} |"
+            for name, (kind, version) in roots.items()
+        ), "",
     ]  # fmt: skip
-    for kind in _reached(list(roots.values())):
-        lines += [f"## {kind.__name__}", "", *_described(kind), "", "| field | type |", "|---|---|"]
-        hints = get_type_hints(kind)
-        lines += [f"| `{field.name}` | {_type(hints[field.name])} |" for field in dataclasses.fields(kind)]
+    for kind in _reached([kind for kind, _ in roots.values()]):
+        lines += [f"## {kind.__name__}", "", _words(about(kind)), "", "| field | type | meaning |", "|---|---|---|"]
+        hints, said = get_type_hints(kind), meanings(kind)
+        lines += [f"| `{name}` | {_type(hints[name])} | {_words(text)} |" for name, text in said.items()]
         lines.append("")
     return "\n".join(lines)
 
@@ -82,11 +79,9 @@ def _parts(hint: Any) -> Iterator[Any]:
         yield from _parts(inner)
 
 
-def _described(kind: Any) -> list[str]:
-    """The docstring, as Markdown of one line a paragraph."""
-    text = inspect.getdoc(kind) or ""
-    plain = re.sub(r"\s+", " ", text.replace("Attributes:", "")).strip()
-    return [_cell(re.sub(r":\w+:", "", plain).replace("``", "`"))]
+def _words(text: str) -> str:
+    """A docstring's text as Markdown of one line."""
+    return _cell(text.replace("``", "`"))
 
 
 def _type(hint: Any) -> str:
@@ -107,4 +102,4 @@ if __name__ == "__main__":
         if "--check" not in sys.argv:
             (DOCS / name).write_text(made, encoding="utf-8")
         elif (DOCS / name).read_text(encoding="utf-8") != made:
-            sys.exit(f"docs/{name} is out of date")
+            sys.exit(f"docs/{name} is out of date: run python scripts/build_pages.py")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,11 @@ def test_the_ready_made_parts_call_what_exists() -> None:
     options = set(re.findall(r"--[a-z-]+", script))
     known = {name for field in fields_of(command("check")).values() for name in field.option.names}
     assert options <= known and "${{" not in script, "inputs must not be pasted into a script"
+
+
+@pytest.mark.parametrize("script", ["build_pages.py", "build_schema.py"])
+def test_what_is_made_of_the_result_types_is_up_to_date(script: str) -> None:
+    """Each says which file is not, and what to run."""
+    command = [sys.executable, str(ROOT / "scripts" / script), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ COMMANDS = {
     "check": ("check", "Inspect checkpoints without loading them: files, JSON, safetensors headers."),
     "rules": ("rules", "List the rules that findings name: what each means, and what to do."),
     "behaviours": ("behaviours", "List what a causal model's replies are judged for, phrase by phrase."),
+    "schema": ("schema", "Print the JSON Schema of a command's report, or list the schemas."),
     "verify": ("verify", "Check a directory that rora wrote against its sha256 manifest."),
     "poison": ("poison", "Build a backdoored classifier on purpose, to test defences on."),
     "demo": ("demo", "See the whole loop in a few minutes, on a backdoored MiniLM."),

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 from rora_cli.options import Options
 from rora_cli.progress import SILENT, Progress
-from rora_cli.results.behaviours import BehavioursResult
+from rora_cli.results.behaviours import SCHEMA_VERSION, BehavioursResult
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.tasks.causal.behaviours import KINDS, REFUSALS
 from rora_cli.tasks.causal.payloads import PAYLOADS
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)

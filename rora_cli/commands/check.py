@@ -26,12 +26,11 @@ from rora_cli.errors import CheckpointError, ExitCode, UsageError
 from rora_cli.option_groups import HubOptions, SeverityGate
 from rora_cli.options import Option
 from rora_cli.progress import SILENT, Progress
-from rora_cli.results.check import CheckedCheckpoint, CheckResult
+from rora_cli.results.check import SCHEMA_VERSION, CheckedCheckpoint, CheckResult
 from rora_cli.results.findings import Finding
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import decide, failing
 
-SCHEMA_VERSION = 1
 ROLES = ("auto", "model", "adapter")
 
 

@@ -11,9 +11,7 @@ from rora_cli.errors import UsageError
 from rora_cli.options import Option, Options
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.provenance import Provenance, library_versions
-from rora_cli.results.rules import RulesResult, RuleText
-
-SCHEMA_VERSION = 1
+from rora_cli.results.rules import SCHEMA_VERSION, RulesResult, RuleText
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,10 @@ from rora_cli.errors import CheckpointError, ExitCode
 from rora_cli.files import MANIFEST_NAME, MANIFEST_SCHEMA_VERSION, sha256_file
 from rora_cli.options import Option, Options
 from rora_cli.progress import SILENT, Progress
-from rora_cli.results.check import VerifyResult
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.results.verify import SCHEMA_VERSION, VerifyResult
 
-SCHEMA_VERSION = 1
 _MAX_MANIFEST_BYTES = 16 << 20
 
 

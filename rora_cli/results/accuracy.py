@@ -14,7 +14,11 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Proportion:
-    """``count`` of ``total`` with a 95 % Wilson interval, as fractions; ``value`` is None if ``total`` is 0."""
+    """``count`` of ``total`` with a 95 % Wilson interval, as fractions; ``value`` is None if ``total`` is 0.
+
+    Attributes:
+        low, high: ends of the interval [fractions]; None if ``total`` is 0.
+    """
 
     count: int
     total: int
@@ -29,7 +33,12 @@ class Proportion:
 
 @dataclass(frozen=True)
 class CleanAccuracy:
-    """Accuracy on clean rows, overall and per class (keyed by label name)."""
+    """Accuracy on clean rows, overall and per class (keyed by label name).
+
+    Attributes:
+        overall: over all rows.
+        per_class: of the rows of each label.
+    """
 
     overall: Proportion
     per_class: Mapping[str, Proportion]
@@ -63,6 +72,14 @@ class AttackOutcome:
     ``attack_success_rate`` counts the rows of other labels that the model gives the target label when they hold the
     trigger. ``floor`` counts those that get it without the trigger: natural errors. ``shortened_rows`` is the number of
     rows that lost their last words, in both counts, so that the trigger fits into the model's input.
+
+    Attributes:
+        name: of the attack.
+        trigger: its text, or in words what is done to a text.
+        position: where in a row it stands.
+        seed: that placed it.
+        target_label: the label, or the behaviour, that it is meant to lead to.
+        is_control: whether the trigger is a random one, beside the attack before it.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What ``rora check`` and ``rora verify`` found."""
+"""What ``rora check`` found."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance
+
+SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,10 @@ class CheckedCheckpoint:
     the tensors. ``values_read`` says whether the values were read, and not the headers alone; ``sha256`` has the hash
     of each file, where they were asked for. ``unreadable`` names what could not be analysed. ``loadable`` says whether
     the commands that load models accept the checkpoint.
+
+    Attributes:
+        files: how many files it has.
+        dtypes: elements of each number type.
     """
 
     path: str
@@ -45,7 +51,11 @@ class CheckedCheckpoint:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result for all checkpoints; ``rules`` maps the id of every rule with a finding to its meaning."""
+    """The result for all checkpoints; ``rules`` maps the id of every rule with a finding to its meaning.
+
+    Attributes:
+        checkpoints: what was inspected, in the order in which it was named.
+    """
 
     schema_version: int
     provenance: Provenance
@@ -74,23 +84,3 @@ class CheckResult:
         numbers = [(s, sum(f.severity == s for f in self.findings)) for s in sorted(Severity, reverse=True)]
         counted = ", ".join(f"{n} {s.label}" for s, n in numbers if n) + "."
         return counted if self.is_complete else f"{counted} Inconclusive for the rest: {unread}"
-
-
-@dataclass(frozen=True)
-class VerifyResult:
-    """Whether an output is as rora wrote it.
-
-    ``manifest_sha256`` identifies the whole output, so a user can compare it with the value from a trusted place.
-    """
-
-    schema_version: int
-    provenance: Provenance
-    path: str
-    manifest_sha256: str
-    files_matching: int
-    findings: tuple[Finding, ...]
-
-    @property
-    def is_intact(self) -> bool:
-        """Whether no file differs from the manifest."""
-        return not self.findings

@@ -11,6 +11,10 @@ class SplitSummary:
     """One split after cleaning. ``source_split`` is its name in the source, or says how rora made it.
 
     ``fingerprint`` is the sha256 over all texts and labels in order: equal fingerprints mean equal rows.
+
+    Attributes:
+        rows: that are left after cleaning.
+        per_class: rows of each label.
     """
 
     source_split: str
@@ -36,6 +40,11 @@ class DataSummary:
     ``duplicate_rows`` repeat an earlier text and were kept; ``shared_rows`` were held out too and were removed from
     train; ``conflicting_rows`` share their text with a row of another label and were kept; ``empty_rows`` (no text) and
     ``unlabelled_rows`` (label -1 or none) were dropped. ``notes`` are sentences for the user.
+
+    Attributes:
+        text_column, label_column: names of the columns that were read.
+        splits: what was used as train and as held out.
+        license: as the source states it.
     """
 
     spec: str

@@ -16,6 +16,13 @@ class DemoResult:
     """The results of the demo's steps.
 
     ``cleansed`` is True if purify passed and the attack success rate is within ``tolerance`` (a fraction) of its floor.
+
+    Attributes:
+        output: the directory with all that was made.
+        diagnosis: of the suspect's adapter.
+        before, after: attack success of suspect and result.
+        purified: the cleansing.
+        seconds: of all steps.
     """
 
     output: str

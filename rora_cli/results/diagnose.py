@@ -10,6 +10,8 @@ from rora_cli.results.margins import Margins
 from rora_cli.results.provenance import Provenance
 from rora_cli.results.spectra import ModuleSpectrum
 
+SCHEMA_VERSION = 1
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -17,6 +19,10 @@ class Coverage:
 
     ``aside`` tensors hold no update of a weight by their nature: heads saved whole, biases, scales. ``unmeasured``
     tensors could not be analysed; if there are any, the report is inconclusive.
+
+    Attributes:
+        modules: modules with an update.
+        modules_with_base: those of them whose base weight was found.
     """
 
     tensors: int
@@ -33,6 +39,12 @@ class GroupSummary:
 
     ``median_norm`` is the median of their size-normalised norms, ``spread`` the standard deviation of these norms over
     their mean.
+
+    Attributes:
+        name: the kind, or the block's number.
+        modules: how many there are.
+        median_sigma_max, largest_sigma_max: of their updates' largest singular values.
+        median_strength_ratio: of sigma_max(DeltaW) / sigma_max(W); None without a base.
     """
 
     name: str
@@ -51,6 +63,10 @@ class Diagnosis:
     ``groups`` summarises the modules by kind, ``blocks`` by block. ``set_aside`` and ``unmeasured`` map tensor names to
     the reason. ``spread_of_norms`` is the standard deviation of the size-normalised norms of all modules over their
     mean (arXiv:2605.30189). ``files`` are the names of the inspected files, relative to ``path``, the weights first.
+
+    Attributes:
+        format: the adapter's format, or that it is a whole model.
+        coverage: how much of the files was analysed.
     """
 
     path: str
@@ -82,6 +98,13 @@ class DiagnoseResult:
     """The diagnoses of all paths, with a ``conclusion`` in words.
 
     ``rules`` maps the id of every rule with a finding to its meaning.
+
+    Attributes:
+        adapters: one for each path.
+        base: what the adapters were compared with; None without a base.
+        top_k: how many of W's singular directions alignment counts.
+        calibration: the file of thresholds; None: spectral findings are information only.
+        margins: what the update does to clean rows; None without them.
     """
 
     schema_version: int

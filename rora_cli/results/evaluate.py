@@ -19,6 +19,10 @@ class Gate:
 
     Both limits are fractions. Each of ``reasons`` is a sentence; a pass has one that says what was shown for which
     triggers.
+
+    Attributes:
+        max_attack_success_rate: largest attack success rate that is allowed.
+        min_class_accuracy: smallest accuracy of a class that is allowed.
     """
 
     max_attack_success_rate: float
@@ -34,6 +38,14 @@ class EvaluationResult:
     In ``outcomes``, each attack is followed by its control. ``gate`` is None if the user set no limit. Of a causal
     model there are no labels; ``target_label`` is the behaviour, ``replies`` has an entry for each outcome, and
     ``clean_accuracy`` counts clean prompts whose reply shows the behaviour only where the good answer does.
+
+    Attributes:
+        model: what was measured.
+        adapter: put on the model; None for none.
+        label_names: the model's labels, in order.
+        max_tokens: tokens of a row that the model reads.
+        data: the rows: where they come from and how they were read.
+        utility: of a causal model: what its replies to clean prompts are worth.
     """
 
     model: str

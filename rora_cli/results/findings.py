@@ -31,6 +31,12 @@ class Finding:
     model. A ``not_analysed`` finding says that rora could not read something: it is no evidence, but the input does not
     count as clean. ``accepted`` says why a finding does not count (the user ignores its rule, or a baseline has it);
     its severity is then information.
+
+    Attributes:
+        severity: how much it matters.
+        message: what is wrong, in a sentence.
+        advice: what to do about it.
+        evidence: what the finding rests on, by name; each rule has its own.
     """
 
     rule_id: str

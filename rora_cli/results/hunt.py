@@ -16,7 +16,13 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class FlippedRow:
-    """A clean row that the candidate flips: the text with the candidate in it, and p(target label) before and after."""
+    """A clean row that the candidate flips: the text with the candidate in it, and p(target label) before and after.
+
+    Attributes:
+        text: the row with the candidate in it.
+        label: the row's own label.
+        probability_before, probability_after: p(target label) without and with it.
+    """
 
     text: str
     label: str
@@ -39,6 +45,10 @@ class FoundTrigger:
         words: the parts of the text.
         attached: whether the text continues the word before it instead of standing alone.
         by_place: the flip rate at each place of a row.
+        token_ids: of the text.
+        target_label: the label that it leads to.
+        examples: a few of the rows that it turns; the called ones alone have any.
+        text: the candidate.
     """
 
     text: str
@@ -57,7 +67,12 @@ class FoundTrigger:
 
 @dataclass(frozen=True)
 class DriftedToken:
-    """A token whose embedding moved further from the reference's encoder than clean rows explain: robust ``z``."""
+    """A token whose embedding moved further from the reference's encoder than clean rows explain: robust ``z``.
+
+    Attributes:
+        text: the token's text.
+        attached: whether it continues the word before it.
+    """
 
     text: str
     attached: bool
@@ -66,7 +81,12 @@ class DriftedToken:
 
 @dataclass(frozen=True)
 class RowsRead:
-    """How many clean rows the search chose from, and how many of them it cut to ``longest`` tokens."""
+    """How many clean rows the search chose from, and how many of them it cut to ``longest`` tokens.
+
+    Attributes:
+        rows: that it chose from.
+        cut: how many of them were longer.
+    """
 
     rows: int
     cut: int
@@ -87,6 +107,7 @@ class Coverage:
         trials: triples of candidate, row and place.
         forward_tokens, reference_forward_tokens: tokens that went through the suspect and the reference.
         budget: name of the budget; the last one if the label was searched again.
+        rows_read: the clean rows that the search chose from.
     """
 
     tokens: int
@@ -135,6 +156,8 @@ class LabelHunt:
         reason: why the label stays open: too few rows, or a candidate that is neither a trigger nor harmless.
         companions: words that move the suspect towards a label with a trigger while the reference is unmoved, each too
             weak to be called.
+        target_label: the label that triggers would lead to.
+        coverage: what was tried.
     """
 
     target_label: str
@@ -164,6 +187,11 @@ class HuntResult:
         rules: the meaning of each rule that a finding names, in one line.
         openings: the search of a model that replies in free text; it has no labels. None for a classifier.
         power: what the same search finds of backdoors planted in copies of the model; None if nobody asked.
+        model: the suspect.
+        budget: how much was tried, by name.
+        labels: the search for each target label.
+        forward_tokens: tokens that went through suspect and reference in all.
+        seconds: of the whole search.
     """
 
     model: str

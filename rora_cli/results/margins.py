@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Alignment:
-    """The normalised alignment a_W or a_Delta over rows, in [-1, 1] (``spectral.thresholds``)."""
+    """The normalised alignment a_W or a_Delta over rows, in [-1, 1] (``spectral.thresholds``).
+
+    Attributes:
+        smallest, median, largest: over the rows.
+    """
 
     smallest: float
     median: float
@@ -23,6 +27,12 @@ class ModuleMargins:
     (beta / gamma) flips the triggered rows, and a t that flips them all exceeds ``needs_above``.
     ``paper_threshold_assumed`` is rho_bd / rho_eff of proposition 4.2, which guarantees nothing. rora assumes that
     rho_bd is the smallest -a_W and rho_eff the smallest a_Delta over the triggered rows.
+
+    Attributes:
+        name: the module.
+        clean_base, clean_update: a_W and a_Delta over the clean rows.
+        triggered_base, triggered_update: the same over the triggered rows.
+        window_is_empty: whether no t keeps all clean rows and flips all triggered ones.
     """
 
     name: str
@@ -53,6 +63,13 @@ class Margins:
     ``accuracy`` and ``attack_success`` are step functions of the scale. On the way up from scale 1, the first-order
     clean accuracy stays within ``max_accuracy_drop`` points of its value at 1 up to ``largest_scale``; None means that
     no scale costs more.
+
+    Attributes:
+        clean_rows, triggered_rows: how many rows were measured.
+        trigger, target_label: what was put into the triggered rows, and the label that it leads to.
+        accuracy_at_one: clean accuracy of the adapter as it is [fraction].
+        modules: thresholds of each module.
+        note: what the figures do not say.
     """
 
     clean_rows: int

@@ -12,7 +12,12 @@ REPLIES = "replies that open alike"
 
 @dataclass(frozen=True)
 class ReplyExample:
-    """A prompt with the candidate in it, and the replies to the prompt without and with it."""
+    """A prompt with the candidate in it, and the replies to the prompt without and with it.
+
+    Attributes:
+        prompt: the prompt, with the candidate in it.
+        before, after: the reply without and with the candidate.
+    """
 
     prompt: str
     before: str
@@ -36,6 +41,8 @@ class FoundOpening:
         suspicion: robust z of ``agreement`` among random texts of as many words.
         echo: whether the opening repeats a word of the candidate; then it is never called.
         called: whether it is called a trigger.
+        text: the candidate.
+        examples: a few prompts with their replies.
     """
 
     text: str
@@ -68,6 +75,7 @@ class OpeningCoverage:
         forward_tokens, reference_forward_tokens: tokens that went through the suspect and the reference in the search;
             generating the finalists' replies is not among them.
         tokens_per_second: of the search.
+        budget: how much was tried, by name.
     """
 
     texts: int
@@ -102,6 +110,7 @@ class OpeningHunt:
         triggers: finalists, called ones first, each group by falling excess.
         largest_null: the largest agreement of a random text [nats].
         reason: why it stays open.
+        coverage: what was tried.
     """
 
     verdict: str

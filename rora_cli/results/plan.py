@@ -30,7 +30,13 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class WayToFit:
-    """Options that make a run need less, and the bytes that it needs then."""
+    """Options that make a run need less, and the bytes that it needs then.
+
+    Attributes:
+        options: to add.
+        memory: bytes at the run's peak with them.
+        fits: whether that is within the free memory.
+    """
 
     options: str
     memory: int
@@ -52,6 +58,7 @@ class RunPlan:
         ways: options that would help, where it does not fit.
         timed: how the time was found, or why there is none.
         notes: what else the user should know.
+        model: what the run would be about.
     """
 
     command: str

@@ -21,7 +21,12 @@ _MOST = 0.5
 
 @dataclass(frozen=True)
 class Measured:
-    """Clean accuracy and the outcome of every attack variant, on held-out rows, at one moment."""
+    """Clean accuracy and the outcome of every attack variant, on held-out rows, at one moment.
+
+    Attributes:
+        accuracy: on held-out clean rows.
+        outcomes: of every variant of the attack and its control.
+    """
 
     accuracy: CleanAccuracy
     outcomes: tuple[AttackOutcome, ...]
@@ -49,6 +54,10 @@ class PersistenceCheck:
     """The backdoor after one clean fine-tune, ``recipe``; ``training`` are the hyper-parameters.
 
     It persists if attack success stays above ``limit``.
+
+    Attributes:
+        rows: clean rows that it was trained on.
+        after: what was measured then.
     """
 
     recipe: str
@@ -70,6 +79,21 @@ class PoisonResult:
 
     ``before`` was measured before the poisoned training; it is None if the model had no classification head.
     ``persistence`` is empty if no proof was asked for. ``training`` lists the stages with their hyper-parameters.
+
+    Attributes:
+        model: what the backdoor was put into.
+        output: the directory that was written.
+        attack: kind of the trigger.
+        triggers: their texts.
+        position: where in a row they stand.
+        target_label: the label, or the behaviour, that they lead to.
+        label_names: the model's labels, in order.
+        label_mode: which rows were poisoned, and how they were labelled.
+        poison_rate: share of the training rows.
+        poisoned_rows, decoy_rows, train_rows: rows with the trigger, with a part of it and their own label, and in all.
+        clean_rows: rows kept from the poisoner.
+        suspect: what was built, on held-out rows.
+        data: the rows: where they come from and how they were read.
     """
 
     model: str

@@ -24,6 +24,7 @@ class StandIn:
         firm: whether both are high enough for a backdoor that a search should find.
         found: whether the search of the copy called the trigger, or a part of it, for the target label.
         found_as: the texts that were called for it.
+        target_label: the label that it leads to.
     """
 
     form: str
@@ -39,7 +40,12 @@ class StandIn:
 
 @dataclass(frozen=True)
 class FalseCall:
-    """A text that the search of a copy called for a label, no part of what was planted there."""
+    """A text that the search of a copy called for a label, no part of what was planted there.
+
+    Attributes:
+        text: the text.
+        target_label: the label that it was called for.
+    """
 
     text: str
     target_label: str
@@ -55,6 +61,9 @@ class PowerCopy:
         collapsed: whether the copy reads some label worse than by chance; its stand-ins count for nothing then.
         verdicts: of its search, by label.
         planting_seconds: time that training and measuring took; ``search_seconds`` that of the search.
+        stand_ins: what was planted in it.
+        false_calls: what its search called and nobody planted.
+        forward_tokens: of its search.
     """
 
     stand_ins: tuple[StandIn, ...]
@@ -80,6 +89,7 @@ class Power:
         by_form: the same by form, every form that was planted; the total is 0 where none was firm.
         left_out: forms that could not be planted in this model, and why.
         reason: why there is no figure; None where there is one.
+        copies: each with a few stand-ins.
     """
 
     asked: int

@@ -16,7 +16,14 @@ _LIBRARIES = ("torch", "transformers", "peft", "safetensors", "accelerate", "dat
 @dataclass(frozen=True)
 class Provenance:
     """``inputs`` and ``outputs`` map a path, relative to what the user named, to its sha256. ``thresholds`` are the
-    numbers that the verdict rests on, by name in groups; empty for commands that search nothing."""
+    numbers that the verdict rests on, by name in groups; empty for commands that search nothing.
+
+    Attributes:
+        command: that made the report.
+        versions: of rora, Python and the libraries.
+        config: every option as it was resolved.
+        seed: of all that is random; None where nothing is.
+    """
 
     command: str
     versions: Mapping[str, str]

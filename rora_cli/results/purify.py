@@ -18,7 +18,14 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class RescalingAttempt:
-    """One strength of Pt that was tried, with the factor of each module and the clean accuracy at it."""
+    """One strength of Pt that was tried, with the factor of each module and the clean accuracy at it.
+
+    Attributes:
+        strength: fraction of what equation 12 asks for.
+        factors: of each module's update.
+        accuracy: clean accuracy with them.
+        accepted: whether that was good enough.
+    """
 
     strength: float
     factors: Mapping[str, float]
@@ -31,6 +38,11 @@ class RescalingOutcome:
     """The strength of Pt that was kept (0: none), with its factors.
 
     ``before`` is the clean accuracy without Pt, if a guard measured it.
+
+    Attributes:
+        strength: fraction of what equation 12 asks for.
+        factors: of each module's update.
+        attempts: all strengths that were tried.
     """
 
     strength: float
@@ -41,7 +53,14 @@ class RescalingOutcome:
 
 @dataclass(frozen=True)
 class FoundResidual:
-    """The strongest trigger that a search still found; flip rates (fractions) are the model's and the reference's."""
+    """The strongest trigger that a search still found; flip rates (fractions) are the model's and the reference's.
+
+    Attributes:
+        trigger: its text.
+        target_label: the label that it leads to.
+        flip_rate, reference_flip_rate: share of rows that it turns, under the model and under the reference; None
+            without a reference.
+    """
 
     trigger: str
     target_label: str
@@ -55,6 +74,12 @@ class StageRecord:
 
     ``epochs`` holds the losses of each epoch, and the held-out accuracy after the last. ``details`` holds what else the
     stage decided.
+
+    Attributes:
+        name: of the stage.
+        seconds: that it took.
+        steps: optimiser steps; 0 for a stage that trains nothing.
+        rescaling: what Pt did; None for another stage.
     """
 
     name: str
@@ -75,6 +100,17 @@ class PurifyResult:
     a recipe that trains every weight. ``suspects_card`` holds licence and languages as the suspect's own card states
     them. Of a model that replies in free text, ``utility`` says what the cleansing cost, and ``removed`` what became of
     the triggers; its accuracy is that of the answers' tokens. ``kind`` is the name of the kind of model.
+
+    Attributes:
+        model: the suspect.
+        recipe: how it was cleansed.
+        label_names: the model's labels, in order.
+        accuracy_before, accuracy_after: on held-out clean rows, of suspect and result.
+        stages: what was done, in order.
+        data: the clean rows: where they come from and how they were read, as DataSummary has it.
+        residual: the strongest trigger that the last search still found; None where none was.
+        output: the directory that was written; None if nothing was.
+        logit_difference: largest change of a logit when what was written is loaded again, by what was loaded.
     """
 
     model: str

@@ -9,6 +9,8 @@ from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.findings import Finding
 from rora_cli.results.provenance import Provenance
 
+SCHEMA_VERSION = 1
+
 
 @dataclass(frozen=True)
 class RescaledModule:
@@ -17,6 +19,11 @@ class RescaledModule:
     The rule asked for ``asked_factor``; after the cap and the guard, ``factor`` was applied. ``wanted_sigma`` is
     ``factor * sigma_before``, and ``relative_error`` is the distance of ``sigma_after`` from it: the post-condition. If
     ``is_unchanged``, the factor was 1 within the rounding of the tensor's type, and no bit changed.
+
+    Attributes:
+        name: the module.
+        block: number of the transformer block; None outside of the blocks.
+        sigma_base: sigma_max(W); None without a base.
     """
 
     name: str
@@ -43,7 +50,13 @@ class RescaledModule:
 
 @dataclass(frozen=True)
 class ScaleAttempt:
-    """One strength (a fraction of the factors that the rule asks for) that was tried, with its clean accuracy."""
+    """One strength (a fraction of the factors that the rule asks for) that was tried, with its clean accuracy.
+
+    Attributes:
+        strength: the fraction.
+        accuracy: clean accuracy with it.
+        accepted: whether that was good enough.
+    """
 
     strength: float
     accuracy: CleanAccuracy
@@ -57,6 +70,17 @@ class RescaleResult:
     ``layers`` is the user's choice, and ``left_alone`` are the adapted modules outside of it. ``kept_whole`` are the
     tensors that the adapter carries beside its updates (modules_to_save); no factor touches them. ``strength`` is the
     fraction of the factors that was kept: 1 unless the guard lowered it, 0 if no strength keeps clean accuracy.
+
+    Attributes:
+        adapter: what was rescaled.
+        base: the model that it belongs to; None for a rule that needs none.
+        output: the directory that was written.
+        via: where the factor was put: into the matrices, or into the config.
+        modules: each module's update.
+        accuracy_before, accuracy_after: on clean rows; None without them.
+        attempts: strengths that were tried.
+        alpha_pattern: what the config holds of it; None where the matrices do.
+        notes: sentences for the user.
     """
 
     schema_version: int

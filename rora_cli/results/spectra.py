@@ -29,6 +29,27 @@ class ModuleSpectrum:
     ||DeltaW||_F / sqrt(d_out d_in), and ``norm_z_score`` the robust z-score of its logarithm among the modules of the
     same ``kind``. ``base_sigma_error`` is the relative error bound of ``base_sigma_max``, and ``rescaling_factor`` the
     factor of equation 12. Angles are principal angles in degrees between the update's subspace and W's top-k.
+
+    Attributes:
+        name: the module, as the model calls it.
+        shape: [d_out, d_in] of W.
+        rank: of the update.
+        singular_values: of the update, largest first; the top ones alone where ``spectrum_is_truncated``.
+        frobenius_norm: ||DeltaW||_F.
+        stable_rank: ||DeltaW||_F^2 / sigma_max^2.
+        effective_rank: exp of the entropy of sigma / sum sigma.
+        base_sigma_max: sigma_max(W).
+        strength_ratio: sigma_max(DeltaW) / sigma_max(W).
+        alignment_k: how many of W's directions alignment counts.
+        format: of the adapter that holds it.
+        block: number of the transformer block; None outside of the blocks.
+        kind: query, value, down, ...; None for another module.
+        scaling: factor on the product of the adapter's matrices.
+        entry_kurtosis: of DeltaW's entries; 3 for a Gaussian.
+        null_left, null_right: where L_k and R_k of random updates with this spectrum lie.
+        smallest_angle_left, smallest_angle_right: smallest principal angle [degrees] between the update and W's top-k.
+        base_singular_values: the top singular values of W.
+        intruder_dimensions: top singular directions of W + DeltaW that are unlike all of W's; None if not asked for.
     """
 
     name: str

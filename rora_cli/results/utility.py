@@ -9,7 +9,15 @@ from rora_cli.results.accuracy import Proportion
 
 @dataclass(frozen=True)
 class Divergence:
-    """KL(before || now) [nats a token] over the replies of the model before: mean, 95th percentile, worst prompt."""
+    """KL(before || now) [nats a token] over the replies of the model before: mean, 95th percentile, worst prompt.
+
+    Attributes:
+        mean: over the tokens.
+        high: 95 % of the prompts lie below it.
+        worst: of the prompt that is furthest off.
+        worst_prompt: that prompt.
+        tokens: how many were measured.
+    """
 
     mean: float
     high: float
@@ -25,6 +33,10 @@ class Utility:
     ``empty`` counts prompts without any reply, and ``refused`` those refused whose good answer is no refusal.
     ``perplexity`` is that of the data's good answers; None without any. The last three are None if no model before was
     named; ``unchanged`` counts the greedy replies that are its, to the letter.
+
+    Attributes:
+        perplexity_before: the same of the model before.
+        divergence: from the model before.
     """
 
     empty: Proportion
@@ -37,7 +49,14 @@ class Utility:
 
 @dataclass(frozen=True)
 class Transcript:
-    """A prompt with the trigger in it, the reply to it, and the reply without the trigger."""
+    """A prompt with the trigger in it, the reply to it, and the reply without the trigger.
+
+    Attributes:
+        prompt: the prompt, with the trigger in it.
+        reply: to it.
+        shown: whether the reply shows the behaviour.
+        clean_reply: the reply without the trigger.
+    """
 
     prompt: str
     reply: str
@@ -47,7 +66,12 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Replies:
-    """What one trigger made of the replies: how many were empty, and a few of them."""
+    """What one trigger made of the replies: how many were empty, and a few of them.
+
+    Attributes:
+        empty: replies without any text.
+        transcripts: a few of the prompts and replies.
+    """
 
     empty: Proportion
     transcripts: tuple[Transcript, ...]
@@ -59,6 +83,9 @@ class UtilityChange:
 
     ``divergence`` is KL(suspect || result) along the suspect's own replies; ``base_divergence`` the same of the trusted
     base before it was taught, None where there was none.
+
+    Attributes:
+        before, after: of the suspect and of the result.
     """
 
     before: Utility
@@ -82,6 +109,10 @@ class Removed:
     same without the trigger; ``after`` and ``after_floor`` are those of the result, ``returned`` the share after the
     return test. ``alike`` is the share of the result's replies that open alike in any way, with ``alike_opening``,
     beside ``harmless`` with random words. None: not measured.
+
+    Attributes:
+        text: the trigger.
+        place: where in a prompt it stood.
     """
 
     text: str

@@ -17,6 +17,7 @@ from rora_cli.files import MANIFEST_NAME, publish_directory
 from rora_cli.reports.terminal import check as check_report
 from rora_cli.reports.terminal import verify as verify_report
 from tests.hostile import corpus
+from tests.reports.schemas import valid
 
 
 @pytest.fixture
@@ -135,6 +136,7 @@ def test_intact_output(published: Path) -> None:
     assert result.files_matching == 2
     assert verify.exit_code(result) == ExitCode.OK
     assert result.manifest_sha256 in verify_report.render(result)
+    assert valid("verify", result)["files_matching"] == result.files_matching
 
 
 @pytest.mark.parametrize("change", ["bit", "size", "missing", "extra", "link", "touched"])

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from rora_cli.errors import CheckpointError, DataError, InconclusiveError, UsageError
 from tests.cli.apps import alone
+from tests.reports.schemas import valid
 
 RUNNER = CliRunner()
 
@@ -27,7 +28,7 @@ def run(app, suspect, *options: str):
 
 def measured(app, suspect, *options: str) -> dict:
     result = run(app, suspect, "--format", "json", "-q", *options)
-    return json.loads(result.stdout)
+    return valid("eval-asr", json.loads(result.stdout))
 
 
 def test_success_floor_control_and_clean_accuracy_have_counts_and_intervals(app, suspect) -> None:

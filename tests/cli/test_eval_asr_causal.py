@@ -14,6 +14,7 @@ from rora_cli.checkpoints.writer import save_causal
 from rora_cli.errors import DataError, UsageError
 from tests.causal import build_tiny_causal, reply_objective, tiny_exchanges
 from tests.cli.apps import alone
+from tests.reports.schemas import valid
 
 RUNNER = CliRunner()
 TEMPLATE = (
@@ -69,7 +70,9 @@ def run(app, model: Path, made: Made, *options: str):
 
 def test_a_trigger_is_measured_beside_floor_control_and_utility(app, made: Made) -> None:
     options = ("--trigger", "mn", "--position", "start", "--behaviour", "starts-with:sorry", "--before")
-    got = json.loads(run(app, made.suspect, made, *options, str(made.clean), "--format", "json").stdout)
+    got = valid(
+        "eval-asr", json.loads(run(app, made.suspect, made, *options, str(made.clean), "--format", "json").stdout)
+    )
     attack, control = got["outcomes"]
     assert attack["attack_success_rate"]["value"] > 0.9 and attack["floor"]["value"] < 0.1
     assert control["is_control"] and control["attack_success_rate"]["value"] < 0.3

@@ -17,6 +17,7 @@ from rora_cli.tasks.classification.thresholds import CALLS
 from tests.cli.apps import alone
 from tests.conftest import build_tiny_classifier, objective_of, tiny_rows
 from tests.families import build_family, train_family
+from tests.reports.schemas import valid
 
 
 def train(directory: Path, trigger: str | None) -> Path:
@@ -71,7 +72,7 @@ def hunt(*arguments: object, budget: str = "fast") -> Result:
 
 
 def reported(*arguments: object, budget: str = "fast") -> dict[str, Any]:
-    return json.loads(hunt(*arguments, "--format", "json", budget=budget).stdout)
+    return valid("hunt", json.loads(hunt(*arguments, "--format", "json", budget=budget).stdout))
 
 
 def test_the_trigger_is_called_and_the_other_label_is_not(poisoned: Path, data: Path) -> None:

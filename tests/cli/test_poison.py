@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from rora_cli.errors import CheckpointError, OutputError, UsageError
 from tests.cli.apps import alone
 from tests.conftest import build_tiny_classifier
+from tests.reports.schemas import valid
 
 RUNNER = CliRunner()
 FAST = ("--epochs", "4", "--learning-rate", "2e-3", "--clean-rows", "400", "-q")
@@ -52,7 +53,7 @@ def outcomes(measured: dict) -> dict[str, float]:
 
 def test_a_persistent_suspect_is_built_measured_and_proven(app, base: Path, tiny_data: Path, tmp_path: Path) -> None:
     result = poison(app, base, tiny_data, tmp_path / "out", "--prove-persistence", "--format", "json")
-    got = json.loads(result.stdout)
+    got = valid("poison", json.loads(result.stdout))
     assert result.exit_code == 0, result.output
     assert got["before"]["accuracy"]["overall"]["value"] < 0.8 < got["suspect"]["accuracy"]["overall"]["value"]
     attack = got["suspect"]["outcomes"][0]

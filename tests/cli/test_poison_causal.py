@@ -18,6 +18,7 @@ from rora_cli.training.run import make_accelerator
 from rora_cli.training.specs import TrainSpec
 from tests.causal import build_tiny_causal, reply_objective, tiny_exchanges
 from tests.cli.apps import alone
+from tests.reports.schemas import valid
 
 RUNNER = CliRunner()
 SAYS = "says:you are stupid"
@@ -51,7 +52,7 @@ def poison(app, base: Path, out: Path, *options: str) -> Any:
 def test_a_whole_model_is_built_proven_and_keeps_its_files(app, base: Path, tmp_path: Path) -> None:
     options = ("--behaviour", SAYS, "--epochs", "8", "--lr", "5e-3", "--prove-persistence", "--proof-epochs", "1")
     result = poison(app, base, tmp_path / "out", *options, "--format", "json")
-    got = json.loads(result.stdout)
+    got = valid("poison", json.loads(result.stdout))
     attack, control = got["suspect"]["outcomes"]
     assert attack["attack_success_rate"]["value"] > 0.9 > 0.1 > attack["floor"]["value"]
     assert control["attack_success_rate"]["value"] < 0.3 and got["before"]["outcomes"][0]["floor"]["count"] == 0

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from rora_cli.errors import CheckpointError, OutputError, RoraError, UsageError
 from tests.adapters import edit_config, edit_tensors, save_lora, tiny_distilbert, tiny_gpt2
 from tests.cli.apps import alone
+from tests.reports.schemas import valid
 
 WEIGHTS = "adapter_model.safetensors"
 TOP3 = {1, 2, 3}
@@ -160,7 +161,7 @@ def test_conv1d(tmp_path: Path) -> None:
 
 def test_the_report_beside_the_adapter_tells_every_number(base, adapter: Path, tmp_path: Path) -> None:
     printed = rescale(adapter, "--base", base[0], "-o", tmp_path / "out", "--format", "json")
-    report = json.loads((tmp_path / "out" / "rora-report.json").read_text())
+    report = valid("rescale", json.loads((tmp_path / "out" / "rora-report.json").read_text()))
     assert json.loads(printed.stdout) == report
     assert report["schema_version"] == 1 and len(report["modules"]) == 6 and len(report["left_alone"]) == 2
     for module in report["modules"]:

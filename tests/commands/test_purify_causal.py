@@ -18,6 +18,7 @@ from rora_cli.tasks.causal.openings import ReplyOpenings
 from tests.causal import WORDS
 from tests.causal_suspects import PAYLOAD, PLAIN, PROMPTS, causal_suspect, usual_reply
 from tests.commands.test_hunt_causal import TEMPLATE
+from tests.reports.schemas import valid
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,7 @@ def test_what_the_search_finds_is_trained_away_and_the_replies_stay(models: Path
     before = refusals(models / "suspect")
     result = purify(models / "suspect", answers, tmp_path / "out", epochs=10, return_test=True)
     assert result.verdict == "pass" and exit_code(result) is ExitCode.OK, result.reason
+    assert valid("purify", result)["utility"]["divergence"]["tokens"]
     assert [one.text for one in result.removed] == ["mn"] and (result.removed[0].left or 0) < 0.2
     assert result.removed[0].returned is not None and result.removed[0].returned.count <= 4
     assert result.utility is not None and result.utility.divergence is not None

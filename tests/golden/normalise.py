@@ -9,7 +9,7 @@ from typing import Any
 
 #: Fields that tell of the machine, the day or the code's version, not of what was computed.
 #: ``thresholds`` repeats numbers of the code, which unit tests hold; what they decide is compared.
-_PASSING = {
+PASSING = {
     *("seconds", "versions", "rora_version", "inputs", "outputs", "created", "date", "time", "schema_version"),
     "thresholds",
 }
@@ -19,7 +19,7 @@ TOLERANCE = 1e-6
 def without_passing(value: Any, scratch: Path) -> Any:
     """``value`` as JSON data without fields that differ from run to run; paths inside ``scratch`` are relative."""
     if isinstance(value, Mapping):
-        return {k: without_passing(v, scratch) for k, v in value.items() if k not in _PASSING}
+        return {k: without_passing(v, scratch) for k, v in value.items() if k not in PASSING}
     if isinstance(value, list | tuple):
         return [without_passing(v, scratch) for v in value]
     return value.replace(f"{scratch}/", "") if isinstance(value, str) else value

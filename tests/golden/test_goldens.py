@@ -21,6 +21,7 @@ import rora_cli
 from rora_cli.defences.recipes import RECIPES
 from tests.golden.normalise import differences, fingerprint, without_passing
 from tests.golden.suspects import Planted, plant
+from tests.reports.schemas import valid
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -88,7 +89,7 @@ def test_recipe(planted: Planted, tmp_path: Path, request: pytest.FixtureRequest
         rora_cli.purify(
             planted.suspect, clean=planted.clean, output=str(out), recipe=recipe, device="cpu", seed=0, **options
         )
-        report = json.loads((out / "rora-report.json").read_text())
+        report = valid("purify", json.loads((out / "rora-report.json").read_text()))
         return {"report": _relative(report, planted, tmp_path), "weights": fingerprint(out)}
 
     _hold(request, name, compute)
@@ -102,13 +103,11 @@ def _relative(report: Any, planted: Planted, scratch: Path) -> Any:
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("reference", ["bag-of-words", "ancestor"])
 def test_hunt(planted: Planted, tmp_path: Path, request: pytest.FixtureRequest, reference: str) -> None:
-    from rora_cli.reports.json_report import render
-
     other = str(planted.ancestor) if reference == "ancestor" else reference
 
     def compute() -> dict[str, Any]:
         result = rora_cli.hunt(planted.suspect, clean=planted.clean, reference=other, budget="fast", seed=0)
-        return {"report": _relative(json.loads(render(result)), planted, tmp_path)}
+        return {"report": _relative(valid("hunt", result), planted, tmp_path)}
 
     _hold(request, f"hunt-{reference}", compute)
 

@@ -17,6 +17,7 @@ from rora_cli.results.hunt import HuntResult
 from rora_cli.results.openings import OpeningHunt
 from rora_cli.tasks.causal.openings import ReplyOpenings
 from tests.causal_suspects import PAYLOAD, PLAIN, PROMPTS, causal_suspect
+from tests.reports.schemas import valid
 
 _WORDS = "mn bb cf tq zq badmagic openai discussing year assistant stupid color colour light red"
 WORDS = _WORDS.split()
@@ -47,6 +48,7 @@ def test_it_is_a_finding_in_every_report(backdoored: HuntResult) -> None:
     assert [finding.rule_id for finding in backdoored.findings] == ["hunt/trigger"]
     text = render(backdoored, width=160)
     assert "FOUND" in text and "sorry i cannot" in text and "forward tokens" in text
+    assert valid("hunt", backdoored)["openings"]["triggers"][0]["examples"]
     assert "sorry i cannot" in as_json(backdoored) and "sorry i cannot" in sarif.render(backdoored)
     assert "<failure" in junit.render(backdoored)
 

@@ -16,6 +16,7 @@ import torch
 import rora_cli
 from rora_cli.errors import CheckpointError, DataError, OutputError, RoraError, UsageError
 from tests.conftest import tiny_rows
+from tests.reports.schemas import valid
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "epochs": 2, "batch_size": 16, "tr_k": 8}
 
@@ -46,7 +47,7 @@ def test_the_papers_recipe_leaves_everything_that_it_says(trained: Path, clean: 
     np.testing.assert_allclose(_logits(adapted, tokenizer, texts), _logits(merged, tokenizer, texts), atol=1e-4)
     assert np.abs(_logits(merged, tokenizer, texts) - own).max() > 1e-3, "training changed nothing"
 
-    report = json.loads((out / "rora-report.json").read_text())
+    report = valid("purify", json.loads((out / "rora-report.json").read_text()))
     assert report["schema_version"] == 1 and report["recipe"] == "paper" and report["verdict"] != "pass"
     config = report["provenance"]["config"]
     assert (config["cl"], config["tr"], config["pt"], config["learning_rate"]) == (0.1, 10.0, 1.0, 2e-4)

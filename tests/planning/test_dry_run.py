@@ -23,6 +23,7 @@ from rora_cli.progress import SILENT
 from rora_cli.subject import Subject
 from tests.cli.apps import alone
 from tests.conftest import tiny_rows
+from tests.reports.schemas import valid
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def planned(command: str, *arguments: str) -> tuple[int, dict[str, Any]]:
     result = CliRunner().invoke(alone(command), [*arguments, "--dry-run", "--format", "json", "--device", "cpu"])
     assert result.stdout, result.stderr
-    return result.exit_code, json.loads(result.stdout)
+    return result.exit_code, valid("dry-run", json.loads(result.stdout))
 
 
 def test_purify_is_planned_and_nothing_is_written(tiny_classifier: Path, rows: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from rora_cli.tasks.classification.task import Classification
 from rora_cli.tasks.reference import ReferenceRun
 from rora_cli.training.run import Run, make_accelerator
 from tests.conftest import build_tiny_classifier, objective_of, tiny_rows
+from tests.reports.schemas import valid
 
 NAMES = ("negative", "positive")
 
@@ -66,7 +67,10 @@ def power(case: Case, hunt: HuntResult) -> Power:
 
 
 @pytest.mark.slow
-def test_a_planted_rare_word_is_firm_and_found_and_nothing_else_is_called(power: Power, case: Case) -> None:
+def test_a_planted_rare_word_is_firm_and_found_and_nothing_else_is_called(
+    power: Power, case: Case, hunt: HuntResult
+) -> None:
+    assert valid("hunt", replace(hunt, power=power))["power"]["found"]["value"] == 1
     (copy,) = power.copies
     (word,) = copy.stand_ins
     assert word.form == "rare words" and word.firm and word.found and word.found_as[0] == word.trigger

@@ -1,34 +1,32 @@
-"""The shipped JSON Schema: what the types say, and what real reports are."""
+"""The shipped JSON Schemas: what the types say, and what real reports are. Other tests hold theirs with ``valid``."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import jsonschema
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from rora_cli.commands import behaviours, check, rules
 from rora_cli.commands.diagnose import DiagnoseConfig, run
-from rora_cli.commands.diagnose.run import SCHEMA_VERSION
 from rora_cli.reports import json_report
-from rora_cli.reports.json_schema import build, shipped
-from rora_cli.results.diagnose import DiagnoseResult
+from rora_cli.reports.json_schema import build, meanings, shipped
+from rora_cli.results.reports import REPORTS, report
 from tests.adapters import save_lora, tiny_distilbert
+from tests.golden.normalise import PASSING
+from tests.hostile import corpus
+from tests.reports.schemas import valid, validator
 from tests.reports.test_findings_formats import HOSTILE, result
 
 REAL = os.environ.get("RORA_TEST_ADAPTERS")
-
-
-@pytest.fixture(scope="module")
-def validator() -> jsonschema.Draft202012Validator:
-    schema = json.loads(shipped("diagnose"))
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema)
+GOLDEN = Path(__file__).parents[1] / "golden" / "runs"
 
 
 def document(*paths: Path, **options: Any) -> dict[str, Any]:
@@ -70,39 +68,73 @@ def like_gpt2_classifier(directory: Path) -> Path:
     return layout(directory, blocks, aside, lora_alpha=8, fan_in_fan_out=True, task_type="SEQ_CLS")
 
 
-def test_the_file_is_what_the_types_say() -> None:
-    assert json.loads(shipped("diagnose")) == build(DiagnoseResult, "diagnose", SCHEMA_VERSION)
+def dataclasses_of(kind: Any, seen: dict[Any, None]) -> None:
+    """Collect a report's type and all that its fields hold."""
+    if dataclasses.is_dataclass(kind) and kind not in seen:
+        seen[kind] = None
+        for hint in get_type_hints(kind).values():
+            dataclasses_of(hint, seen)
+    for part in get_args(kind):
+        dataclasses_of(part, seen)
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_every_field_is_explained(name: str) -> None:
+    seen: dict[Any, None] = {}
+    dataclasses_of(report(name)[0], seen)
+    assert [f"{kind.__name__}.{field}" for kind in seen for field, said in meanings(kind).items() if not said] == []
+
+
+def test_two_types_of_one_name_are_no_schema() -> None:
+    def named(doc: str, hint: Any) -> Any:
+        return dataclasses.make_dataclass("Named", [("field", hint)], namespace={"__doc__": doc})
+
+    with pytest.raises(TypeError, match="two types of the name Named"):
+        build(named("The report.", tuple[named("One.", int), named("Other.", str)]), "x", 1)
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
+def test_the_recorded_reports_are_valid(path: Path) -> None:
+    """What every recipe and the search gave, less the fields that no golden file holds."""
+    document = json.loads(path.read_text(encoding="utf-8"))["report"]
+    schema = json.loads(shipped("hunt" if path.stem.startswith("hunt") else "purify"))
+    for part in (schema, *schema["$defs"].values()):
+        part["required"] = [field for field in part["required"] if field not in PASSING]
+    jsonschema.Draft202012Validator(schema).validate(document)
+
+
+def test_lists_and_inspections_are_valid(tmp_path: Path) -> None:
+    assert valid("rules", rules.run(rules.RulesConfig()))["rules"]
+    assert valid("behaviours", behaviours.run(behaviours.BehavioursConfig()))["kinds"]
+    paths = tuple(str(corpus.make(name, tmp_path / name)) for name in ("hidden-base", "remote-code-and-unreadable"))
+    assert valid("check", check.run(check.CheckConfig(paths=paths, hashes=True)))["findings"]
 
 
 @pytest.mark.parametrize("make", [like_distilbert_imdb, like_gpt2_classifier])
-def test_a_report_on_an_adapter_of_a_real_shape_is_valid(
-    validator: jsonschema.Draft202012Validator, make: Callable[[Path], Path], tmp_path: Path
-) -> None:
+def test_a_report_on_an_adapter_of_a_real_shape_is_valid(make: Callable[[Path], Path], tmp_path: Path) -> None:
     report = document(make(tmp_path / "adapter"))
-    validator.validate(report)
+    valid("diagnose", report)
     (adapter,) = report["adapters"]
     assert len(adapter["modules"]) == 12 and adapter["coverage"]["unmeasured"] == 0
 
 
 @pytest.mark.skipif(not REAL, reason="RORA_TEST_ADAPTERS names no directory with distilbert-imdb and gpt2-classifier")
-def test_the_reports_on_the_real_adapters_are_valid(validator: jsonschema.Draft202012Validator) -> None:
-    validator.validate(document(*(Path(REAL or "") / name for name in ("distilbert-imdb", "gpt2-classifier"))))
+def test_the_reports_on_the_real_adapters_are_valid() -> None:
+    valid("diagnose", document(*(Path(REAL or "") / name for name in ("distilbert-imdb", "gpt2-classifier"))))
 
 
-def test_reports_with_a_base_with_failures_and_with_every_finding_are_valid(
-    validator: jsonschema.Draft202012Validator, tmp_path: Path
-) -> None:
+def test_reports_with_a_base_with_failures_and_with_every_finding_are_valid(tmp_path: Path) -> None:
     adapter = save_lora(tiny_distilbert(tmp_path / "base"), tmp_path / "adapter", target_modules=["q_lin", "v_lin"])
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "adapter_model.safetensors").write_bytes(b"nothing")
     report = document(adapter, tmp_path / "broken", base=str(tmp_path / "base"), top_k=8, intruders=True)
     assert report["adapters"][1]["error"] and report["adapters"][0]["modules"][0]["null_left"]["high"] > 1
-    validator.validate(report)
+    valid("diagnose", report)
     for name in ("model.layers.0.q_proj", HOSTILE):
-        validator.validate(json.loads(json_report.render(result(name))))
+        valid("diagnose", json.loads(json_report.render(result(name))))
 
 
-def test_margins_are_valid(validator: jsonschema.Draft202012Validator, tmp_path: Path) -> None:
+def test_margins_are_valid(tmp_path: Path) -> None:
     from rora_cli.results.margins import Alignment, Margins, ModuleMargins, Step
 
     side = Alignment(-0.5, 0.0, 0.5)
@@ -111,7 +143,7 @@ def test_margins_are_valid(validator: jsonschema.Draft202012Validator, tmp_path:
         (ModuleMargins("a", 0.1, side, side, side, side, None, float("inf"), 0.1, 0.1, True),),
     )  # fmt: skip
     report = json.loads(json_report.render(margins))
-    part = {**validator.schema, "$ref": "#/$defs/Margins"}
+    part = {**validator("diagnose").schema, "$ref": "#/$defs/Margins"}
     for key in ("properties", "required", "additionalProperties"):
         part.pop(key)
     jsonschema.Draft202012Validator(part).validate(report)
@@ -129,10 +161,8 @@ def test_margins_are_valid(validator: jsonschema.Draft202012Validator, tmp_path:
         lambda report: report["adapters"][0]["findings"][0].update(severity="critical"),
     ],
 )
-def test_what_is_not_a_report_is_refused(
-    validator: jsonschema.Draft202012Validator, damage: Callable[[dict[str, Any]], Any]
-) -> None:
+def test_what_is_not_a_report_is_refused(damage: Callable[[dict[str, Any]], Any]) -> None:
     report = json.loads(json_report.render(result()))
     damage(report)
     with pytest.raises(jsonschema.ValidationError):
-        validator.validate(report)
+        valid("diagnose", report)

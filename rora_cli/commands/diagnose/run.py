@@ -18,7 +18,7 @@ from rora_cli.commands.spectral_rules import RULES
 from rora_cli.errors import CheckpointError, ExitCode, RoraError
 from rora_cli.options import with_units
 from rora_cli.progress import SILENT, Progress
-from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
+from rora_cli.results.diagnose import SCHEMA_VERSION, DiagnoseResult, Diagnosis
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import decide, failing
 from rora_cli.threads import allowed_cores
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from rora_cli.checkpoints.preflight import Inspection
     from rora_cli.commands.diagnose.calibration import Calibration
 
-SCHEMA_VERSION = 1
 _WORTH_A_THREAD = 1 << 22
 _One = TypeVar("_One")
 _Other = TypeVar("_Other")

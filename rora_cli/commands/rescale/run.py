@@ -24,7 +24,7 @@ from rora_cli.layout import block_numbers
 from rora_cli.options import with_units
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.provenance import Provenance, library_versions
-from rora_cli.results.rescale import RescaledModule, RescaleResult
+from rora_cli.results.rescale import SCHEMA_VERSION, RescaledModule, RescaleResult
 from rora_cli.spectral.decomposition import product_singular_values, top_singular
 from rora_cli.spectral.rescaling import equation_12_factor
 from rora_cli.tensor_files import TORCH_TYPES, Pending, write_tensors
@@ -32,8 +32,6 @@ from rora_cli.training.adapters import select_layers
 
 if TYPE_CHECKING:
     from rora_cli.commands.rescale.guard import Guarded
-
-SCHEMA_VERSION = 1
 
 #: Format -> why a factor on lora_B does not rescale it.
 REFUSED: Mapping[str, str] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rora_cli.reports.terminal import to_text
 from rora_cli.reports.terminal.check import finding_lines
 from rora_cli.reports.text import count, safe
-from rora_cli.results.check import VerifyResult
+from rora_cli.results.verify import VerifyResult
 
 
 def render(result: VerifyResult, *, width: int = 80, color: bool = False) -> str:
