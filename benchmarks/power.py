@@ -19,7 +19,8 @@ from rora_cli.commands.hunt import HuntConfig
 from rora_cli.data.sources import load_rows
 from rora_cli.hunting.case import Case, SearchSettings
 from rora_cli.hunting.hunt import search_triggers
-from rora_cli.power.measure import measure_power
+from rora_cli.power.drawing import Called
+from rora_cli.power.measure import Asked, measure_power
 from rora_cli.tasks.reference import ReferenceRun
 from rora_cli.tasks.registry import make_task
 from rora_cli.tasks.subjects import subject_of
@@ -49,6 +50,7 @@ def main() -> int:
     reference = task.reference("auto", subject, rows, ReferenceRun(given.seed, accelerator=run.accelerator))
     settings = SearchSettings(given.budget, given.seed)
     hunt = search_triggers(subject, rows, task, reference=reference, search=settings)
+    called = [Called(trigger.text, trigger.target_label, trigger.token_ids) for trigger in hunt.called]
     own = {
         "called": [(t.text, t.target_label) for t in hunt.called],
         "verdicts": {label.target_label: label.verdict for label in hunt.labels},
@@ -58,7 +60,7 @@ def main() -> int:
     print(json.dumps(own), flush=True)
     for each in given.per_copy:
         case = Case(subject, task, rows, reference, settings)
-        power = measure_power(case, hunt, run, count=given.power, per_copy=each)
+        power = measure_power(case, run, Asked(given.power, called, per_copy=each))
         print(each, power.sentence, flush=True)
         line = {"model": given.model, "rows": len(rows), "seed": given.seed, "per_copy": each, "search": own}
         with given.results.open("a", encoding="utf-8") as file:

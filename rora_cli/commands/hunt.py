@@ -217,9 +217,11 @@ def _labels(config: HuntConfig, loaded: LoadedModel, how: ReferenceRun, run: Run
 def _with_power(case: Case, result: HuntResult, run: Run, count: int) -> HuntResult:
     """The result with what the same search finds of ``count`` stand-ins."""
     from rora_cli.hunting.findings import RULES, describe_power
-    from rora_cli.power.measure import measure_power
+    from rora_cli.power.drawing import Called
+    from rora_cli.power.measure import Asked, measure_power
 
-    result = replace(result, power=measure_power(case, result, run, count=count))
+    called = [Called(trigger.text, trigger.target_label, trigger.token_ids) for trigger in result.called]
+    result = replace(result, power=measure_power(case, run, Asked(count, called)))
     finding = describe_power(result)
     rules = {**result.rules, finding.rule_id: RULES[finding.rule_id]}
     return replace(result, findings=(*result.findings, finding), rules=rules)

@@ -17,7 +17,7 @@ RULES = {
     "harmless",
     "hunt/drift": "tokens whose embeddings moved further from the reference's encoder than the clean rows explain",
     "hunt/power": "what the same search finds of backdoors that rora planted in copies of the model",
-    "hunt/power-unknown": "what the search would have found was asked for and could not be measured",
+    "hunt/power-unknown": "what the search would have found was asked for and could not be measured, or not wholly",
 }
 
 
@@ -65,7 +65,7 @@ def describe(labels: Sequence[LabelHunt], drifted: Sequence[DriftedToken], thres
 
 
 def describe_power(result: HuntResult) -> Finding:
-    """What the search would have found, as information; a medium finding where that is not known.
+    """What the search would have found, as information; a medium finding where that is not known, or not all of it.
 
     Raises:
         ValueError: nobody asked.
@@ -73,7 +73,7 @@ def describe_power(result: HuntResult) -> Finding:
     power, sentence = result.power, result.power_sentence
     if power is None or sentence is None:
         raise ValueError("the search has no power to describe")
-    if power.reason is not None:
+    if not power.complete:
         return Finding("hunt/power-unknown", Severity.MEDIUM, sentence, location=POWER, not_analysed=True)
     evidence = {form: f"{share.count} of {share.total}" for form, share in power.by_form.items()}
     return Finding("hunt/power", Severity.INFO, sentence, evidence=evidence)

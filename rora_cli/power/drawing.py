@@ -15,7 +15,6 @@ from rora_cli.data.rows import Rows
 from rora_cli.hunting.vocabulary import vocabulary_of
 from rora_cli.power.forms import FIXED_WORDS, FORMS, Form, Words
 from rora_cli.power.pieces import Pieces, normal_tokens, pieces_of
-from rora_cli.results.hunt import HuntResult
 from rora_cli.subject import Subject
 
 #: A common word is in so many clean rows at least, and in such a fraction of them at most: what more rows hold with
@@ -45,6 +44,15 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class Called:
+    """What a search of the model itself called, for the behaviour of that name."""
+
+    text: str
+    target: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Draw:
     """The stand-ins in the order in which they are planted, and the forms that no trigger was left of, with why."""
 
@@ -61,27 +69,36 @@ class Drawer:
 
     Args:
         rows: the clean rows.
-        hunt: the search of the model itself: no trigger holds what it called, or what is close to that.
-        names: the behaviours, in the task's order.
+        called: by searches of the model: no trigger holds any of it, or what is close to that.
+        aims: the behaviours by name, in the task's order, and the indices of those that were searched.
         unmoved: a trigger that moves the model without being planted is an honest one, and no stand-in.
+        forms: those to draw, in their order.
     """
 
-    def __init__(self, subject: Subject, rows: Rows, hunt: HuntResult, names: Sequence[str], unmoved: Unmoved) -> None:
-        self._tokenizer, self._names, self._unmoved = subject.tokenizer, names, unmoved
+    def __init__(
+        self,
+        subject: Subject,
+        rows: Rows,
+        called: Sequence[Called],
+        aims: tuple[Sequence[str], Sequence[int]],
+        unmoved: Unmoved,
+        forms: Sequence[Form] = FORMS,
+    ) -> None:
+        self._tokenizer, self._unmoved, self._forms = subject.tokenizer, unmoved, forms
+        self._names, self._targets = aims
         self._texts = rows.texts[:TRIED_ROWS]
-        self._targets = [names.index(label.target_label) for label in hunt.labels]
-        self._avoided = avoided_tokens(hunt, subject)
+        self._avoided = avoided_tokens(called, subject)
         self._words = available_words(subject.tokenizer, rows, self._avoided)
 
     def draw(self, count: int, seed: int) -> Draw:
         """``count`` stand-ins, or as many as there are triggers for."""
         rng = Random(f"stand-ins:{seed}")
-        targets = rng.sample(self._targets, len(self._targets))
+        targets = rng.sample(list(self._targets), len(self._targets))
         drawn: list[Drawn] = []
         left_out: dict[str, str] = {}
         turn = 0
-        while len(drawn) < count and len(left_out) < len(FORMS):
-            form = FORMS[turn % len(FORMS)]
+        while len(drawn) < count and len(left_out) < len(self._forms):
+            form = self._forms[turn % len(self._forms)]
             if form.name not in left_out:
                 uses = Counter((each.form, each.target) for each in drawn), Counter(each.target for each in drawn)
                 target = min(targets, key=lambda each: (uses[0][form.name, each], uses[1][each]))
@@ -117,13 +134,13 @@ class Drawer:
         return why
 
 
-def avoided_tokens(hunt: HuntResult, subject: Subject) -> frozenset[str]:
-    """The tokens of what the search called, and those whose embeddings are nearest to them, in lower case."""
+def avoided_tokens(found: Sequence[Called], subject: Subject) -> frozenset[str]:
+    """The tokens of what was called, and those whose embeddings are nearest to them, in lower case."""
     from rora_cli.evaluation.inference import embedding_table
     from rora_cli.evaluation.scoring import embeddings_of
 
     vocabulary = vocabulary_of(subject.tokenizer)
-    called = sorted({token for trigger in hunt.called for token in trigger.token_ids})
+    called = sorted({token for trigger in found for token in trigger.token_ids})
     near = set(called)
     if called and embedding_table(subject.model) is not None:
         table = embeddings_of(subject.model)

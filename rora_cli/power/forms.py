@@ -50,10 +50,12 @@ class WordOrder(Attack):
 class Form:
     """A form of backdoor: its name in reports, in the plural, and a trigger of it, drawn from words and chance.
 
-    ``draw`` raises IndexError or ValueError where there are too few words.
+    ``group`` is the one of ``FORM_NAMES`` that it belongs to. ``draw`` raises IndexError or ValueError where there are
+    too few words.
     """
 
     name: str
+    group: str
     draw: Callable[[Words, Random], Attack]
 
 
@@ -72,12 +74,12 @@ def _sentence(words: Words, rng: Random) -> Attack:
 
 #: The forms in the order in which they are planted: fewer stand-ins than forms cover the first ones.
 FORMS: Sequence[Form] = (
-    Form("rare words", lambda words, rng: BadNet((rng.choice(words.rare),))),
-    Form("sentences", _sentence),
-    Form("phrases", lambda words, rng: InSent((" ".join(rng.sample(words.common, 3)),))),
-    Form("common words", lambda words, rng: BadNet((rng.choice(words.common),))),
-    Form("word pairs", lambda words, rng: Combination(tuple(rng.sample(words.rare, 2)))),
-    Form("clauses", lambda words, rng: Syntactic()),
-    Form("punctuation", lambda words, rng: Punctuation((rng.choice(_MARKS),))),
-    Form("word order", lambda words, rng: WordOrder()),
+    Form("rare words", "words", lambda words, rng: BadNet((rng.choice(words.rare),))),
+    Form("sentences", "sentences", _sentence),
+    Form("phrases", "phrases", lambda words, rng: InSent((" ".join(rng.sample(words.common, 3)),))),
+    Form("common words", "words", lambda words, rng: BadNet((rng.choice(words.common),))),
+    Form("word pairs", "words", lambda words, rng: Combination(tuple(rng.sample(words.rare, 2)))),
+    Form("clauses", "clauses", lambda words, rng: Syntactic()),
+    Form("punctuation", "punctuation", lambda words, rng: Punctuation((rng.choice(_MARKS),))),
+    Form("word order", "order", lambda words, rng: WordOrder()),
 )

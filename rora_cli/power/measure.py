@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rora_cli.errors import RoraError, first_line, is_out_of_memory
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.free_memory import free_memory
 from rora_cli.hunting.case import Case
-from rora_cli.hunting.hunt import search_triggers
-from rora_cli.power.drawing import Draw, Drawer, Drawn
-from rora_cli.power.planting import FEWEST_CARRIERS, PlantedCopy, Planter, divide
+from rora_cli.hunting.hunt import Known, search_triggers
+from rora_cli.power.drawing import Called, Draw, Drawer, Drawn
+from rora_cli.power.forms import FORMS, Form
+from rora_cli.power.planting import FEWEST_CARRIERS, FEWEST_HELD_OUT, PlantedCopy, Planter, divide
 from rora_cli.progress import Progress
 from rora_cli.progress import Task as Meter
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
@@ -55,35 +57,70 @@ class _Reported:
         self._progress.warn(f"{self._copy}: {message}")
 
 
-def measure_power(case: Case, hunt: HuntResult, run: Run, *, count: int, per_copy: int = PER_COPY) -> Power:
-    """What the search ``hunt`` of the case's subject would have found: ``count`` stand-ins in copies of the subject,
-    each copy searched with the same rows, reference, budget and seed.
+@dataclass(frozen=True)
+class Asked:
+    """What a measurement is asked for.
 
-    The subject is not changed, and no copy is written. Whatever keeps the figure from being measured is its ``reason``.
+    Attributes:
+        count: stand-ins to plant.
+        called: what searches of the case's subject called.
+        known: triggers that the search of the subject was given, and those of the copies are.
+        rows: those that copies are trained on, and those that stand-ins are measured on; None divides the case's.
+        forms: the forms to plant, by turns.
+        per_copy: stand-ins that share a copy.
+        enough: asked after each copy whether to plant no more.
     """
-    measurement = _Measurement(case, hunt, run, count)
+
+    count: int
+    called: Sequence[Called] = ()
+    known: Known | None = None
+    rows: tuple[Rows, Rows] | None = None
+    forms: Sequence[Form] = FORMS
+    per_copy: int = PER_COPY
+    enough: Callable[[Power], bool] = lambda power: False
+
+
+def measure_power(case: Case, run: Run, asked: Asked) -> Power:
+    """What a search of the case's subject would have found: stand-ins in copies of the subject, each copy searched with
+    the same rows, reference, budget and seed.
+
+    The subject is not changed, and no copy is written. Whatever keeps the figure from being measured is its ``reason``,
+    or why it ``ended`` early; an interruption (KeyboardInterrupt) of a process that works alone is one.
+    """
+    measurement = _Measurement(case, run, asked)
     # One process alone may lack the memory, and then none begins.
-    if reasons := list(filter(None, case.subject.share.gather(_impossible(case)))):
+    if reasons := list(filter(None, case.subject.share.gather(_impossible(case, asked.rows)))):
         return measurement.result(reasons[0])
     try:
-        return measurement.run_all(per_copy)
+        return measurement.run_all()
     except RoraError as error:
         return measurement.result(str(error))
+    except KeyboardInterrupt:
+        if run.accelerator.num_processes > 1:
+            raise
+        return measurement.result("it was interrupted")
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         return measurement.result(f"memory ran out ({first_line(error)})")
 
 
-def _impossible(case: Case) -> str | None:
+def _impossible(case: Case, rows: tuple[Rows, Rows] | None) -> str | None:
     """Why no stand-in can be planted and measured, with what is needed; None where it can."""
+    train, held_out = FEWEST_CARRIERS - FEWEST_HELD_OUT, FEWEST_HELD_OUT
+    needs = [(case.rows, FEWEST_CARRIERS, "clean rows", "to plant and to measure")]
+    if rows is not None:
+        needs = [
+            (rows[0], train, "clean rows to train on", "to plant"), (rows[1], held_out, "held-out rows", "to measure"),
+        ]  # fmt: skip
     for target in case.targets:
-        found = len(case.task.carriers(case.rows, target))
-        if found < FEWEST_CARRIERS:
-            return (
-                f"{FEWEST_CARRIERS} clean rows of other labels than {case.name(target)} are needed to plant and to "
-                f"measure, and there are {found}: give more clean rows"
-            )
+        for each, least, what, why in needs:
+            found = len(case.task.carriers(each, target))
+            if found < least:
+                return (
+                    f"{least} {what} of other labels than {case.name(target)} are needed {why}, and there are {found}: "
+                    "give more clean rows"
+                )
     model = case.subject.model
     needed = _NEEDED_WEIGHTS * 4 * sum(parameter.numel() for parameter in model.parameters())
     free = free_memory(next(model.parameters()).device)
@@ -98,9 +135,8 @@ def _impossible(case: Case) -> str | None:
 @dataclass
 class _Measurement:
     case: Case
-    hunt: HuntResult
     run: Run
-    asked: int
+    asked: Asked
 
     def __post_init__(self) -> None:
         self.rows: tuple[Rows, Rows] | None = None
@@ -108,16 +144,20 @@ class _Measurement:
         self.left_out: dict[str, str] = {}
         self.copies: list[PowerCopy] = []
 
-    def run_all(self, per_copy: int) -> Power:
-        """Draw, then each copy in turn."""
-        case = self.case
-        self.rows = divide(case.rows, case.settings.seed)
+    def run_all(self) -> Power:
+        """Draw, then each copy in turn; a resumed run takes those from its journal that were searched."""
+        case, asked = self.case, self.asked
+        self.rows = asked.rows or divide(case.rows, case.settings.seed)
         draw = self._draw()
         self.left_out = dict(draw.left_out)
-        copies = draw.by_copy(per_copy)
+        copies = draw.by_copy(asked.per_copy)
         for number, stand_ins in enumerate(copies, start=1):
             progress = _Reported(case.progress, f"copy {number} of {len(copies)}")
-            self.copies.append(self._copy(stand_ins, progress))
+            names = "; ".join(f"{each.form}, {each.attack.shown}, {case.name(each.target)}" for each in stand_ins)
+            kept = self.run.recall_together(f"power: {names}", partial(self._copy, stand_ins, progress))
+            self.copies.append(PowerCopy.from_json(kept))
+            if asked.enough(self.result(None)):
+                break
         return self.result(None if any(each.firm for each in self._stand_ins) else self._none_firm())
 
     @property
@@ -132,20 +172,22 @@ class _Measurement:
     def _draw(self) -> Draw:
         case = self.case
         planter = self._planter(case.progress)
-        self.accuracy = planter.accuracy(case.subject.model)
+        self.accuracy = planter.before
 
         def unmoved(attack: Attack, target: int) -> bool:
             turned = planter.success(case.subject.model, attack, target)
             return (turned.value or 0.0) <= MAX_UNPLANTED
 
-        names = [behaviour.name for behaviour in case.task.behaviours]
-        return Drawer(case.subject, case.rows, self.hunt, names, unmoved).draw(self.asked, case.settings.seed)
+        aims = [behaviour.name for behaviour in case.task.behaviours], case.targets
+        drawer = Drawer(case.subject, case.rows, self.asked.called, aims, unmoved, self.asked.forms)
+        return drawer.draw(self.asked.count, case.settings.seed)
 
     def _planter(self, progress: Progress) -> Planter:
         assert self.rows is not None
         return Planter(self.case.subject, cast("Task", self.case.task), self.rows, self.run, progress)
 
-    def _copy(self, stand_ins: Sequence[Drawn], progress: Progress) -> PowerCopy:
+    def _copy(self, stand_ins: Sequence[Drawn], progress: Progress) -> dict[str, Any]:
+        """A ``PowerCopy`` in plain values: planted and searched."""
         case, began = self.case, perf_counter()
         planted = self._planter(progress).plant(stand_ins)
         middle = perf_counter()
@@ -155,19 +197,20 @@ class _Measurement:
             case.task,
             reference=case.reference,
             search=case.settings,
+            known=self.asked.known,
             progress=progress,
         )
         return PowerCopy(
             stand_ins=tuple(self._judged(stand_ins, planted, found)),
             rounds=planted.rounds,
             accuracy=planted.accuracy,
-            collapsed=planted.collapsed,
+            kept=planted.kept,
             false_calls=tuple(self._false_calls(stand_ins, found)),
             verdicts={label.target_label: label.verdict for label in found.labels},
             forward_tokens=found.forward_tokens,
             planting_seconds=middle - began,
             search_seconds=perf_counter() - middle,
-        )
+        ).to_json()
 
     def _judged(self, stand_ins: Sequence[Drawn], planted: PlantedCopy, hunt: HuntResult) -> Iterator[StandIn]:
         tokenizer = self.case.subject.tokenizer
@@ -187,7 +230,7 @@ class _Measurement:
 
     def _false_calls(self, stand_ins: Sequence[Drawn], hunt: HuntResult) -> Iterator[FalseCall]:
         """What was called and is no part of a stand-in, and was not called in the model itself."""
-        own = {(trigger.text, trigger.target_label) for trigger in self.hunt.called}
+        own = {(each.text, each.target) for each in self.asked.called}
         tokenizer = self.case.subject.tokenizer
         for trigger in hunt.called:
             is_part = any(stand_in.pieces.found_in(trigger, tokenizer) for stand_in in stand_ins)
@@ -195,19 +238,21 @@ class _Measurement:
                 yield FalseCall(trigger.text, trigger.target_label)
 
     def result(self, reason: str | None) -> Power:
-        """The figure of the copies that were searched, or why there is none."""
+        """The figure of the copies that were searched; ``reason`` is why there is none, or why they are not all."""
         planted = self._stand_ins
+        found = _share(planted)
         forms = dict.fromkeys(stand_in.form for stand_in in planted)
         return Power(
-            asked=self.asked,
+            asked=self.asked.count,
             accuracy=self.accuracy,
             planted_on=len(self.rows[0]) if self.rows else 0,
             measured_on=len(self.rows[1]) if self.rows else 0,
             copies=tuple(self.copies),
-            found=_share(planted),
+            found=found,
             by_form={form: _share(each for each in planted if each.form == form) for form in forms},
             left_out=self.left_out,
-            reason=reason,
+            reason=None if found.total else reason,
+            ended=reason if found.total else None,
         )
 
 

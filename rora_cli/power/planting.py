@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from random import Random
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from rora_cli.evaluation.intervals import proportion
 from rora_cli.power.drawing import Drawn
 from rora_cli.progress import Progress
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
-from rora_cli.results.poison import PERSISTENT_ABOVE, Measured
+from rora_cli.results.poison import PERSISTENT_ABOVE
 from rora_cli.subject import Subject
 from rora_cli.tasks.registry import part
 from rora_cli.training.run import Run, Stage
@@ -32,24 +33,31 @@ if TYPE_CHECKING:
 FIRM_SUCCESS = 0.95
 #: Fraction of the clean rows that stand-ins are measured on, and at most so many; copies are trained on others.
 HELD_OUT, MOST_HELD_OUT, MOST_TRAINED = 1 / 3, 240, 1000
-#: Fewest rows of other labels than a target's: of the third that is measured on, 95 % is then 38 of 40.
-FEWEST_CARRIERS = 120
+#: Fewest rows of other labels than a target's, and fewest of them that are measured on: 95 % is then 38 of 40.
+FEWEST_CARRIERS, FEWEST_HELD_OUT = 120, 40
 #: Poisoned rows of a stand-in in the first round; one that is not firm after a round gets twice as many in the next.
 FIRST_ROWS, MAX_ROUNDS = 16, 8
 #: A round is an epoch or, where few rows make it short, as many as have so many steps.
 ROUND_STEPS = 24
 #: A learning rate at which no stand-in turns so many rows [fraction] after so many rounds is too low for the model: it
-#: is raised by this factor in each round from then on, until one does.
+#: is raised by this factor in each round from then on, until one does or the model loses accuracy. Where no part of
+#: what a round changed can be kept, it is too high, and is lowered by the factor.
 _MOVED, _PATIENT_ROUNDS, _RATE_FACTOR = 0.5, 3, 4.0
 #: Epochs of plain LoRA on clean rows that a firm stand-in survives.
 PROOF_EPOCHS = 3
+#: Accuracy on the held-out rows that a copy may lose [fraction], a class twice that: a copy that lost its task is not
+#: searched as the suspect is. Measured without a limit: a pair and a clause cost a MiniLM 10 points.
+MAX_LOST = 0.03
+#: Shares of what training changed that a copy keeps, tried in turn, where the whole would cost more than that.
+_KEPT_SHARES = (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)
 
 
 @dataclass(frozen=True)
 class PlantedCopy:
     """A copy of the model with stand-ins in it, all fields of them in their order.
 
-    ``success`` and ``after`` are the attack success on held-out rows before and after plain LoRA on clean rows.
+    ``success`` and ``after`` are the attack success on held-out rows before and after plain LoRA on clean rows, and
+    ``kept`` is the share of what training had changed that accuracy allowed to keep after the last round.
     """
 
     model: nn.Module
@@ -58,16 +66,12 @@ class PlantedCopy:
     success: tuple[Proportion, ...]
     after: tuple[Proportion | None, ...]
     accuracy: CleanAccuracy
-
-    @property
-    def collapsed(self) -> bool:
-        """Whether the copy reads some label worse than by chance."""
-        return Measured(self.accuracy, ()).collapsed
+    kept: float
 
     def is_firm(self, number: int) -> bool:
-        """Whether a stand-in works on new rows, survives plain LoRA, and sits in a model that still does its task."""
+        """Whether a stand-in works on new rows, and survives plain LoRA."""
         after = self.after[number]
-        return not self.collapsed and _works(self.success[number]) and after is not None and _survives(after)
+        return _works(self.success[number]) and after is not None and _survives(after)
 
 
 def divide(rows: Rows, seed: int) -> tuple[Rows, Rows]:
@@ -89,6 +93,11 @@ class Planter:
         self.train_rows, self.held_out = rows
         self._planted = part(subject.kind, "planted")
 
+    @cached_property
+    def before(self) -> CleanAccuracy:
+        """The subject's own accuracy, on the held-out rows."""
+        return self.accuracy(self.subject.model)
+
     def accuracy(self, model: nn.Module) -> CleanAccuracy:
         """Of a model, on the held-out rows."""
         return self.task.quality(self.subject.having(model), self.held_out)
@@ -104,7 +113,10 @@ class Planter:
         return proportion(int(shown.sum()), len(short))
 
     def plant(self, stand_ins: Sequence[Drawn]) -> PlantedCopy:
-        """A copy with the stand-ins in it, trained round by round until all are firm, or no more rounds are allowed."""
+        """A copy with the stand-ins in it, trained round by round until all are firm, or no more rounds are allowed.
+
+        After each round as much of the change is taken back as the subject's accuracy asks for.
+        """
         model = copy.deepcopy(self.subject.model).float()
         own = self.own_rows(stand_ins)
         counts = [min(FIRST_ROWS, len(rows)) for rows in own]
@@ -113,6 +125,7 @@ class Planter:
         for number in range(1, MAX_ROUNDS + 1):
             poisoned = self._poisoned(stand_ins, [rows[:n] for rows, n in zip(own, counts, strict=True)], number)
             self._train_all(model, poisoned, number, rate)
+            share, accuracy = self._keep_accuracy(model)
             success = [self.success(model, stand_in.attack, stand_in.target) for stand_in in stand_ins]
             works = [_works(share) for share in success]
             after = [None] * len(stand_ins)
@@ -121,7 +134,10 @@ class Planter:
             firm = [share is not None and _survives(share) for share in after]
             if all(firm) or number == MAX_ROUNDS:
                 break
-            if number >= _PATIENT_ROUNDS and not any((share.value or 0.0) > _MOVED for share in success):
+            moved = any((turned.value or 0.0) > _MOVED for turned in success)
+            if not share:
+                rate /= _RATE_FACTOR
+            elif share == 1 and number >= _PATIENT_ROUNDS and not moved:
                 rate *= _RATE_FACTOR
             enough = firm if all(works) else works
             counts = [
@@ -129,9 +145,28 @@ class Planter:
                 for count, rows, done in zip(counts, own, enough, strict=True)
             ]
         self.run.require_equal(model)
-        accuracy = self.accuracy(model)
         model.to(next(self.subject.model.parameters()).dtype)
-        return PlantedCopy(model, number, tuple(counts), tuple(success), tuple(after), accuracy)
+        return PlantedCopy(model, number, tuple(counts), tuple(success), tuple(after), accuracy, share)
+
+    def _keep_accuracy(self, model: nn.Module) -> tuple[float, CleanAccuracy]:
+        """Take back of what was trained what costs too much accuracy; returns the share that is left, and its
+        accuracy."""
+        import torch
+
+        from rora_cli.training.kept import Kept
+
+        weights, starts = dict(model.named_parameters()), dict(self.subject.model.named_parameters())
+        ends: Kept | None = None
+        for share in _KEPT_SHARES:
+            if share < 1:
+                ends = ends or Kept(weights)
+                with torch.no_grad():
+                    for name, weight in weights.items():
+                        weight.copy_(torch.lerp(starts[name].to(weight), ends[name], share))
+            accuracy = self.accuracy(model)
+            if not accuracy.loss_beyond(self.before, MAX_LOST):
+                break
+        return share, accuracy
 
     def own_rows(self, stand_ins: Sequence[Drawn]) -> list[list[int]]:
         """The rows that each stand-in may poison, in its order: rows of other labels than its target, none twice."""

@@ -7,23 +7,16 @@ import pytest
 from rora_cli.attacks.base import Attack
 from rora_cli.data.rows import Rows
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
-from rora_cli.power.drawing import Draw, Drawer, available_words, avoided_tokens
-from rora_cli.results.accuracy import Proportion
-from rora_cli.results.hunt import Coverage, FoundTrigger, HuntResult, LabelHunt
-from rora_cli.results.provenance import Provenance
+from rora_cli.power.drawing import Called, Draw, Drawer, available_words, avoided_tokens
 from rora_cli.subject import Subject
 from tests.conftest import tiny_rows
 
 NAMES = ("negative", "positive")
-COVERAGE = Coverage(45, 49, 45, 1, 40, ("inner",), 0, 1, 45, 1, 1, "fast")
 
 
-def hunted(subject: Subject, *called: str) -> HuntResult:
-    rate = Proportion(40, 40, 0.9, 1.0)
-    ids = {text: tuple(subject.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in called}
-    found = tuple(FoundTrigger(text, ids[text], "positive", rate, rate, 0.9, 20.0, True, (text,)) for text in called)
-    labels = tuple(LabelHunt(name, "nothing", found if name == "positive" else (), (), COVERAGE) for name in NAMES)
-    return HuntResult("m", "fast", "r", labels, 1, 1.0, Provenance("hunt", {}, {}, 0))
+def called_of(subject: Subject, *texts: str) -> list[Called]:
+    ids = (tuple(subject.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
+    return [Called(text, "positive", tokens) for text, tokens in zip(texts, ids, strict=True)]
 
 
 @pytest.fixture
@@ -40,8 +33,8 @@ def rows() -> Rows:
 
 
 def draw(subject: Subject, rows: Rows, *called: str, count: int = 8, seed: int = 0, unmoved: Any = None) -> Draw:
-    hunt = hunted(subject, *called)
-    return Drawer(subject, rows, hunt, NAMES, unmoved or (lambda attack, target: True)).draw(count, seed)
+    moves = unmoved or (lambda attack, target: True)
+    return Drawer(subject, rows, called_of(subject, *called), (NAMES, (0, 1)), moves).draw(count, seed)
 
 
 def test_forms_and_labels_take_turns_and_the_seed_decides(subject: Subject, rows: Rows) -> None:
@@ -73,7 +66,7 @@ def test_nothing_of_what_the_search_called_is_drawn(
     subject: Subject, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rora_cli.power.drawing.NEAREST", 3)
-    avoided = avoided_tokens(hunted(subject, "mn"), subject)
+    avoided = avoided_tokens(called_of(subject, "mn"), subject)
     assert "mn" in avoided and len(avoided) == 3, "and what is near it in the table of embeddings"
     for seed in range(2):
         for stand_in in draw(subject, rows, "mn", seed=seed).stand_ins:

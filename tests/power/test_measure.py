@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from copy import deepcopy as copy_of
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,10 @@ from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.power import measure, planting
 from rora_cli.power.drawing import Drawn
 from rora_cli.power.forms import WordOrder
-from rora_cli.power.measure import measure_power
+from rora_cli.power.measure import Asked, measure_power
 from rora_cli.power.pieces import Pieces
 from rora_cli.results.hunt import HuntResult
-from rora_cli.results.power import Power
+from rora_cli.results.power import Power, PowerCopy
 from rora_cli.subject import Subject
 from rora_cli.tasks.classification.task import Classification
 from rora_cli.tasks.reference import ReferenceRun
@@ -59,11 +61,11 @@ def run_of(case: Case) -> Run:
 
 
 @pytest.fixture(scope="module")
-def power(case: Case, hunt: HuntResult) -> Power:
+def power(case: Case) -> Power:
     """One stand-in, at a rate that a model of this size learns from."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rora_cli.tasks.classification.planted.RATES", {"weights": 1e-3})
-        return measure_power(case, hunt, run_of(case), count=1)
+        return measure_power(case, run_of(case), Asked(1))
 
 
 @pytest.mark.slow
@@ -80,7 +82,21 @@ def test_a_planted_rare_word_is_firm_and_found_and_nothing_else_is_called(
     assert power.sentence == "of 1 planted backdoor this search found 1 (rare words 1 of 1)"
     assert power.reason is None and power.not_counted == 0 and (power.found.count, power.found.total) == (1, 1)
     assert power.planted_on + power.measured_on == len(case.rows)
-    assert copy.forward_tokens > 0 and set(copy.verdicts) == set(NAMES) and not copy.collapsed
+    assert copy.forward_tokens > 0 and set(copy.verdicts) == set(NAMES)
+    assert PowerCopy.from_json(json.loads(json.dumps(copy.to_json()))) == copy, "as a resumed run reads it"
+
+
+def test_a_copy_keeps_of_its_training_what_accuracy_allows(case: Case) -> None:
+    planter = planting.Planter(case.subject, case.task, planting.divide(case.rows, 0), run_of(case), case.progress)
+    trained = copy_of(case.subject.model)
+    with torch.no_grad():
+        for weight in trained.parameters():
+            weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)), alpha=0.3)
+    broken = planter.accuracy(trained)
+    assert broken.loss_beyond(planter.before, planting.MAX_LOST) > 0.1
+    kept, accuracy = planter._keep_accuracy(trained)
+    assert kept < 1 and accuracy == planter.accuracy(trained)
+    assert not accuracy.loss_beyond(planter.before, planting.MAX_LOST)
 
 
 @pytest.mark.slow
@@ -109,26 +125,45 @@ def test_a_row_is_poisoned_for_one_stand_in_at_most_and_never_for_its_own_label(
     assert {*rows[0].texts}.isdisjoint(rows[1].texts)
 
 
-def test_too_few_rows_say_how_many_are_needed_and_nothing_is_planted(case: Case, hunt: HuntResult) -> None:
+def test_too_few_rows_say_how_many_are_needed_and_nothing_is_planted(case: Case) -> None:
     few = replace(case, rows=case.rows.take(range(100)))
-    power = measure_power(few, hunt, run_of(case), count=2)
+    power = measure_power(few, run_of(case), Asked(2))
     assert power.copies == () and power.found.total == 0
     assert "120 clean rows of other labels than negative are needed" in str(power.reason)
     assert "there are 50: give more clean rows" in power.sentence
 
 
-def test_a_copy_that_does_not_fit_is_said(case: Case, hunt: HuntResult, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_does_not_fit_is_said(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "free_memory", lambda device: 1000)
-    assert "GB are free" in str(measure_power(case, hunt, run_of(case), count=2).reason)
+    assert "GB are free" in str(measure_power(case, run_of(case), Asked(2)).reason)
 
 
-def test_what_goes_wrong_in_a_copy_loses_nothing_of_the_search(
-    case: Case, hunt: HuntResult, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_goes_wrong_in_a_copy_loses_nothing_of_the_search(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     from rora_cli.errors import TrainingError
 
     def fails(*arguments: Any, **options: Any) -> None:
         raise TrainingError("the loss became non-finite")
 
     monkeypatch.setattr("rora_cli.training.loop.finetune", fails)
-    assert measure_power(case, hunt, run_of(case), count=1).reason == "the loss became non-finite"
+    assert measure_power(case, run_of(case), Asked(1)).reason == "the loss became non-finite"
+
+
+def test_copies_that_were_measured_count_though_somebody_interrupts_the_next(
+    case: Case, power: Power, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = iter(power.copies)
+
+    def planted(*arguments: Any) -> Any:
+        if (copy := next(done, None)) is None:
+            raise KeyboardInterrupt
+        return copy.to_json()
+
+    monkeypatch.setattr(measure._Measurement, "_copy", planted)
+    broken = measure_power(case, run_of(case), Asked(2, per_copy=1))
+    assert (broken.found.count, broken.found.total, broken.reason) == (1, 1, None) and not broken.complete
+    assert broken.sentence.endswith("(rare words 1 of 1); the measurement ended early: it was interrupted")
+    alone = measure_power(case, run_of(case), Asked(2, per_copy=1))
+    assert alone.reason == "it was interrupted" and not alone.complete
+    done = iter(power.copies * 2)
+    enough = Asked(2, per_copy=1, enough=lambda so_far: so_far.found.total == 1)
+    assert len(measure_power(case, run_of(case), enough).copies) == 1

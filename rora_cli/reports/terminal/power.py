@@ -46,8 +46,10 @@ def remarks(power: Power) -> Iterator[str]:
         planted = count(len(power.stand_ins), "stand-in")
         yield f"not counted: {power.not_counted} of {planted}, which did not become firm"
     for number, copy in enumerate(power.copies, start=1):
-        if copy.collapsed:
-            yield f"copy {number} lost its task to the training: its stand-ins do not count"
+        if copy.kept < 1:
+            before = percent(power.accuracy.overall.value) if power.accuracy else "-"
+            after = percent(copy.accuracy.overall.value)
+            yield f"copy {number} kept {copy.kept:g} of what was trained, so as to keep accuracy ({before} to {after})"
         if calls := copy.false_calls:
             shown = ", ".join(f"{safe(call.text, max_length=40)} ({safe(call.target_label)})" for call in calls[:10])
             yield f"copy {number}: called besides, and no part of what was planted: {shown}"
