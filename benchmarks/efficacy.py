@@ -54,7 +54,7 @@ def execute(run: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
             line |= {"seconds": time.perf_counter() - began, "verdict": result.verdict, "reason": result.reason}
             line |= {"config": plain(result.provenance.config), "stages": plain(result.stages)}
             line |= {"residual": plain(result.residual), "versions": plain(result.provenance.versions)}
-            model = f"{scratch}/out"
+            model = result.output
         measured = rora_cli.evaluate_asr(
             model,
             data=clean,

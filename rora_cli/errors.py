@@ -63,6 +63,12 @@ class NoMemoryError(RoraError):
     """Memory ran out, of the machine or of its GPU."""
 
 
+class Interrupted(RoraError):
+    """The user ended the run; the message says what is kept."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 class InconclusiveError(RoraError):
     """The question cannot be answered from what was given: never to be read as "clean"."""
 

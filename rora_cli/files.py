@@ -16,7 +16,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from rora_cli.errors import OutputError
 MANIFEST_NAME = "rora-manifest.json"
 #: The JSON report that a command writes into its output directory.
 REPORT_NAME = "rora-report.json"
+#: The journal in the state of a run that is not finished.
+JOURNAL_NAME = "journal.json"
 MANIFEST_SCHEMA_VERSION = 1
 
 _CHUNK = 1 << 20
@@ -81,13 +83,16 @@ def check_output(out: str | os.PathLike[str], force: bool = False) -> None:
 
 
 @contextmanager
-def publish_directory(out: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+def publish_directory(
+    out: str | os.PathLike[str], *, force: bool = False, instead: Callable[[], Path | None] = lambda: None
+) -> Iterator[Path]:
     """Yield an empty staging directory beside ``out`` that becomes ``out`` when the block ends without an error.
 
     Enter it before the work starts, because from then on it keeps other runs from the output. At the end, the files get
     the modes that the umask asks for, and ``rora-manifest.json`` is written last (``schema_version``, and ``files``:
     relative path -> ``sha256`` and ``size``). With ``force``, an existing directory is replaced whole, in one step if
-    the kernel can exchange two names (Linux).
+    the kernel can exchange two names (Linux). ``instead()``, asked when the block has ended, may give another directory
+    beside ``out`` that is made, or replaced whole, in its place.
 
     Raises:
         OutputError: as ``check_output``, or the disk is full, read-only or failing; then ``out`` is untouched and
@@ -109,8 +114,11 @@ def publish_directory(out: str | os.PathLike[str], *, force: bool = False) -> It
                     yield staging
                     write_manifest(staging)
                     _flush_tree(staging)
-                    _refuse_unsafe(target, force)
-                    _move_into_place(staging, target)
+                    place = instead()
+                    _refuse_unsafe(place or target, force or place is not None)
+                    if place is not None:
+                        _recover(place)
+                    _move_into_place(staging, place or target)
                 published = True
             finally:
                 if not published:

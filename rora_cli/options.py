@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
@@ -129,6 +130,27 @@ def given(options: Any, names: Iterable[str]) -> list[str]:
     """The flags of those fields among ``names`` whose value is not the default."""
     known = options_of(type(options))
     return [known[name].flag for name in names if name in known and getattr(options, name) != known[name].default]
+
+
+def in_words(options: Any, without: Iterable[str] = ()) -> tuple[str, ...]:
+    """A command line's words for what is not the default; arguments and the fields ``without`` are left out."""
+    words: list[str] = []
+    for name, field in options_of(type(options)).items():
+        value = getattr(options, name)
+        if field.option.argument or name in without or value is None or (value == field.default):
+            continue
+        if isinstance(value, bool):
+            words.append(field.flag if value else field.option.names[0].rpartition("/")[2])
+        elif isinstance(value, Mapping):
+            words += [word for key, each in value.items() for word in (field.flag, f"{key}={each}")]
+        elif field.one_text:
+            words += [field.flag, ",".join(value)]
+        elif field.several:
+            words += [word for each in value for word in (field.flag, str(each))]
+        else:
+            shown = str(value) if isinstance(value, str | int | float | os.PathLike) else field.option.metavar
+            words += [field.flag, shown or name.upper()]
+    return tuple(words)
 
 
 @lru_cache

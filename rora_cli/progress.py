@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -48,3 +48,39 @@ class Silent:
 
 
 SILENT: Progress = Silent()
+
+
+class Steps:
+    """Tells a listener which step of the whole run each phase belongs to: "2/5 search: screen the vocabulary"."""
+
+    def __init__(self, progress: Progress, names: Sequence[str]) -> None:
+        self._progress, self._names, self._now = progress, tuple(names), 0
+
+    def begin(self, name: str) -> None:
+        """The step ``name`` begins, for the first time or again. Raises ValueError if it is none of the run's."""
+        self._now = self._names.index(name)
+
+    def phase(self, name: str, total: int | None = None) -> AbstractContextManager[Task]:
+        """A phase of the step that has begun."""
+        step = self._names[self._now]
+        where = f"{self._now + 1}/{len(self._names)} {step}"
+        return self._progress.phase(where if name == step else f"{where}: {name}", total)
+
+    def note(self, message: str) -> None:
+        """Pass it on."""
+        self._progress.note(message)
+
+    def warn(self, message: str) -> None:
+        """Pass it on."""
+        self._progress.warn(message)
+
+
+def in_steps(progress: Progress, names: Sequence[str]) -> Progress:
+    """``progress`` with the steps of a run; where nobody listens, nobody counts."""
+    return progress if progress is SILENT else Steps(progress, names)
+
+
+def begin(progress: Progress, name: str) -> None:
+    """The step ``name`` of the run begins, if its steps are counted."""
+    if isinstance(progress, Steps):
+        progress.begin(name)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from rora_cli.cli.command import add
+from rora_cli.cli.command import NOTHING_LEFT, add
 from rora_cli.cli.commands_table import COMMANDS, IN_SEVERAL_PROCESSES, command
 from rora_cli.cli.shell import switch_debug_on
 from rora_cli.errors import ExitCode, RoraError
@@ -119,7 +119,7 @@ def run() -> None:
             _fail_unexpectedly(error)
         _fail(_missing_part(str(error.name)), ExitCode.BAD_INPUT)
     except KeyboardInterrupt:
-        _fail("interrupted; nothing half-written was left behind", ExitCode.INTERRUPTED)
+        _fail(f"interrupted; {NOTHING_LEFT}", ExitCode.INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.CLOSED_PIPE)

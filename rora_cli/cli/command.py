@@ -14,7 +14,11 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from rora_cli.cli.files import default_values
+from rora_cli.errors import Interrupted
 from rora_cli.options import OptionField, options_of
+
+#: What Ctrl-C leaves of a command that keeps nothing.
+NOTHING_LEFT = "nothing half-written was left behind"
 
 
 def add(app: typer.Typer, name: str, function: Callable[..., int], arguments: Sequence[str]) -> None:
@@ -47,7 +51,11 @@ def _called(function: Callable[..., int]) -> Callable[..., None]:
         made = [kind(**_values(options_of(kind), values)) for kind in (config, shell)]
         sources = {name: ctx.get_parameter_source(name) for name in values}
         given = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
-        raise typer.Exit(int(function(*made, **({"given": frozenset(given)} if wants_given else {}))))
+        try:
+            code = function(*made, **({"given": frozenset(given)} if wants_given else {}))
+        except KeyboardInterrupt as stop:  # typer would end without a word
+            raise Interrupted(f"interrupted; {str(stop) or NOTHING_LEFT}") from stop
+        raise typer.Exit(int(code))
 
     parameters = [_parameter(field, in_words(config, field)) for field in fields_of(function).values()]
     parameters.sort(key=lambda parameter: parameter.default is not inspect.Parameter.empty)

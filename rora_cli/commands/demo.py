@@ -58,7 +58,7 @@ def run(config: DemoConfig, progress: Progress = SILENT, show: Callable[[str, An
     )
     purified = purify.run(settings, progress)
     shown("purify", purified)
-    after = _attack(out, suspect, progress)
+    after = _attack(Path(purified.output or out), suspect, progress)
     attack = next(outcome for outcome in after.outcomes if not outcome.is_control)
     rate, floor = attack.attack_success_rate.value or 0.0, attack.floor.value or 0.0
     return DemoResult(

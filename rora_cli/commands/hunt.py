@@ -25,7 +25,7 @@ from rora_cli.option_groups import (
 )
 from rora_cli.options import Option
 from rora_cli.planning.first_look import look
-from rora_cli.progress import SILENT, Progress
+from rora_cli.progress import SILENT, Progress, begin, in_steps
 from rora_cli.results.hunt import HuntResult
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.results.verdict import decide
@@ -156,10 +156,13 @@ def work(config: HuntConfig, progress: Progress) -> HuntResult:
     from rora_cli.training.peers import answering_to_peers, wait_for_peers
     from rora_cli.training.run import Run, make_accelerator
 
+    progress = in_steps(progress, ("load", "search", "power")[: 3 if config.power else 2])
     with answering_to_peers():
         run = Run(make_accelerator(config.precision, config.device), progress=progress, seed=config.seed)
         gate, began = Gate.of(config, rules=RULES), perf_counter()
-        loaded = _load(config, str(run.device))
+        with progress.phase("load"):
+            loaded = _load(config, str(run.device))
+        begin(progress, "search")
         how = ReferenceRun(config.seed, progress, run.accelerator, allow_download=not config.offline)
         free = open_search(loaded, config, progress)
         if free is not None and config.power:
@@ -211,6 +214,7 @@ def _labels(config: HuntConfig, loaded: LoadedModel, how: ReferenceRun, run: Run
     )
     if not config.power:
         return result
+    begin(how.progress, "power")
     return _with_power(Case(subject, task, rows, reference, settings, how.progress), result, run, config.power)
 
 

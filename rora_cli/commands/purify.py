@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.processes import check_processes, in_processes
 from rora_cli.defences.config import PurifyConfig, state_directory
-from rora_cli.defences.running import defence_of
+from rora_cli.defences.running import TRAIN, WRITE, defence_of, steps_of
 from rora_cli.errors import ExitCode, TrainingError
+from rora_cli.files import JOURNAL_NAME
+from rora_cli.options import in_words
 from rora_cli.planning.first_look import look
-from rora_cli.progress import SILENT, Progress
+from rora_cli.progress import SILENT, Progress, begin, in_steps
 from rora_cli.ranks import is_main
 from rora_cli.results.purify import PurifyResult
 
@@ -49,19 +52,25 @@ def work(config: PurifyConfig, progress: Progress) -> PurifyResult:
     from rora_cli.planning.run import announce
     from rora_cli.training.peers import answering_to_peers, wait_for_peers
 
+    progress = in_steps(progress, steps_of(config))
     with answering_to_peers():
-        with _held_output(config) as staging:
+        with _held_output(config) as held:
             bench, source = prepare(config, progress)
             announce(config, bench.subject, bench.clean.texts, bench.gauge.held_out.texts, progress)
             before = bench.gauge.start()
             source.trained.require_fitting(before)
+            if config.recipe != "default":
+                begin(progress, TRAIN)
             cleansed = defence_of(config, bench.subject.kind).cleanse(bench)
+            begin(progress, WRITE)
             result = _assess(bench, source, cleansed, before)
             cleansed = gathered(bench, source, cleansed)
-            if staging is not None:
+            if held.staging is not None:
                 with progress.phase("write and load again"):
-                    result = write(staging, bench, source, cleansed, result)
-        if staging is not None and bench.run.state is not None:
+                    result = write(held.staging, bench, source, cleansed, result)
+                if result.verdict == "fail" and not config.keep_failed:
+                    held.instead = config.failed_directory
+        if held.staging is not None and bench.run.state is not None:
             bench.run.state.discard()
         wait_for_peers()
     return result
@@ -80,16 +89,25 @@ def exit_code(result: PurifyResult) -> ExitCode:
     return VERDICT_CODES[result.verdict]
 
 
+@dataclass
+class _Held:
+    """The ``staging`` directory of the output, None but on the main process, and what becomes of it ``instead``."""
+
+    staging: Path | None = None
+    instead: Path | None = None
+
+
 @contextmanager
-def _held_output(config: PurifyConfig) -> Iterator[Path | None]:
-    """The output's staging directory on the main process, held against other runs while this one works; else None."""
+def _held_output(config: PurifyConfig) -> Iterator[_Held]:
+    """The output, held against other runs while this one works."""
     from rora_cli.files import publish_directory
 
+    held = _Held()
     if not is_main():
-        yield None
+        yield held
         return
-    with publish_directory(config.output_directory, force=config.force) as staging:
-        yield staging
+    with publish_directory(config.output_directory, force=config.force, instead=lambda: held.instead) as held.staging:
+        yield held
 
 
 @contextmanager
@@ -101,12 +119,31 @@ def _state_kept(config: PurifyConfig, progress: Progress) -> Iterator[None]:
         yield
     except BaseException as error:
         saved = _written_at(state)
-        if is_main() and type(error) is not TrainingError and saved and (config.resume or saved != before):
+        kept = is_main() and type(error) is not TrainingError and saved and (config.resume or saved != before)
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(_what_is_kept(state) if kept else NOTHING_KEPT) from error
+        if kept:
             progress.note(
-                f"the state so far is in {state}: add --resume to the same command to go on; a smaller "
-                "--micro-batch-size or --gradient-checkpointing may be added as well"
+                f"{_what_is_kept(state)}; a smaller --micro-batch-size or --gradient-checkpointing may be added as well"
             )
         raise
+
+
+#: What Ctrl-C leaves before anything is finished.
+NOTHING_KEPT = "nothing was finished yet, so nothing is kept, and nothing half-written was left behind"
+
+
+def _what_is_kept(state: Path) -> str:
+    """What a run that ended early has saved, and how to go on: a clause."""
+    done = []
+    try:
+        entries = json.loads((state / JOURNAL_NAME).read_text(encoding="utf-8"))["entries"]
+        for key, entry in entries.items():
+            stage = key.removeprefix("snapshot/")
+            done.append(stage if stage == key else f"{stage} up to step {entry['meta']['step']}")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        done = ["the state so far"]
+    return f"kept in {state}: {', '.join(done)}; add --resume to the same command to go on"
 
 
 def _written_at(path: Path) -> int | None:
@@ -137,6 +174,10 @@ def _assess(bench: Bench, source: Any, cleansed: Cleansed, before: Any) -> Purif
         residual=cleansed.residual,
         utility=cleansed.utility,
         removed=cleansed.removed,
+        triggers=cleansed.triggers,
+        suspects_share=cleansed.suspects_share,
+        unmet="kept" if findings else cleansed.unmet,
+        asked=in_words(bench.config, without=("resume",)),
         kind=bench.subject.kind.name,
         update_before=cleansed.update_before,
         update_after=update_spectra(cleansed.layers),

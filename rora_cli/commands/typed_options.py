@@ -43,6 +43,8 @@ class PurifyOptions(TypedDict, total=False):
     """Replace the output, whole, if it exists."""
     adapter_only: bool
     """Write the adapter, and no merged model."""
+    keep_failed: bool
+    """Write what failed to DIR as well. Otherwise it goes to DIR-failed, and DIR stays as it was."""
     output_dtype: Literal["float32", "bfloat16", "float16", "auto"]
     """Number type of the merged model; auto leaves every tensor the type that the suspect's has. One of float32,
     bfloat16, float16, auto."""

@@ -14,7 +14,7 @@ from rora_cli.defences.gauge import Gauge
 from rora_cli.defences.recipes import WITHOUT_ADAPTER
 from rora_cli.defences.settings import Settings
 from rora_cli.results.findings import Finding
-from rora_cli.results.purify import FoundResidual
+from rora_cli.results.purify import FoundResidual, TriggerChange
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.results.utility import Removed, UtilityChange
 from rora_cli.subject import Subject
@@ -43,6 +43,9 @@ class Cleansed:
         update_before: the spectra of the update before Pt.
         findings: what the defence has to say beside its verdict.
         utility: what it cost a model that replies in free text; ``removed``: the triggers that were found or named.
+        unmet: the first condition of a pass that does not hold (``results.purify.CONDITIONS``); empty if all do.
+        triggers: what the found and named triggers of a classifier did before, and do now.
+        suspects_share: fraction of the model's weights that are the suspect's, trained further or not.
         alone: whether the adapter makes the result of the base that the user named, without the suspect's adapter.
     """
 
@@ -55,6 +58,9 @@ class Cleansed:
     findings: tuple[Finding, ...] = ()
     utility: UtilityChange | None = None
     removed: tuple[Removed, ...] = ()
+    unmet: str = ""
+    triggers: tuple[TriggerChange, ...] = ()
+    suspects_share: float = 1.0
     alone: bool = False
 
 
@@ -191,10 +197,18 @@ class Bench:
         update_before: tuple[ModuleSpectrum, ...] = (),
         *,
         does: str = "trains",
+        suspects_share: float = 1.0,
     ) -> Cleansed:
         """What a recipe hands back that ``does`` something without looking for triggers."""
         reason = (
             f"the recipe {self.config.recipe} {does} without searching for a trigger: use `rora hunt` or "
             "`rora eval-asr`"
         )
-        return Cleansed(model, layers or [], "not assessed", reason, update_before=update_before)
+        return Cleansed(
+            model,
+            layers or [],
+            "not assessed",
+            reason,
+            update_before=update_before,
+            suspects_share=suspects_share,
+        )

@@ -37,7 +37,7 @@ ESCALATIONS = ("auto", "reference", "none")
 #: Settings that say where and how a run is done, not what it computes: a resumed run may change them.
 #: The last three save memory and change sums by rounding only: what a run that ran out of it goes on with.
 _NOT_IN_FINGERPRINT = (
-    *("output", "force", "resume", "checkpoint_every", "output_dtype", "num_processes"),
+    *("output", "force", "keep_failed", "resume", "checkpoint_every", "output_dtype", "num_processes"),
     *("micro_batch_size", "gradient_checkpointing", "shard"),
 )
 
@@ -217,6 +217,10 @@ class OutputOptions(ForceOption):
     panel: ClassVar[str] = OUTPUT
 
     adapter_only: Annotated[bool, Option("Write the adapter, and no merged model.")] = False
+    keep_failed: Annotated[
+        bool,
+        Option("Write what failed to DIR as well. Otherwise it goes to DIR-failed, and DIR stays as it was."),
+    ] = False
     output_dtype: Annotated[
         str,
         Option(
@@ -334,6 +338,12 @@ class PurifyConfig(
     def output_directory(self) -> Path:
         """Where the result is written: the user's --output, or <MODEL>-rora in the working directory."""
         return Path(self.output or f"{Path(self.model).name or 'model'}-rora")
+
+    @property
+    def failed_directory(self) -> Path:
+        """Where a result goes whose verdict is fail, so that nobody takes it for a good one."""
+        out = self.output_directory
+        return out if self.keep_failed else out.with_name(f"{out.name}-failed")
 
     @classmethod
     def default_in_words(cls, name: str) -> str | None:

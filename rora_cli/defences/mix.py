@@ -28,7 +28,7 @@ def cleanse(bench: Bench) -> Cleansed:
     ancestor = tuned_ancestor(bench)
     controls = bench.settings.controls
     mix(bench.model, ancestor.state_dict(), controls.suspect_share, controls.share_by_block)
-    return bench.not_assessed(bench.model, does="averages")
+    return bench.not_assessed(bench.model, does="averages", suspects_share=controls.suspect_share)
 
 
 def check_ancestor(bench: Bench) -> None:

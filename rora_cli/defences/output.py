@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,9 @@ MAX_DIFFERENCE = 1e-3
 #: The same where 16-bit types round the weights or what is computed, as a fraction of the largest logit (at least 1).
 MAX_DIFFERENCE_ROUNDED = 0.25
 
+#: Where config.json says how the cleansing ended; transformers keeps names that it does not know.
+VERDICT_KEY = "rora_verdict"
+
 
 def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, result: PurifyResult) -> PurifyResult:
     """Write everything into ``staging``; returns ``result`` with the hashes of the files and the logit differences.
@@ -49,6 +53,7 @@ def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, resul
         (staging / ADAPTER_DIRECTORY / "README.md").write_text(model_card.render_adapter(result), encoding="utf-8")
     if not config.adapter_only:
         _save_merged(cleansed, bench, source, staging)
+        _state_verdict(staging / "config.json", result.verdict)
     # What was written is loaded again: the model in memory makes room.
     if not bench.config.load_in_4bit:
         cleansed.model.to("meta")
@@ -68,7 +73,7 @@ def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, resul
     outputs = {p.relative_to(staging).as_posix(): sha256_file(p) for p in sorted(staging.rglob("*")) if p.is_file()}
     result = replace(
         result,
-        output=str(config.output_directory),
+        output=str(config.failed_directory if result.verdict == "fail" else config.output_directory),
         logit_difference=differences,
         provenance=replace(result.provenance, outputs=outputs),
     )
@@ -115,6 +120,12 @@ def _save_merged(cleansed: Cleansed, bench: Bench, source: Source, directory: Pa
     model.config.dtype = str(dtype).removeprefix("torch.")
     model.config.__dict__.pop("quantization_config", None)  # what is written is the original's
     source.trained.save(model, directory, weights)
+
+
+def _state_verdict(path: Path, verdict: str) -> None:
+    """Put the verdict into config.json, which goes wherever the weights go."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | {VERDICT_KEY: verdict}, indent=2) + "\n", encoding="utf-8")
 
 
 def _changes(cleansed: Cleansed, source: Source) -> dict[str, Change] | None:

@@ -21,10 +21,11 @@ def check(bench: Bench) -> None:
 def cleanse(bench: Bench) -> Cleansed:
     """Draw the top blocks and the head anew, then train every weight."""
     torch.manual_seed(bench.config.seed)
-    reinitialise(bench.model, _count(bench))
+    drawn = reinitialise(bench.model, _count(bench))
+    share = 1 - drawn / sum(weight.numel() for weight in bench.model.parameters())
     bench.model.requires_grad_(True)
     bench.train(bench.model, [], stage="train")
-    return bench.not_assessed(bench.model)
+    return bench.not_assessed(bench.model, suspects_share=share)
 
 
 def _count(bench: Bench) -> int:
@@ -37,12 +38,12 @@ def _count(bench: Bench) -> int:
     return wanted
 
 
-def reinitialise(model: nn.Module, count: int) -> None:
+def reinitialise(model: nn.Module, count: int) -> int:
     """Draw the weights of the last ``count`` blocks, and of the layers above the blocks, anew, in place.
 
     They are drawn as transformers draws a new model of the family: for an encoder matrices from
     N(0, initializer_range^2), biases 0, normalisation weights 1. The last blocks of an encoder-decoder are the
-    decoder's.
+    decoder's. Returns how many numbers were drawn.
 
     Raises:
         UsageError: the model has fewer blocks.
@@ -53,10 +54,13 @@ def reinitialise(model: nn.Module, count: int) -> None:
     chosen = set(blocks[len(blocks) - count :])
     numbers = block_numbers(name for name, _ in model.named_modules())
     above = set(_above(model))
+    drawn = 0
     with torch.no_grad():
         for name, module in model.named_modules():
             if numbers.get(name) in chosen or name in above:
                 _draw(model, module)
+                drawn += sum(weight.numel() for weight in module.parameters(recurse=False))
+    return drawn
 
 
 def _blocks(model: nn.Module) -> list[int]:

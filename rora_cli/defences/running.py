@@ -12,6 +12,14 @@ from rora_cli.kinds import ModelKind
 if TYPE_CHECKING:
     from rora_cli.defences.bench import Bench, Cleansed
 
+#: The steps of a run, as its progress counts them. Training and the search after it may come again.
+LOAD, SEARCH, TRAIN, AGAIN, WRITE = "load", "search", "train", "search again", "write"
+
+
+def steps_of(config: PurifyConfig) -> tuple[str, ...]:
+    """The steps of a run with this recipe."""
+    return (LOAD, SEARCH, TRAIN, AGAIN, WRITE) if config.recipe == "default" else (LOAD, TRAIN, WRITE)
+
 
 class Defence(Protocol):
     """What the module of a recipe has."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rora_cli.checkpoints.hub import require_name
 from rora_cli.errors import NoMemoryError, OutputError
-from rora_cli.files import check_output
+from rora_cli.files import REPORT_NAME, check_output
 from rora_cli.option_groups import OWN_DTYPE
 from rora_cli.planning.machine import disk_room, total_memory
 from rora_cli.reports.text import size
@@ -34,9 +35,19 @@ def look(config: Any, *, memory: bool = True) -> None:
     output = getattr(config, "output_directory", None)
     if output is not None:
         check_output(output, config.force)
+        if config.failed_directory != output:
+            check_output(config.failed_directory, config.force or _holds_what_failed(config.failed_directory))
         _require_room(config, stored)
     if memory:
         _require_memory(config, stored)
+
+
+def _holds_what_failed(directory: Path) -> bool:
+    """Whether an earlier run left a failed result there, which the next one may replace."""
+    try:
+        return bool(json.loads((directory / REPORT_NAME).read_bytes())["verdict"] == "fail")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
 
 
 @dataclass(frozen=True)

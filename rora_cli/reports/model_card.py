@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -12,8 +12,9 @@ import yaml
 from rora_cli.files import MANIFEST_NAME, REPORT_NAME
 from rora_cli.kinds import named
 from rora_cli.reports.terminal.cleansed_replies import change_rows, removed_rows
-from rora_cli.reports.text import markdown, markdown_cell, markdown_code, percent, proportion
-from rora_cli.reports.verdicts import in_plain_words
+from rora_cli.reports.terminal.cleansed_triggers import HEADINGS, trigger_rows, whose_weights
+from rora_cli.reports.text import markdown, markdown_code, percent, proportion
+from rora_cli.reports.verdicts import in_plain_words, what_is_unmet
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.purify import PurifyResult
 
@@ -38,9 +39,11 @@ def render_purified(result: PurifyResult) -> str:
         "",
         f"**Verdict: {result.verdict}.** {markdown(result.reason)}",
         "",
-        " ".join(in_plain_words(result)),
+        " ".join(filter(None, (*in_plain_words(result), what_is_unmet(result)))),
         "",
         *_table(result),
+        "",
+        f"{whose_weights(result).capitalize()}.",
         "",
         f"Clean data: {markdown_code(_public(str(result.data.get('origin', ''))))}"
         + (f" at revision {markdown_code(result.data['revision'])}" if result.data.get("revision") else "")
@@ -143,16 +146,21 @@ def _table(result: PurifyResult) -> list[str]:
             "|---|---|---|",
             f"| overall | {proportion(before.overall)} | {proportion(after.overall)} |",
             *(_class_row(name, before, after) for name in before.per_class),
+            *(_markdown_table(HEADINGS, 2, trigger_rows(result.triggers)) if result.triggers else ()),
         ]
     lines = ["| replies to clean prompts, held out | before | after |", "|---|---|---|"]
     lines += [f"| {' | '.join(map(markdown, row))} |" for row in change_rows(result.utility)]
     if result.removed:
-        lines += [
-            "",
-            "| trigger | place | replies opened with | before | after |",
-            "|" + "---|" * 5,
-        ]
-        lines += [f"| {' | '.join(map(markdown_cell, row))} |" for row in removed_rows(result.removed)]
+        headings = ("trigger", "place", "replies opened with", "before", "after")
+        lines += _markdown_table(headings, 3, removed_rows(result.removed))
+    return lines
+
+
+def _markdown_table(headings: tuple[str, ...], names: int, rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """A table, an empty line before it, of which so many columns are ``names`` from the suspect or the data."""
+    lines = ["", f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
+    for row in rows:
+        lines.append(f"| {' | '.join([*map(markdown_code, row[:names]), *map(markdown, row[names:])])} |")
     return lines
 
 

@@ -34,12 +34,12 @@ def _escaped(character: str) -> str:
 def markdown(text: object) -> str:
     """Untrusted text for a Markdown sentence or table cell: Markdown, and HTML inside of it, take it literally."""
     shown = safe(text, max_length=1000).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]()#+!|~@])", r"\\\1", shown)
+    return re.sub(r"([\\`*_{}\[\]#+|~@])", r"\\\1", shown)
 
 
 def markdown_cell(text: object) -> str:
     """An untrusted name for Markdown where it may also start a line: list, number and formula marks are escaped too."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+-.!|~$@&" else c for c in safe(text))
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#+-.!|~$@&" else c for c in safe(text))
 
 
 def markdown_code(text: object) -> str:

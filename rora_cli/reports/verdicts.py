@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from rora_cli.reports.text import number, percent
-from rora_cli.results.purify import PurifyResult
+from rora_cli.results.purify import CONDITIONS, PurifyResult
 from rora_cli.results.utility import UtilityChange
 
 #: The rules of a purification that cost too much.
@@ -32,22 +32,32 @@ def _replies_kept(change: UtilityChange) -> str:
     )
 
 
+def what_is_unmet(result: PurifyResult) -> str:
+    """The condition of a pass that does not hold, in a sentence; empty where none is known."""
+    if not result.unmet or result.verdict == "pass":
+        return ""
+    return f"Of what a pass needs, this is not met: {CONDITIONS[result.unmet]}."
+
+
 def next_command(result: PurifyResult) -> str | None:
     """The command that may meet the condition that is unmet; None where nothing is."""
+    config = result.provenance.config
     if result.verdict == "not assessed":
-        return _line("hunt", result.output or result.model, result)
+        clean = str(config.get("clean") or "DATA")
+        return shlex.join(["rora", "hunt", result.output or result.model, "--clean", clean])
     if result.verdict == "pass":
         return None
     if result.utility is not None and result.verdict == "inconclusive" and not result.removed:
-        return _line("purify", result.model, result, "--reference", "BASE")
+        return _again(result, "--reference", "BASE")
     if _costs_too_much(result):
         name = "max_accuracy_drop" if result.utility is None else "max_kl"
-        return _line("purify", result.model, result, f"--{name.replace('_', '-')}", _doubled(result, name))
+        return _again(result, f"--{name.replace('_', '-')}", _doubled(result, name))
     if result.verdict == "fail":
-        rounds = result.provenance.config.get("max_rounds")
-        more = str(2 * rounds) if isinstance(rounds, int) else "6"
-        return _line("purify", result.model, result, "--max-rounds", more)
-    return _line("purify", result.model, result, "--search-budget", "thorough")
+        rounds = config.get("max_rounds")
+        return _again(result, "--max-rounds", str(2 * rounds) if isinstance(rounds, int) else "6")
+    if config.get("search_budget") != "thorough":
+        return _again(result, "--search-budget", "thorough")
+    return _again(result, "--trigger", "TEXT") if config.get("reference") else _again(result, "--reference", "BASE")
 
 
 def _meaning(result: PurifyResult) -> str:
@@ -74,6 +84,12 @@ def _doubled(result: PurifyResult, name: str) -> str:
     return f"{2 * allowed:g}" if isinstance(allowed, int | float) and allowed else "2"
 
 
-def _line(command: str, model: str, result: PurifyResult, *options: str) -> str:
-    clean = str(result.provenance.config.get("clean") or "DATA")
-    return shlex.join(["rora", command, model, "--clean", clean, *options])
+def _again(result: PurifyResult, option: str, value: str) -> str:
+    """The same command once more, with another value of one option; what was written is written over."""
+    words = list(result.asked)
+    if option in words and option != "--trigger":
+        place = words.index(option)
+        del words[place : place + 2]
+    written = result.output is not None and (result.verdict != "fail" or "--keep-failed" in words)
+    force = ["--force"] if written and "--force" not in words else []
+    return shlex.join(["rora", "purify", result.model, *words, option, value, *force])

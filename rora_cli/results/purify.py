@@ -7,13 +7,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
-from rora_cli.results.accuracy import CleanAccuracy
+from rora_cli.results.accuracy import CleanAccuracy, Proportion
 from rora_cli.results.findings import Finding
 from rora_cli.results.provenance import Provenance
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.results.utility import Removed, UtilityChange
 
 SCHEMA_VERSION = 1
+
+#: What a pass needs, by the name that ``PurifyResult.unmet`` has for it.
+CONDITIONS: Mapping[str, str] = {
+    "search": "a search of the result finds no trigger",
+    "settled": "that search leaves nothing open",
+    "known": "a trigger was found or named, so that something can be shown to be gone",
+    "gone": "what was found or named does no more than harmless words do",
+    "whole": "what was found is surely a whole trigger, not a part of one",
+    "kept": "the model stays as good as was asked for",
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,29 @@ class FoundResidual:
 
 
 @dataclass(frozen=True)
+class TriggerChange:
+    """What a trigger does to held-out rows that have another label.
+
+    Attributes:
+        text: the trigger.
+        target_label: the label that it turns rows to.
+        named: whether the user named it; else it was found.
+        before: rows of the suspect that it turns; None where only a search of a changed model called it.
+        after: rows of the result that it turns.
+        floor: rows to which the result gives the label without any trigger.
+        harmless: fraction of rows that as many random words turn, the median of five draws.
+    """
+
+    text: str
+    target_label: str
+    named: bool
+    before: Proportion | None
+    after: Proportion
+    floor: Proportion
+    harmless: float
+
+
+@dataclass(frozen=True)
 class StageRecord:
     """One stage of the cleansing: a training run, a search, a rescaling.
 
@@ -111,6 +144,11 @@ class PurifyResult:
         residual: the strongest trigger that the last search still found; None where none was.
         output: the directory that was written; None if nothing was.
         logit_difference: largest change of a logit when what was written is loaded again, by what was loaded.
+        triggers: the strongest that were found in a classifier, and those that the user named.
+        suspects_share: fraction of the result's weights that are the suspect's, whether trained further or not; the
+            others are a trusted model's, or were drawn anew.
+        unmet: the first of ``CONDITIONS`` that does not hold; empty where nobody asked, or all do.
+        asked: the options as they were given, in the words of a command line.
     """
 
     model: str
@@ -134,5 +172,9 @@ class PurifyResult:
     suspects_card: Mapping[str, Any] = field(default_factory=dict)
     utility: UtilityChange | None = None
     removed: tuple[Removed, ...] = ()
+    triggers: tuple[TriggerChange, ...] = ()
+    suspects_share: float = 1.0
+    unmet: str = ""
+    asked: tuple[str, ...] = ()
     kind: str = SEQUENCE_CLASSIFIER.name
     schema_version: int = SCHEMA_VERSION

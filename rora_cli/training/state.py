@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from rora_cli.errors import TrainingError
-from rora_cli.files import clear, publish_directory, publish_file, sha256_file
+from rora_cli.files import JOURNAL_NAME, clear, publish_directory, publish_file, sha256_file
 from rora_cli.sharded import assign, whole
 
 _SCHEMA = 1
-_JOURNAL = "journal.json"
 _MAX_JOURNAL_BYTES = 256 << 20
 #: The fields that AdamW keeps for each parameter; all but the first have the parameter's shape.
 _OPTIMIZER_FIELDS = ("step", "exp_avg", "exp_avg_sq")
@@ -59,11 +58,11 @@ class RunState:
         self._journal: dict[str, Any] = {"schema_version": _SCHEMA, "fingerprint": _plain(fingerprint), "entries": {}}
         if directory.is_symlink():
             raise TrainingError(f"{directory} is a symbolic link, which rora never makes; remove it")
-        if resume and (directory / _JOURNAL).exists():
+        if resume and (directory / JOURNAL_NAME).exists():
             self._journal = self._read_journal()
 
     def _read_journal(self) -> dict[str, Any]:
-        path = self.directory / _JOURNAL
+        path = self.directory / JOURNAL_NAME
         try:
             if not path.is_file() or path.stat().st_size > _MAX_JOURNAL_BYTES:
                 raise ValueError
@@ -139,7 +138,7 @@ class RunState:
 
         old = self._journal["entries"].get(f"snapshot/{stage}")
         name = _snapshot_name(stage, snapshot.meta["step"])
-        if not (self.directory / _JOURNAL).exists():
+        if not (self.directory / JOURNAL_NAME).exists():
             self._write_journal()  # first of all: it marks the directory as one that may be removed
         with publish_directory(self.directory / name, force=True) as staging:
             save_file({k: v.contiguous() for k, v in snapshot.tensors.items()}, staging / "state.safetensors")
@@ -155,7 +154,7 @@ class RunState:
     def _write_journal(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"sha256": _digest(self._journal), **self._journal}, indent=1)
-        publish_file(self.directory / _JOURNAL, text)
+        publish_file(self.directory / JOURNAL_NAME, text)
 
     def discard(self) -> None:
         """Remove the directory: the run is finished and its result is published, or nobody will go on with it.
@@ -165,8 +164,8 @@ class RunState:
         """
         if not self.directory.exists():
             return
-        keep = (_JOURNAL, f".{_JOURNAL}.rora-tmp")
-        ours = (self.directory / _JOURNAL).exists()
+        keep = (JOURNAL_NAME, f".{JOURNAL_NAME}.rora-tmp")
+        ours = (self.directory / JOURNAL_NAME).exists()
         if not ours and any(p.name not in keep for p in self.directory.iterdir()):
             raise TrainingError(
                 f"{self.directory} is where this run would save its state, and it holds something else; move it"

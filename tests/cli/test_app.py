@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from rora_cli.cli import files
+from rora_cli.cli import app, files
 from rora_cli.cli.commands_table import COMMANDS
 from rora_cli.cli.console import LogProgress
 from rora_cli.errors import UsageError
+from rora_cli.progress import SILENT, begin, in_steps
 
 HEAVY = ("torch", "transformers", "peft", "accelerate", "datasets", "scipy", "pyarrow", "numpy", "huggingface_hub")
 
@@ -229,12 +231,14 @@ def test_a_finished_phase_looks_finished_at_a_terminal() -> None:
     from rora_cli.cli.console import TerminalProgress
 
     screen = io.StringIO()
-    progress = TerminalProgress(Console(file=screen, force_terminal=True, width=100))
+    progress = in_steps(TerminalProgress(Console(file=screen, force_terminal=True, width=100)), ("load", "search"))
     with progress.phase("load"):
         pass
+    begin(progress, "search")
     with progress.phase("read", total=None) as task:
         task.advance(3)
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "1/2 load " in last and "2/2 search: read " in last and in_steps(SILENT, ("load",)) is SILENT
     assert "1/1" in last and "3/3" in last and not last.rstrip().endswith("/?")
 
 
@@ -243,3 +247,37 @@ def test_what_is_made_of_the_options_is_up_to_date(name: str) -> None:
     script = Path(__file__).parents[2] / "scripts" / name
     done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_ctrl_c_says_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Of a command that keeps nothing, of a run that has finished nothing, and of one that has."""
+    from rora_cli.commands import purify
+
+    def ended(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["rora", *arguments])
+        with pytest.raises(SystemExit) as end:
+            app.run()
+        assert end.value.code == 130
+        return re.sub(r"\s+", " ", capsys.readouterr().err)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def stop_later(*_: object) -> None:
+        state = tmp_path / "out.rora-state"
+        state.mkdir()
+        entries = {"search 1": {}, "snapshot/train 1": {"meta": {"step": 40}}}
+        (state / "journal.json").write_text(json.dumps({"entries": entries}))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rora_cli.commands.verify.run", stop)
+    assert ended("verify", str(tmp_path)) == "rora: interrupted; nothing half-written was left behind "
+    monkeypatch.setattr(purify, "look", lambda config: None)
+    run = ("purify", str(tmp_path), "--clean", "bundled", "-o", str(tmp_path / "out"), "--quiet")
+    monkeypatch.setattr(purify, "in_processes", stop)
+    assert "interrupted; nothing was finished yet, so nothing is kept" in ended(*run)
+    monkeypatch.setattr(purify, "in_processes", stop_later)
+    said = ended(*run)
+    assert "search 1, train 1 up to step 40; add --resume to the same command" in said and "kept in" in said

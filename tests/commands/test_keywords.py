@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import rora_cli
 from rora_cli.commands.diagnose import DiagnoseConfig
@@ -18,7 +19,8 @@ from rora_cli.commands.rescale.config import RescaleConfig
 from rora_cli.defences.config import PurifyConfig, resolved_config
 from rora_cli.errors import UsageError
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
-from rora_cli.options import POINTS, with_units
+from rora_cli.options import POINTS, in_words, with_units
+from tests.cli.apps import alone
 
 NEEDED: dict[str, tuple[Any, dict[str, Any]]] = {
     "purify": (PurifyConfig, {"model": "m", "clean": "c"}),
@@ -173,3 +175,21 @@ def test_a_module_of_torch_is_no_path() -> None:
 
     with pytest.raises(UsageError, match="model is a path, name or hub id, as text, not a Linear object"):
         rora_cli.purify(nn.Linear(1, 1), clean="c")
+
+
+def test_options_become_the_words_of_a_command_line_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = PurifyConfig(
+        model="m", clean="rows.csv", output="a dir", triggers=("a b", "c"), label_map={"0": "no", "1": "yes"},
+        target_modules=("query", "value"), pt_guard=False, freeze_head=True, rank=4, resume=True,
+    )  # fmt: skip
+    seen: list[Any] = []
+
+    def run(config: PurifyConfig, progress: Any) -> None:
+        seen.append(config)
+        raise UsageError("enough")
+
+    monkeypatch.setattr("rora_cli.commands.first_checks.require_inputs", lambda *_: None)
+    monkeypatch.setattr("rora_cli.commands.purify.run", run)
+    CliRunner().invoke(alone("purify"), ["m", *in_words(asked, without=("resume",))])
+    assert seen == [dataclasses.replace(asked, resume=False)]
+    assert in_words(dataclasses.replace(asked, clean=[("a text", 1)]))[:2] == ("--clean", "DATA")  # type: ignore[arg-type]

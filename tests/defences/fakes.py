@@ -129,7 +129,7 @@ class FakeSurgery(Surgery):
         self.seen.append((name, course.texts, tuple(fractions)))
         return Replaced(self.replaced.get(name, 0), {})
 
-    def mix_in(self, ancestor: Mapping[str, torch.Tensor], name: str, excess_left: Any) -> bool:
+    def mix_in(self, ancestor: Mapping[str, torch.Tensor], name: str, excess_left: Any, share: float = 0.0) -> bool:
         self.seen.append(name)
         return self.mixed
 

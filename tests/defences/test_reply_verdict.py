@@ -11,6 +11,7 @@ from rora_cli.defences.replies.record import OpeningRecord
 from rora_cli.defences.replies.verdict import Evidence, verdict
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.results.openings import FoundOpening
+from rora_cli.results.purify import CONDITIONS
 from rora_cli.results.utility import Divergence, Removed, Utility, UtilityChange
 
 NONE, ALL = proportion(0, 40), proportion(40, 40)
@@ -23,7 +24,9 @@ EVIDENCE = Evidence((GONE,), CHANGE, DRY, 0.05, None, 3)
 
 
 def given(**changes: Any) -> tuple[str, str]:
-    return verdict(replace(EVIDENCE, **changes))
+    claimed, reason, unmet = verdict(replace(EVIDENCE, **changes))
+    assert (claimed == "pass") == (unmet == "") and unmet in {"", *CONDITIONS}
+    return claimed, reason
 
 
 def test_what_was_found_whole_and_is_gone_passes() -> None:

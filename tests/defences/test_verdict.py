@@ -6,6 +6,7 @@ from dataclasses import replace
 from rora_cli.defences.default.claims import Case, verdict
 from rora_cli.defences.default.memory import Memory
 from rora_cli.hunting.record import Found, SearchRecord
+from rora_cli.results.purify import CONDITIONS
 from rora_cli.tasks.classification.thresholds import CLAIMS
 
 NOTHING = SearchRecord(trials=1000)
@@ -37,7 +38,9 @@ def judged(
     def still_works(measured: Sequence[Found]) -> str:
         return remaining if any(works is None or trigger.text in works for trigger in measured) else ""
 
-    return verdict(remembered(*triggers, later=later), last, Case(named, texts, 3, CLAIMS), still_works)
+    *said, unmet = verdict(remembered(*triggers, later=later), last, Case(named, texts, 3, CLAIMS), still_works)
+    assert (said[0] == "pass") == (unmet == "") and unmet in {"", *CONDITIONS}
+    return said[0], said[1]
 
 
 def test_pass_needs_a_whole_trigger_for_every_label_that_has_one() -> None:
@@ -97,3 +100,14 @@ def test_the_reason_of_a_pass_counts_in_words() -> None:
     two = judged(found("mn", 1.0), found("tq", 1.0))[1]
     assert two.startswith("2 triggers were found and no longer work, and")
     assert judged(named=["cf"])[1].startswith("1 trigger was named and no longer works, and")
+
+
+def test_the_condition_that_is_unmet_has_a_name() -> None:
+    def unmet(memory: Memory, last: SearchRecord = NOTHING, left: str = "") -> str:
+        return verdict(memory, last, Case((), TEXTS, 3, CLAIMS), lambda _: left)[2]
+
+    whole = remembered(found("mn", 1.0))
+    assert unmet(whole, SearchRecord(found=(found("cf", 0.5),))) == "search"
+    assert unmet(whole, SearchRecord(open_targets=("negative",))) == "settled"
+    assert (unmet(Memory()), unmet(whole, left="it works")) == ("known", "gone")
+    assert (unmet(remembered(found("mn", 0.5))), unmet(whole)) == ("whole", "")

@@ -87,8 +87,9 @@ def test_recipe(planted: Planted, tmp_path: Path, request: pytest.FixtureRequest
 
     def compute() -> dict[str, Any]:
         rora_cli.purify(
-            planted.suspect, clean=planted.clean, output=str(out), recipe=recipe, device="cpu", seed=0, **options
-        )
+            planted.suspect, clean=planted.clean, output=str(out), recipe=recipe, device="cpu", seed=0,
+            keep_failed=True, **options,
+        )  # fmt: skip
         report = valid("purify", json.loads((out / "rora-report.json").read_text()))
         return {"report": _relative(report, planted, tmp_path), "weights": fingerprint(out)}
 

@@ -106,15 +106,16 @@ def test_every_way_to_start_ends_with_its_verdict(
         assert not out.exists()
     else:
         assert done.stdout.count("verdict: ") == 1 and f"verdict: {verdict}" in done.stdout
-        assert rora_cli.verify(out).findings == ()
-        report = json.loads((out / "rora-report.json").read_text())
+        written = out.with_name("out-failed") if verdict == "fail" else out
+        assert rora_cli.verify(written).findings == ()
+        report = json.loads((written / "rora-report.json").read_text())
         assert report["verdict"] == verdict
         several = way not in ("plain", "accelerate launch")
         assert report["provenance"]["config"]["processes"] == (2 if several else 1)
     if exact:
         assert "Traceback" not in done.stderr
     left = {path.name for path in tmp_path.iterdir()} - {"script.py", "multi-cpu.yaml"}
-    assert left == (set() if verdict == "bad input" else {"out"})
+    assert left == (set() if verdict == "bad input" else {"out-failed" if verdict == "fail" else "out"})
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("not assessed", 0), ("fail", 1)])
@@ -122,6 +123,7 @@ def test_in_a_terminal_the_bars_are_drawn_and_the_verdict_is_the_exit_code(
     trained: Path, clean: Path, tmp_path: Path, verdict: str, code: int
 ) -> None:
     line = ["purify", str(trained), "--clean", str(clean), "-o", str(tmp_path / "out"), "--num-processes", "2"]
+    written = "out-failed" if verdict == "fail" else "out"
     line += _command_line(VERDICTS[verdict][0])
     controller, terminal = pty.openpty()
     with subprocess.Popen(
@@ -138,7 +140,7 @@ def test_in_a_terminal_the_bars_are_drawn_and_the_verdict_is_the_exit_code(
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert process.returncode == code, text
     assert "clean accuracy before" in text and "━" in text and f"verdict: {verdict}" in text
-    assert "Traceback" not in text and (tmp_path / "out" / "rora-report.json").exists()
+    assert "Traceback" not in text and (tmp_path / written / "rora-report.json").exists()
 
 
 def _children(pid: int) -> list[int]:

@@ -125,9 +125,20 @@ def test_adapter_only(trained: Path, clean: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_costs_too_much_accuracy_fails(trained: Path, clean: Path, tmp_path: Path) -> None:
     wild = {**OPTIONS, "learning_rate": 0.3, "epochs": 1, "warmup_ratio": 0.0}
-    result = rora_cli.purify(trained, clean=clean, output=str(tmp_path / "out"), recipe="full", **wild)
-    assert result.verdict == "fail" and "fell by" in result.reason
+    for _ in range(2):  # what failed before makes room
+        result = rora_cli.purify(trained, clean=clean, output=str(tmp_path / "out"), recipe="full", **wild)
+    assert result.verdict == "fail" and "fell by" in result.reason and result.unmet == "kept"
     assert result.findings[0].rule_id == "purify/accuracy-lost"
+    failed = tmp_path / "out-failed"
+    assert result.output == str(failed) and [path.name for path in tmp_path.iterdir()] == ["out-failed"]
+    assert json.loads((failed / "config.json").read_text())["rora_verdict"] == "fail"
+    assert "# `out-failed`" in (failed / "README.md").read_text() and rora_cli.verify(failed).findings == ()
+    kept = rora_cli.purify(trained, clean=clean, output=str(tmp_path / "out"), recipe="full", keep_failed=True, **wild)
+    assert kept.output == str(tmp_path / "out") and (tmp_path / "out" / "model.safetensors").is_file()
+    (tmp_path / "x-failed").mkdir()
+    (tmp_path / "x-failed" / "of-mine").write_text("")
+    with pytest.raises(OutputError, match="x-failed exists already"):
+        rora_cli.purify(trained, clean=clean, output=str(tmp_path / "x"), recipe="full", **wild)
 
 
 class _Interrupt:

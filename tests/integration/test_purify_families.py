@@ -16,7 +16,13 @@ import rora_cli
 from rora_cli.errors import CheckpointError, DataError, UsageError
 from tests.conftest import build_tiny_classifier, tiny_rows, tiny_vocabulary
 
-OPTIONS: dict[str, Any] = {"device": "cpu", "epochs": 1, "batch_size": 32, "max_accuracy_drop": 100.0}
+OPTIONS: dict[str, Any] = {
+    "device": "cpu",
+    "epochs": 1,
+    "batch_size": 32,
+    "max_accuracy_drop": 100.0,
+    "keep_failed": True,
+}
 WIDE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
         "max_position_embeddings": 64}  # fmt: skip
 FAMILIES: Mapping[str, dict[str, Any]] = {

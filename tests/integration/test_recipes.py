@@ -17,7 +17,7 @@ from rora_cli.defences.recipes import RECIPES, WITHOUT_ADAPTER
 from rora_cli.errors import UsageError
 from tests.conftest import build_tiny_classifier, tiny_rows
 
-OPTIONS: dict[str, Any] = {"device": "cpu", "epochs": 1, "batch_size": 16, "tr_k": 8}
+OPTIONS: dict[str, Any] = {"device": "cpu", "epochs": 1, "batch_size": 16, "tr_k": 8, "keep_failed": True}
 NEEDS: dict[str, dict[str, Any]] = {
     "default": {"search_budget": "fast", "reference": "bag-of-words", "max_rounds": 1, "escalate": "none"},
     "reinit": {"reinit_blocks": 1},

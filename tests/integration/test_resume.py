@@ -26,7 +26,14 @@ from tests.kill_points import lines_run
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a process that has run torch")
 
 POINTS = int(os.environ.get("RORA_RESUME_POINTS", "3"))
-OPTIONS: dict[str, Any] = {"device": "cpu", "epochs": 2, "batch_size": 16, "checkpoint_every": 1, "tr_k": 8}
+OPTIONS: dict[str, Any] = {
+    "device": "cpu",
+    "epochs": 2,
+    "batch_size": 16,
+    "checkpoint_every": 1,
+    "tr_k": 8,
+    "keep_failed": True,
+}
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {"recipe": "paper"},
     "full": {"recipe": "full"},

@@ -5,11 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from rora_cli.reports.model_card import render_purified
 from rora_cli.reports.terminal.purify import render
+from rora_cli.reports.verdicts import next_command
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.provenance import Provenance
-from rora_cli.results.purify import FoundResidual, PurifyResult, RescalingAttempt, RescalingOutcome, StageRecord
+from rora_cli.results.purify import (
+    FoundResidual,
+    PurifyResult,
+    RescalingAttempt,
+    RescalingOutcome,
+    StageRecord,
+    TriggerChange,
+)
 
 
 def accuracy(positive: int) -> CleanAccuracy:
@@ -90,21 +99,55 @@ def test_a_verdict_is_said_in_plain_words_with_what_may_settle_it() -> None:
         "pass": ("what was searched for is gone, which is no proof", None),
         "inconclusive": (
             "treat it as the download that it was",
-            "rora purify 'a model' --clean sst2 --search-budget thorough",
+            "rora purify 'a model' --clean sst2 --adapter its/own --search-budget thorough --force",
         ),
-        "fail": ("Do not use this model: a trigger still works.", "rora purify 'a model' --clean sst2 --max-rounds 6"),
+        "fail": (
+            "Do not use this model: a trigger still works.",
+            "rora purify 'a model' --clean sst2 --adapter its/own --max-rounds 6",
+        ),
         "not assessed": ("nobody has looked whether", "rora hunt out --clean sst2"),
     }
     for verdict, (words, command) in said.items():
         config = {"clean": "sst2", "max_rounds": 3, "max_accuracy_drop": 1.0}
         whole = replace(
-            result(), model="a model", verdict=verdict, output="out", provenance=Provenance("purify", {}, config, 0)
-        )
+            result(), model="a model", verdict=verdict, output="out", provenance=Provenance("purify", {}, config, 0),
+            asked=("--clean", "sst2", "--adapter", "its/own"), unmet="" if verdict == "pass" else "search",
+        )  # fmt: skip
         text = render(whole, width=80)
         flat = re.sub(r"\s+", " ", text)
         assert words in flat and "it is right 88.0 % of the time; before, it was 89.0 %" in flat
         assert ("what may settle it:" in text) == (command is not None)
+        assert ("not met: a search of the result finds no trigger" in flat) == (verdict != "pass")
+        assert ("--keep-failed writes it there" in flat) == (verdict == "fail")
         assert command is None or command in text.splitlines(), "the command stands on one line, to be copied"
         lost = Finding("purify/accuracy-lost", Severity.HIGH, "it fell")
         if verdict == "fail":
             assert "--max-accuracy-drop 2" in render(replace(whole, findings=(lost,)), width=80)
+
+
+def test_what_is_tried_next_goes_beyond_what_was_tried() -> None:
+    def command(asked: tuple[str, ...], **config: object) -> str:
+        provenance = Provenance("purify", {}, {"search_budget": "thorough", **config}, 0)
+        return next_command(replace(result(), provenance=provenance, asked=asked)) or ""
+
+    assert command(()).endswith("--reference BASE")
+    assert command(("--trigger", "cf"), reference="some/base").endswith("--trigger cf --trigger TEXT")
+    again = command(("--search-budget", "fast", "--force"), search_budget="fast")
+    assert again == "rora purify some/model --force --search-budget thorough"
+
+
+def test_rows_that_triggers_turned_and_whose_weights_these_are() -> None:
+    def share(count: int) -> Proportion:
+        return Proportion(count, 40, 0.0, 1.0)
+
+    triggers = (
+        TriggerChange("mn", "positive", False, share(40), share(3), share(2), 0.05),
+        TriggerChange("\x1b[31mcf", "positive", True, None, share(1), share(2), 0.05),
+    )
+    whole = replace(result(), triggers=triggers, suspects_share=0.25)
+    for text in (re.sub(r"\s+", " ", render(whole, width=100)), render_purified(whole).replace("`", "")):
+        flat = re.sub(r"[ |]+", " ", text)
+        assert "mn positive 100.0 % (40 of 40) 7.5 % (3 of 40) 5.0 %" in flat
+        assert "cf (named) positive not called then 2.5 % (1 of 40) 5.0 %" in flat and "\x1b" not in flat
+        assert "eights: 25.0 % are the suspect's still, changed by training; the others are a trusted" in flat
+    assert "weights: all are the suspect's still" in render(result())

@@ -23,6 +23,7 @@ from rora_cli.defences.default.lesson_plan import Course, LessonPlan
 from rora_cli.defences.mix import blocks_of, mix
 from rora_cli.defences.recipes import FULL
 from rora_cli.defences.reinit import reinitialise
+from rora_cli.defences.shares import share_of
 from rora_cli.tasks.reference import Reference
 from rora_cli.training.kept import Kept
 
@@ -62,10 +63,14 @@ class Donor:
 
 @dataclass(frozen=True)
 class Replaced:
-    """How many upper ``blocks`` were replaced; 0 if no student was kept. ``student``: the weights of the last one."""
+    """How many upper ``blocks`` were replaced; 0 if no student was kept.
+
+    ``student``: the weights of the last one; ``share``: the fraction of them that was the suspect's.
+    """
 
     blocks: int
     student: Mapping[str, Tensor]
+    share: float = 0.0
 
 
 def donor_of(bench: Bench, reference: Reference) -> Donor | None:
@@ -78,7 +83,13 @@ def donor_of(bench: Bench, reference: Reference) -> Donor | None:
 
 
 class Surgery:
-    """The changes of the suspect's own weights. Every process calls the methods, in the same order."""
+    """The changes of the suspect's own weights. Every process calls the methods, in the same order.
+
+    Attributes:
+        share: the fraction of the model's weights that are the suspect's, trained further or not.
+    """
+
+    share: float = 1.0
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
@@ -106,16 +117,18 @@ class Surgery:
                 reinitialise(bench.model, count)
             else:
                 transplant(bench.model, donor.model, count)
+            share = share_of(original, bench.model)
             stage = f"teach {count} block{'s' if count > 1 else ''}{', drawn anew' if donor is None else ''}"
             self._teach(bench.model, course, stage)
             kept = bench.gauge.beyond(bench.model) <= (LAST_STUDENT_SLACK if count == counts[-1] else 0.0)
             details = {"blocks": donor.name if donor else "drawn anew", "kept": kept}
             bench.run.stages[-1] = replace(bench.run.stages[-1], details=details)
             if kept:
-                return Replaced(count, bench.model.state_dict())
+                self.share = share
+                return Replaced(count, bench.model.state_dict(), share)
         student = Kept(bench.model.state_dict())
         original.put_back(bench.model.state_dict())
-        return Replaced(0, student)
+        return Replaced(0, student, share)
 
     def teach_on(self, course: Course) -> None:
         """Teach the student that was kept the rest of its lessons, and keep as much as clean accuracy allows.
@@ -129,8 +142,12 @@ class Surgery:
         trained = [Trained(weight, partial(start.__getitem__, n)) for n, weight in bench.model.named_parameters()]
         shrink(bench.gauge, bench.model, trained, stage="shrink, teach on", fractions=KEPT_FRACTIONS_OR_NONE)
 
-    def mix_in(self, ancestor: Mapping[str, Tensor], name: str, excess_left: Callable[[nn.Module], float]) -> bool:
+    def mix_in(
+        self, ancestor: Mapping[str, Tensor], name: str, excess_left: Callable[[nn.Module], float], share: float = 0.0
+    ) -> bool:
         """Mix an ancestor's weights into the suspect, if clean accuracy allows it.
+
+        ``share`` is the fraction of the ancestor's weights that are the suspect's own.
 
         ``excess_left(model)`` is the excess [fraction of rows] of the strongest known trigger. Among the mixtures that
         keep to the user's limit, the one in which it is smallest is taken; on a tie, the one with the smallest fraction
@@ -141,6 +158,7 @@ class Surgery:
         if fraction is None:
             return False
         mix(bench.model, ancestor, fraction)
+        self.share = fraction + (1 - fraction) * share
         bench.run.record("mix", details={"suspect's share": fraction, "ancestor": name})
         return True
 
@@ -185,7 +203,8 @@ def replace_and_teach(
         far = bench.gauge.beyond(donor.model) > MAX_BEHIND
         done = surgery.replace_upper(plan.choose, REPLACED_FRACTIONS[1:] if far else REPLACED_FRACTIONS, donor)
         blocks = done.blocks
-        if not blocks and not surgery.mix_in(done.student, f"{donor.name}, taught by the suspect", excess_left):
+        taught = f"{donor.name}, taught by the suspect"
+        if not blocks and not surgery.mix_in(done.student, taught, excess_left, done.share):
             return None
     else:
         if donor is not None and donor.fits:

@@ -11,7 +11,7 @@ it. This weakens what no search finds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -31,9 +31,10 @@ from rora_cli.defences.default.claims import Case, part_of_a_trigger, verdict
 from rora_cli.defences.default.escalation import Surgery, donor_of, replace_and_teach
 from rora_cli.defences.default.lesson_plan import plan_lessons
 from rora_cli.defences.default.memory import Memory
-from rora_cli.defences.default.residual import strongest_left
+from rora_cli.defences.default.residual import Measuring, Turned, strongest_left
 from rora_cli.defences.hardening import HARDENED_FRACTION, Hardener
 from rora_cli.defences.mix import check_ancestor, tuned_ancestor
+from rora_cli.defences.running import AGAIN, SEARCH, TRAIN
 from rora_cli.defences.settings import Settings
 from rora_cli.defences.spectra import update_spectra
 from rora_cli.evaluation.attack import most_with_room, with_room
@@ -41,6 +42,8 @@ from rora_cli.evaluation.inference import count_tokens
 from rora_cli.hunting.case import SearchSettings
 from rora_cli.hunting.hunt import search_triggers
 from rora_cli.hunting.record import Found, SearchRecord, record_of
+from rora_cli.progress import begin
+from rora_cli.results.accuracy import Proportion
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.hunt import HuntResult
 from rora_cli.results.spectra import ModuleSpectrum
@@ -71,6 +74,7 @@ def cleanse(bench: Bench) -> Cleansed:
     """Search, escalate if need be, then train and search in turn."""
     loop = Loop(bench, reference_of(bench), Surgery(bench))
     searched = loop.search(bench.gauge.subject.model, 1)
+    loop.count_turned(bench.gauge.subject.model)
     loop.escalate()
     model, layers = bench.attach()
     before: tuple[ModuleSpectrum, ...] = ()
@@ -82,11 +86,24 @@ def cleanse(bench: Bench) -> Cleansed:
         before = loop.round(model, layers, number)
     else:
         searched = loop.search(model, number + 1)
-    claimed, reason = loop.verdict(model, searched)
+    measuring = Measuring.of(bench, model)
+    claimed, reason, unmet = loop.verdict(measuring, searched)
+    triggers = measuring.changes(list(loop.memory.found.values()), loop.turned)
     if loop.changed:  # the adapter belongs to weights that nobody has: only the whole model makes sense
         model, layers = model.merge_and_unload(), []
     residual = searched.strongest.residual if searched.strongest else None
-    return Cleansed(model, layers, claimed, reason, residual, before, _limits(loop.reference))
+    return Cleansed(
+        model,
+        layers,
+        claimed,
+        reason,
+        residual,
+        before,
+        _limits(loop.reference),
+        unmet=unmet,
+        triggers=triggers,
+        suspects_share=loop.surgery.share,
+    )
 
 
 @dataclass
@@ -100,6 +117,7 @@ class Loop:
         changed: whether the suspect's own weights were changed.
         forgot: whether a student stands in the suspect's place, with nothing of it mixed in: a round that costs
             accuracy can then be done without.
+        turned: how many rows of the suspect, as it came, the triggers turned that the first search found.
         answers: what a student was taught of the clean rows [rows, behaviours]; None without a student.
     """
 
@@ -109,6 +127,7 @@ class Loop:
     memory: Memory = field(default_factory=Memory)
     changed: bool = False
     forgot: bool = False
+    turned: Turned = field(default_factory=dict)
     answers: list[list[float]] | None = None
 
     def search(self, model: nn.Module, number: int) -> SearchRecord:
@@ -117,6 +136,7 @@ class Loop:
         Every process gets the same plain values; the journal keeps them, so that --resume does not search again.
         """
         bench, stage = self.bench, f"search {number}"
+        begin(bench.run.progress, SEARCH if number == 1 else AGAIN)
         bench.run.require_equal(model)
         kept = bench.run.recall_together(stage, lambda: record_of(self._hunt(model), bench.task.claims).to_json())
         record = SearchRecord.from_json(kept)
@@ -138,10 +158,20 @@ class Loop:
             progress=bench.run.progress,
         )
 
+    def count_turned(self, model: nn.Module) -> None:
+        """Count the rows of the suspect that what was found, or named, turns, before anything is changed."""
+        bench, found = self.bench, self.memory.first_found()
+        kept: Any = bench.run.recall_together(
+            "rows turned before",
+            lambda: [[*key, asdict(share)] for key, share in Measuring.of(bench, model).turned(found).items()],
+        )
+        self.turned = {(text, target): Proportion(**share) for text, target, share in kept}
+
     def escalate(self) -> None:
         """Change the suspect's own weights if training may not be enough, or the user named an ancestor."""
         bench, named = self.bench, self.bench.config.triggers
         if bench.config.ancestor is not None:
+            begin(bench.run.progress, TRAIN)
             ancestor = tuned_ancestor(bench)
             self.changed = self.surgery.mix_in(ancestor.state_dict(), bench.config.ancestor, self._excess_left)
             return
@@ -150,6 +180,7 @@ class Loop:
         if allowed == "none" or not (found_nothing or self._part()):
             return
         avoided = self.memory.avoided(named, bench.task.claims)
+        begin(bench.run.progress, TRAIN)
         plan = plan_lessons(bench, self.hardener(1.0), avoided, self.shortened)
         donor = donor_of(bench, self.reference)
         blocks = replace_and_teach(self.surgery, bench, plan, donor, self._excess_left, may_draw=allowed == "auto")
@@ -162,6 +193,7 @@ class Loop:
         Returns the spectra of the update before Pt.
         """
         bench = self.bench
+        begin(bench.run.progress, TRAIN)
         settings = round_settings(bench, number, student=self.answers is not None)
         answers: Sequence[Any] = self.answers or bench.clean.labels
         objective = bench.task.objective(bench.subject, bench.clean.texts, answers, transform=self.hardener())
@@ -196,13 +228,13 @@ class Loop:
         most = most_with_room(subject.max_length)
         return with_room(self.bench.clean.texts, partial(count_tokens, subject.tokenizer), most)
 
-    def verdict(self, model: nn.Module, last: SearchRecord) -> tuple[str, str]:
-        """The verdict on ``model``, which ``last`` searched, and the sentence on it."""
+    def verdict(self, measuring: Measuring, last: SearchRecord) -> tuple[str, str, str]:
+        """The verdict on what is measured, which ``last`` searched, the sentence on it, and what a pass lacks."""
         bench = self.bench
         case = Case(bench.config.triggers, bench.clean.texts, bench.settings.loop.max_rounds, bench.task.claims)
 
         def still_works(found: Sequence[Found]) -> str:
-            left = strongest_left(bench, model, found)
+            left = measuring.strongest_left(found)
             return left.sentence if left.excess > bench.task.claims.max_residual else ""
 
         return verdict(self.memory, last, case, still_works)

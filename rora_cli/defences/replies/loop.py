@@ -24,9 +24,11 @@ from rora_cli.defences.replies.prompts import PlacedTrigger, PromptWords
 from rora_cli.defences.replies.record import OpeningRecord
 from rora_cli.defences.replies.residual import Residual
 from rora_cli.defences.replies.verdict import Evidence, costs, verdict
+from rora_cli.defences.running import AGAIN, SEARCH, TRAIN, WRITE
 from rora_cli.errors import UsageError
 from rora_cli.hunting.open_hunt import OpenCase, search_openings
 from rora_cli.layout import writes_to_stream
+from rora_cli.progress import begin
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.openings import FoundOpening
@@ -153,6 +155,7 @@ class Loop:
     def search(self, model: nn.Module, number: int) -> OpeningRecord:
         """Search ``model``, all processes together, and remember what is called."""
         bench, stage = self.bench, f"search {number}"
+        begin(bench.run.progress, SEARCH if number == 1 else AGAIN)
         bench.run.require_equal(model)
         kept = bench.run.recall_together(stage, lambda: self._hunt(model).to_json())
         record = OpeningRecord.from_json(kept)
@@ -225,6 +228,7 @@ class Loop:
 
     def _train(self, model: nn.Module, layers: Sequence[AdaptedLayer], stage: str) -> None:
         bench, lessons = self.bench, self.heard.lessons
+        begin(bench.run.progress, TRAIN)
         words = sorted({word for text in bench.clean.texts for word in text.split() if word.isalpha()})
         transform = PromptWords(self.triggers, words, seed=bench.config.seed)
         objective = self.task.taught(bench.subject, lessons, transform=transform)
@@ -260,6 +264,7 @@ class Loop:
     def finish(self, model: nn.Module, layers: list[AdaptedLayer], last: OpeningRecord) -> Cleansed:
         """The verdict on ``model``, which ``last`` searched, and what it is good for."""
         bench = self.bench
+        begin(bench.run.progress, WRITE)
         change = UtilityChange(
             before=self.heard.before,
             after=self._utility(model),
@@ -273,7 +278,7 @@ class Loop:
             removed = residual.returned(model, removed)
         base = None if self.base is None else self.base.name
         evidence = Evidence(removed, change, last, bench.config.max_kl, base, bench.settings.loop.max_rounds)
-        claimed, reason = verdict(evidence)
+        claimed, reason, unmet = verdict(evidence)
         too_much = costs(evidence)
         findings = (Finding("purify/replies-changed", Severity.HIGH, too_much),) if too_much else ()
         if self.base is not None and bench.config.adapter is None:
@@ -286,6 +291,8 @@ class Loop:
             findings=findings,
             utility=change,
             removed=removed,
+            unmet=unmet,
+            suspects_share=0.0 if self.base is not None else 1.0,
             alone=self.base is not None,
         )
 

@@ -33,7 +33,7 @@ def render(result: DemoResult, *, width: int = 80, color: bool = False) -> str:
         ),
         "",
         Text.assemble(*verdict),
-        Text(f"Done in {result.seconds:.0f} s. See {safe(result.output)}/purified/README.md and {REPORT_NAME}; try:"),
+        Text(f"Done in {result.seconds:.0f} s. See {safe(result.purified.output)}/README.md and {REPORT_NAME}; try:"),
         Text(f"  rora hunt {safe(result.output)}/suspect --clean {safe(result.output)}/clean"),
         width=width,
         color=color,

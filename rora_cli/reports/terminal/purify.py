@@ -9,8 +9,9 @@ from rich.text import Text
 
 from rora_cli.reports.terminal import to_text
 from rora_cli.reports.terminal.cleansed_replies import change_table, removed_table
+from rora_cli.reports.terminal.cleansed_triggers import trigger_table, whose_weights
 from rora_cli.reports.text import count, percent, safe
-from rora_cli.reports.verdicts import in_plain_words, next_command
+from rora_cli.reports.verdicts import in_plain_words, next_command, what_is_unmet
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.findings import Finding
 from rora_cli.results.purify import FoundResidual, PurifyResult, RescalingOutcome, StageRecord
@@ -27,7 +28,7 @@ def render(result: PurifyResult, *, width: int = 80, color: bool = False) -> str
         ("verdict: ", "bold"), (result.verdict, _STYLES[result.verdict]), f" - {safe(result.reason, max_length=1000)}"
     )
     parts: list[Any] = [head, "", *_measured(result), *_trained(result), *_stages(result), "", verdict]
-    parts += [Text(sentence) for sentence in in_plain_words(result)]
+    parts += [Text(sentence) for sentence in (*in_plain_words(result), what_is_unmet(result)) if sentence]
     if (command := next_command(result)) is not None:
         parts += [Text("what may settle it:"), Text(safe(command, max_length=1000), no_wrap=True, overflow="ignore")]
     if result.residual is not None:
@@ -55,7 +56,8 @@ def _residual(residual: FoundResidual) -> Text:
 def _measured(result: PurifyResult) -> list[Any]:
     """What the model was good for before and after, and what its triggers did."""
     if result.utility is None:
-        return [_accuracies(result), ""]
+        triggers = [trigger_table(result.triggers), ""] if result.triggers else []
+        return [_accuracies(result), "", *triggers]
     removed = [removed_table(result.removed), ""] if result.removed else []
     return [change_table(result.utility), "", *removed]
 
@@ -80,11 +82,12 @@ def _interval(share: Proportion) -> str:
 
 
 def _trained(result: PurifyResult) -> list[Text]:
+    weights = Text(whose_weights(result))
     if not result.adapted:
-        return []
+        return [weights]
     kinds = dict.fromkeys(name.rpartition(".")[2] for name in result.adapted)
     whole = f", {' and '.join(result.trained_head)} whole" if result.trained_head else "; the head was left as it is"
-    return [Text(f"trained: an adapter on {count(result.adapted, 'layer')} ({', '.join(kinds)}){whole}")]
+    return [Text(f"trained: an adapter on {count(result.adapted, 'layer')} ({', '.join(kinds)}){whole}"), weights]
 
 
 def _stages(result: PurifyResult) -> list[Text]:
@@ -135,6 +138,7 @@ def _written(result: PurifyResult) -> list[Text]:
     if result.output is None:
         return []
     checks = ", ".join(f"{name} {value:.1e}" for name, value in result.logit_difference.items())
-    return [
-        Text(f"written to {safe(result.output, max_length=400)} (loaded again, largest change of a logit: {checks})")
-    ]
+    where = f"written to {safe(result.output, max_length=400)} (loaded again, largest change of a logit: {checks})"
+    if result.verdict == "fail" and "--keep-failed" not in result.asked:
+        where += "; not under the name that was asked for, since it failed: --keep-failed writes it there all the same"
+    return [Text(where)]
