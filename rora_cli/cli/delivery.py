@@ -13,6 +13,8 @@ from rora_cli.reports.registry import FORMATS, renderer
 
 #: What a command offers whose result is files.
 PLAIN = ("json",)
+#: The same, where there is a page as well.
+PAGE = (*PLAIN, "html")
 #: A result's text, as a terminal of this width and colour shows it.
 Render = Callable[..., str]
 

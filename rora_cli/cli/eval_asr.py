@@ -10,7 +10,7 @@ from rora_cli.cli.shell import OUTPUT, ReportShell
 from rora_cli.commands.evaluate import EvaluateConfig
 from rora_cli.options import Option
 
-_FORMATS = ("json", "markdown")
+_FORMATS = ("json", "markdown", "html")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,8 @@ class Shell(ReportShell):
     format: Annotated[
         tuple[str, ...],
         Option(
-            "text, json or markdown, several times for several; =FILE writes that one there.", metavar="NAME[=FILE]"
+            "text, json, markdown or html, several times for several; =FILE writes that one there.",
+            metavar="NAME[=FILE]",
         ),
     ] = ("text",)
 

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
 
 from rora_cli.cli import delivery
 from rora_cli.cli.dry_run import DryRunOption, show_plan
-from rora_cli.cli.shell import OUTPUT, ReportShell
+from rora_cli.cli.shell import ReportShell
 from rora_cli.commands.hunt import HuntConfig
-from rora_cli.options import Option
-
-#: The page is made for what ``diagnose`` and ``check`` report.
-_FORMATS = [name for name in delivery.FORMATS if name != "html"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shell(ReportShell, DryRunOption):
     """How the report is shown."""
-
-    panel: ClassVar[str] = OUTPUT
-
-    format: Annotated[
-        tuple[str, ...],
-        Option(
-            "text, json, sarif, junit, markdown or github (annotations), several times for several; =FILE writes "
-            "that one there.",
-            metavar="NAME[=FILE]",
-        ),
-    ] = ("text",)
 
 
 def command(config: HuntConfig, shell: Shell) -> int:
@@ -60,7 +44,7 @@ def command(config: HuntConfig, shell: Shell) -> int:
     progress = make_progress(shell.quiet)
     if shell.dry_run:
         return show_plan(config, shell.format, progress)
-    wanted = delivery.wanted_reports(shell.format, shell.output, _FORMATS)
+    wanted = delivery.wanted_reports(shell.format, shell.output)
     result = hunt.run(config, progress)
     code = hunt.exit_code(result, config.fail_on)
     delivery.deliver(result, wanted, render, code)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from rora_cli.cli import delivery
-from rora_cli.cli.shell import ResultShell
+from rora_cli.cli.shell import PageShell
 from rora_cli.commands.poison import PoisonConfig
 from rora_cli.errors import ExitCode
 
 
-def command(config: PoisonConfig, shell: ResultShell) -> int:
+def command(config: PoisonConfig, shell: PageShell) -> int:
     """Build a backdoored classifier on purpose, to test defences on.
 
     The first line of its model card says what it is. Rows are split so that the proof, and whoever defends, has clean
@@ -23,7 +23,7 @@ def command(config: PoisonConfig, shell: ResultShell) -> int:
     from rora_cli.commands.poison import run
     from rora_cli.reports.terminal.poison import render
 
-    wanted = delivery.wanted_reports(shell.format, available=delivery.PLAIN)
+    wanted = delivery.wanted_reports(shell.format, available=delivery.PAGE)
     result = run(config, make_progress(shell.quiet))
     code = ExitCode.FINDINGS if result.persistent is False else ExitCode.OK
     delivery.deliver(result, wanted, render, code)

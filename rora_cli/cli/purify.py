@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from rora_cli import hub_access
 from rora_cli.cli import delivery
 from rora_cli.cli.dry_run import DryRunOption, show_plan
-from rora_cli.cli.shell import OUTPUT, RUN, ResultShell
+from rora_cli.cli.shell import OUTPUT, RUN, PageShell
 from rora_cli.defences.config import PurifyConfig
 from rora_cli.errors import ExitCode
 from rora_cli.option_groups import GATE
@@ -27,7 +27,7 @@ FAIL_ON = {"inconclusive": ("fail", "inconclusive"), "fail": ("fail",), "none": 
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerdictGate(ResultShell):
+class VerdictGate(PageShell):
     """What makes the command fail."""
 
     panel: ClassVar[str] = GATE
@@ -87,7 +87,7 @@ def command(config: PurifyConfig, shell: Shell, given: frozenset[str]) -> int:
     from rora_cli.reports.terminal.purify import render
 
     require_inputs((config.model, config.adapter, config.ancestor), config.clean)
-    wanted = delivery.wanted_reports(shell.format, available=delivery.PLAIN)
+    wanted = delivery.wanted_reports(shell.format, available=delivery.PAGE)
     progress = make_progress(shell.quiet)
     config = replace(config, **_launch_settings(config, shell.accelerate_config, given, progress))
     if shell.dry_run:

@@ -45,6 +45,15 @@ class ResultShell(Shell):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PageShell(Shell):
+    """For a command whose result is files, and a page about them."""
+
+    panel: ClassVar[str] = OUTPUT
+
+    format: Annotated[tuple[str, ...], Option(f"text, json or html, {_SEVERAL}", metavar="NAME[=FILE]")] = ("text",)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportShell(Shell):
     """For a command whose result is a report."""
 

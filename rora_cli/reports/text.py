@@ -73,6 +73,13 @@ def count(items: Sequence[Any] | int, noun: str, plural: str | None = None) -> s
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
+def duration(seconds: float) -> str:
+    """``48 s``, ``12 min``, ``1.4 h``."""
+    if seconds < 120:
+        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def size(number_of_bytes: int) -> str:
     """``1.37 GB``: three digits, powers of ten."""
     value = float(number_of_bytes)

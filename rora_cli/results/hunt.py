@@ -47,7 +47,7 @@ class FoundTrigger:
         by_place: the flip rate at each place of a row.
         token_ids: of the text.
         target_label: the label that it leads to.
-        examples: a few of the rows that it turns; the called ones alone have any.
+        examples: a few of the rows that it turns.
         text: the candidate.
     """
 

@@ -178,9 +178,12 @@ def test_text_fits_80_columns_and_markdown_shows_no_markup_of_others(app, suspec
 
 
 def test_the_report_can_go_to_a_file(app, suspect, tmp_path: Path) -> None:
-    file = tmp_path / "report.json"
-    result = run(app, suspect, "--attack", "badnet", "--format", "json", "-o", str(file), "-q")
+    file, page = tmp_path / "report.json", tmp_path / "report.html"
+    result = run(
+        app, suspect, "--attack", "badnet", "--format", "json", "-o", str(file), "--format", f"html={page}", "-q"
+    )
     assert result.stdout == "" and json.loads(file.read_text())["schema_version"] == 1
+    assert 'class="verdict">' in page.read_text() and "control: " in page.read_text()
 
 
 def test_the_python_api_gives_the_command_lines_result(app, suspect) -> None:

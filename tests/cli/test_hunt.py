@@ -177,7 +177,7 @@ def test_bad_input_is_named(poisoned: Path, data: Path, tmp_path: Path) -> None:
 
 
 def test_one_search_gives_several_reports(poisoned: Path, data: Path, tmp_path: Path) -> None:
-    files = {name: tmp_path / name for name in ("sarif", "junit", "markdown")}
+    files = {name: tmp_path / name for name in ("sarif", "junit", "markdown", "html")}
     wanted = [part for name, file in files.items() for part in ("--format", f"{name}={file}")]
     shown = hunt(poisoned, "--clean", data, "--label", "positive", "--format", "text", *wanted)
     assert shown.exit_code == 1 and "positive" in shown.stdout
@@ -194,11 +194,13 @@ def test_one_search_gives_several_reports(poisoned: Path, data: Path, tmp_path: 
     assert place["logicalLocations"][0]["fullyQualifiedName"] == "positive"
     assert '<testcase classname="' in files["junit"].read_text(encoding="utf-8")
     assert "`hunt/trigger`" in files["markdown"].read_text(encoding="utf-8")
+    page = files["html"].read_text(encoding="utf-8")
+    assert 'class="verdict">trigger found' in page and '<span class="unseen">trigger: </span>mn</mark>' in page
 
 
 def test_a_format_that_hunt_has_not_is_refused_before_the_search(data: Path) -> None:
-    with pytest.raises(UsageError, match="use one of text, json, sarif, junit, markdown"):
-        hunt("nowhere", "--clean", data, "--format", "html")
+    with pytest.raises(UsageError, match="use one of text, json, sarif, junit, markdown, html, github"):
+        hunt("nowhere", "--clean", data, "--format", "cyclonedx")
 
 
 def test_a_trusted_checkpoint_with_a_head_is_used_as_it_is(poisoned: Path, clean: Path, data: Path) -> None:

@@ -52,7 +52,9 @@ def outcomes(measured: dict) -> dict[str, float]:
 
 
 def test_a_persistent_suspect_is_built_measured_and_proven(app, base: Path, tiny_data: Path, tmp_path: Path) -> None:
-    result = poison(app, base, tiny_data, tmp_path / "out", "--prove-persistence", "--format", "json")
+    formats = ("--format", "json", "--format", f"html={tmp_path / 'page.html'}")
+    result = poison(app, base, tiny_data, tmp_path / "out", "--prove-persistence", *formats)
+    assert "built, and persistent" in (tmp_path / "page.html").read_text()
     got = valid("poison", json.loads(result.stdout))
     assert result.exit_code == 0, result.output
     assert got["before"]["accuracy"]["overall"]["value"] < 0.8 < got["suspect"]["accuracy"]["overall"]["value"]

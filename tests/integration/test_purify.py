@@ -233,8 +233,13 @@ def test_the_command_prints_the_result_on_stdout_and_the_rest_on_stderr(
 ) -> None:
     config = tmp_path / "options.yaml"
     config.write_text("recipe: lora\nepochs: 1\nbatch-size: 16\ndevice: cpu\n")
-    done = _command("purify", trained, "--clean", clean, "-o", tmp_path / "out", "--config", config, "--format", "json")
+    page = ("--format", f"html={tmp_path / 'page.html'}")
+    done = _command(
+        "purify", trained, "--clean", clean, "-o", tmp_path / "out", "--config", config, "--format", "json", *page
+    )
     assert done.returncode == 0, done.stderr
+    shown = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'class="verdict">not assessed' in shown and "The update's spectrum" in shown
     report = json.loads(done.stdout)
     assert report["recipe"] == "lora" and report["provenance"]["config"]["epochs"] == 1
     assert "clean accuracy before" in done.stderr

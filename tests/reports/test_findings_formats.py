@@ -144,7 +144,7 @@ def checked(name: str) -> CheckResult:
 @pytest.mark.parametrize("name", ["model.layers.0.q_proj", HOSTILE])
 def test_html_of_check(name: str) -> None:
     text = html.render(checked(name))
-    _assert_self_contained(text)
+    assert_self_contained(text)
     words = " ".join(re.sub("<[^>]*>", " ", text).split())
     assert "Inconclusive" in words and "would refuse it" in words and "28 MB" in words and "Not analysed" in words
     if name != HOSTILE:
@@ -154,12 +154,13 @@ def test_html_of_check(name: str) -> None:
 @pytest.mark.parametrize("name", ["model.layers.0.q_proj", HOSTILE])
 def test_html_is_one_file_without_script_or_network(name: str) -> None:
     text = html.render(result(name))
-    tags = _assert_self_contained(text)
+    tags = assert_self_contained(text)
     drawings = [a for t, a in tags if t == "svg" and "aria-hidden" not in a]
     assert all("aria-label" in a and a.get("role") == "img" for a in drawings) and len(drawings) == 3
 
 
-def _assert_self_contained(text: str) -> list[tuple[str, dict[str, str | None]]]:
+def assert_self_contained(text: str) -> list[tuple[str, dict[str, str | None]]]:
+    """No script, no network, no name twice, every link inside the page; returns its tags."""
     assert text.startswith("<!doctype html>")
     page = _Page()
     page.feed(text)

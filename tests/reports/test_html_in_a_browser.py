@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from rora_cli.reports import html
 from rora_cli.results.diagnose import GroupSummary
 from rora_cli.results.margins import Alignment, Margins, ModuleMargins, Step
 from tests.reports.browser import Browser, colours, find
+from tests.reports.samples import SAMPLES
 from tests.reports.test_findings_formats import HOSTILE, module, result
 
 pytestmark = [
@@ -84,7 +85,54 @@ def test_it_renders_whole_at_every_width_in_both_colour_schemes(
         assert colours(browser.picture(box)) > 24, f"{section} is blank"
 
 
+@pytest.fixture
+def sample(tmp_path: Path) -> Callable[[str], Path]:
+    """The page of a sample, with hostile names."""
+
+    def write(name: str) -> Path:
+        (tmp_path / f"{name}.html").write_text(html.render(SAMPLES[name](HOSTILE)), encoding="utf-8", errors="strict")
+        return tmp_path / f"{name}.html"
+
+    return write
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_other_pages_render_whole_too(browser: Browser, sample: Callable[[str], Path], name: str) -> None:
+    """Wide and light, narrow and dark, on paper; no text on another, and none too faint."""
+    page = sample(name)
+    for width, dark in ((1280, False), (400, True)):
+        browser.open(page, width=width, dark=dark)
+        assert browser.complaints == [] and browser.requests == [page.resolve().as_uri()]
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate(_CONTRAST)["ratio"] >= 4.5
+        assert browser.evaluate(_OVERFLOWING) == []
+        blank = [box for box in browser.evaluate(_SECTIONS) if colours(browser.picture(box)) <= 24]
+        assert blank == []
+    _assert_whole_on_paper(browser, page)
+
+
+@pytest.mark.parametrize("name", ["hunt", "purify"])
+def test_the_other_pages_by_keyboard_and_screen_reader(
+    browser: Browser, sample: Callable[[str], Path], name: str
+) -> None:
+    browser.open(sample(name), width=1280, dark=False)
+    walked = walk(browser)
+    assert walked[0] == "#content" and walked.count("SUMMARY") == browser.evaluate(
+        "document.querySelectorAll('summary').length"
+    )
+    tables = browser.evaluate("document.querySelectorAll('.scroll:not(details:not([open]) *)').length")
+    assert tables == sum(not name.startswith("#") and name != "SUMMARY" for name in walked)
+    named = read_out(browser, "region", "heading", "rowheader", "columnheader")
+    assert all(name.strip() for name in named["region"] + named["heading"] + named["rowheader"])
+    spoken = browser.call("Accessibility.getFullAXTree")["nodes"]
+    assert name != "hunt" or any(n.get("name", {}).get("value", "").startswith("trigger:") for n in spoken)
+
+
 def test_no_column_is_cut_on_paper(browser: Browser, report: Path) -> None:
+    _assert_whole_on_paper(browser, report)
+
+
+def _assert_whole_on_paper(browser: Browser, report: Path) -> None:
     """A4 across, less its margins, at 96 pixels an inch."""
     browser.open(report, width=1032, dark=True)
     wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > document.body.clientWidth + 1).length"
@@ -115,9 +163,9 @@ def test_text_stands_out_from_its_ground(browser: Browser, report: Path) -> None
         assert worst["ratio"] >= 4.5, (dark, worst)
 
 
-def test_it_can_be_walked_by_keyboard(browser: Browser, report: Path) -> None:
-    browser.open(report, width=1280, dark=False)
-    seen = []
+def walk(browser: Browser) -> list[str]:
+    """What the Tab key leads to, one after the other; each shows that it has the focus."""
+    seen: list[str] = []
     while len(seen) < 60:
         for kind in ("keyDown", "keyUp"):
             browser.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
@@ -126,27 +174,46 @@ def test_it_can_be_walked_by_keyboard(browser: Browser, report: Path) -> None:
             " getComputedStyle(e).outlineStyle])(document.activeElement)"
         )
         if name == "BODY":
-            break
+            return seen
         assert outline != "none", name
         seen.append(name)
-    assert seen[0] == "#content" and {"Heat map", "SUMMARY"} <= set(seen) and name == "BODY"
+    raise AssertionError("the focus does not leave the page")
+
+
+def test_it_can_be_walked_by_keyboard(browser: Browser, report: Path) -> None:
+    browser.open(report, width=1280, dark=False)
+    seen = walk(browser)
+    assert seen[0] == "#content" and {"Heat map", "SUMMARY"} <= set(seen)
     tables = browser.evaluate("document.querySelectorAll('.scroll:not(details *)').length")
     assert tables == sum(not name.startswith("#") and name != "SUMMARY" for name in seen)
 
 
+def read_out(browser: Browser, *roles: str) -> dict[str, list[str]]:
+    """The names that a screen reader is told, by role."""
+    nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
+    return {
+        role: [n.get("name", {}).get("value", "") for n in nodes if n.get("role", {}).get("value") == role]
+        for role in roles
+    }
+
+
 def test_what_a_screen_reader_is_told(browser: Browser, report: Path) -> None:
     browser.open(report, width=1280, dark=False)
-    nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
-    named = {
-        role: [n.get("name", {}).get("value", "") for n in nodes if n.get("role", {}).get("value") == role]
-        for role in ("image", "region", "heading", "article", "link", "rowheader")
-    }
+    named = read_out(browser, "image", "region", "heading", "article", "link", "rowheader")
     for role, names in named.items():
         assert names and all(name.strip() for name in names), (role, names)
     assert sum(name.startswith("Heat map of strength") for name in named["image"]) == 1
     assert browser.evaluate("document.documentElement.lang") == "en"
 
 
+#: Cells of tables whose content is wider than they are.
+_OVERFLOWING = """[...document.querySelectorAll('td, th')].filter(e => e.scrollWidth > e.clientWidth + 1)
+  .map(e => e.textContent.trim().slice(0, 40))"""
+#: The rectangles of header, headings and tables.
+_SECTIONS = """[...document.querySelectorAll('header, main > *, .scroll:not(details:not([open]) *)')].map(e => {
+  const r = e.getBoundingClientRect();
+  return {x: r.x + scrollX, y: r.y + scrollY, width: Math.min(r.width, innerWidth), height: Math.min(r.height, 2000)};
+}).filter(r => r.width > 100 && r.height > 15)"""
 _CONTRAST = """(() => {
   const parse = c => c.match(/[\\d.]+/g).map(Number);
   const shine = c => { const [r, g, b] = parse(c).map(v => { v /= 255; return v <= .03928 ? v / 12.92 :

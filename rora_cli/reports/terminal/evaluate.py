@@ -35,13 +35,14 @@ def render(result: EvaluationResult, *, width: int = 80, color: bool = False) ->
         *(replies.transcripts(result) if result.utility else ()),
         *([Padding(Text(f"! {safe(f.message)}", style="bold"), (1, 0, 0, 0)) for f in result.findings]),
         *([Padding(gate_text(result.gate), (1, 0, 0, 0))] if result.gate else []),
-        Padding(Text(_explanation(result, safe(result.target_label)), style="dim"), (1, 0, 0, 0)),
+        Padding(Text(explanation(result, safe(result.target_label)), style="dim"), (1, 0, 0, 0)),
         width=width,
         color=color,
     )
 
 
-def _explanation(result: EvaluationResult, target: str) -> str:
+def explanation(result: EvaluationResult, target: str) -> str:
+    """What the figures count; ``target`` is the label as the report writes it."""
     return replies.EXPLANATION if result.utility else EXPLANATION.format(target=target)
 
 
@@ -137,7 +138,7 @@ def _markdown_lines(result: EvaluationResult) -> Iterator[str]:
         name = f"{beside(outcome)}{markdown_cell(outcome.trigger)}"
         success, floor = proportion(outcome.attack_success_rate), proportion(outcome.floor)
         yield f"| {name} | {outcome.position} | {outcome.seed} | {success} | {floor} |"
-    yield from ("", _explanation(result, markdown_cell(result.target_label)))
+    yield from ("", explanation(result, markdown_cell(result.target_label)))
     for finding in result.findings:
         yield from ("", f"> {markdown_cell(finding.message)}")
 

@@ -91,10 +91,11 @@ def _trained(result: PurifyResult) -> list[Text]:
 
 
 def _stages(result: PurifyResult) -> list[Text]:
-    return [Text(f"{stage.name}: {_describe(stage)}") for stage in result.stages]
+    return [Text(f"{stage.name}: {describe(stage)}") for stage in result.stages]
 
 
-def _describe(stage: StageRecord) -> str:
+def describe(stage: StageRecord) -> str:
+    """What a stage did, in words."""
     if stage.rescaling is not None:
         return _rescaling(stage.rescaling)
     details = "; ".join(f"{name} {_shown(value)}" for name, value in stage.details.items())

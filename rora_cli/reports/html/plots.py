@@ -1,20 +1,12 @@
-"""One self-contained HTML page: no script, no network, readable in light and dark, by keyboard and screen reader.
-
-All text goes through ``safe`` and then jinja2's autoescape; the plots are inline SVG, made of numbers alone.
-"""
+"""The geometry of the plots: places of lines, marks and cells in frames of inline SVG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-from rora_cli.reports.subjects import rules, worst_first
-from rora_cli.reports.terminal.diagnose import from_block, ranked
-from rora_cli.reports.text import count, number, percent, safe, size
-from rora_cli.results.check import CheckResult
-from rora_cli.results.diagnose import DiagnoseResult, Diagnosis
+from rora_cli.reports.text import number, percent
 from rora_cli.results.margins import Margins
 from rora_cli.results.spectra import ModuleSpectrum
 
@@ -22,33 +14,6 @@ _MAX_LINES = 400
 _WIDTH = 920
 #: Kinds of modules in the order in which a block computes them; other kinds follow by name.
 _ORDER = ("query", "key", "value", "qkv", "attention-out", "gate", "up", "gate-up", "down")
-
-
-def render(result: DiagnoseResult | CheckResult) -> str:
-    """The page for a diagnosis of one or more adapters, or for the checkpoints of ``rora check``."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("rora_cli.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(printable=safe, number=number, percent=percent, short=from_block, size=size, words=words)
-    environment.globals.update(count=count)
-    if isinstance(result, CheckResult):
-        ordered = replace(result, checkpoints=tuple(worst_first(result.checkpoints)))
-        return environment.get_template("check.html.j2").render(result=ordered, rules=rules(result))
-    pages = [_page(i, diagnosis) for i, diagnosis in enumerate(worst_first(result.adapters))]
-    steps = steps_plot(result.margins) if result.margins is not None else None
-    template = environment.get_template("diagnose.html.j2")
-    return template.render(result=result, pages=pages, rules=rules(result), steps=steps)
-
-
-def words(text: str) -> list[tuple[str, bool]]:
-    """A sentence of rora's own in pieces: (text, whether it is a command, which stands between backquotes)."""
-    return [(piece, i % 2 == 1) for i, piece in enumerate(text.split("`")) if piece]
 
 
 @dataclass(frozen=True)
@@ -109,18 +74,6 @@ class Plot:
     level: float | None = None
 
 
-def _page(index: int, diagnosis: Diagnosis) -> dict[str, Any]:
-    return {
-        "id": f"adapter-{index}",
-        "d": diagnosis,
-        "modules": ranked(diagnosis.modules),
-        "with_base": any(m.base_sigma_max is not None for m in diagnosis.modules),
-        "heat": heat_map(diagnosis.modules),
-        "spectra": spectra_plot(diagnosis.modules),
-        "alignment": alignment_plot(diagnosis.modules),
-    }
-
-
 def heat_map(modules: Sequence[ModuleSpectrum]) -> Heat | None:
     """The strengths against W if there is a base, else the size-normalised norms; None without numbered blocks."""
     with_base = any(m.strength_ratio is not None for m in modules)
@@ -156,11 +109,14 @@ def heat_map(modules: Sequence[ModuleSpectrum]) -> Heat | None:
     )
 
 
-def spectra_plot(modules: Sequence[ModuleSpectrum], height: int = 300) -> Plot | None:
-    """sigma_i of every update, and of the base's weights if known, against i; both axes are logarithmic."""
+def spectra_plot(groups: Sequence[tuple[str, Sequence[ModuleSpectrum]]], height: int = 300) -> Plot | None:
+    """sigma_i against i, both axes logarithmic, of each group of modules under the CSS class of its lines.
+
+    Lines of the class ``base`` are of the modules' base weights, if these are known; those of others of the updates.
+    """
     lines = [
         (style, m.name, [v for v in values or () if v > 0][:64])
-        for style in ("base", "update")
+        for style, modules in groups
         for m in modules[:_MAX_LINES]
         for values in ((m.base_singular_values if style == "base" else m.singular_values),)
     ]
