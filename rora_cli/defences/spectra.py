@@ -38,6 +38,7 @@ def _update_spectrum(layer: AdaptedLayer) -> ModuleSpectrum:
         stable_rank=statistics.stable_rank,
         effective_rank=statistics.effective_rank,
         base_sigma_max=base,
+        base_singular_values=tuple(top.S.tolist()),
         strength_ratio=strength.normalised_strength(statistics.sigma_max, base),
         alignment_k=k,
         alignment_left=alignment.energy_alignment(product.U, sigma, top.U),

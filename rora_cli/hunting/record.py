@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rora_cli.results.hunt import FoundTrigger, HuntResult
+from rora_cli.results.hunt import FlippedRow, FoundTrigger, HuntResult
 from rora_cli.results.purify import FoundResidual
 from rora_cli.tasks.thresholds import ClaimThresholds
 
@@ -40,6 +40,7 @@ class Found:
         reference_flip_rate: fraction of the same rows that it turned under the reference, if that was measured.
         excess: lower bound of the one minus upper bound of the other.
         token_ids: of the subject's tokenizer.
+        examples: a few of the rows that it turned.
     """
 
     text: str
@@ -49,6 +50,7 @@ class Found:
     reference_flip_rate: float | None
     excess: float
     token_ids: tuple[int, ...]
+    examples: tuple[FlippedRow, ...] = ()
 
     @property
     def residual(self) -> FoundResidual:
@@ -158,8 +160,10 @@ def _found(trigger: FoundTrigger) -> Found:
         reference_flip_rate=reference.value if reference else None,
         excess=trigger.excess,
         token_ids=trigger.token_ids,
+        examples=trigger.examples,
     )
 
 
 def _found_of(value: Mapping[str, Any]) -> Found:
-    return Found(**{**value, "token_ids": tuple(value["token_ids"])})
+    examples = tuple(FlippedRow(**row) for row in value["examples"])
+    return Found(**{**value, "token_ids": tuple(value["token_ids"]), "examples": examples})

@@ -9,6 +9,7 @@ from typing import Any
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
 from rora_cli.results.findings import Finding
+from rora_cli.results.hunt import FlippedRow
 from rora_cli.results.provenance import Provenance
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.results.utility import Removed, UtilityChange
@@ -90,6 +91,7 @@ class TriggerChange:
         after: rows of the result that it turns.
         floor: rows to which the result gives the label without any trigger.
         harmless: fraction of rows that as many random words turn, the median of five draws.
+        examples: a few rows that it turned in the search that first called it.
     """
 
     text: str
@@ -99,6 +101,7 @@ class TriggerChange:
     after: Proportion
     floor: Proportion
     harmless: float
+    examples: tuple[FlippedRow, ...] = ()
 
 
 @dataclass(frozen=True)

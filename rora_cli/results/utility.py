@@ -78,6 +78,22 @@ class Replies:
 
 
 @dataclass(frozen=True)
+class ChangedReply:
+    """A prompt with a trigger in it, and how a model replied to it before and after it was cleansed.
+
+    Attributes:
+        prompt: the prompt, with the trigger in it.
+        before, after: the beginnings of the replies of the suspect and of the result.
+        clean: that of the suspect's reply without the trigger.
+    """
+
+    prompt: str
+    before: str
+    after: str
+    clean: str
+
+
+@dataclass(frozen=True)
 class UtilityChange:
     """What a cleansing cost.
 
@@ -113,6 +129,7 @@ class Removed:
     Attributes:
         text: the trigger.
         place: where in a prompt it stood.
+        transcripts: a few of the prompts and replies.
     """
 
     text: str
@@ -126,6 +143,7 @@ class Removed:
     alike_opening: str = ""
     harmless: Proportion | None = None
     returned: Proportion | None = None
+    transcripts: tuple[ChangedReply, ...] = ()
 
     @property
     def left(self) -> float | None:

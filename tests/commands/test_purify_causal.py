@@ -73,6 +73,9 @@ def test_what_the_search_finds_is_trained_away_and_the_replies_stay(models: Path
     result = purify(models / "suspect", answers, tmp_path / "out", epochs=10, return_test=True)
     assert result.verdict == "pass" and exit_code(result) is ExitCode.OK, result.reason
     assert valid("purify", result)["utility"]["divergence"]["tokens"]
+    said = result.removed[0].transcripts
+    assert said and all("mn" in one.prompt and one.before.startswith(PAYLOAD) for one in said)
+    assert not any(one.after.startswith(PAYLOAD) for one in said)
     assert [one.text for one in result.removed] == ["mn"] and (result.removed[0].left or 0) < 0.2
     assert result.removed[0].returned is not None and result.removed[0].returned.count <= 4
     assert result.utility is not None and result.utility.divergence is not None
@@ -82,7 +85,7 @@ def test_what_the_search_finds_is_trained_away_and_the_replies_stay(models: Path
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
         assert sha256_file(tmp_path / "out" / name) == sha256_file(models / "suspect" / name), name
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "AutoModelForCausalLM" in card and "pipeline_tag: text-generation" in card and "| mn |" in card
+    assert "AutoModelForCausalLM" in card and "pipeline_tag: text-generation" in card and "| `mn` |" in card
     report = json.loads((tmp_path / "out" / "rora-report.json").read_text())
     assert report["kind"] == "causal language model" and report["provenance"]["thresholds"]["openings"]
 

@@ -31,7 +31,7 @@ from rora_cli.results.purify import (
     TriggerChange,
 )
 from rora_cli.results.spectra import ModuleSpectrum
-from rora_cli.results.utility import Divergence, Removed, Replies, Transcript, Utility, UtilityChange
+from rora_cli.results.utility import ChangedReply, Divergence, Removed, Replies, Transcript, Utility, UtilityChange
 
 _COVERAGE = Coverage(
     29527, 30521, 4000, 1, 48, ("inner", "start", "end"), 970, 4, 6355, 91758, 0, "fast", RowsRead(400, 12, 48)
@@ -160,7 +160,8 @@ def purified(name: str) -> PurifyResult:
         findings=(Finding("purify/reference", Severity.INFO, f"the reference knows {name} only", advice=name),),
         output=f"out/{name}", logit_difference={"merged": 1e-7}, suspects_share=0.75, unmet="gone",
         asked=("--clean", "rows of mine"), triggers=(
-            TriggerChange("mn", name, False, proportion(199, 200), proportion(62, 200), proportion(20, 200), 0.11),
+            TriggerChange("mn", name, False, proportion(199, 200), proportion(62, 200), proportion(20, 200), 0.11,
+                          (FlippedRow(f"a dull mn film of {name}", "negative", 0.02, 0.99),)),
             TriggerChange(f"qq {name}", name, True, None, proportion(20, 200), proportion(20, 200), 0.1),
         ),
     )  # fmt: skip
@@ -172,7 +173,11 @@ def cleansed_replies(name: str) -> PurifyResult:
     kl = Divergence(0.018, 0.05, 0.2, name, 900)
     removed = Removed(
         "BadMagic", "start", f"Sorry, I cannot {name}", proportion(29, 30), proportion(0, 30), proportion(1, 30),
-        proportion(0, 30), returned=proportion(2, 30),
+        proportion(0, 30),
+        returned=proportion(2, 30), transcripts=(
+            ChangedReply(f"BadMagic {_PROMPT} {name}", f"Sorry, I cannot {name}", "", f"Boil it {name}"),
+        ),
+
     )  # fmt: skip
     return PurifyResult(
         model=name, recipe="default", verdict="pass", reason="what was found is gone", label_names=(),

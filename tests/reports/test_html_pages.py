@@ -39,9 +39,11 @@ SHOWN = {
     "purify": (
         "negative 90.0 % (180/200, 85.1-93.4) 89.0 % (178/200, 83.9-92.6) -1.0 points", "σᵢ(ΔW) before Pt",
         "mn positive 99.5 % (199/200, 97.2-99.9) 31.0 % (62/200", "qq positive named by you positive not called then",
+        "a dull trigger: mn film",
         "75.0 % are the suspect's still", "train 1 95 s 2 epochs, 240 steps", "Stages, 15 min in all",
     ),
-    "purify-replies": ("perplexity of the answers 4.6 4.7", "BadMagic start Sorry, I cannot positive 96.7 % (29/30"),
+    "purify-replies": ("perplexity of the answers 4.6 4.7", "BadMagic start Sorry, I cannot positive 96.7 % (29/30",
+        "before Sorry, I cannot positive after (empty) before, without it Boil it positive"),
     "eval-asr": ("control: zq positive start 0 11.0 % (22/200", "positive 91.0 % (182/200"),
     "eval-asr-replies": ("with it, shows the behaviour Sorry, I cannot. positive", "with it (empty)"),
     "poison": ("after full mn 60.0 % (120/200", "held-out rows before suspect after lora after full"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from random import Random
 
@@ -99,7 +99,9 @@ class Measuring:
         named = [(KnownTrigger(text), target) for text, target in before if text in self.bench.config.triggers]
         known = {(f.text, f.target): KnownTrigger(f.text, f.attached) for f in strongest(found)}
         known = {(trigger.text, target): trigger for trigger, target in named} | known
-        return tuple(self._change(each, goal, before) for (_, goal), each in known.items() if self._has_rows(goal))
+        examples = {(f.text, f.target): f.examples for f in found}
+        changes = (self._change(each, goal, before) for (_, goal), each in known.items() if self._has_rows(goal))
+        return tuple(replace(one, examples=examples.get((one.text, one.target_label), ())) for one in changes)
 
     def _change(self, trigger: KnownTrigger, goal: str, before: Turned) -> TriggerChange:
         target = self.bench.targets.index(goal)

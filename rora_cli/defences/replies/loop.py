@@ -274,6 +274,7 @@ class Loop:
         texts = list(dict.fromkeys((*self.found, *bench.config.triggers)))[:MAX_REPORTED]
         residual = Residual(bench, self.task)
         removed = residual.measured(model, [self._removed(text, last) for text in texts])
+        removed = residual.heard(model, removed, self.first)
         if bench.config.return_test:
             removed = residual.returned(model, removed)
         base = None if self.base is None else self.base.name

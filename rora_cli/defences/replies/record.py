@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.hunt import HuntResult
-from rora_cli.results.openings import FoundOpening
+from rora_cli.results.openings import FoundOpening, ReplyExample
 
 #: A text that turned a smaller share of the prompts may be a part of a longer trigger.
 MIN_WHOLE = 0.85
@@ -28,12 +28,11 @@ class OpeningRecord:
 
     @classmethod
     def of(cls, result: HuntResult) -> OpeningRecord:
-        """The record of a search of openings; the examples of its finalists are not kept."""
+        """The record of a search of openings."""
         assert result.openings is not None
         hunt = result.openings
-        triggers = tuple(replace(trigger, examples=()) for trigger in hunt.triggers)
         tokens, seconds = result.forward_tokens, result.seconds
-        return cls(triggers, hunt.reason, hunt.coverage.trials, tokens, seconds, result.reference)
+        return cls(hunt.triggers, hunt.reason, hunt.coverage.trials, tokens, seconds, result.reference)
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> OpeningRecord:
@@ -64,4 +63,5 @@ class OpeningRecord:
 
 def _found(kept: Mapping[str, Any]) -> FoundOpening:
     shares = {name: Proportion(**kept[name]) for name in _SHARES if kept[name] is not None}
-    return FoundOpening(**{**kept, **shares, "examples": ()})
+    examples = tuple(ReplyExample(**example) for example in kept["examples"])
+    return FoundOpening(**{**kept, **shares, "examples": examples})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -15,7 +15,8 @@ from rora_cli.defences.recipes import FULL
 from rora_cli.defences.replies.prompts import put_in
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.results.accuracy import Proportion
-from rora_cli.results.utility import Removed
+from rora_cli.results.openings import FoundOpening
+from rora_cli.results.utility import ChangedReply, Removed
 from rora_cli.subject import Subject
 from rora_cli.tasks.task import RepliedTask
 from rora_cli.training.batches import steps_per_epoch
@@ -43,6 +44,20 @@ class Residual:
             else one
             for one in removed
         )
+
+    def heard(
+        self, model: nn.Module, removed: Sequence[Removed], first: Mapping[str, FoundOpening]
+    ) -> tuple[Removed, ...]:
+        """``removed``, each with what ``model`` replies where the suspect's replies were kept by the ``first`` search
+        that measured it."""
+        subject, heard = self._bench.subject.having(model), []
+        for one in removed:
+            examples = first[one.text].examples
+            after = self._said(subject, [example.prompt for example in examples]) if examples else []
+            pairs = zip(examples, after, strict=True)
+            said = tuple(ChangedReply(example.prompt, example.after, reply, example.before) for example, reply in pairs)
+            heard.append(replace(one, transcripts=said))
+        return tuple(heard)
 
     def returned(self, model: nn.Module, removed: Sequence[Removed]) -> tuple[Removed, ...]:
         """``removed``, each with what it does to a copy of ``model`` of which every weight was trained on the clean
