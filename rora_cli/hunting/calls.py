@@ -37,12 +37,12 @@ def call(
         synergy: log-odds that each candidate adds beyond the sum of its tokens, by token ids.
         known: token ids of triggers of earlier rounds.
     """
-    triggers = {*known, *(t.token_ids for t in found if t.called and len(t.token_ids) == 1)}
+    triggers = {*known, *(t.token_ids for t in found if t.called and t.single)}
     parts = {token for trigger in triggers for token in trigger}
 
     def stands(t: FoundTrigger) -> bool:
         whole = synergy[t.token_ids] >= thresholds.min_synergy and t.excess >= thresholds.min_sequence_excess
-        return len(t.token_ids) == 1 or bool(parts & set(t.token_ids)) or whole
+        return t.single or bool(parts & set(t.token_ids)) or whole
 
     left = [replace(t, called=t.called and stands(t)) for t in found]
     if known or any(t.called and t.excess >= thresholds.min_strongest_excess for t in left):
@@ -103,7 +103,7 @@ def left_open(
 
 def _why_open(t: FoundTrigger, synergy: float, linear: bool, thresholds: CallThresholds) -> str:
     """Why a candidate that may be a trigger is not called, as a clause; empty for one that may well be honest."""
-    z, excess, single = f"z {t.suspicion:.1f}", _usual_excess(t, thresholds), len(t.token_ids) == 1
+    z, excess, single = f"z {t.suspicion:.1f}", _usual_excess(t, thresholds), t.single
     whole = (t.flip_rate.value or 0.0) >= thresholds.open_flips and excess >= thresholds.open_excess
     unexplained = linear and excess >= thresholds.min_excess and t.suspicion >= thresholds.unexplained_suspicion
     called = f"{thresholds.min_suspicion:g} is called"

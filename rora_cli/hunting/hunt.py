@@ -21,6 +21,7 @@ from rora_cli.hunting.outcome import Outcome, too_few_rows
 from rora_cli.hunting.outcome_search import Ground, Material, OutcomeSearch
 from rora_cli.hunting.trials import Tokens, Trials
 from rora_cli.hunting.vocabulary import PLACES, encode_rows, vocabulary_of
+from rora_cli.hunting.words import words_to_try
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.hunt import Coverage, DriftedToken, HuntResult, LabelHunt
 from rora_cli.results.provenance import Provenance, library_versions
@@ -97,13 +98,16 @@ class _Hunt:
         self._reference_start = case.reference.scorer.forward_tokens
         self.vocabulary = vocabulary_of(case.subject.tokenizer)
         self.read_rows(budget)
+        words = self.vocabulary.split_words(words_to_try(case.rows.texts))
+        alone = (*self.vocabulary.tokens, *words)
         with case.progress.phase("screen the vocabulary"):
             (empty,) = encode_rows(case.subject.tokenizer, [""], max_length=case.subject.max_length)
             around, count = (empty.head, empty.tail), len(case.task.behaviours)
             with case.settings.rough():
-                screen = screen_bare(self.suspect, case.reference.linear, self.vocabulary.tokens, around, count)
+                screen = screen_bare(self.suspect, case.reference.linear, alone, around, count)
         self.drifted = self._drifted()
-        self.ground = Ground(case.subject, self.vocabulary, screen, tuple(token for token, _ in self.drifted))
+        drifted = tuple(token for token, _ in self.drifted)
+        self.ground = Ground(case.subject, self.vocabulary, screen, drifted, frozenset(words))
 
     @property
     def forward_tokens(self) -> int:

@@ -72,17 +72,19 @@ class Outcome:
         )
 
     def _coverage(self) -> Coverage:
-        search, trials = self.search, self.search.trials
+        search, trials, words = self.search, self.search.trials, self.search.ground.words
         first, vocabulary = search.budget.screening[0], search.ground.vocabulary
+        grown = trials.sequences - words
         return Coverage(
             tokens=len(vocabulary.tokens),
             vocabulary=vocabulary.size,
-            tokens_in_rows=min(first.candidates, len(vocabulary.tokens)),
+            words=len(words),
+            tokens_in_rows=min(first.candidates, len(vocabulary.tokens) + len(words)),
             screening_rows=first.carriers,
             final_rows=len(search.material.final_texts),
             places=PLACES,
-            sequences=len(trials.sequences),
-            longest_sequence=max((len(s) for s in trials.sequences), default=1),
+            sequences=len(grown),
+            longest_sequence=max(map(len, grown), default=1),
             trials=trials.count,
             forward_tokens=trials.suspect.forward_tokens - self.before[0],
             reference_forward_tokens=trials.reference.forward_tokens - self.before[1],
@@ -116,6 +118,7 @@ class Outcome:
             called=stands_out(excess, measured.suspicion, self.case.task.calls),
             words=tuple(measured.text.split()),
             attached=measured.attached,
+            listed=measured.candidate in self.search.ground.words,
             by_place={place: _share(measured.flips[places == place]) for place in PLACES},
             examples=_examples(measured, self.search.budget.examples),
         )

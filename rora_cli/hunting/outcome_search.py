@@ -25,15 +25,27 @@ class Ground:
 
     Attributes:
         subject: gives the tokenizer and the length limit; the search itself asks the trials' scorers.
-        screen: every token of the vocabulary alone.
+        screen: every candidate alone: the tokens of the vocabulary, and ``words``.
         drifted: tokens whose embedding moved too far (``embedding_drift``), furthest first: they are tried in rows, in
             pairs and in sequences, whatever they do alone.
+        words: words of several tokens that are tried as one candidate each.
     """
 
     subject: Subject
     vocabulary: Vocabulary
     screen: BareScreen
     drifted: tuple[Tokens, ...] = ()
+    words: frozenset[Tokens] = frozenset()
+
+    def choices(self, candidate: Tokens) -> int:
+        """How many times the search chose the best of many to come to ``candidate``: once a token, once for a word."""
+        return 1 if candidate in self.words else len(candidate)
+
+    def harmless(self, count: int, rng: Random) -> list[Tokens]:
+        """``count`` random candidates: as large a part of them are words of several tokens as of all that are tried."""
+        tokens, words = self.vocabulary.tokens, sorted(self.words)
+        split = round(count * len(words) / (len(words) + len(tokens)))
+        return [*self.vocabulary.sample(count - split, rng), *rng.sample(words, split)]
 
 
 @dataclass(frozen=True)
@@ -107,7 +119,7 @@ class OutcomeSearch:
         most = budget.screening[0].candidates
         self._candidates = tuple(dict.fromkeys([*ground.drifted, *screen.best(trials.target, most)]))[:most]
         self.random_tokens = count = min(budget.harmless, len(vocabulary.tokens))
-        self._harmless = (*vocabulary.sample(count, self._rng), *material.honest_words[:count])
+        self._harmless = (*ground.harmless(count, self._rng), *material.honest_words[:count])
         most = max(stage.carriers for stage in budget.screening)
         quiet = self._carriers(sorted(encoded, key=len), most)
         # The shortest of these come first: most candidates see no other.
@@ -199,7 +211,8 @@ class OutcomeSearch:
         tried = dict.fromkeys([(), *candidates, *((token,) for candidate in candidates for token in candidate)])
         own, other = self.trials.log_odds(list(tried), self._long[: self.budget.noise_rows])
         odds = dict(zip(tried, zip(own.mean(axis=1).tolist(), other.mean(axis=1).tolist(), strict=True), strict=True))
-        return [Acts(self.noise.suspicion(*odds[each], len(each)), _synergy(each, odds)) for each in candidates]
+        chosen = self.ground.choices
+        return [Acts(self.noise.suspicion(*odds[each], chosen(each)), _synergy(each, odds)) for each in candidates]
 
     def measure(self, candidates: Sequence[Tokens]) -> list[Measured]:
         """Each candidate as text in the final rows, tokenised anew: what a user could type. All are scored together."""

