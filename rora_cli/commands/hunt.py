@@ -94,8 +94,8 @@ class HuntConfig(HuntGate, HuntedRows, FormatOption, PowerOption, ProcessOptions
         Option(
             "A model that you trust, best the one that the suspect was trained from, as a directory or hub id: what "
             "flips it too is an honest word (an encoder is tuned on the clean rows). bag-of-words for none; auto: the "
-            "packaged encoder where it fits the suspect, else bag-of-words. For a causal model none, or auto: the base "
-            "of --adapter, else none.",
+            "packaged encoder, by text where it is of another line, or bag-of-words for a suspect that is far smaller. "
+            "For a causal model none, or auto: the base of --adapter, else none.",
             metavar="MODEL",
         ),
     ] = "auto"

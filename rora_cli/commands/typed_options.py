@@ -174,9 +174,9 @@ class HuntOptions(TypedDict, total=False):
 
     reference: Named
     """A model that you trust, best the one that the suspect was trained from, as a directory or hub id: what flips it
-    too is an honest word (an encoder is tuned on the clean rows). bag-of-words for none; auto: the packaged encoder
-    where it fits the suspect, else bag-of-words. For a causal model none, or auto: the base of --adapter, else
-    none."""
+    too is an honest word (an encoder is tuned on the clean rows). bag-of-words for none; auto: the packaged
+    encoder, by text where it is of another line, or bag-of-words for a suspect that is far smaller. For a causal
+    model none, or auto: the base of --adapter, else none."""
     adapter: Named | None
     """Suspect adapter on MODEL, its base: merged in first."""
     budget: Literal["auto", "fast", "normal", "thorough"]

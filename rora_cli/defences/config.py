@@ -264,7 +264,7 @@ class PurifyConfig(
             "triggers. A pretrained encoder or a clean classifier, as a directory or a hub id. For a causal model it "
             "takes the suspect's place, and is taught what that says; none keeps the base of --adapter out.",
             metavar="MODEL",
-            shown="the packaged encoder where it fits; the base of a causal model's --adapter",
+            shown="the packaged encoder, or for a far smaller suspect bag-of-words; the base of a causal --adapter",
         ),
     ] = None
     adapter: Annotated[str | None, Option("A suspect adapter on MODEL, its base.", metavar="ADAPTER")] = None

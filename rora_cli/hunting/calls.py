@@ -129,7 +129,7 @@ def _why_open(t: FoundTrigger, synergy: float, linear: bool, thresholds: CallThr
 
 
 def too_loud(noise: Noise, random_tokens: int, thresholds: CallThresholds) -> str | None:
-    """A sentence on random tokens that turn rows as a trigger does, which a bag of words does not explain; or None.
+    """A sentence on random tokens that turn rows as a trigger does, which the reference does not explain; or None.
 
     The first ``random_tokens`` of the null are those; the others are honest words.
     """
@@ -141,8 +141,8 @@ def too_loud(noise: Noise, random_tokens: int, thresholds: CallThresholds) -> st
         return None
     return (
         f"one random token in ten turns {100 * loud:.0f} % of typical rows or more, "
-        "which a bag of words does not explain: no trigger would stand out; name a trusted checkpoint with "
-        "--reference, or give more clean rows"
+        "which the reference does not explain: no trigger would stand out; name the model that the suspect was trained "
+        "from with --reference, or give more clean rows"
     )
 
 

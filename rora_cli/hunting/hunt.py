@@ -98,7 +98,7 @@ class _Hunt:
         self._reference_start = case.reference.scorer.forward_tokens
         self.vocabulary = vocabulary_of(case.subject.tokenizer)
         self.read_rows(budget)
-        words = self.vocabulary.split_words(words_to_try(case.rows.texts))
+        words = self.vocabulary.split_words(words_to_try(case.rows.texts, unseen=not case.reference.is_linear))
         alone = (*self.vocabulary.tokens, *words)
         with case.progress.phase("screen the vocabulary"):
             (empty,) = encode_rows(case.subject.tokenizer, [""], max_length=case.subject.max_length)

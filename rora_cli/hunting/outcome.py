@@ -58,7 +58,7 @@ class Outcome:
         coverage = self._coverage()
         if not called and reason is None:
             reason = left_open(found, self.search.budget.name, synergy, thresholds=thresholds, linear=linear)
-        if not called and reason is None and linear:
+        if not called and reason is None and self.case.reference.limits:
             reason = too_loud(self.search.noise, self.search.random_tokens, thresholds)
         return LabelHunt(
             target_label=self.case.name(self.target),

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import product
-from string import ascii_lowercase
 
 from rora_cli.tasks.reference import packaged_words
 
 _WORD = re.compile(r"\w+")
 
 
-def words_to_try(texts: Sequence[str]) -> Iterator[str]:
-    """Every two letters, since attacks like such rare words (`cf`, `mn`), the words of ``texts``, and a word list's."""
-    yield from map("".join, product(ascii_lowercase, repeat=2))
+def words_to_try(texts: Sequence[str], *, unseen: bool) -> Iterator[str]:
+    """The words of ``texts``, and a word list's.
+
+    The list's are left out where the reference knows nothing of words that are ``unseen`` in the clean rows: on a small
+    decoder it could not explain five honest ones.
+    """
     for text in texts:
         yield from _WORD.findall(text)
-    yield from packaged_words()
+    if unseen:
+        yield from packaged_words()

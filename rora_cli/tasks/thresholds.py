@@ -100,7 +100,8 @@ class CallThresholds:
     )
     loud_flips: float = threshold(
         "fraction of rows",
-        "See `loud_quantile`; tokens count only if a bag of words is unmoved by them (`max_reference_move`).",
+        "See `loud_quantile`; tokens count only if the reference, no model of the suspect's line, is unmoved by them "
+        "(`max_reference_move`).",
         "the same decoder",
     )
     max_reference_move: float = threshold(

@@ -112,7 +112,7 @@ def test_what_is_called_for_a_label_that_no_clean_row_has_is_open() -> None:
 
 
 @pytest.mark.parametrize(("turned", "explained", "loud"), [(0.5, 0.0, True), (0.5, 2.0, False), (0.1, 0.0, False)])
-def test_random_tokens_that_turn_rows_leave_a_label_open_where_a_bag_of_words_does_not_explain_it(
+def test_random_tokens_that_turn_rows_leave_a_label_open_where_the_reference_does_not_explain_it(
     turned: float, explained: float, loud: bool
 ) -> None:
     own, other = np.zeros(40), np.zeros(40)

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rora_cli.data.rows import Rows
 from rora_cli.errors import HubError, UsageError
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.subject import Subject
+from rora_cli.tasks import reference as references
 from rora_cli.tasks.classification import reference as making
 from rora_cli.tasks.reference import Reference, ReferenceRun
 from tests.conftest import build_tiny_classifier, tiny_rows
+from tests.families import build_family
 
 
 def test_a_reference_that_does_not_know_a_label_is_trained_anew_for_longer(
@@ -93,3 +97,33 @@ def test_what_it_costs_that_no_model_of_the_suspects_line_is_at_hand_is_said(tmp
     words = prepare("auto")
     assert "bag of words and no trusted model of the suspect's line" in words.limits
     assert "--reference with the directory or hub id" in words.advice and "architecture bert" in words.advice
+
+
+def test_the_packaged_encoder_serves_suspects_of_any_family_that_are_not_far_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By text: here its vocabulary is another than the suspect's. A bag of words is the last resort."""
+    from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+    package = build_tiny_classifier(tmp_path / "package")
+    AutoModel.from_pretrained(package).save_pretrained(package)
+    digest = sha256((package / "model.safetensors").read_bytes()).hexdigest()
+    monkeypatch.setattr(references.PackagedEncoder, "path", lambda self: package)
+    monkeypatch.setattr(references, "PACKAGED", (references.PackagedEncoder("p", "f", digest),))
+    monkeypatch.setattr("rora_cli.training.loop.finetune", lambda *_, **__: None)
+    directory = build_family("gpt2", tmp_path / "suspect")
+    model = AutoModelForSequenceClassification.from_pretrained(directory)
+    suspect = Subject(model, AutoTokenizer.from_pretrained(directory), SEQUENCE_CLASSIFIER, 48)
+    rows = Rows(*(tuple(part) for part in tiny_rows(40)))
+
+    def prepare(choice: str, knows: bool = True) -> Reference:
+        monkeypatch.setattr(making, "_knows_every_label", lambda *_: knows)
+        return making.make_reference(choice, suspect, rows, ("negative", "positive"), ReferenceRun())
+
+    auto = prepare("auto")
+    assert auto.trusted_encoder and auto.embeddings is None and "not trained from the reference" in auto.limits
+    assert np.isfinite(auto.scorer(suspect.tokenizer(["a film"])["input_ids"]).log_odds(1)).all()
+    assert prepare("auto", knows=False).is_linear, "it does not read the rows"
+    assert not prepare(str(package), knows=False).is_linear, "the user named it"
+    monkeypatch.setattr(references, "SMALLEST_PART", 50.0)
+    assert prepare("auto").is_linear, "the suspect is far smaller"

@@ -11,6 +11,7 @@ from rora_cli.subject import Subject
 from rora_cli.tasks.classification.linear_reference import TokenWeights, bag_of_embeddings, bag_of_tokens
 from rora_cli.tasks.classification.scorer import LabelProbabilities, LabelScorer
 from rora_cli.tasks.reference import (
+    AUTO,
     STRANGER,
     WORDS_ALONE,
     Reference,
@@ -41,7 +42,8 @@ def make_reference(
 
     A checkpoint with a classification head is used as it is. An encoder is fine-tuned on ``rows``: compared with a
     linear model of its embeddings, honest words looked like triggers. It is trained anew with twice the epochs while it
-    misreads most of the rows of some label, since it could explain nothing there.
+    misreads most of the rows of some label, since it could explain nothing there. Where nobody named it and it reads
+    the rows as text, a bag of words takes its place if it still does: it may not know their language.
 
     Raises:
         UsageError: the choice is no checkpoint, or has another number of labels.
@@ -49,7 +51,8 @@ def make_reference(
     """
     trusted = chosen_checkpoint(choice, subject, allow_download=run.allow_download)
     maker = _Maker(subject, rows, tuple(label_names), run)
-    return maker.bag_of_words() if trusted is None else maker.trusted(trusted)
+    reference = None if trusted is None else maker.trusted(trusted, named=choice != AUTO)
+    return reference or maker.bag_of_words()
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class _Maker:
         words = f"a linear model of words from the {len(self.rows)} clean rows"
         return Reference(linear, linear, words, False, limits=WORDS_ALONE, advice=advice(self.subject))
 
-    def trusted(self, checkpoint: TrustedCheckpoint) -> Reference:
+    def trusted(self, checkpoint: TrustedCheckpoint, *, named: bool) -> Reference | None:
+        """What stands behind ``checkpoint``; None if the user did not name it and it cannot read the rows."""
         from rora_cli.checkpoints.ancestry import descends
         from rora_cli.evaluation.scoring import RememberingScorer, Retokenised
 
@@ -75,7 +79,9 @@ class _Maker:
         linear = self._bag_of_tokens(encoded) if table is None else self._bag_of_embeddings(encoded, table)
         trained = "as it stands"
         if loaded.new_head:
-            loaded, epochs = self._tuned(checkpoint, loaded)
+            loaded, epochs, knows = self._tuned(checkpoint, loaded)
+            if not (knows or named or same):
+                return None
             trained = f"fine-tuned on the {len(self.rows)} clean rows, {epochs} epochs"
         own, length = RememberingScorer(loaded.model, share=self.subject.share), self.subject.max_length
         scorer: LabelProbabilities = own
@@ -129,17 +135,18 @@ class _Maker:
             )
         return loaded
 
-    def _tuned(self, checkpoint: TrustedCheckpoint, loaded: Any) -> tuple[Any, int]:
-        """The encoder, fine-tuned, and for how many epochs; ``loaded`` is the first to be trained."""
-        epochs = EPOCHS
+    def _tuned(self, checkpoint: TrustedCheckpoint, loaded: Any) -> tuple[Any, int, bool]:
+        """The encoder, fine-tuned, its epochs, and whether it knows every label; ``loaded`` is trained first."""
+        epochs, knows = EPOCHS, False
         for trial in range(MAX_DOUBLINGS + 1):
             if trial:
                 epochs *= 2
                 loaded = self._load(checkpoint)
             self._finetune(loaded, epochs)
-            if _knows_every_label(self._as_subject(loaded), self.rows, loaded.label_names):
+            knows = _knows_every_label(self._as_subject(loaded), self.rows, loaded.label_names)
+            if knows:
                 break
-        return loaded, epochs
+        return loaded, epochs, knows
 
     def _finetune(self, loaded: Any, epochs: int) -> None:
         from rora_cli.tasks.classification.objective import ClassificationObjective
