@@ -29,9 +29,10 @@ def values(result: PurifyResult) -> dict[str, Any]:
 
 
 def _stages(result: PurifyResult) -> Iterator[tuple[StageRecord, float, float, str]]:
-    """Each stage, where it began and ended as fractions of the whole time, and what it did."""
+    """Each stage, where it began and ended as fractions of the whole time, and what it did, where that is known."""
     total, began = sum(stage.seconds for stage in result.stages) or 1.0, 0.0
     for stage in result.stages:
         ended = began + stage.seconds
-        yield stage, began / total, ended / total, describe(stage)
+        told = stage.epochs or stage.details or stage.rescaling
+        yield stage, began / total, ended / total, describe(stage) if told else ""
         began = ended
