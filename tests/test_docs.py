@@ -22,7 +22,8 @@ CALL = re.compile(r"(?:^|run: |^ *- )(rora [a-z][^\n#|]*)", re.M)
 
 
 def calls(path: Path) -> list[str]:
-    code = (span.strip("`") for span in CODE.findall(path.read_text(encoding="utf-8")))
+    spans = CODE.findall(path.read_text(encoding="utf-8"))
+    code = (span.strip("`") if span.startswith("```") else span.strip("`").replace("\n", " ") for span in spans)
     found = (call for span in code for call in CALL.findall(span.replace("\\\n", " ")))
     return [call.strip().removesuffix("...") for call in found]
 
@@ -46,6 +47,15 @@ def test_the_documents_were_looked_at() -> None:
 def test_links_between_files_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_to_headings_lead_to_one(path: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", path.read_text(encoding="utf-8")):
+        page = path.parent / target if target else path
+        headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+        slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert anchor in slugs, f"{path.name} links to {target}#{anchor}"
 
 
 def test_the_ready_made_parts_call_what_exists() -> None:

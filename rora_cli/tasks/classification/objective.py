@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from rora_cli.subject import Subject
 from rora_cli.training.objective import RowTransform
+from rora_cli.training.tokenised import ROWS_AT_A_TIME, TokenRows
 
 
 class ClassificationObjective:
@@ -31,25 +32,25 @@ class ClassificationObjective:
         transform: RowTransform | None = None,
     ) -> None:
         self._subject, self._texts, self._answers, self._transform = subject, texts, answers, transform
-        self._encoded: list[list[int]] = []
+        self._encoded = TokenRows(())
 
     def __len__(self) -> int:
         return len(self._texts)
 
     def start_epoch(self, epoch: int) -> list[int]:
         """Tokenise the texts, transformed, without padding; returns their lengths [n]. Equal texts are not redone."""
-        if not self._encoded or self._transform is not None:
-            self._encoded = self._encode(epoch)
-        return [len(ids) for ids in self._encoded]
+        if not len(self._encoded) or self._transform is not None:
+            self._encoded = TokenRows(self._encode(epoch))
+        return self._encoded.lengths
 
-    def _encode(self, epoch: int) -> list[list[int]]:
-        texts: Sequence[str] = self._texts
-        if self._transform is not None:
-            texts = [self._transform(text, row, epoch) for row, text in enumerate(texts)]
-        encoded: list[list[int]] = self._subject.tokenizer(
-            list(texts), truncation=True, max_length=self._subject.max_length, return_attention_mask=False
-        )["input_ids"]
-        return encoded
+    def _encode(self, epoch: int) -> Iterator[list[int]]:
+        for start in range(0, len(self._texts), ROWS_AT_A_TIME):
+            texts = list(self._texts[start : start + ROWS_AT_A_TIME])
+            if self._transform is not None:
+                texts = [self._transform(text, start + place, epoch) for place, text in enumerate(texts)]
+            yield from self._subject.tokenizer(
+                texts, truncation=True, max_length=self._subject.max_length, return_attention_mask=False
+            )["input_ids"]
 
     def units(self, rows: Sequence[int]) -> int:
         """How many rows: each counts as one."""
