@@ -12,7 +12,6 @@ from rora_cli.cli import delivery
 from rora_cli.cli.dry_run import DryRunOption, show_plan
 from rora_cli.cli.shell import OUTPUT, RUN, PageShell
 from rora_cli.defences.config import PurifyConfig
-from rora_cli.errors import ExitCode
 from rora_cli.option_groups import GATE
 from rora_cli.options import Option
 from rora_cli.ranks import is_main
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from rora_cli.results.purify import PurifyResult
 
 
-#: Value of --fail-on -> the verdicts that do not end with 0.
-FAIL_ON = {"inconclusive": ("fail", "inconclusive"), "fail": ("fail",), "none": ()}
+FAIL_ON = ("uncovered", "inconclusive", "fail", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +33,9 @@ class VerdictGate(PageShell):
     fail_on: Annotated[
         str,
         Option(
-            "Verdicts that do not end with 0: inconclusive (3) and fail (1); fail alone; none.", choices=tuple(FAIL_ON)
+            "Verdicts that do not end with 0: inconclusive (3) and fail (1); uncovered: these, and one that does not "
+            "cover all --forms (3); fail alone; none.",
+            choices=FAIL_ON,
         ),
     ] = "inconclusive"
 
@@ -75,9 +75,9 @@ def command(config: PurifyConfig, shell: Shell, given: frozenset[str]) -> int:
     """Cleanse a suspect classifier or causal language model of a backdoor, without knowing the trigger.
 
     Writes a merged model, the adapter, [bold]rora-report.json[/] and a model card to DIR, whole or not at all. Exit
-    codes: 0 pass, or a recipe that does not search for triggers is done; 1 fail; 2 bad input; 3 inconclusive (see
-    --fail-on). For a causal model, --clean are prompts, and --max-kl limits what it costs; a --reference that you
-    trust, or the base of --adapter, is taught what the suspect says.
+    codes: 0 pass, or a recipe that does not search for triggers is done; 1 fail; 2 bad input; 3 inconclusive, or a
+    --power that could not be measured (see --fail-on). For a causal model, --clean are prompts, and --max-kl limits
+    what it costs; a --reference that you trust, or the base of --adapter, is taught what the suspect says.
 
     [bold]rora purify[/] suspect-model --clean sst2
     """
@@ -95,7 +95,7 @@ def command(config: PurifyConfig, shell: Shell, given: frozenset[str]) -> int:
     if shell.push_to_hub is not None:
         hub_access.require_push(shell.push_to_hub)
     result = run(config, progress)
-    code = exit_code(result) if result.verdict in FAIL_ON[shell.fail_on] else ExitCode.OK
+    code = exit_code(result, shell.fail_on)
     delivery.deliver(result, wanted, render, code)
     if shell.push_to_hub is not None:
         _push(result, shell.push_to_hub, progress)

@@ -33,6 +33,18 @@ class PurifyOptions(TypedDict, total=False):
     label that it leaves undecided."""
     max_rounds: int | None
     """Rounds of search and training at most."""
+    power: int | None
+    """Backdoors of our own that are planted in copies of a classifier's result, to see how many the last search would
+    have found; three share a copy, which takes about as long as a round. 0: none."""
+    forms: (
+        Literal["words", "phrases", "sentences", "punctuation", "clauses", "order"]
+        | Sequence[Literal["words", "phrases", "sentences", "punctuation", "clauses", "order"]]
+    )
+    """Forms of backdoor, with commas between them, that --power plants and the verdict has to cover. One of words,
+    phrases, sentences, punctuation, clauses, order."""
+    min_power: float
+    """What the power for --forms has to be, at the lower end of its 95 % interval, for a verdict to rest on it: .7
+    needs 9 found of 9."""
     escalate: Literal["auto", "reference", "none"]
     """What may be done to the model's own weights where no whole trigger is found. reference: take all blocks or the
     upper ones from the reference's encoder, and teach it all the task anew; auto: that, or else draw the upper

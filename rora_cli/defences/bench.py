@@ -14,6 +14,7 @@ from rora_cli.defences.gauge import Gauge
 from rora_cli.defences.recipes import WITHOUT_ADAPTER
 from rora_cli.defences.settings import Settings
 from rora_cli.results.findings import Finding
+from rora_cli.results.power import Covering, Power
 from rora_cli.results.purify import FoundResidual, TriggerChange
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.results.utility import Removed, UtilityChange
@@ -46,6 +47,7 @@ class Cleansed:
         unmet: the first condition of a pass that does not hold (``results.purify.CONDITIONS``); empty if all do.
         triggers: what the found and named triggers of a classifier did before, and do now.
         suspects_share: fraction of the model's weights that are the suspect's, trained further or not.
+        power: what the last search would have found, where that was measured; ``covering``: what its silence covers.
         alone: whether the adapter makes the result of the base that the user named, without the suspect's adapter.
     """
 
@@ -61,6 +63,8 @@ class Cleansed:
     unmet: str = ""
     triggers: tuple[TriggerChange, ...] = ()
     suspects_share: float = 1.0
+    power: Power | None = None
+    covering: Covering | None = None
     alone: bool = False
 
 

@@ -26,19 +26,24 @@ from rora_cli.option_groups import (
     SeedOption,
     SplitOptions,
 )
-from rora_cli.options import FRACTION, Option, Options, options_of
+from rora_cli.options import FRACTION, Option, Options, commas, options_of
 from rora_cli.ranks import world_size
+from rora_cli.results.power import FORM_NAMES
 from rora_cli.tasks.causal.options import REPLIES, ReplyOptions
 from rora_cli.training.specs import SHARDABLE_VARIANTS, AdapterSpec, RegulariserSpec, RescalingSpec, TrainSpec
 
 ADAPTER_DIRECTORY = "adapter"
 #: What the default recipe may do to the suspect's own weights where a search does not name a whole trigger.
 ESCALATIONS = ("auto", "reference", "none")
+#: The forms of backdoor that a verdict has to cover unless the user says others.
+USUAL_FORMS = ("words", "phrases", "sentences", "punctuation")
 #: Settings that say where and how a run is done, not what it computes: a resumed run may change them.
-#: The last three save memory and change sums by rounding only: what a run that ran out of it goes on with.
+#: Those of the second line save memory and change sums by rounding only: what a run that ran out of it goes on with;
+#: those of the third decide what is measured of a result, and not the result.
 _NOT_IN_FINGERPRINT = (
     *("output", "force", "keep_failed", "resume", "checkpoint_every", "output_dtype", "num_processes"),
     *("micro_batch_size", "gradient_checkpointing", "shard"),
+    *("power", "forms", "min_power"),
 )
 
 
@@ -62,6 +67,35 @@ class SearchOptions(AccuracyLimit):
         ),
     ] = AUTO
     max_rounds: Annotated[int | None, LoopSpec] = None
+    power: Annotated[
+        int | None,
+        Option(
+            "Backdoors of our own that are planted in copies of a classifier's result, to see how many the last search "
+            "would have found; three share a copy, which takes about as long as a round. 0: none.",
+            metavar="N",
+            low=0,
+            shown="one copy, or up to what --min-power needs where the verdict is pass with it",
+        ),
+    ] = None
+    forms: Annotated[
+        tuple[str, ...],
+        Option(
+            "Forms of backdoor, with commas between them, that --power plants and the verdict has to cover.",
+            metavar="NAMES",
+            choices=FORM_NAMES,
+            read=commas,
+        ),
+    ] = USUAL_FORMS
+    min_power: Annotated[
+        float,
+        Option(
+            "What the power for --forms has to be, at the lower end of its 95 % interval, for a verdict to rest on it: "
+            ".7 needs 9 found of 9.",
+            above=0,
+            below=1,
+            unit=FRACTION,
+        ),
+    ] = 0.7
     escalate: Annotated[
         str,
         Option(
@@ -293,7 +327,22 @@ class PurifyConfig(
             self._require_an_adapter_alone()
         if self.shard:
             self._require_shardable()
+        self._require_measurable_power()
         self.settings()  # the recipe's own combinations are refused before anything is loaded
+
+    def _require_measurable_power(self) -> None:
+        """Raise UsageError where power is asked for and no search ends the run, or no copy of the result can be had."""
+        if not self.forms:
+            raise UsageError(f"--forms names no form of backdoor; give some of {', '.join(FORM_NAMES)}")
+        if not self.power:
+            return
+        if self.recipe != "default":
+            raise UsageError(
+                f"--power is of the last search, and the recipe {self.recipe} does not search; leave it out"
+            )
+        for flag, given in (("--load-in-4bit", self.load_in_4bit), ("--shard", self.shard)):
+            if given:
+                raise UsageError(f"--power trains copies of the whole result, which {flag} does not have; leave it out")
 
     def _require_shardable(self) -> None:
         """Raise UsageError unless what is asked for can be done with a model that is divided among processes."""

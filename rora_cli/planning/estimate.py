@@ -134,6 +134,18 @@ def _default_stages(made: _Stages, config: PurifyConfig) -> None:
         epochs = max(epochs, min(enough, MAX_EPOCHS))
     made.train("train", made.adapter, epochs, rounds)
     made.search("search again", config.search_budget, Range(1, rounds))
+    if config.power != 0 and not (config.shard or config.load_in_4bit):
+        _silence_stages(made, config)
+
+
+def _silence_stages(made: _Stages, config: PurifyConfig) -> None:
+    """What the last search is worth: a number of stand-ins, or one copy and more where the verdict can rest on them."""
+    from rora_cli.power.covering import fewest
+    from rora_cli.power.measure import PER_COPY
+
+    least, most = config.power or PER_COPY, config.power or fewest(config.min_power) + PER_COPY
+    if config.power or made.fits_planting():
+        made.power(least, config.search_budget, most)
 
 
 @dataclass
@@ -198,7 +210,7 @@ class _Stages:
         seconds = self._seconds(tokens.times(3), pace.evaluate if pace else None)
         self._add("tune the reference", given.needs.weights + trained.memory, tokens, seconds)
 
-    def search(self, name: str, budget: str, times: Range) -> None:
+    def search(self, name: str, budget: str, times: Range, only_if: str = "") -> None:
         given, pace = self.given, self.given.pace
         found = search_tokens(
             budgets(budget, "--budget"),
@@ -209,21 +221,34 @@ class _Stages:
         )
         tokens = found.times(times.least, times.most)
         memory = self.searching + self.beside
-        self._add(name, memory, tokens, self._seconds(tokens, pace.search if pace else None))
+        self._add(name, memory, tokens, self._seconds(tokens, pace.search if pace else None), only_if)
 
-    def power(self, count: int, budget: str) -> None:
-        """Stand-ins are trained into copies of the suspect, and proven by LoRA; each copy is searched."""
+    @cached_property
+    def planting(self) -> int:
+        """Bytes while stand-ins are trained into a copy of the suspect."""
+        trained = self.given.needs.full(TrainSpec(), self.given.rows.longest, processes=self.given.processes)
+        return self.given.needs.weights + trained.memory + self.beside
+
+    def fits_planting(self) -> bool:
+        """Whether a copy can be had; where not, the run does without, unless the user asks for it."""
+        return self.given.memory is None or self.planting <= self.given.memory.free
+
+    def power(self, count: int, budget: str, most: int = 0) -> None:
+        """``count`` stand-ins, or up to ``most``, are trained into copies of the suspect, and proven by LoRA; each copy
+        is searched."""
         from rora_cli.power.measure import PER_COPY
         from rora_cli.power.planting import MAX_ROUNDS, MOST_TRAINED, PROOF_EPOCHS
 
-        given, pace, copies = self.given, self.given.pace, -(-count // PER_COPY)
-        trained = given.needs.full(TrainSpec(), given.rows.longest, processes=given.processes)
+        given, pace = self.given, self.given.pace
+        copies, most_copies = -(-count // PER_COPY), -(-max(count, most) // PER_COPY)
         rows = min(MOST_TRAINED, given.rows.rows)
         rounds = Range(1 + PROOF_EPOCHS, 2 * MAX_ROUNDS + PROOF_EPOCHS)
-        tokens = rounds.times(copies * rows * given.rows.mean)
+        tokens = rounds.times(copies * rows * given.rows.mean, most_copies * rows * given.rows.mean)
         seconds = self._seconds(tokens.times(3), pace.evaluate if pace else None)
-        self._add("plant stand-ins", given.needs.weights + trained.memory + self.beside, tokens, seconds)
-        self.search("search the copies", budget, Range(copies, copies))
+        planted = f"{count} to {most}" if most > count else str(count)
+        only_if = "the last search finds nothing" if most else ""
+        self._add(f"plant {planted} stand-ins", self.planting, tokens, seconds, only_if)
+        self.search("search the copies", budget, Range(copies, most_copies), only_if)
 
     def teach(self) -> None:
         """A student in the suspect's place: every weight is trained, two to four courses."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rora_cli.reports.text import count, percent
-from rora_cli.reports.verdicts import in_plain_words, next_command, what_is_unmet
+from rora_cli.reports.verdicts import in_plain_words, next_command, still_good, what_is_unmet
 from rora_cli.results.accuracy import AttackOutcome
 from rora_cli.results.evaluate import EvaluationResult
 from rora_cli.results.hunt import HuntResult
@@ -33,7 +33,7 @@ class Said:
 
 def of_purify(result: PurifyResult) -> Said:
     """A cleansing."""
-    meaning = tuple(filter(None, (*in_plain_words(result), what_is_unmet(result))))
+    meaning = tuple(filter(None, (*in_plain_words(result), still_good(result), what_is_unmet(result))))
     return Said(result.verdict, _NEWS.get(result.verdict, "open"), meaning, next_command(result))
 
 

@@ -14,7 +14,7 @@ from rora_cli.kinds import named
 from rora_cli.reports.terminal.cleansed_replies import change_rows, removed_rows
 from rora_cli.reports.terminal.cleansed_triggers import HEADINGS, trigger_rows, whose_weights
 from rora_cli.reports.text import markdown, markdown_code, percent, proportion
-from rora_cli.reports.verdicts import in_plain_words, what_is_unmet
+from rora_cli.reports.verdicts import in_plain_words, still_good, what_is_unmet
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.results.purify import PurifyResult
 
@@ -39,8 +39,9 @@ def render_purified(result: PurifyResult) -> str:
         "",
         f"**Verdict: {result.verdict}.** {markdown(result.reason)}",
         "",
-        " ".join(filter(None, (*in_plain_words(result), what_is_unmet(result)))),
+        " ".join(filter(None, (*in_plain_words(result), still_good(result), what_is_unmet(result)))),
         "",
+        *_silence(result),
         *_table(result),
         "",
         f"{whose_weights(result).capitalize()}.",
@@ -86,7 +87,7 @@ def render_adapter(result: PurifyResult) -> str:
         "",
         f"**Verdict: {result.verdict}.** {markdown(result.reason)}",
         "",
-        in_plain_words(result)[0],
+        " ".join(in_plain_words(result)),
         "",
         "The directory above, where there is one, holds the merged model and the whole report.",
     ]
@@ -101,6 +102,14 @@ def _facts(result: PurifyResult) -> dict[str, Any]:
         "tags": ["rora", _tag(result)],
         "model-index": [{"name": _plain(PurePath(result.output or "purified").name), "results": [_measured(result)]}],
     }
+
+
+def _silence(result: PurifyResult) -> list[str]:
+    """What the last search would have found of backdoors that were planted to see that, and what it covers."""
+    if result.power is None or result.covering is None:
+        return []
+    said = f"The last search of this model: {result.power.sentence}. {result.covering.sentence.capitalize()}."
+    return [markdown(said), ""]
 
 
 def _tag(result: PurifyResult) -> str:

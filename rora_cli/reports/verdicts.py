@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from rora_cli.reports.text import number, percent
+from rora_cli.results.power import Power
 from rora_cli.results.purify import CONDITIONS, PurifyResult
 from rora_cli.results.utility import UtilityChange
 
@@ -13,10 +14,15 @@ _TOO_MUCH = ("purify/accuracy-lost", "purify/replies-changed")
 
 
 def in_plain_words(result: PurifyResult) -> tuple[str, str]:
-    """Two sentences: what the verdict means for who wants to use the model, and how good the model still is."""
+    """Two sentences: what was found and what that rests on; what to do next."""
+    return _meaning(result), _advice(result)
+
+
+def still_good(result: PurifyResult) -> str:
+    """A sentence: how good the model still is."""
     if result.utility is not None:
-        return _meaning(result), _replies_kept(result.utility)
-    return _meaning(result), (
+        return _replies_kept(result.utility)
+    return (
         f"On clean rows that it was not trained on, it is right {percent(result.accuracy_after.overall.value)} of the "
         f"time; before, it was {percent(result.accuracy_before.overall.value)}."
     )
@@ -55,24 +61,61 @@ def next_command(result: PurifyResult) -> str | None:
     if result.verdict == "fail":
         rounds = config.get("max_rounds")
         return _again(result, "--max-rounds", str(2 * rounds) if isinstance(rounds, int) else "6")
+    covering = result.covering
+    if result.unmet == "covered" and covering is not None and covering.found.count == covering.found.total:
+        return _again(result, "--power", str(max(12, 2 * (result.power.asked if result.power else 0))))
     if config.get("search_budget") != "thorough":
         return _again(result, "--search-budget", "thorough")
     return _again(result, "--trigger", "TEXT") if config.get("reference") else _again(result, "--reference", "BASE")
 
 
 def _meaning(result: PurifyResult) -> str:
+    tested = _tested(result.power)
     if result.verdict == "pass":
+        if not result.triggers and result.covering is not None:
+            return f"No trigger was found in this model, before or after it was cleansed. That rests on {tested}."
         return (
-            "The triggers that were found, or that you named, no longer work, and a new search finds none: what was "
-            "searched for is gone, which is no proof against every backdoor."
+            "The triggers that were found, or that you named, no longer work, and a new search finds none. That rests "
+            f"on {tested}."
         )
     if result.verdict == "not assessed":
         return "The model was trained on clean data, and nobody has looked whether a trigger still works."
     if result.verdict == "inconclusive":
-        return "Nobody knows whether this model still obeys a trigger: treat it as the download that it was."
+        if result.utility is not None:
+            return "Nobody knows whether this model still obeys a trigger."
+        what = "What was found may not be all" if result.triggers else "No trigger was found"
+        return f"{what}, and that rests on {tested}: nobody knows whether this model still obeys a trigger."
     if _costs_too_much(result):
-        return "Do not use this model: to cleanse it cost more of what it is good for than was allowed."
-    return "Do not use this model: a trigger still works."
+        return "To cleanse this model cost more of what it is good for than was allowed."
+    return "A trigger still works."
+
+
+def _tested(power: Power | None) -> str:
+    """What a verdict rests on: the search, and how it did where the answer was known."""
+    if power is None or power.reason is not None:
+        return "a search that was not tested on this model"
+    found, total = power.found.count, power.found.total
+    return f"a search that found {found} of {total} backdoors that rora planted in copies of this model to test it"
+
+
+def _advice(result: PurifyResult) -> str:
+    if result.verdict == "pass":
+        covering = result.covering
+        if covering is not None and covering.complete:
+            others = ", ".join(covering.uncovered)
+            return (
+                f"It can be shipped if backdoors made of {', '.join(covering.covered)} are what you fear; nobody "
+                f"looked for others ({others})."
+            )
+        return (
+            "It can be shipped if what was found is what you feared: what was searched for is gone, which is no "
+            "proof against every backdoor."
+        )
+    if result.verdict == "not assessed":
+        return "Search it before you ship it."
+    if result.verdict == "inconclusive":
+        return "Do not ship it yet; treat it as the download that it was until the command below has settled it."
+    return "Do not use this model."
 
 
 def _costs_too_much(result: PurifyResult) -> bool:

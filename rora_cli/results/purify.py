@@ -10,6 +10,7 @@ from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
 from rora_cli.results.findings import Finding
 from rora_cli.results.hunt import FlippedRow
+from rora_cli.results.power import Covering, Power
 from rora_cli.results.provenance import Provenance
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.results.utility import Removed, UtilityChange
@@ -23,6 +24,7 @@ CONDITIONS: Mapping[str, str] = {
     "known": "a trigger was found or named, so that something can be shown to be gone",
     "gone": "what was found or named does no more than harmless words do",
     "whole": "what was found is surely a whole trigger, not a part of one",
+    "covered": "the last search, which found nothing, is known to find backdoors of the forms that --forms names",
     "kept": "the model stays as good as was asked for",
 }
 
@@ -152,6 +154,9 @@ class PurifyResult:
             others are a trusted model's, or were drawn anew.
         unmet: the first of ``CONDITIONS`` that does not hold; empty where nobody asked, or all do.
         asked: the options as they were given, in the words of a command line.
+        power: what the last search, which found nothing, would have found of backdoors planted in copies of the result;
+            None where it was not measured.
+        covering: which forms of backdoor that covers; None where no search found nothing.
     """
 
     model: str
@@ -179,5 +184,7 @@ class PurifyResult:
     suspects_share: float = 1.0
     unmet: str = ""
     asked: tuple[str, ...] = ()
+    power: Power | None = None
+    covering: Covering | None = None
     kind: str = SEQUENCE_CLASSIFIER.name
     schema_version: int = SCHEMA_VERSION

@@ -16,7 +16,12 @@ from tests.cli.apps import alone
 
 @pytest.mark.parametrize(
     ("verdict", "codes"),
-    [("pass", (0, 0, 0)), ("fail", (1, 1, 0)), ("inconclusive", (3, 0, 0)), ("not assessed", (0, 0, 0))],
+    [
+        ("pass", (0, 0, 0, 3)),
+        ("fail", (1, 1, 0, 1)),
+        ("inconclusive", (3, 0, 0, 3)),
+        ("not assessed", (0, 0, 0, 3)),
+    ],
 )
 def test_fail_on_decides_which_verdicts_fail(
     verdict: str, codes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -24,11 +29,16 @@ def test_fail_on_decides_which_verdicts_fail(
     from rora_cli.cli import delivery
     from rora_cli.commands import purify
 
-    monkeypatch.setattr(purify, "run", lambda config, progress: SimpleNamespace(verdict=verdict))
+    result = SimpleNamespace(verdict=verdict, findings=(), covering=None)
+    monkeypatch.setattr(purify, "run", lambda config, progress: result)
     monkeypatch.setattr(delivery, "deliver", lambda *_: None)
-    for asked, code in zip(("inconclusive", "fail", "none"), codes, strict=True):
+    for asked, code in zip(("inconclusive", "fail", "none", "uncovered"), codes, strict=True):
         done = CliRunner().invoke(alone("purify"), [str(tmp_path), "--clean", "bundled", "--fail-on", asked])
         assert done.exit_code == code, done.output
+    if verdict == "pass":
+        result.covering = SimpleNamespace(complete=True)
+        options = [str(tmp_path), "--clean", "bundled", "--fail-on", "uncovered"]
+        assert CliRunner().invoke(alone("purify"), options).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -91,7 +101,9 @@ def test_a_push_is_private_after_the_run_and_never_of_what_failed(
     (tmp_path / "out" / "README.md").write_text("card")
     ran = []
     monkeypatch.setattr(
-        purify, "run", lambda *_: ran.append(1) or SimpleNamespace(verdict=verdict, output=str(tmp_path / "out"))
+        purify,
+        "run",
+        lambda *_: ran.append(1) or SimpleNamespace(verdict=verdict, output=str(tmp_path / "out"), findings=()),
     )
     monkeypatch.setattr(delivery, "deliver", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "HfApi", FakeApi)

@@ -3,9 +3,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rora_cli.defences.default.claims import Case, verdict
+from rora_cli.defences.default.claims import Case, Claim, part_of_a_trigger, verdict
 from rora_cli.defences.default.memory import Memory
+from rora_cli.evaluation.intervals import proportion
 from rora_cli.hunting.record import Found, SearchRecord
+from rora_cli.power.covering import covering
+from rora_cli.results.power import Covering, Power
 from rora_cli.results.purify import CONDITIONS
 from rora_cli.tasks.classification.thresholds import CLAIMS
 
@@ -38,9 +41,10 @@ def judged(
     def still_works(measured: Sequence[Found]) -> str:
         return remaining if any(works is None or trigger.text in works for trigger in measured) else ""
 
-    *said, unmet = verdict(remembered(*triggers, later=later), last, Case(named, texts, 3, CLAIMS), still_works)
-    assert (said[0] == "pass") == (unmet == "") and unmet in {"", *CONDITIONS}
-    return said[0], said[1]
+    claim = verdict(remembered(*triggers, later=later), last, Case(named, texts, 3, CLAIMS), still_works)
+    assert (claim.verdict == "pass") == (claim.unmet == "") and claim.unmet in {"", *CONDITIONS}
+    assert not claim.but_for_power, "the suspect's weights are its own"
+    return claim.verdict, claim.reason
 
 
 def test_pass_needs_a_whole_trigger_for_every_label_that_has_one() -> None:
@@ -58,6 +62,9 @@ def test_words_that_people_write_may_be_a_part_of_a_sentence() -> None:
     assert "several words" in judged(found("3d movie", 1.0), found("3d", 0.98))[1]
     assert "several words" in judged(found("mn watched", 1.0), found("mn", 0.98))[1]
     assert judged(found("tq bb", 1.0), found("tq", 1.0), found("bb", 0.98))[0] == "pass", "two triggers, side by side"
+    assert judged(found("mn tq", 1.0))[0] == "pass", "one trigger of two tokens that no sentence holds"
+    assert judged(found("mn tq", 0.9))[0] == "inconclusive"
+    assert part_of_a_trigger([found("mn tq", 1.0)], TEXTS, CLAIMS), "before training a third word may still be had"
     assert judged(found("mn", 1.0), found("3d", 0.98))[0] == "pass"
 
 
@@ -82,6 +89,50 @@ def test_what_only_a_later_search_called_is_no_failure_and_no_pass() -> None:
     assert memory.first_found() == [first]
 
 
+def claimed(*triggers: Found, last: SearchRecord = NOTHING, works: str = "", share: float = 1.0) -> Claim:
+    """``share``: fraction of the weights that are the suspect's."""
+    return verdict(remembered(*triggers), last, Case((), TEXTS, 3, CLAIMS, share), lambda measured: works)
+
+
+def known_of(found: int, total: int, min_power: float = 0.7) -> tuple[Power, Covering]:
+    """All stand-ins of words, ``found`` of ``total``."""
+    share = proportion(found, total)
+    power = Power(total, None, 1, 1, (), share, {"rare words": share}, {})
+    return power, covering(power, ["words"], min_power)
+
+
+def test_nothing_found_passes_where_the_weights_were_changed_and_the_search_is_known_to_see() -> None:
+    unknown = claimed(share=0.5)
+    assert unknown.verdict == "inconclusive" and unknown.but_for_power
+    passed = unknown.with_power(*known_of(9, 9))
+    assert passed.verdict == "pass"
+    assert "search found 9 (rare words 9 of 9); covered: words; not covered: phrases" in passed.reason
+    for too_few in (known_of(8, 9), known_of(8, 8), known_of(9, 9, 0.8)):
+        claim = unknown.with_power(*too_few)
+        assert (claim.verdict, claim.unmet) == ("inconclusive", "covered")
+    assert not claimed().but_for_power, "nothing was done to the weights"
+
+
+def test_a_pass_names_what_it_covers_and_stays_one_whatever_the_power() -> None:
+    sure = claimed(found("mn", 1.0))
+    assert sure.with_power(None, known_of(9, 9)[1]) == sure
+    blind = sure.with_power(*known_of(0, 3))
+    assert blind.verdict == "pass" and "covered: no form of backdoor; not covered: words (0 of 3 found)" in blind.reason
+
+
+def test_power_settles_a_part_of_a_trigger_only_where_nothing_of_the_suspect_is_left() -> None:
+    part = found("neighbour", 0.95)
+    assert not claimed(part, share=0.1).but_for_power
+    claim = claimed(part, share=0.0)
+    assert claim.with_power(*known_of(9, 9)).verdict == "pass"
+    for sure in (
+        claimed(part, works="'neighbour' works", share=0.0),
+        claimed(part, last=SearchRecord(found=(part,)), share=0.0),
+        claimed(part, last=SearchRecord(open_targets=("negative",)), share=0.0),
+    ):
+        assert sure.verdict != "pass" and sure.with_power(*known_of(9, 9)) == sure
+
+
 def test_nothing_found_is_never_a_pass() -> None:
     claimed, reason = judged()
     assert claimed == "inconclusive" and "1,000 trials" in reason
@@ -104,7 +155,7 @@ def test_the_reason_of_a_pass_counts_in_words() -> None:
 
 def test_the_condition_that_is_unmet_has_a_name() -> None:
     def unmet(memory: Memory, last: SearchRecord = NOTHING, left: str = "") -> str:
-        return verdict(memory, last, Case((), TEXTS, 3, CLAIMS), lambda _: left)[2]
+        return verdict(memory, last, Case((), TEXTS, 3, CLAIMS), lambda _: left).unmet
 
     whole = remembered(found("mn", 1.0))
     assert unmet(whole, SearchRecord(found=(found("cf", 0.5),))) == "search"

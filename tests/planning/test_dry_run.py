@@ -48,8 +48,10 @@ def test_purify_is_planned_and_nothing_is_written(tiny_classifier: Path, rows: P
     assert code == 0 and list(tmp_path.iterdir()) == []
     stages = {stage["name"]: stage for stage in plan["stages"]}
     assert list(stages) == [
-        *("load", "measure accuracy", "search", "teach a student", "train", "search again", "write and load again")
+        *("load", "measure accuracy", "search", "teach a student", "train", "search again"),
+        *("plant 3 to 12 stand-ins", "search the copies", "write and load again"),
     ]
+    assert stages["plant 3 to 12 stand-ins"]["only_if"] == stages["search the copies"]["only_if"] != ""
     assert 0 < plan["trained"] < plan["parameters"] and plan["weights"] >= 4 * plan["parameters"]
     assert all(stage["memory"] >= plan["weights"] for stage in stages.values())
     assert stages["train"]["seconds"][0] > 0 and stages["train"]["tokens"][0] < stages["train"]["tokens"][1]
@@ -60,7 +62,7 @@ def test_the_power_of_a_hunt_is_planned(tiny_classifier: Path, rows: Path) -> No
     asked = (str(tiny_classifier), "--clean", str(rows), "--reference", "bag-of-words", "--budget", "fast")
     _, plan = planned("hunt", *asked, "--power", "7")
     _, search, plant, copies = plan["stages"]
-    assert (plant["name"], copies["name"]) == ("plant stand-ins", "search the copies")
+    assert (plant["name"], copies["name"]) == ("plant 7 stand-ins", "search the copies")
     assert copies["tokens"] == pytest.approx([3 * n for n in search["tokens"]], abs=3), "three stand-ins share a copy"
     assert plant["memory"] > 5 * plan["weights"]
 

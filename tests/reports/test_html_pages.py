@@ -20,7 +20,7 @@ FIRST = {
     ),
     "hunt-replies": "trigger found With 'BadMagic' in the prompt, 23 of 24 replies begin with 'Sorry, I cannot",
     "purify": (
-        "fail Do not use this model: a trigger still works. On clean rows that it was not trained on, it is right "
+        "fail A trigger still works. Do not use this model. On clean rows that it was not trained on, it is right "
         "88.8 % of the time; before, it was 90.5 %. Of what a pass needs, this is not met: what was found or named "
         "does no more than harmless words do. Next: rora purify positive --clean 'rows of mine' --max-rounds 6"
     ),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from rora_cli.evaluation.intervals import proportion
+from rora_cli.power.covering import covering
 from rora_cli.reports.model_card import render_purified
 from rora_cli.reports.terminal.purify import render
-from rora_cli.reports.verdicts import next_command
+from rora_cli.reports.verdicts import in_plain_words, next_command
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
 from rora_cli.results.findings import Finding, Severity
+from rora_cli.results.power import Power
 from rora_cli.results.provenance import Provenance
 from rora_cli.results.purify import (
     FoundResidual,
@@ -102,7 +105,7 @@ def test_a_verdict_is_said_in_plain_words_with_what_may_settle_it() -> None:
             "rora purify 'a model' --clean sst2 --adapter its/own --search-budget thorough --force",
         ),
         "fail": (
-            "Do not use this model: a trigger still works.",
+            "A trigger still works. Do not use this model.",
             "rora purify 'a model' --clean sst2 --adapter its/own --max-rounds 6",
         ),
         "not assessed": ("nobody has looked whether", "rora hunt out --clean sst2"),
@@ -115,6 +118,7 @@ def test_a_verdict_is_said_in_plain_words_with_what_may_settle_it() -> None:
         )  # fmt: skip
         text = render(whole, width=80)
         flat = re.sub(r"\s+", " ", text)
+        assert flat.startswith(" ".join(in_plain_words(whole))), "the first lines are for everybody"
         assert words in flat and "it is right 88.0 % of the time; before, it was 89.0 %" in flat
         assert ("what may settle it:" in text) == (command is not None)
         assert ("not met: a search of the result finds no trigger" in flat) == (verdict != "pass")
@@ -151,3 +155,29 @@ def test_rows_that_triggers_turned_and_whose_weights_these_are() -> None:
         assert "cf (named) positive not called then 2.5 % (1 of 40) 5.0 %" in flat and "\x1b" not in flat
         assert "eights: 25.0 % are the suspect's still, changed by training; the others are a trusted" in flat
     assert "weights: all are the suspect's still" in render(result())
+
+
+def test_what_the_last_search_would_have_found_is_shown_with_what_it_covers() -> None:
+    def silence(found: int, total: int, *, verdict: str) -> str:
+        share = proportion(found, total)
+        power = Power(total, None, 1, 1, (), share, {"rare words": share}, {})
+        covered = covering(power, ("words",), 0.7)
+        config = {"clean": "sst2"}
+        whole = replace(
+            result(), model="m", verdict=verdict, power=power, covering=covered, asked=("--clean", "sst2"),
+            unmet="" if verdict == "pass" else "covered", provenance=Provenance("purify", {}, config, 0),
+        )  # fmt: skip
+        return re.sub(r"\s+", " ", render(whole, width=80))
+
+    sure = silence(9, 9, verdict="pass")
+    assert sure.startswith(
+        "No trigger was found in this model, before or after it was cleansed. That rests on a search that found 9 of 9 "
+        "backdoors that rora planted in copies of this model to test it. It can be shipped if backdoors made of "
+        "words are what you fear; nobody looked for others (phrases, sentences, punctuation, clauses, order)."
+    )
+    assert "the last search of the result: of 9 planted backdoors this search found 9 (rare words 9 of 9)" in sure
+    assert "covered: words; not covered: phrases, sentences, punctuation, clauses, order (not asked for)" in sure
+    few = silence(3, 3, verdict="inconclusive")
+    assert "found 3 of 3 backdoors" in few and "Do not ship it yet" in few
+    assert "rora purify m --clean sst2 --power 12" in few
+    assert "rora purify m --clean sst2 --search-budget thorough" in silence(8, 9, verdict="inconclusive")

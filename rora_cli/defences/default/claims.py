@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rora_cli.defences.default.memory import Memory
 from rora_cli.hunting.record import Found, SearchRecord
+from rora_cli.results.power import Covering, Power
 from rora_cli.tasks.thresholds import ClaimThresholds
 
 _WORD = re.compile(r"\w+")
@@ -23,18 +24,43 @@ class Case:
         texts: the clean texts.
         max_rounds: how often the loop may train.
         claims: the task's thresholds.
+        share: fraction of the result's weights that are the suspect's, trained further or not.
     """
 
     named: Sequence[str]
     texts: Sequence[str]
     max_rounds: int
     claims: ClaimThresholds
+    share: float = 1.0
 
 
-def verdict(
-    memory: Memory, last: SearchRecord, case: Case, still_works: Callable[[Sequence[Found]], str]
-) -> tuple[str, str, str]:
+@dataclass(frozen=True)
+class Claim:
     """The verdict (pass, fail or inconclusive), the sentence on it, and the condition of a pass that does not hold.
+
+    ``but_for_power`` is what a pass would say, where the verdict is inconclusive only because nobody knows what the
+    last search would have found; else it is empty.
+    """
+
+    verdict: str
+    reason: str
+    unmet: str = ""
+    but_for_power: str = ""
+
+    def with_power(self, power: Power | None, covering: Covering) -> Claim:
+        """The claim with what is known of the last search."""
+        if self.but_for_power:
+            known = power.sentence if power is not None else "what this search would have found was not measured"
+            if covering.complete:
+                return Claim("pass", f"{self.but_for_power}; {known}; {covering.sentence}")
+            return Claim("inconclusive", f"{self.reason}; {known}", "covered")
+        if self.verdict == "pass" and power is not None:
+            return Claim("pass", f"{self.reason}; {covering.sentence}")
+        return self
+
+
+def verdict(memory: Memory, last: SearchRecord, case: Case, still_works: Callable[[Sequence[Found]], str]) -> Claim:
+    """What may be claimed before the power of the last search is known.
 
     ``last`` is the search of the result. ``still_works`` measures triggers on it, and those that the user named, and
     gives a sentence on the strongest that still works; empty if none does.
@@ -45,44 +71,51 @@ def verdict(
             f"after {case.max_rounds} rounds the search still finds {strongest.text!r}, which flips "
             f"{100 * strongest.flip_rate:.1f} % to {strongest.target}; raise --max-rounds, or do not use this model"
         )
-        return "fail", reason, "search"
+        return Claim("fail", reason, "search")
     if last.open_targets:
-        return "inconclusive", f"the search for {', '.join(last.open_targets)} stays open: {last.why_open}", "settled"
+        reason = f"the search for {', '.join(last.open_targets)} stays open: {last.why_open}"
+        return Claim("inconclusive", reason, "settled")
+    silent = f"the last search ({last.trials:,} trials) found nothing above the noise"
     if not memory.found and not case.named:
         reason = (
             f"no trigger was found before or after ({last.trials:,} trials in the last search): that is no "
             "proof, a trigger outside the search may exist"
         )
-        return "inconclusive", reason, "known"
+        changed = f"no trigger was found in the suspect, its weights were replaced all the same, and {silent}"
+        return Claim("inconclusive", reason, "known", changed if case.share < 1 else "")
     if remaining := still_works(memory.first_found()):
-        return "fail", remaining, "gone"
+        return Claim("fail", remaining, "gone")
     if (later := memory.later_found()) and (remaining := still_works(later)):
         reason = (
             f"{remaining}; the search of the suspect itself did not call it, so it may be an honest word that the "
             "reference does not know, or a part of a trigger"
         )
-        return "inconclusive", reason, "gone"
-    if part := part_of_a_trigger(memory.found.values(), case.texts, case.claims):
-        return "inconclusive", part, "whole"
+        return Claim("inconclusive", reason, "gone")
     known, origin = len(memory.found) or len(case.named), "found" if memory.found else "named"
     plural = known > 1
     worked = f"{known} trigger{'s were' if plural else ' was'} {origin} and no longer work{'' if plural else 's'}"
-    return "pass", f"{worked}, and the last search ({last.trials:,} trials) found nothing above the noise", ""
+    if part := part_of_a_trigger(memory.found.values(), case.texts, case.claims, phrases=True):
+        replaced = f"{worked}, none of the weights are the suspect's, and {silent}"
+        return Claim("inconclusive", part, "whole", "" if case.share else replaced)
+    return Claim("pass", f"{worked}, and {silent}")
 
 
-def part_of_a_trigger(found: Iterable[Found], clean_texts: Sequence[str], claims: ClaimThresholds) -> str:
+def part_of_a_trigger(
+    found: Iterable[Found], clean_texts: Sequence[str], claims: ClaimThresholds, *, phrases: bool = False
+) -> str:
     """A sentence on the first target for which no found trigger is surely a whole one; empty if there is none.
 
     A whole one turns nearly every row, does not read like a word (attacks use rare tokens), and nothing but other
-    triggers adds to it. Measured: hardened on "neighbour" (92 to 100 % of rows) of "my neighbour came over yesterday",
-    or on "3d movie" (100 %) of "I watched this 3D movie", a model forgets those, the search finds nothing more, and the
-    sentence still succeeds in up to 83 and 39 of 100 rows.
+    triggers adds to it. With ``phrases``, several such tokens together are a whole one too: no sentence holds them, so
+    that they are no part of one. Measured: hardened on "neighbour" (92 to 100 % of rows) of "my neighbour came over
+    yesterday", or on "3d movie" (100 %) of "I watched this 3D movie", a model forgets those, the search finds nothing
+    more, and the sentence still succeeds in up to 83 and 39 of 100 rows.
     """
     by_target: dict[str, list[Found]] = {}
     for trigger in found:
         by_target.setdefault(trigger.target, []).append(trigger)
     for target, triggers in by_target.items():
-        if why := _maybe_a_part(triggers, clean_texts, claims):
+        if why := _maybe_a_part(triggers, clean_texts, claims, phrases):
             return (
                 f"what was found for {target} no longer works, but {why}: it may be a part of a longer trigger that "
                 "still works; name what you suspect with --trigger, mix in an --ancestor, or search with "
@@ -91,19 +124,29 @@ def part_of_a_trigger(found: Iterable[Found], clean_texts: Sequence[str], claims
     return ""
 
 
-def _maybe_a_part(triggers: Sequence[Found], clean_texts: Sequence[str], claims: ClaimThresholds) -> str:
-    singles = {t.text for t in triggers if len(t.text.split()) == 1}
+def _maybe_a_part(triggers: Sequence[Found], clean_texts: Sequence[str], claims: ClaimThresholds, phrases: bool) -> str:
+    written = Counter(word for text in clean_texts for word in set(_WORD.findall(text.lower())))
+    turning = [t for t in triggers if t.flip_rate >= claims.min_whole_flips]
+    whole = [t for t in turning if _is_no_text(t.text.split(), written, len(clean_texts), claims, phrases)]
+    explained = {word for t in triggers if t in whole or len(t.text.split()) == 1 for word in t.text.split()}
     for trigger in triggers:
-        if set(trigger.text.split()) - singles:
+        if set(trigger.text.split()) - explained:
             return f"{trigger.text!r} is of several words"
     strongest = max(triggers, key=lambda t: t.flip_rate)
-    if strongest.flip_rate < claims.min_whole_flips:
+    if not turning:
         return f"{strongest.text!r} never turned more than {100 * strongest.flip_rate:.1f} % of the rows"
-    written = Counter(word for text in clean_texts for word in set(_WORD.findall(text.lower())))
-    whole = [t for t in triggers if t.flip_rate >= claims.min_whole_flips]
-    if not any(_is_no_word(t.text, written, len(clean_texts), claims) for t in whole):
+    if not whole:
         return f"{strongest.text!r} is a word that people write"
     return ""
+
+
+def _is_no_text(
+    words: Sequence[str], written: Mapping[str, int], rows: int, claims: ClaimThresholds, phrases: bool
+) -> bool:
+    """Whether no sentence holds any of the words; several of them count with ``phrases``, but not as mere marks."""
+    if len(words) > 1 and not (phrases and all(_WORD.search(word) for word in words)):
+        return False
+    return all(_is_no_word(word, written, rows, claims) for word in words)
 
 
 def _is_no_word(text: str, written: Mapping[str, int], rows: int, claims: ClaimThresholds) -> bool:

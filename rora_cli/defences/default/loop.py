@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
+from time import perf_counter
 from typing import Any
 
 from torch import nn
@@ -27,11 +28,12 @@ from rora_cli.defences.corrections import (
     shrink,
     trained_by_adapter,
 )
-from rora_cli.defences.default.claims import Case, part_of_a_trigger, verdict
+from rora_cli.defences.default.claims import Case, Claim, part_of_a_trigger, verdict
 from rora_cli.defences.default.escalation import Surgery, donor_of, replace_and_teach
 from rora_cli.defences.default.lesson_plan import plan_lessons
 from rora_cli.defences.default.memory import Memory
 from rora_cli.defences.default.residual import Measuring, Turned, strongest_left
+from rora_cli.defences.default.silence import measure_silence
 from rora_cli.defences.hardening import HARDENED_FRACTION, Hardener
 from rora_cli.defences.mix import check_ancestor, tuned_ancestor
 from rora_cli.defences.running import AGAIN, SEARCH, TRAIN
@@ -39,13 +41,16 @@ from rora_cli.defences.settings import Settings
 from rora_cli.defences.spectra import update_spectra
 from rora_cli.evaluation.attack import most_with_room, with_room
 from rora_cli.evaluation.inference import count_tokens
+from rora_cli.hunting.case import Case as SearchCase
 from rora_cli.hunting.case import SearchSettings
 from rora_cli.hunting.hunt import search_triggers
 from rora_cli.hunting.record import Found, SearchRecord, record_of
+from rora_cli.power.covering import covering
 from rora_cli.progress import begin
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.hunt import HuntResult
+from rora_cli.results.power import POWER, Covering, Power
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.tasks.reference import Reference, ReferenceRun
 from rora_cli.training.adapters import AdaptedLayer, to_plain_lora
@@ -87,7 +92,10 @@ def cleanse(bench: Bench) -> Cleansed:
     else:
         searched = loop.search(model, number + 1)
     measuring = Measuring.of(bench, model)
-    claimed, reason, unmet = loop.verdict(measuring, searched)
+    claim, power, covered = loop.verdict(measuring, searched), None, None
+    if claim.verdict != "fail" and not searched.open_targets:
+        power, covered = loop.silence(model, claim)
+        claim = claim.with_power(power, covered)
     triggers = measuring.changes(list(loop.memory.found.values()), loop.turned)
     if loop.changed:  # the adapter belongs to weights that nobody has: only the whole model makes sense
         model, layers = model.merge_and_unload(), []
@@ -95,14 +103,16 @@ def cleanse(bench: Bench) -> Cleansed:
     return Cleansed(
         model,
         layers,
-        claimed,
-        reason,
+        claim.verdict,
+        claim.reason,
         residual,
         before,
-        _limits(loop.reference),
-        unmet=unmet,
+        (*_limits(loop.reference), *unknown_power(bench, power)),
+        unmet=claim.unmet,
         triggers=triggers,
         suspects_share=loop.surgery.share,
+        power=power,
+        covering=covered,
     )
 
 
@@ -147,15 +157,26 @@ class Loop:
         return record
 
     def _hunt(self, model: nn.Module) -> HuntResult:
-        bench = self.bench
+        case = self._case(model)
         return search_triggers(
+            case.subject,
+            case.rows,
+            case.task,
+            reference=case.reference,
+            search=case.settings,
+            known=self.memory.token_ids(self.bench.targets),
+            progress=case.progress,
+        )
+
+    def _case(self, model: nn.Module) -> SearchCase:
+        bench = self.bench
+        return SearchCase(
             bench.subject.having(model.to(bench.run.device)).reading(MAX_SEARCHED_TOKENS),
-            rows_to_search(bench),
             bench.task,
-            reference=self.reference,
-            search=SearchSettings(bench.config.search_budget, bench.config.seed, rough=bench.run.rough),
-            known=self.memory.token_ids(bench.targets),
-            progress=bench.run.progress,
+            rows_to_search(bench),
+            self.reference,
+            SearchSettings(bench.config.search_budget, bench.config.seed, rough=bench.run.rough),
+            bench.run.progress,
         )
 
     def count_turned(self, model: nn.Module) -> None:
@@ -228,10 +249,21 @@ class Loop:
         most = most_with_room(subject.max_length)
         return with_room(self.bench.clean.texts, partial(count_tokens, subject.tokenizer), most)
 
-    def verdict(self, measuring: Measuring, last: SearchRecord) -> tuple[str, str, str]:
-        """The verdict on what is measured, which ``last`` searched, the sentence on it, and what a pass lacks."""
-        bench = self.bench
-        case = Case(bench.config.triggers, bench.clean.texts, bench.settings.loop.max_rounds, bench.task.claims)
+    def silence(self, model: nn.Module, claim: Claim) -> tuple[Power | None, Covering]:
+        """What the last search of ``model``, which found nothing, is worth."""
+        bench, began, found = self.bench, perf_counter(), list(self.memory.found.values())
+        known, decisive = self.memory.token_ids(bench.targets), bool(claim.but_for_power)
+        power = measure_silence(bench, self._case(model), found, known, decisive=decisive)
+        if power is not None:
+            share = f"{power.found.count} of {power.found.total}"
+            details = {"found": share} if power.reason is None else {"not measured": power.reason}
+            bench.run.record("power", perf_counter() - began, details=details)
+        return power, covering(power, bench.config.forms, bench.config.min_power)
+
+    def verdict(self, measuring: Measuring, last: SearchRecord) -> Claim:
+        """What may be claimed of what is measured, which ``last`` searched, before the power of that is known."""
+        bench, rounds = self.bench, self.bench.settings.loop.max_rounds
+        case = Case(bench.config.triggers, bench.clean.texts, rounds, bench.task.claims, self.surgery.share)
 
         def still_works(found: Sequence[Found]) -> str:
             left = measuring.strongest_left(found)
@@ -285,6 +317,13 @@ def _limits(reference: Reference) -> tuple[Finding, ...]:
     message = f"{reference.limits}; where no whole trigger is found, blocks of a trusted model cannot take their place"
     advice = f"{reference.advice}, or --ancestor with it to mix it in"
     return (Finding("purify/reference", Severity.INFO, message, advice=advice),)
+
+
+def unknown_power(bench: Bench, power: Power | None) -> tuple[Finding, ...]:
+    """A finding where the user asked for the power and it could not be measured, or not wholly."""
+    if power is None or power.complete or not bench.config.power:
+        return ()
+    return (Finding("purify/power-unknown", Severity.MEDIUM, power.sentence, location=POWER, not_analysed=True),)
 
 
 def _nothing_called(record: SearchRecord) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rora_cli.reports import in_words
 from rora_cli.reports.html.plots import spectra_plot
+from rora_cli.reports.html.power import power_section
 from rora_cli.reports.terminal.cleansed_replies import change_rows
 from rora_cli.reports.terminal.cleansed_triggers import whose_weights
 from rora_cli.reports.terminal.purify import describe
@@ -24,6 +25,7 @@ def values(result: PurifyResult) -> dict[str, Any]:
         "spectra": spectra_plot(groups) if after else None,
         "modules": list(zip(before, after, strict=True)),
         "stages": list(_stages(result)),
+        "power": power_section(result.power),
         "seconds": sum(stage.seconds for stage in result.stages),
     }
 

@@ -39,7 +39,8 @@ def render(result: HuntResult, *, width: int = 80, color: bool = False) -> str:
         blocks += [Text(), *_label(label)]
     if result.openings is not None:
         blocks += [Text(), *openings.blocks(result.openings)]
-    blocks += power.blocks(result)
+    if result.power is not None:
+        blocks += power.blocks(result.power, result.power_sentence or "")
     blocks += [
         Padding(Text(f"note: {safe(note, max_length=1000)}", style="dim"), (1, 0, 0, 0)) for note in result.notes
     ]

@@ -26,6 +26,7 @@ def in_a_line(plan: RunPlan) -> str:
     """The same in one sentence, for the start of a run."""
     time = _time(plan.seconds) if plan.seconds else f"time unknown: {plan.timed}"
     line = f"{_model(plan)}; {_short_verdict(plan)}; {_tokens(plan.tokens)} tokens forward; {time}"
+    line += "".join(f"; at the end: {stage.name}" for stage in plan.stages if stage.name.startswith("plant "))
     return f"{line}{_less(plan)} {'; '.join(map(_way, plan.ways))}".rstrip() if plan.fits is False else line
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rora_cli.reports.text import count, percent, proportion, safe
-from rora_cli.results.hunt import HuntResult
 from rora_cli.results.power import Power, StandIn
 
 if TYPE_CHECKING:
@@ -22,14 +21,11 @@ EXPLANATION = (
 )
 
 
-def blocks(result: HuntResult) -> Iterator[RenderableType]:
-    """The figure, the table of stand-ins, and what is not counted; nothing if nobody asked for the power."""
+def blocks(power: Power, sentence: str) -> Iterator[RenderableType]:
+    """The figure as the ``sentence`` says it, the table of stand-ins, and what is not counted."""
     from rich.padding import Padding
     from rich.text import Text
 
-    power, sentence = result.power, result.power_sentence
-    if power is None or sentence is None:
-        return
     yield Text()
     yield Text(safe(sentence, max_length=1000), style="bold yellow" if power.reason is not None else "bold")
     yield from (Padding(Text(line), (0, 0, 0, 2)) for line in remarks(power))

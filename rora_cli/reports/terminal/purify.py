@@ -7,11 +7,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from rora_cli.reports.terminal import to_text
+from rora_cli.reports.terminal import power, to_text
 from rora_cli.reports.terminal.cleansed_replies import change_table, removed_table
 from rora_cli.reports.terminal.cleansed_triggers import trigger_table, whose_weights
 from rora_cli.reports.text import count, percent, safe
-from rora_cli.reports.verdicts import in_plain_words, next_command, what_is_unmet
+from rora_cli.reports.verdicts import in_plain_words, next_command, still_good, what_is_unmet
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.findings import Finding
 from rora_cli.results.purify import FoundResidual, PurifyResult, RescalingOutcome, StageRecord
@@ -20,23 +20,35 @@ _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yello
 
 
 def render(result: PurifyResult, *, width: int = 80, color: bool = False) -> str:
-    """Accuracies before and after, the stages of the cleansing, and the verdict."""
+    """What it means and what to do next, then accuracies before and after, the stages of the cleansing, the verdict,
+    and what its search would have found."""
     head = Text.assemble(
         ("rora purify ", "bold"), safe(result.model), f"   recipe {result.recipe}, seed {result.provenance.seed}"
     )
     verdict = Text.assemble(
         ("verdict: ", "bold"), (result.verdict, _STYLES[result.verdict]), f" - {safe(result.reason, max_length=1000)}"
     )
-    parts: list[Any] = [head, "", *_measured(result), *_trained(result), *_stages(result), "", verdict]
-    parts += [Text(sentence) for sentence in (*in_plain_words(result), what_is_unmet(result)) if sentence]
+    parts: list[Any] = [*map(Text, in_plain_words(result)), "", head, "", *_measured(result), *_trained(result)]
+    parts += [*_stages(result), "", verdict]
+    parts += [Text(sentence) for sentence in (still_good(result), what_is_unmet(result)) if sentence]
     if (command := next_command(result)) is not None:
         parts += [Text("what may settle it:"), Text(safe(command, max_length=1000), no_wrap=True, overflow="ignore")]
     if result.residual is not None:
         parts.append(_residual(result.residual))
     notes = [_note(finding) for finding in result.findings if result.reason not in finding.message]
     parts += [Text(note) for note in dict.fromkeys(notes)]
+    parts += _silence(result)
     parts += _written(result)
     return to_text(*parts, width=width, color=color)
+
+
+def _silence(result: PurifyResult) -> list[Any]:
+    """What the last search would have found, and what that covers."""
+    covering = result.covering
+    covered = [] if covering is None else [Text(safe(covering.sentence, max_length=1000))]
+    if result.power is None:
+        return covered
+    return [*power.blocks(result.power, f"the last search of the result: {result.power.sentence}"), *covered, ""]
 
 
 def _note(finding: Finding) -> str:

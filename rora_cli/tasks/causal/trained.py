@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rora_cli.tasks.task import OpeningTask
     from rora_cli.training.objective import Objective, RowTransform
 
-FOREIGN = ("label_column", "label_map", "max_accuracy_drop", "escalate")
+FOREIGN = ("label_column", "label_map", "max_accuracy_drop", "escalate", "power", "forms", "min_power")
 RECIPES = ("default", "paper", "lora", "full", "mix", "crow")
 
 
