@@ -85,7 +85,9 @@ def power(name: str) -> Power:
         planted_on=300,
         measured_on=100,
         copies=tuple(
-            PowerCopy(three, 2, accuracy(name, 179, 181), False, (FalseCall(name, "negative"),) * i, {}, 9, 61.0, 240.0)
+            PowerCopy(
+                three, 2, accuracy(name, 179, 181), 1 - i / 4, (FalseCall(name, "negative"),) * i, {}, 9, 61.0, 240.0
+            )
             for i, three in enumerate(copies)
         ),
         found=proportion(4, 5),

@@ -18,10 +18,12 @@ from rora_cli.commands import behaviours, check, rules
 from rora_cli.commands.diagnose import DiagnoseConfig, run
 from rora_cli.reports import json_report
 from rora_cli.reports.json_schema import build, meanings, shipped
+from rora_cli.results.demo import DemoResult
 from rora_cli.results.reports import REPORTS, report
 from tests.adapters import save_lora, tiny_distilbert
 from tests.golden.normalise import PASSING
 from tests.hostile import corpus
+from tests.reports.samples import SAMPLES
 from tests.reports.schemas import valid, validator
 from tests.reports.test_findings_formats import HOSTILE, result
 
@@ -132,6 +134,16 @@ def test_reports_with_a_base_with_failures_and_with_every_finding_are_valid(tmp_
     valid("diagnose", report)
     for name in ("model.layers.0.q_proj", HOSTILE):
         valid("diagnose", json.loads(json_report.render(result(name))))
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_what_the_pages_are_made_of_is_valid(name: str) -> None:
+    assert valid(name.removesuffix("-replies"), SAMPLES[name](HOSTILE))["schema_version"] == 1
+
+
+def test_a_demo_is_valid() -> None:
+    before, purified = SAMPLES["eval-asr"]("positive"), SAMPLES["purify"]("positive")
+    assert not valid("demo", DemoResult("out", result(), before, purified, before, False, 0.05, 61.0))["cleansed"]
 
 
 def test_margins_are_valid(tmp_path: Path) -> None:
