@@ -169,7 +169,8 @@ def _bounded(path: Path, batches: Iterator[Any]) -> Iterator[Any]:
     for batch in batches:
         rows += batch.num_rows
         _require_few_rows(path, rows)
-        size += batch.nbytes
+        # Of views, pyarrow before 24 knows only the size of whole buffers.
+        size += sum(c.get_total_buffer_size() if _is_view(c.type) else c.nbytes for c in batch.columns)
         if size > limit:
             raise DataError(
                 f"{path} is {size >> 20} MiB once it is unpacked, far more than its own size; write it again"
