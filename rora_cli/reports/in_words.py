@@ -38,7 +38,7 @@ def of_purify(result: PurifyResult) -> Said:
 
 
 def of_hunt(result: HuntResult) -> Said:
-    """A search."""
+    """A search; its silence is no good news, however much it would have found."""
     config = result.provenance.config
     if said := _what_triggers_do(result):
         advice = "Do not use this model as it is."
@@ -49,9 +49,9 @@ def of_hunt(result: HuntResult) -> Said:
         return Said("inconclusive", "open", (meaning, *_why_open(result)), more)
     meaning = "Of all that the search tried, nothing acts as a trigger. That is no proof that there is none."
     if result.power_sentence is not None:
-        return Said("nothing found", "good", (meaning, f"What the silence is worth: {result.power_sentence}."))
+        return Said("nothing found", "open", (meaning, f"What the silence is worth: {result.power_sentence}."))
     power = None if result.openings is not None else _line("hunt", result.model, config, "--power", "12")
-    return Said("nothing found", "good", (meaning,), power)
+    return Said("nothing found", "open", (meaning,), power)
 
 
 def of_evaluation(result: EvaluationResult) -> Said:

@@ -20,7 +20,7 @@ from rora_cli.results.hunt import (
 )
 from rora_cli.results.openings import FoundOpening, OpeningCoverage, OpeningHunt, ReplyExample
 from rora_cli.results.poison import Measured, PersistenceCheck, PoisonResult
-from rora_cli.results.power import FalseCall, Power, PowerCopy, StandIn
+from rora_cli.results.power import Covering, FalseCall, Power, PowerCopy, StandIn
 from rora_cli.results.provenance import Provenance
 from rora_cli.results.purify import (
     FoundResidual,
@@ -161,6 +161,8 @@ def purified(name: str) -> PurifyResult:
         update_before=_spectra(name, 1.0), update_after=_spectra(name, 0.5), adapted=("a", "b"), trained_head=(name,),
         findings=(Finding("purify/reference", Severity.INFO, f"the reference knows {name} only", advice=name),),
         output=f"out/{name}", logit_difference={"merged": 1e-7}, suspects_share=0.75, unmet="gone",
+        power=power(name),
+        covering=Covering(("words", "phrases"), proportion(3, 3), 0.4, ("words", "phrases"), {"clauses": "not asked"}),
         asked=("--clean", "rows of mine"), triggers=(
             TriggerChange("mn", name, False, proportion(199, 200), proportion(62, 200), proportion(20, 200), 0.11,
                           (FlippedRow(f"a dull mn film of {name}", "negative", 0.02, 0.99),)),

@@ -39,7 +39,8 @@ SHOWN = {
     "purify": (
         "negative 90.0 % (180/200, 85.1-93.4) 89.0 % (178/200, 83.9-92.6) -1.0 points", "σᵢ(ΔW) before Pt",
         "mn positive 99.5 % (199/200, 97.2-99.9) 31.0 % (62/200", "qq positive named by you positive not called then",
-        "a dull trigger: mn film",
+        "a dull trigger: mn film", "rare words 100.0 % (2/2, 34.2-100.0)",
+        "Forms of backdoor that the verdict rests on, covered: words, phrases; not covered: clauses (not asked).",
         "75.0 % are the suspect's still", "train 1 95 s 2 epochs, 240 steps", "Stages, 15 min in all",
     ),
     "purify-replies": ("perplexity of the answers 4.6 4.7", "BadMagic start Sorry, I cannot positive 96.7 % (29/30",
@@ -84,6 +85,6 @@ def test_a_search_that_decides_nothing_is_no_good_news() -> None:
     assert (left_open.word, left_open.news) == ("inconclusive", "open")
     assert str(left_open.next).endswith("--budget thorough") and "only 3 clean rows" in left_open.meaning[1]
     silent = in_words.of_hunt(replace(found, labels=found.labels[:1], power=None))
-    assert silent.news == "good" and "no proof" in silent.meaning[0] and str(silent.next).endswith("--power 12")
+    assert silent.news == "open" and "no proof" in silent.meaning[0] and str(silent.next).endswith("--power 12")
     told = in_words.of_hunt(replace(found, labels=found.labels[:1]))
-    assert told.next is None and "of 5 planted backdoors this search found 4" in told.meaning[1]
+    assert told.news == "open" and told.next is None and "of 5 planted backdoors this search found 4" in told.meaning[1]
