@@ -31,7 +31,8 @@ def loop_of(bench: FakeBench, *records: SearchRecord) -> Loop:
 @pytest.mark.parametrize(
     ("rows", "student", "number", "given", "epochs", "rate"),
     [
-        (640, False, 1, {}, 10, 5e-4),
+        (640, False, 1, {}, 14, 5e-4),
+        (160, False, 1, {}, 20, 5e-4),
         (32 * 100, False, 1, {}, 3, 5e-4),
         (32 * 56, False, 2, {}, 5, 5e-4),
         (32 * 56, True, 1, {}, 1, STUDENT_RATE),
@@ -46,6 +47,18 @@ def test_a_round_has_enough_steps_and_after_a_student_it_trains_more_slowly(
     bench = fake_bench(rows=Rows(("a film",) * rows, (0,) * rows), **given)
     train = round_settings(bench, number, student=student).train
     assert (train.epochs, train.learning_rate) == (epochs, rate)
+
+
+@pytest.mark.parametrize(("width", "times"), [(32, 12.0), (192, 2.0), (384, 1.0), (4096, 1.0), (None, 1.0)])
+def test_a_narrow_model_learns_at_a_larger_rate_unless_the_user_chose_one(width: int | None, times: float) -> None:
+    def rate(student: bool, **given: Any) -> float:
+        bench = fake_bench(**given)
+        text = SimpleNamespace(hidden_size=width) if width else SimpleNamespace()
+        bench.subject.model.config = SimpleNamespace(get_text_config=lambda: text)
+        return round_settings(bench, 2, student=student).train.learning_rate
+
+    assert rate(False) == pytest.approx(5e-4 * times) and rate(True) == pytest.approx(STUDENT_RATE * times)
+    assert rate(False, learning_rate=1e-3) == rate(True, learning_rate=1e-3) == 1e-3
 
 
 def test_a_round_trains_on_what_a_student_was_taught_with_triggers_put_in() -> None:

@@ -38,6 +38,21 @@ def test_what_training_and_pt_cost_does_not_add_up_beyond_the_limit(
     assert outcome.strength == strength
 
 
+@pytest.mark.parametrize("guard", [True, False])
+def test_a_guarded_pt_never_weakens_an_update(tmp_path: Path, guard: bool) -> None:
+    """Updates far stronger than the weights: Eq. 12 as published shrinks them."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(build_tiny_classifier(tmp_path / "model"))
+    _, layers = attach(model, AdapterSpec(rank=2))
+    torch.manual_seed(0)
+    for layer in layers:
+        torch.nn.init.normal_(layer.lora_B, std=10.0)
+    spec = RescalingSpec(pt=0.5, pt_cap=None, pt_guard=guard)
+    outcome = rescale_trained(layers, spec, lambda: accuracy(900))
+    assert all(factor == 1.0 if guard else factor < 0.5 for factor in outcome.factors.values())
+
+
 def test_the_head_is_known_with_its_value_before_training(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 

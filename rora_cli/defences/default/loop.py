@@ -63,7 +63,11 @@ MAX_SEARCHED_TOKENS = 128
 #: Optimizer steps of a round, however few the rows, unless the user sets the epochs.
 MIN_STEPS = 280
 #: Epochs that ``MIN_STEPS`` may lead to.
-MAX_EPOCHS = 10
+MAX_EPOCHS = 20
+#: Width of the model on which the recipe's rate was found. A narrower one learns at a rate as many times larger as it
+#: is narrower: Adam's steps are of one size, and the sums that they change have fewer terms. (32 wide, the trigger
+#: known, Qwen3 and GPT-2: 38 and 100 % of the attacks were left at 5e-4, 2 and 11 % at 3e-3.)
+RATE_WIDTH = 384
 #: Peak learning rate of a round after a student: at 5e-4 it unlearned more than it learned on CoLA.
 STUDENT_RATE = 2e-4
 
@@ -289,18 +293,28 @@ def reference_of(bench: Bench) -> Reference:
 def round_settings(bench: Bench, number: int, *, student: bool) -> Settings:
     """How long and how fast round ``number`` trains.
 
-    Where the user left the choice, the epochs make at least ``MIN_STEPS``. A student is trained more slowly, and its
-    first round is short: its lessons held what the first search found.
+    Where the user left the choice, the epochs make at least ``MIN_STEPS``, and a narrow model learns faster
+    (``RATE_WIDTH``). A student is trained more slowly, and its first round is short: its lessons held what the first
+    search found.
     """
     config, settings = bench.config, bench.settings
+    if config.learning_rate is None:
+        settings = settings.having(learning_rate=settings.train.learning_rate * faster(bench.model))
     if config.epochs is None:
         enough = -(-MIN_STEPS // steps_per_epoch(len(bench.clean), settings.train.batch_size))
         settings = settings.having(epochs=max(settings.train.epochs, min(enough, MAX_EPOCHS)))
     if student:
-        settings = settings.having(learning_rate=config.learning_rate or STUDENT_RATE)
+        settings = settings.having(learning_rate=config.learning_rate or STUDENT_RATE * faster(bench.model))
         if number == 1:
             settings = settings.having(epochs=config.epochs or 1)
     return settings
+
+
+def faster(model: nn.Module) -> float:
+    """How many times the recipe's rate a model narrower than ``RATE_WIDTH`` learns at; 1 for any other."""
+    config: Any = getattr(model, "config", None)
+    width = getattr(config.get_text_config(), "hidden_size", None) if config is not None else None
+    return max(1.0, RATE_WIDTH / (width or RATE_WIDTH))
 
 
 def rows_to_search(bench: Bench) -> Rows:
