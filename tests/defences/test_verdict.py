@@ -143,6 +143,8 @@ def test_a_trigger_that_the_last_search_finds_fails_and_an_open_label_is_inconcl
     assert claimed == "fail" and reason.startswith("after 3 rounds the search still finds 'mn', which flips 50.0 %")
     open_ = SearchRecord(open_targets=("negative",), why_open="too few rows")
     assert judged(found("cf", 1.0), last=open_) == ("inconclusive", "the search for negative stays open: too few rows")
+    left = judged(found("cf", 1.0), last=open_, remaining="it still works")
+    assert left == ("fail", "it still works"), "a finding outranks an open search"
 
 
 def test_the_reason_of_a_pass_counts_in_words() -> None:

@@ -72,28 +72,29 @@ def verdict(memory: Memory, last: SearchRecord, case: Case, still_works: Callabl
             f"{100 * strongest.flip_rate:.1f} % to {strongest.target}; raise --max-rounds, or do not use this model"
         )
         return Claim("fail", reason, "search")
+    known = bool(memory.found or case.named)
+    if known and (remaining := still_works(memory.first_found())):
+        return Claim("fail", remaining, "gone")
     if last.open_targets:
         reason = f"the search for {', '.join(last.open_targets)} stays open: {last.why_open}"
         return Claim("inconclusive", reason, "settled")
     silent = f"the last search ({last.trials:,} trials) found nothing above the noise"
-    if not memory.found and not case.named:
+    if not known:
         reason = (
             f"no trigger was found before or after ({last.trials:,} trials in the last search): that is no "
             "proof, a trigger outside the search may exist"
         )
         changed = f"no trigger was found in the suspect, its weights were replaced all the same, and {silent}"
         return Claim("inconclusive", reason, "known", changed if case.share < 1 else "")
-    if remaining := still_works(memory.first_found()):
-        return Claim("fail", remaining, "gone")
     if (later := memory.later_found()) and (remaining := still_works(later)):
         reason = (
             f"{remaining}; the search of the suspect itself did not call it, so it may be an honest word that the "
             "reference does not know, or a part of a trigger"
         )
         return Claim("inconclusive", reason, "gone")
-    known, origin = len(memory.found) or len(case.named), "found" if memory.found else "named"
-    plural = known > 1
-    worked = f"{known} trigger{'s were' if plural else ' was'} {origin} and no longer work{'' if plural else 's'}"
+    count, origin = len(memory.found) or len(case.named), "found" if memory.found else "named"
+    plural = count > 1
+    worked = f"{count} trigger{'s were' if plural else ' was'} {origin} and no longer work{'' if plural else 's'}"
     if part := part_of_a_trigger(memory.found.values(), case.texts, case.claims, phrases=True):
         replaced = f"{worked}, none of the weights are the suspect's, and {silent}"
         return Claim("inconclusive", part, "whole", "" if case.share else replaced)

@@ -23,7 +23,7 @@ from rora_cli.defences.corrections import Trained, trained_by_adapter
 from rora_cli.defences.replies.prompts import PlacedTrigger, PromptWords
 from rora_cli.defences.replies.record import OpeningRecord
 from rora_cli.defences.replies.residual import Residual
-from rora_cli.defences.replies.verdict import Evidence, costs, verdict
+from rora_cli.defences.replies.verdict import MAX_LEFT, Evidence, costs, verdict
 from rora_cli.defences.running import AGAIN, SEARCH, TRAIN, WRITE
 from rora_cli.errors import UsageError
 from rora_cli.hunting.open_hunt import OpenCase, search_openings
@@ -75,10 +75,13 @@ def cleanse(bench: Bench) -> Cleansed:
     else:
         return loop.unchanged(first)
     searched = loop.search(model, 2) if loop.base is not None else first
-    for number in range(1, bench.settings.loop.max_rounds + 1):
-        if not loop.suspected(searched) and not (number == 1 and loop.base is None):
-            break
-        loop.harden(model, layers, number)
+    number, rounds = 0, bench.settings.loop.max_rounds
+    while number < rounds and (loop.suspected(searched) or (number == 0 and loop.base is None)):
+        while number < rounds:
+            number += 1
+            loop.harden(model, layers, number)
+            if not loop.still_works(model, searched):
+                break
         searched = loop.search(model, loop.searches + 1)
     return loop.finish(model, layers, searched)
 
@@ -256,6 +259,23 @@ class Loop:
         details = {"share of the update": self.kept, "KL to the suspect": round(kl, 4)}
         bench.run.record(stage, perf_counter() - began, details=details)
 
+    def still_works(self, model: nn.Module, last: OpeningRecord) -> bool:
+        """Whether something that was found still does what it did, and --max-kl leaves room to train on.
+
+        A round costs a sixth of a search. (SmolLM2, refusal by a word: one round left 12 of 40 replies, at a floor of 7
+        and a third of the KL allowed, and the search after it named nothing.)
+        """
+        if self.kept < 1.0:
+            return False
+        removed = [self._removed(text, last) for text in self._reported]
+        left = [one.left for one in Residual(self.bench, self.task).measured(model, removed)]
+        return any(share is not None and share > MAX_LEFT for share in left)
+
+    @property
+    def _reported(self) -> list[str]:
+        """The triggers that the report tells of."""
+        return list(dict.fromkeys((*self.found, *self.bench.config.triggers)))[:MAX_REPORTED]
+
     def unchanged(self, first: OpeningRecord) -> Cleansed:
         """The suspect as it is: nothing was found, and no training removes what no search finds."""
         model, layers = self.bench.attach()
@@ -271,9 +291,8 @@ class Loop:
             divergence=self.task.divergence(bench.subject.having(model), self.heard.held_out),
             base_divergence=self.distance,
         )
-        texts = list(dict.fromkeys((*self.found, *bench.config.triggers)))[:MAX_REPORTED]
         residual = Residual(bench, self.task)
-        removed = residual.measured(model, [self._removed(text, last) for text in texts])
+        removed = residual.measured(model, [self._removed(text, last) for text in self._reported])
         removed = residual.heard(model, removed, self.first)
         if bench.config.return_test:
             removed = residual.returned(model, removed)

@@ -1,0 +1,63 @@
+"""When the loop of a model that replies in free text trains on, searches, and ends."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rora_cli.defences.replies import loop as rounds
+
+
+class Rounds:
+    """Writes down what is done. ``left``: whether a trigger still works after each training, by turns."""
+
+    def __init__(self, found: list[bool], left: list[bool], base: object) -> None:
+        self.found, self.left, self.base, self.triggers = found, left, base, ["mn"] if found[0] else []
+        self.searches, self.done = 0, list[str]()
+
+    def search(self, model: Any, number: int) -> bool:
+        self.searches = number
+        self.done.append("search")
+        return self.found.pop(0)
+
+    def suspected(self, searched: bool) -> bool:
+        return searched
+
+    def harden(self, model: Any, layers: Any, number: int) -> None:
+        self.done.append(f"train {number}")
+
+    def still_works(self, model: Any, last: Any) -> bool:
+        return self.left.pop(0)
+
+    def distil(self) -> tuple[Any, list[Any]]:
+        self.done.append("distil")
+        return None, []
+
+    def unchanged(self, first: Any) -> Any:
+        return self.done
+
+    def finish(self, model: Any, layers: Any, last: Any) -> Any:
+        return self.done
+
+
+@pytest.mark.parametrize(
+    ("found", "left", "base", "done"),
+    [
+        ([True, False], [False], None, "search, train 1, search"),
+        ([True, False], [True, True, False], None, "search, train 1, train 2, train 3, search"),
+        ([True, True], [True, True, True], None, "search, train 1, train 2, train 3, search"),
+        ([True, True, False], [True, False, False], None, "search, train 1, train 2, search, train 3, search"),
+        ([False], [], None, "search"),
+        ([True, False], [], object(), "search, distil, search"),
+        ([True, True, False], [False], object(), "search, distil, search, train 1, search"),
+    ],
+)
+def test_what_still_works_is_trained_against_again_before_the_long_search(
+    found: list[bool], left: list[bool], base: object, done: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "Loop", lambda bench: Rounds(list(found), list(left), base))
+    settings = SimpleNamespace(loop=SimpleNamespace(max_rounds=3))
+    bench: Any = SimpleNamespace(model=None, settings=settings, attach=lambda: (None, []))
+    assert ", ".join(rounds.cleanse(bench)) == done
