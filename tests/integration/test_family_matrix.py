@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def _is_refused(bench: Bench, column: str, answer: Answer, refusal: str) -> None
     """One sentence that names what cannot be done, nothing trained, and nothing written."""
     assert answer.code == 2 and len(answer.sentences) == 1, (column, answer)
     assert refusal in answer.sentences[0] and "fault of rora" not in answer.sentences[0]
-    assert answer.phases <= BEFORE_TRAINING, column
+    phases = {re.sub(r"^\d/\d (load: )?", "", phase) for phase in answer.phases}
+    assert phases <= BEFORE_TRAINING, column
     assert not (bench.outputs / ("rescaled" if column == "rescale" else column)).exists()
 
 

@@ -40,7 +40,14 @@ def _compare(one: Path, two: Path) -> None:
 @linux
 def test_a_sharded_decoder_is_written_as_one_process_writes_it(clean: Path, tmp_path: Path) -> None:
     suspect = _without_dropout(build_family("llama", tmp_path / "suspect"))
-    options = {**EXACT, "recipe": "paper", "tr_k": 8, "target_modules": ("all-linear",), "clean": clean}
+    options = {
+        **EXACT,
+        "recipe": "paper",
+        "tr_k": 8,
+        "target_modules": ("all-linear",),
+        "clean": clean,
+        "keep_failed": True,
+    }
     rora_cli.purify(suspect, output=str(tmp_path / "one"), **options)
     result = rora_cli.purify(suspect, output=str(tmp_path / "two"), num_processes=2, shard=True, **options)
     _compare(tmp_path / "one", tmp_path / "two")
@@ -55,6 +62,7 @@ def test_a_sharded_decoder_is_written_as_one_process_writes_it(clean: Path, tmp_
         {
             "recipe": "default",
             "escalate": "none",
+            "learning_rate": 5e-4,
             "max_rounds": 1,
             "search_budget": "fast",
             "reference": "bag-of-words",
@@ -71,7 +79,8 @@ def test_recipes_on_a_sharded_encoder(trained: Path, clean: Path, tmp_path: Path
     options = {**EXACT, "clean": clean, "seed": 1, **options}
     one = rora_cli.purify(suspect, output=str(tmp_path / "one"), **options)
     two = rora_cli.purify(suspect, output=str(tmp_path / "two"), num_processes=2, shard=True, **options)
-    assert (one.verdict, len(one.stages)) == (two.verdict, len(two.stages))
+    stages = [stage.name for stage in one.stages if stage.name != "power"]  # which is not measured of a sharded model
+    assert (one.verdict, stages) == (two.verdict, [stage.name for stage in two.stages])
     if options["recipe"] == "default":
         _compare(tmp_path / "one", tmp_path / "two")
     assert two.accuracy_after.overall.value == pytest.approx(one.accuracy_after.overall.value, abs=0.05)
