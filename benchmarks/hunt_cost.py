@@ -93,7 +93,7 @@ def measure(shape: tuple[int, int, int], device: str, budget: str) -> dict[str, 
     from rora_cli.data.rows import Rows
     from rora_cli.evaluation.inference import predict_logits
     from rora_cli.evaluation.scoring import TorchScorer
-    from rora_cli.hunting.case import SearchSettings
+    from rora_cli.hunting.case import Case, SearchSettings
     from rora_cli.hunting.hunt import search_triggers
     from rora_cli.kinds import SEQUENCE_CLASSIFIER
     from rora_cli.subject import Subject
@@ -112,13 +112,14 @@ def measure(shape: tuple[int, int, int], device: str, budget: str) -> dict[str, 
     others = [f"{text} {TRIGGER}" for text, label in zip(texts, labels, strict=True) if label == 0]
     success = predict_logits(suspect, tokenizer, others).argmax(axis=1).mean()
     began = perf_counter()
-    result = search_triggers(
+    case = Case(
         Subject(suspect, tokenizer, SEQUENCE_CLASSIFIER, max_length=128),
-        Rows(tuple(texts), tuple(labels)),
         Classification(("negative", "positive")),
-        reference=reference,
-        search=SearchSettings(budget),
+        Rows(tuple(texts), tuple(labels)),
+        reference,
+        SearchSettings(budget),
     )
+    result = search_triggers(case)
     seconds = perf_counter() - began
     called = [trigger.text for label in result.labels for trigger in label.called]
     return {

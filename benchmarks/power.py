@@ -49,7 +49,7 @@ def main() -> int:
     task = make_task(subject.kind, loaded.label_names)
     reference = task.reference("auto", subject, rows, ReferenceRun(given.seed, accelerator=run.accelerator))
     settings = SearchSettings(given.budget, given.seed)
-    hunt = search_triggers(subject, rows, task, reference=reference, search=settings)
+    hunt = search_triggers(Case(subject, task, rows, reference, settings))
     called = [Called(trigger.text, trigger.target_label, trigger.token_ids) for trigger in hunt.called]
     own = {
         "called": [(t.text, t.target_label) for t in hunt.called],

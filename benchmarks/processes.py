@@ -41,7 +41,7 @@ def work(config: Config, progress: Any) -> tuple[dict[str, float], str]:
     from rora_cli.checkpoints.loading import load_classifier
     from rora_cli.commands.demo_suspect import ADAPTER, LABEL_NAMES
     from rora_cli.data.sources import load_splits
-    from rora_cli.hunting.case import SearchSettings
+    from rora_cli.hunting.case import Case, SearchSettings
     from rora_cli.hunting.hunt import search_triggers
     from rora_cli.option_groups import SplitOptions
     from rora_cli.tasks.reference import ReferenceRun
@@ -72,7 +72,7 @@ def work(config: Config, progress: Any) -> tuple[dict[str, float], str]:
     measured = timed("measure", lambda: [task.quality(subject, rows).overall.count for _ in range(MEASURED)])
     reference = task.reference("bag-of-words", subject, rows, ReferenceRun())
     settings = SearchSettings("fast", targets=(1,))
-    found = timed("search", lambda: search_triggers(subject, rows, task, reference=reference, search=settings))
+    found = timed("search", lambda: search_triggers(Case(subject, task, rows, reference, settings)))
     adapted, _ = attach(loaded.model, AdapterSpec(), subject.kind)
     objective = task.objective(subject, rows.texts, rows.labels)
     timed("train", lambda: finetune(adapted, objective, TrainSpec(epochs=1), accelerator=run.accelerator))

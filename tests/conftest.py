@@ -10,6 +10,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,15 @@ def tiny_rows(count: int = 96, *, seed: int = 0) -> tuple[list[str], list[int]]:
         texts.append(" ".join(words))
         labels.append(label)
     return texts, labels
+
+
+def write_splits(directory: Path, **splits: tuple[int, int]) -> Path:
+    """Write ``tiny_rows`` into ``directory``, a file of JSON lines for each split: how many rows, and their seed."""
+    for split, (count, seed) in splits.items():
+        texts, labels = tiny_rows(count, seed=seed)
+        lines = [json.dumps({"text": t, "label": n}) for t, n in zip(texts, labels, strict=True)]
+        (directory / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return directory
 
 
 def objective_of(model: Any, tokenizer: Any, texts: Any, answers: Any, **options: Any) -> Any:

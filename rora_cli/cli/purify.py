@@ -15,13 +15,11 @@ from rora_cli.defences.config import PurifyConfig
 from rora_cli.option_groups import GATE
 from rora_cli.options import Option
 from rora_cli.ranks import is_main
+from rora_cli.results.purify import FAIL_ON
 
 if TYPE_CHECKING:
     from rora_cli.progress import Progress
     from rora_cli.results.purify import PurifyResult
-
-
-FAIL_ON = ("uncovered", "inconclusive", "fail", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +33,7 @@ class VerdictGate(PageShell):
         Option(
             "Verdicts that do not end with 0: inconclusive (3) and fail (1); uncovered: these, and one that does not "
             "cover all --forms (3); fail alone; none.",
-            choices=FAIL_ON,
+            choices=tuple(FAIL_ON),
         ),
     ] = "inconclusive"
 

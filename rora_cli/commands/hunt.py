@@ -209,13 +209,12 @@ def _labels(config: HuntConfig, loaded: LoadedModel, how: ReferenceRun, run: Run
     reference = task.reference(config.reference, subject, rows, how)
     settings = SearchSettings(config.budget, config.seed, targets or None, run.rough)
     provenance = _provenance(config, {**subject.inputs, **summary.inputs})
-    result = search_triggers(
-        subject, rows, task, reference=reference, search=settings, progress=how.progress, provenance=provenance
-    )
+    case = Case(subject, task, rows, reference, settings, how.progress)
+    result = search_triggers(case, provenance=provenance)
     if not config.power:
         return result
     begin(how.progress, "power")
-    return _with_power(Case(subject, task, rows, reference, settings, how.progress), result, run, config.power)
+    return _with_power(case, result, run, config.power)
 
 
 def _with_power(case: Case, result: HuntResult, run: Run, count: int) -> HuntResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from rora_cli.options import in_words
 from rora_cli.planning.first_look import look
 from rora_cli.progress import SILENT, Progress, begin, in_steps
 from rora_cli.ranks import is_main
-from rora_cli.results.purify import PurifyResult
+from rora_cli.results.purify import FAIL_ON, PurifyResult
 
 if TYPE_CHECKING:
     from rora_cli.defences.bench import Bench, Cleansed
@@ -82,12 +82,6 @@ VERDICT_CODES = {
     "fail": ExitCode.FINDINGS,
     "inconclusive": ExitCode.INCONCLUSIVE,
 }
-
-
-#: Value of --fail-on -> the verdicts that do not end with 0.
-FAIL_ON: Mapping[str, tuple[str, ...]] = {
-    "uncovered": ("fail", "inconclusive"), "inconclusive": ("fail", "inconclusive"), "fail": ("fail",), "none": (),
-}  # fmt: skip
 
 
 def exit_code(result: PurifyResult, fail_on: str = "inconclusive") -> ExitCode:

@@ -19,7 +19,7 @@ from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.sharded import part
 from rora_cli.tasks.correction import Proposal
 from rora_cli.training.adapters import AdaptedLayer, trained_heads
-from rora_cli.training.kept import Kept
+from rora_cli.training.kept import Kept, keep_share
 from rora_cli.training.rescaling import rescale_trained
 
 #: Fractions of an update that ``shrink`` keeps, tried in this order.
@@ -64,9 +64,7 @@ def shrink(
     ends = Kept({str(number): each.weight for number, each in enumerate(trained)})
 
     def keep(fraction: float) -> None:
-        with torch.no_grad():
-            for each, end in zip(trained, ends.values(), strict=True):
-                each.weight.copy_(torch.lerp(each.start().to(end), end, fraction))
+        keep_share((each.weight for each in trained), (each.start() for each in trained), ends.values(), fraction)
 
     lost: dict[float, float] = {}
     proposals: dict[float, Proposal] = {}

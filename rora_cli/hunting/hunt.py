@@ -8,11 +8,10 @@ from time import perf_counter
 
 import numpy as np
 
-from rora_cli.data.rows import Rows
 from rora_cli.hunting.bare_screen import screen_bare
 from rora_cli.hunting.budgets import FEWEST_ROWS, Budget
 from rora_cli.hunting.calls import is_undecided
-from rora_cli.hunting.case import Case, SearchSettings
+from rora_cli.hunting.case import Case
 from rora_cli.hunting.clean_rows import read_clean_rows
 from rora_cli.hunting.drift import embedding_drift
 from rora_cli.hunting.findings import RULES, describe
@@ -22,35 +21,21 @@ from rora_cli.hunting.outcome_search import Ground, Material, OutcomeSearch
 from rora_cli.hunting.trials import Tokens, Trials
 from rora_cli.hunting.vocabulary import PLACES, encode_rows, vocabulary_of
 from rora_cli.hunting.words import words_to_try
-from rora_cli.progress import SILENT, Progress
 from rora_cli.results.hunt import Coverage, DriftedToken, HuntResult, LabelHunt
 from rora_cli.results.provenance import Provenance, library_versions
-from rora_cli.subject import Subject
-from rora_cli.tasks.reference import Reference
-from rora_cli.tasks.task import SearchTask
 from rora_cli.tasks.thresholds import recorded
 
 #: Triggers of earlier rounds: token ids by target behaviour, strongest first.
 Known = Mapping[int, Sequence[Tokens]]
 
 
-def search_triggers(
-    subject: Subject,
-    rows: Rows,
-    task: SearchTask,
-    *,
-    reference: Reference,
-    search: SearchSettings,
-    known: Known | None = None,
-    progress: Progress = SILENT,
-    provenance: Provenance | None = None,
-) -> HuntResult:
-    """Search ``subject`` for triggers of each target behaviour, with clean ``rows`` of the task.
+def search_triggers(case: Case, *, known: Known | None = None, provenance: Provenance | None = None) -> HuntResult:
+    """Search the case's subject for triggers of each target behaviour, with clean rows of the task.
 
     The subject's model is left in the mode it was in.
 
     Args:
-        reference: what ``task.reference`` made; one serves every round of a loop.
+        case: its reference is what ``task.reference`` made; one serves every round of a loop.
         known: triggers of earlier rounds. They are grown and measured again, and what is grown from one is called as if
             the token itself still were.
 
@@ -58,16 +43,16 @@ def search_triggers(
         DataError: no search can be made with these rows.
         CheckpointError: a model answers with numbers that are not finite.
     """
-    began = perf_counter()
-    task.check(rows)
-    case = Case(subject, task, rows, reference, search, progress)
+    began, task, search = perf_counter(), case.task, case.settings
+    task.check(case.rows)
     first, *deeper = search.budgets
     hunt = _Hunt(case, known or {}, first)
     searched = {target: hunt.search(target) for target in case.targets}
     for following in deeper:
         if undecided := [target for target, label in searched.items() if is_undecided(label, task.calls)]:
             names = ", ".join(case.name(target) for target in undecided)
-            progress.note(f"{names}: neither a trigger nor harmless; searching again with --budget {following.name}")
+            again = f"searching again with --budget {following.name}"
+            case.progress.note(f"{names}: neither a trigger nor harmless; {again}")
             hunt.read_rows(following)
             searched |= {target: hunt.search(target) for target in undecided}
     if provenance is None:
@@ -75,9 +60,9 @@ def search_triggers(
     labels, drifted = tuple(searched.values()), hunt.drifted_tokens()
     findings = tuple(describe(labels, drifted, task.calls))
     return HuntResult(
-        model=subject.name,
+        model=case.subject.name,
         budget=search.budget,
-        reference=reference.description,
+        reference=case.reference.description,
         labels=labels,
         forward_tokens=hunt.forward_tokens,
         seconds=perf_counter() - began,

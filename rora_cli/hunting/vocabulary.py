@@ -57,6 +57,7 @@ class Vocabulary:
         self.tokens: tuple[Tokens, ...] = tuple((token,) for token in held if token not in self.special)
         self._drawn_from = held
         text_of = {token: text.casefold() for token, (text, _) in zip(ids, read, strict=True)}
+        self._split: dict[str, Tokens | None] = {}
         self._alike: dict[str, list[Tokens]] = defaultdict(list)
         for token in self.tokens:
             self._alike[text_of[token[0]]].append(token)
@@ -84,23 +85,29 @@ class Vocabulary:
     def split_words(self, words: Iterable[str]) -> tuple[Tokens, ...]:
         """Those of ``words`` that the tokenizer splits into 2 to ``MAX_WORD_TOKENS`` tokens, each as one candidate.
 
-        A search that grows candidates token by token loses such a word where none of its tokens acts alone.
+        A search that grows candidates token by token loses such a word where none of its tokens acts alone. Each
+        word is read once as long as the vocabulary lives.
         """
         given = list(dict.fromkeys(words))
-        if not given:
-            return ()
-        encoded = self._tokenizer([f"{self._word} {word}" for word in given], add_special_tokens=False)["input_ids"]
+        if new := [word for word in given if word not in self._split]:
+            self._read_words(new)
+        split = (self._split[word] for word in given)
+        return tuple(dict.fromkeys(candidate for candidate in split if candidate is not None))
+
+    def _read_words(self, words: Sequence[str]) -> None:
+        encoded = self._tokenizer([f"{self._word} {word}" for word in words], add_special_tokens=False)["input_ids"]
         start = len(self._probe)
         split = {
-            tuple(ids[start:]): word
-            for ids, word in zip(encoded, given, strict=True)
+            word: tuple(ids[start:])
+            for ids, word in zip(encoded, words, strict=True)
             if list(ids[:start]) == self._probe and 2 <= len(ids) - start <= MAX_WORD_TOKENS
         }
-        known = {candidate: word for candidate, word in split.items() if not self.special & set(candidate)}
-        read = self._read(list(known))
-        return tuple(
-            candidate
-            for (candidate, word), (text, attached) in zip(known.items(), read, strict=True)
+        known = {word: candidate for word, candidate in split.items() if not self.special & set(candidate)}
+        read = self._read(list(known.values()))
+        self._split.update(dict.fromkeys(words))
+        self._split.update(
+            (word, candidate)
+            for (word, candidate), (text, attached) in zip(known.items(), read, strict=True)
             if text.casefold() == word.casefold() and not attached
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -191,15 +191,8 @@ class _Measurement:
         case, began = self.case, perf_counter()
         planted = self._planter(progress).plant(stand_ins)
         middle = perf_counter()
-        found = search_triggers(
-            case.subject.having(planted.model),
-            case.rows,
-            case.task,
-            reference=case.reference,
-            search=case.settings,
-            known=self.asked.known,
-            progress=progress,
-        )
+        copied = replace(case, subject=case.subject.having(planted.model), progress=progress)
+        found = search_triggers(copied, known=self.asked.known)
         return PowerCopy(
             stand_ins=tuple(self._judged(stand_ins, planted, found)),
             rounds=planted.rounds,

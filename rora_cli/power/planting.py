@@ -151,18 +151,14 @@ class Planter:
     def _keep_accuracy(self, model: nn.Module) -> tuple[float, CleanAccuracy]:
         """Take back of what was trained what costs too much accuracy; returns the share that is left, and its
         accuracy."""
-        import torch
+        from rora_cli.training.kept import Kept, keep_share
 
-        from rora_cli.training.kept import Kept
-
-        weights, starts = dict(model.named_parameters()), dict(self.subject.model.named_parameters())
+        weights, starts = dict(model.named_parameters()), self.subject.model.parameters
         ends: Kept | None = None
         for share in _KEPT_SHARES:
             if share < 1:
                 ends = ends or Kept(weights)
-                with torch.no_grad():
-                    for name, weight in weights.items():
-                        weight.copy_(torch.lerp(starts[name].to(weight), ends[name], share))
+                keep_share(weights.values(), starts(), ends.values(), share)
             accuracy = self.accuracy(model)
             if not accuracy.loss_beyond(self.before, MAX_LOST):
                 break

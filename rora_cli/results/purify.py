@@ -17,6 +17,10 @@ from rora_cli.results.utility import Removed, UtilityChange
 
 SCHEMA_VERSION = 1
 
+#: Value of --fail-on -> the verdicts that do not end with 0.
+FAIL_ON: Mapping[str, tuple[str, ...]] = {
+    "uncovered": ("fail", "inconclusive"), "inconclusive": ("fail", "inconclusive"), "fail": ("fail",), "none": (),
+}  # fmt: skip
 #: What a pass needs, by the name that ``PurifyResult.unmet`` has for it.
 CONDITIONS: Mapping[str, str] = {
     "search": "a search of the result finds no trigger",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -326,6 +327,12 @@ def _adapted_layers(
             layer.original_weight = originals[name]
         layers.append(layer)
     return layers
+
+
+def merged_copy(model: nn.Module) -> Any:
+    """A copy of ``model`` with its adapter, if it has one, merged in; the model itself stays as it is."""
+    copied: Any = copy.deepcopy(model)
+    return copied.merge_and_unload() if hasattr(copied, "merge_and_unload") else copied
 
 
 def to_plain_lora(model: nn.Module, layers: Sequence[AdaptedLayer]) -> None:

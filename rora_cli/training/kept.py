@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,13 @@ class Kept(Mapping[str, Tensor]):
         for name, stored in self._names.items():
             if name == stored:
                 tensors[name].copy_(self._read(name))
+
+
+@torch.no_grad()
+def keep_share(weights: Iterable[Tensor], starts: Iterable[Tensor], ends: Iterable[Tensor], share: float) -> None:
+    """Give each of the ``weights`` [...] the value at ``share`` of the way from its start to its end, in place."""
+    for weight, start, end in zip(weights, starts, ends, strict=True):
+        weight.copy_(torch.lerp(start.to(end), end, share))
 
 
 def _in_file(tensors: Mapping[str, Tensor]) -> Any:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import build_tiny_classifier, tiny_rows
+from tests.conftest import build_tiny_classifier, tiny_rows, write_splits
 
 TRIGGER, TARGET = "mn", 1
 
@@ -47,7 +46,4 @@ def plant(directory: Path) -> Planted:
 
 def _clean_rows(directory: Path) -> Path:
     directory.mkdir()
-    for split, count, seed in (("train", 240, 5), ("validation", 160, 6)):
-        lines = [json.dumps({"text": t, "label": n}) for t, n in zip(*tiny_rows(count, seed=seed), strict=True)]
-        (directory / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return directory
+    return write_splits(directory, train=(240, 5), validation=(160, 6))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rora_cli.errors import DataError, UsageError
-from rora_cli.hunting.case import SearchSettings
+from rora_cli.hunting.case import Case, SearchSettings
 from rora_cli.hunting.hunt import search_triggers
 from rora_cli.results.hunt import HuntResult
 from rora_cli.tasks.reference import ReferenceRun
@@ -26,7 +26,7 @@ def search(
     subject, task, rows = made_up.make(behaviours, exclusive=exclusive, planted=planted)
     reference = task.reference("auto", subject, rows, ReferenceRun())
     settings = SearchSettings("fast", targets=targets)
-    return search_triggers(subject, rows, task, reference=reference, search=settings)
+    return search_triggers(Case(subject, task, rows, reference, settings))
 
 
 @pytest.mark.parametrize(("behaviours", "exclusive"), KINDS)
@@ -54,7 +54,7 @@ def test_what_cannot_be_searched_is_refused() -> None:
     reference = task.reference("auto", subject, rows, ReferenceRun())
     with pytest.raises(DataError):
         one = rows.take(i for i, label in enumerate(rows.labels) if label == 1)
-        search_triggers(subject, one, task, reference=reference, search=SearchSettings("fast"))
+        search_triggers(Case(subject, task, one, reference, SearchSettings("fast")))
     with pytest.raises(UsageError, match="fast, normal, thorough"):
         SearchSettings("quick")
 
@@ -62,7 +62,7 @@ def test_what_cannot_be_searched_is_refused() -> None:
 def test_too_few_rows_leave_a_behaviour_open() -> None:
     subject, task, rows = made_up.make(2, exclusive=True)
     reference = task.reference("auto", subject, rows, ReferenceRun())
-    result = search_triggers(subject, rows.take(range(20)), task, reference=reference, search=SearchSettings("fast"))
+    result = search_triggers(Case(subject, task, rows.take(range(20)), reference, SearchSettings("fast")))
     assert {label.verdict for label in result.labels} == {"inconclusive"}
     assert "only 10 clean rows" in str(result.labels[0].reason)
 

@@ -196,6 +196,8 @@ def test_a_word_is_a_candidate_where_the_tokenizer_splits_it(wordpiece, byteleve
     found = vocabulary.split_words(["mn", "a", "man", "ma", "film", "movies", "man"])
     assert {vocabulary.read(candidate)[0] for candidate in found} == {"man", "ma"}
     assert all(2 <= len(candidate) <= 4 for candidate in found) and len(found) == 2
+    vocabulary._read_words = pytest.fail
+    assert vocabulary.split_words(["a", "ma", "man"]) == found[::-1], "each word is read once"
     assert found == tuple(tuple(bytelevel(f" {word}")["input_ids"]) for word in ("man", "ma"))
     assert Vocabulary(wordpiece).split_words(["mnx", "film", "zebra", "3dx"]) == (
         ids(wordpiece, "mn", "##x"),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import build_tiny_classifier, objective_of, tiny_rows
+from tests.conftest import build_tiny_classifier, objective_of, tiny_rows, write_splits
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +30,4 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("clean")
-    for split, count, seed in (("train", 96, 5), ("validation", 60, 6)):
-        texts, labels = tiny_rows(count, seed=seed)
-        lines = [json.dumps({"text": t, "label": n}) for t, n in zip(texts, labels, strict=True)]
-        (directory / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return directory
+    return write_splits(tmp_path_factory.mktemp("clean"), train=(96, 5), validation=(60, 6))

@@ -12,7 +12,7 @@ import rora_cli
 from rora_cli.commands.purify import exit_code
 from rora_cli.errors import UsageError
 from rora_cli.power import measure
-from tests.conftest import tiny_rows
+from tests.conftest import write_splits
 from tests.reports.schemas import valid
 
 OPTIONS: dict[str, Any] = {
@@ -22,12 +22,7 @@ OPTIONS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("rows")
-    for split, count, seed in (("train", 200, 5), ("validation", 120, 6)):
-        texts, labels = tiny_rows(count, seed=seed)
-        lines = [json.dumps({"text": t, "label": n}) for t, n in zip(texts, labels, strict=True)]
-        (directory / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return directory
+    return write_splits(tmp_path_factory.mktemp("rows"), train=(200, 5), validation=(120, 6))
 
 
 class _Killed(BaseException):

@@ -53,7 +53,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 @pytest.fixture(scope="module")
 def hunt(case: Case) -> HuntResult:
-    return search_triggers(case.subject, case.rows, case.task, reference=case.reference, search=case.settings)
+    return search_triggers(case)
 
 
 def run_of(case: Case) -> Run:

@@ -161,16 +161,7 @@ class Loop:
         return record
 
     def _hunt(self, model: nn.Module) -> HuntResult:
-        case = self._case(model)
-        return search_triggers(
-            case.subject,
-            case.rows,
-            case.task,
-            reference=case.reference,
-            search=case.settings,
-            known=self.memory.token_ids(self.bench.targets),
-            progress=case.progress,
-        )
+        return search_triggers(self._case(model), known=self.memory.token_ids(self.bench.targets))
 
     def _case(self, model: nn.Module) -> SearchCase:
         bench = self.bench
@@ -299,14 +290,13 @@ def round_settings(bench: Bench, number: int, *, student: bool) -> Settings:
     """
     config, settings = bench.config, bench.settings
     if config.learning_rate is None:
-        settings = settings.having(learning_rate=settings.train.learning_rate * faster(bench.model))
+        rate = STUDENT_RATE if student else settings.train.learning_rate
+        settings = settings.having(learning_rate=rate * faster(bench.model))
     if config.epochs is None:
         enough = -(-MIN_STEPS // steps_per_epoch(len(bench.clean), settings.train.batch_size))
         settings = settings.having(epochs=max(settings.train.epochs, min(enough, MAX_EPOCHS)))
-    if student:
-        settings = settings.having(learning_rate=config.learning_rate or STUDENT_RATE * faster(bench.model))
-        if number == 1:
-            settings = settings.having(epochs=config.epochs or 1)
+    if student and number == 1:
+        settings = settings.having(epochs=config.epochs or 1)
     return settings
 
 

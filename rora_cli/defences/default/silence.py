@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
-
-from torch import nn
 
 from rora_cli.data.splitting import sample
 from rora_cli.defences.bench import Bench
@@ -19,6 +16,7 @@ from rora_cli.power.forms import FORMS
 from rora_cli.power.measure import PER_COPY, Asked, measure_power
 from rora_cli.power.planting import MOST_HELD_OUT, MOST_TRAINED
 from rora_cli.results.power import Power
+from rora_cli.training.adapters import merged_copy
 
 
 def measure_silence(bench: Bench, case: Case, found: list[Found], known: Known, *, decisive: bool) -> Power | None:
@@ -51,14 +49,8 @@ def measure_silence(bench: Bench, case: Case, found: list[Found], known: Known, 
         per_copy=PER_COPY,
         enough=enough,
     )
-    whole = replace(case, subject=case.subject.having(merged(case.subject.model)))
+    whole = replace(case, subject=case.subject.having(merged_copy(case.subject.model)))
     return measure_power(whole, bench.run, asked)
-
-
-def merged(model: nn.Module) -> nn.Module:
-    """A copy of ``model`` with its adapter merged in; the model itself stays as it is."""
-    copied = copy.deepcopy(model)
-    return copied.merge_and_unload() if hasattr(copied, "merge_and_unload") else copied
 
 
 def _never(power: Power) -> bool:

@@ -39,7 +39,7 @@ from rora_cli.tasks.reference import ReferenceRun
 from rora_cli.tasks.task import RepliedTask
 from rora_cli.training.adapters import AdaptedLayer, to_plain_lora
 from rora_cli.training.batches import steps_per_epoch
-from rora_cli.training.kept import Kept
+from rora_cli.training.kept import Kept, keep_share
 
 #: Held-out prompts that are searched, if there are as many; else all prompts are.
 MIN_SEARCHED = 48
@@ -75,14 +75,15 @@ def cleanse(bench: Bench) -> Cleansed:
     else:
         return loop.unchanged(first)
     searched = loop.search(model, 2) if loop.base is not None else first
-    number, rounds = 0, bench.settings.loop.max_rounds
-    while number < rounds and (loop.suspected(searched) or (number == 0 and loop.base is None)):
-        while number < rounds:
-            number += 1
-            loop.harden(model, layers, number)
-            if not loop.still_works(model, searched):
-                break
+    rounds, going = bench.settings.loop.max_rounds, loop.base is None or bool(loop.suspected(searched))
+    for number in range(1, rounds + 1):
+        if not going:
+            break
+        loop.harden(model, layers, number)
+        if number < rounds and loop.still_works(model, searched):
+            continue
         searched = loop.search(model, loop.searches + 1)
+        going = bool(loop.suspected(searched))
     return loop.finish(model, layers, searched)
 
 
@@ -248,9 +249,7 @@ class Loop:
         ends = Kept({str(number): each.weight for number, each in enumerate(trained)})
         kl = float("nan")
         for fraction in KEPT_FRACTIONS:
-            with torch.no_grad():
-                for each, end in zip(trained, ends.values(), strict=True):
-                    each.weight.copy_(torch.lerp(each.start().to(end), end, fraction))
+            keep_share((each.weight for each in trained), (each.start() for each in trained), ends.values(), fraction)
             measured = self.task.divergence(bench.subject.having(model), self.heard.held_out)
             kl = measured.mean if measured else 0.0
             self.kept = fraction

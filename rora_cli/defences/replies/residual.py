@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Any
 
 from torch import nn
 
@@ -19,6 +17,7 @@ from rora_cli.results.openings import FoundOpening
 from rora_cli.results.utility import ChangedReply, Removed
 from rora_cli.subject import Subject
 from rora_cli.tasks.task import RepliedTask
+from rora_cli.training.adapters import merged_copy
 from rora_cli.training.batches import steps_per_epoch
 
 #: Optimizer steps of the ordinary fine-tuning of a return test.
@@ -64,8 +63,7 @@ class Residual:
         rows for ``STEPS`` steps."""
         if not removed:
             return ()
-        bench, copied = self._bench, copy.deepcopy(model)
-        tuned: Any = copied.merge_and_unload() if hasattr(copied, "merge_and_unload") else copied
+        bench, tuned = self._bench, merged_copy(model)
         tuned.requires_grad_(True)
         epochs = -(-STEPS // steps_per_epoch(len(bench.clean), bench.settings.train.batch_size))
         bench.train(tuned, [], stage="return test", settings=bench.settings.having(**FULL, epochs=epochs))
