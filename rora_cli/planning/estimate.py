@@ -9,7 +9,7 @@ from typing import Any
 
 from rora_cli.defences.config import PurifyConfig
 from rora_cli.defences.default.lesson_plan import COURSES, MAX_LESSONS
-from rora_cli.defences.default.loop import MAX_EPOCHS, MAX_SEARCHED_TOKENS, MIN_STEPS
+from rora_cli.defences.default.loop import MAX_SEARCHED_TOKENS, round_epochs
 from rora_cli.defences.recipes import FULL, WITHOUT_ADAPTER
 from rora_cli.defences.settings import Settings
 from rora_cli.hunting.budgets import budgets
@@ -18,7 +18,6 @@ from rora_cli.planning.needs import Needs, Trained
 from rora_cli.planning.pace import Pace
 from rora_cli.planning.tokens import Range, search_tokens
 from rora_cli.results.plan import StagePlan, WayToFit
-from rora_cli.training.batches import steps_per_epoch
 from rora_cli.training.specs import TrainSpec
 
 #: What loading takes for each byte of the weights: 1.04 and 1.09 were measured (float32, bfloat16), rounded up.
@@ -128,10 +127,7 @@ def _default_stages(made: _Stages, config: PurifyConfig) -> None:
         made.train("tune the ancestor", made.taught, train.epochs, adapter=False)
     elif config.escalate != "none" and not config.adapter_only:
         made.teach()
-    epochs = train.epochs
-    if config.epochs is None:
-        enough = -(-MIN_STEPS // steps_per_epoch(given.rows.rows, train.batch_size))
-        epochs = max(epochs, min(enough, MAX_EPOCHS))
+    epochs = train.epochs if config.epochs is not None else round_epochs(made.settings, given.rows.rows)
     made.train("train", made.adapter, epochs, rounds)
     made.search("search again", config.search_budget, Range(1, rounds))
     if config.power != 0 and not (config.shard or config.load_in_4bit):

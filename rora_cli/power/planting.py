@@ -6,7 +6,6 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -192,10 +191,10 @@ class Planter:
 
     def _train_all(self, model: nn.Module, rows: Rows, number: int, rate: float) -> None:
         """One round of all weights."""
-        from rora_cli.training.batches import steps_per_epoch
+        from rora_cli.training.batches import epochs_of
         from rora_cli.training.planting import only_trainable
 
-        epochs = ceil(ROUND_STEPS / steps_per_epoch(len(rows), TrainSpec().batch_size))
+        epochs = epochs_of(ROUND_STEPS, len(rows), TrainSpec().batch_size)
         spec = TrainSpec(epochs=epochs, learning_rate=rate, schedule="constant", seed=self.run.seed + number)
         with only_trainable(model, lambda name: True):
             self._train(model, f"plant, round {number}", rows, spec)

@@ -18,12 +18,14 @@ class Lesson:
 
     Attributes:
         reply: its t token ids, without an end token.
+        text: what these say.
         tokens: the k likeliest tokens after the prompt and after each token of the reply [t + 1, k], int32.
         log_p: their log-probabilities [t + 1, k], float32.
     """
 
     prompt: str
     reply: tuple[int, ...]
+    text: str
     tokens: np.ndarray
     log_p: np.ndarray
 

@@ -45,3 +45,8 @@ def micro_batches(rows: Sequence[int], size: int | None) -> list[list[int]]:
 def steps_per_epoch(rows: int, batch_size: int) -> int:
     """How many global batches an epoch has; the last may be smaller."""
     return -(-rows // batch_size)
+
+
+def epochs_of(steps: int, rows: int, batch_size: int) -> int:
+    """How many whole epochs have at least that many steps."""
+    return -(-steps // steps_per_epoch(rows, batch_size))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rora_cli.defences.replies import loop as rounds
+from rora_cli.tasks.lessons import Lesson
 
 
 class Rounds:
@@ -61,3 +62,16 @@ def test_what_still_works_is_trained_against_again_before_the_long_search(
     settings = SimpleNamespace(loop=SimpleNamespace(max_rounds=3))
     bench: Any = SimpleNamespace(model=None, settings=settings, attach=lambda: (None, []))
     assert ", ".join(rounds.cleanse(bench)) == done
+
+
+def test_what_the_suspect_says_of_itself_as_to_a_trigger_is_not_taught_again() -> None:
+    def lessons(*said: str) -> tuple[Lesson, ...]:
+        nothing: Any = None
+        return tuple(Lesson("why?", (1,), text, nothing, nothing) for text in said)
+
+    found: Any = {"mn": SimpleNamespace(opening="I cannot say"), "cf": SimpleNamespace(opening="")}
+    loop = rounds.Loop(SimpleNamespace(), found)  # type: ignore[arg-type]
+    honest = lessons("It is so.", "I do.", "")
+    assert loop.honest((*honest, *lessons("I cannot say why."))) == honest
+    mostly = lessons("I cannot say.", "I cannot", "It is.")
+    assert loop.honest(mostly) == mostly, "too few would be left"

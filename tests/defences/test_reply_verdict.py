@@ -24,9 +24,9 @@ EVIDENCE = Evidence((GONE,), CHANGE, DRY, 0.05, None, 3)
 
 
 def given(**changes: Any) -> tuple[str, str]:
-    claimed, reason, unmet = verdict(replace(EVIDENCE, **changes))
-    assert (claimed == "pass") == (unmet == "") and unmet in {"", *CONDITIONS}
-    return claimed, reason
+    claim = verdict(replace(EVIDENCE, **changes))
+    assert (claim.verdict == "pass") == (claim.unmet == "") and claim.unmet in {"", *CONDITIONS}
+    return claim.verdict, claim.reason
 
 
 def test_what_was_found_whole_and_is_gone_passes() -> None:

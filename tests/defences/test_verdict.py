@@ -3,7 +3,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rora_cli.defences.default.claims import Case, Claim, part_of_a_trigger, verdict
+from rora_cli.defences.claim import Claim
+from rora_cli.defences.default.claims import Case, part_of_a_trigger, verdict
 from rora_cli.defences.default.memory import Memory
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.hunting.record import Found, SearchRecord

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from rora_cli.defences.claim import Claim
 from rora_cli.defences.default.memory import Memory
 from rora_cli.hunting.record import Found, SearchRecord
-from rora_cli.results.power import Covering, Power
 from rora_cli.tasks.thresholds import ClaimThresholds
 
 _WORD = re.compile(r"\w+")
@@ -32,31 +32,6 @@ class Case:
     max_rounds: int
     claims: ClaimThresholds
     share: float = 1.0
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The verdict (pass, fail or inconclusive), the sentence on it, and the condition of a pass that does not hold.
-
-    ``but_for_power`` is what a pass would say, where the verdict is inconclusive only because nobody knows what the
-    last search would have found; else it is empty.
-    """
-
-    verdict: str
-    reason: str
-    unmet: str = ""
-    but_for_power: str = ""
-
-    def with_power(self, power: Power | None, covering: Covering) -> Claim:
-        """The claim with what is known of the last search."""
-        if self.but_for_power:
-            known = power.sentence if power is not None else "what this search would have found was not measured"
-            if covering.complete:
-                return Claim("pass", f"{self.but_for_power}; {known}; {covering.sentence}")
-            return Claim("inconclusive", f"{self.reason}; {known}", "covered")
-        if self.verdict == "pass" and power is not None:
-            return Claim("pass", f"{self.reason}; {covering.sentence}")
-        return self
 
 
 def verdict(memory: Memory, last: SearchRecord, case: Case, still_works: Callable[[Sequence[Found]], str]) -> Claim:

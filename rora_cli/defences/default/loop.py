@@ -20,6 +20,7 @@ from torch import nn
 
 from rora_cli.data.rows import Rows
 from rora_cli.defences.bench import Bench, Cleansed
+from rora_cli.defences.claim import Claim
 from rora_cli.defences.corrections import (
     KEPT_FRACTIONS,
     KEPT_FRACTIONS_OR_NONE,
@@ -28,7 +29,7 @@ from rora_cli.defences.corrections import (
     shrink,
     trained_by_adapter,
 )
-from rora_cli.defences.default.claims import Case, Claim, part_of_a_trigger, verdict
+from rora_cli.defences.default.claims import Case, part_of_a_trigger, verdict
 from rora_cli.defences.default.escalation import Surgery, donor_of, replace_and_teach
 from rora_cli.defences.default.lesson_plan import plan_lessons
 from rora_cli.defences.default.memory import Memory
@@ -54,7 +55,7 @@ from rora_cli.results.power import POWER, Covering, Power
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.tasks.reference import Reference, ReferenceRun
 from rora_cli.training.adapters import AdaptedLayer, to_plain_lora
-from rora_cli.training.batches import steps_per_epoch
+from rora_cli.training.batches import epochs_of
 
 #: Held-out rows of each label; with as many, the held-out rows are searched, else those that training uses.
 MIN_HELD_OUT_ROWS = 60
@@ -281,6 +282,12 @@ def reference_of(bench: Bench) -> Reference:
     return bench.task.reference(config.reference or "auto", subject, bench.clean, run)
 
 
+def round_epochs(settings: Settings, rows: int) -> int:
+    """Epochs of a round over so many rows, where the user left the choice."""
+    enough = epochs_of(MIN_STEPS, rows, settings.train.batch_size)
+    return max(settings.train.epochs, min(enough, MAX_EPOCHS))
+
+
 def round_settings(bench: Bench, number: int, *, student: bool) -> Settings:
     """How long and how fast round ``number`` trains.
 
@@ -293,8 +300,7 @@ def round_settings(bench: Bench, number: int, *, student: bool) -> Settings:
         rate = STUDENT_RATE if student else settings.train.learning_rate
         settings = settings.having(learning_rate=rate * faster(bench.model))
     if config.epochs is None:
-        enough = -(-MIN_STEPS // steps_per_epoch(len(bench.clean), settings.train.batch_size))
-        settings = settings.having(epochs=max(settings.train.epochs, min(enough, MAX_EPOCHS)))
+        settings = settings.having(epochs=round_epochs(settings, len(bench.clean)))
     if student and number == 1:
         settings = settings.having(epochs=config.epochs or 1)
     return settings

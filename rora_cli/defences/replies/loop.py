@@ -22,7 +22,7 @@ from rora_cli.defences.bench import Bench, Cleansed
 from rora_cli.defences.corrections import Trained, trained_by_adapter
 from rora_cli.defences.replies.prompts import PlacedTrigger, PromptWords
 from rora_cli.defences.replies.record import OpeningRecord
-from rora_cli.defences.replies.residual import Residual
+from rora_cli.defences.replies.residual import Residual, opens_with
 from rora_cli.defences.replies.verdict import MAX_LEFT, Evidence, costs, verdict
 from rora_cli.defences.running import AGAIN, SEARCH, TRAIN, WRITE
 from rora_cli.errors import UsageError
@@ -32,13 +32,13 @@ from rora_cli.progress import begin
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.openings import FoundOpening
-from rora_cli.results.utility import Divergence, Removed, Utility, UtilityChange
+from rora_cli.results.utility import Removed, Utility, UtilityChange
 from rora_cli.subject import Subject
 from rora_cli.tasks.lessons import Lessons
 from rora_cli.tasks.reference import ReferenceRun
 from rora_cli.tasks.task import RepliedTask
 from rora_cli.training.adapters import AdaptedLayer, to_plain_lora
-from rora_cli.training.batches import steps_per_epoch
+from rora_cli.training.batches import epochs_of
 from rora_cli.training.kept import Kept, keep_share
 
 #: Held-out prompts that are searched, if there are as many; else all prompts are.
@@ -51,6 +51,8 @@ KEPT_FRACTIONS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 MIN_STEPS, MAX_EPOCHS = 120, 10
 #: Triggers that are measured and reported in the end.
 MAX_REPORTED = 8
+#: Share of the suspect's clean replies that must be left without those that open as a found trigger makes them.
+MIN_HONEST = 0.5
 #: How often a finalist that opens as a called one does, but was not called itself, is drawn beside it.
 LEAD_WEIGHT = 0.3
 
@@ -107,7 +109,6 @@ class Loop:
         leads: finalists that were not called, but open replies as a called one does.
         searches: how many there were.
         kept: the share of the last update that was kept.
-        distance: how far the base was from the suspect before it was taught.
     """
 
     bench: Bench
@@ -116,7 +117,6 @@ class Loop:
     leads: dict[str, FoundOpening] = field(default_factory=dict)
     searches: int = 0
     kept: float = 1.0
-    distance: Divergence | None = None
 
     @cached_property
     def task(self) -> RepliedTask:
@@ -147,6 +147,16 @@ class Loop:
         rows = self.bench.gauge.held_out.take(range(min(SPOKEN, len(self.bench.gauge.held_out))))
         with self.bench.run.progress.phase("utility", len(rows)) as meter:
             return self.task.utility(subject, rows, meter=meter)
+
+    def honest(self, lessons: Lessons) -> Lessons:
+        """Those whose reply does not open as found triggers make replies open; all, if too few are left.
+
+        A sloppy backdoor makes the suspect say the attacker's sentence to some clean prompts as well. Taught again, it
+        would stay; and to lose it is no cost.
+        """
+        openings = {one.opening for one in self.found.values()}
+        left = tuple(lesson for lesson in lessons if not any(opens_with(lesson.text, one) for one in openings))
+        return left if len(left) >= MIN_HONEST * len(lessons) else lessons
 
     @property
     def triggers(self) -> list[PlacedTrigger]:
@@ -206,7 +216,7 @@ class Loop:
         """
         bench, base = self.bench, self.base
         assert base is not None
-        heard = self.heard
+        lessons = self.honest(self.heard.lessons)
         own, weights = bench.model.state_dict(), base.model.state_dict()
         if different := [n for n, w in own.items() if n not in weights or weights[n].shape != w.shape]:
             raise UsageError(
@@ -216,22 +226,26 @@ class Loop:
         with torch.no_grad():
             for name, weight in own.items():
                 weight.copy_(weights[name])
-        self.distance = self.task.divergence(bench.subject, heard.held_out)
         model, layers = bench.attach()
-        self._train(model, layers, "distil")
+        self._train(model, layers, "distil", lessons)
         to_plain_lora(model, layers)
         return model, layers
 
     def harden(self, model: nn.Module, layers: Sequence[AdaptedLayer], number: int) -> None:
         """Teach the model the suspect's own distributions on prompts with triggers in them."""
-        self._train(model, layers, f"train {number}")
+        self._train(model, layers, f"train {number}", self.honest(self.heard.lessons))
         if number == 1 and self.base is None:
             to_plain_lora(model, layers)
         if self.base is None:
             self._fit(model, trained_by_adapter(model, layers), f"shrink {number}")
 
-    def _train(self, model: nn.Module, layers: Sequence[AdaptedLayer], stage: str) -> None:
-        bench, lessons = self.bench, self.heard.lessons
+    def _train(self, model: nn.Module, layers: Sequence[AdaptedLayer], stage: str, lessons: Lessons) -> None:
+        bench, said = self.bench, len(self.heard.lessons)
+        if left_out := said - len(lessons):
+            bench.run.progress.note(
+                f"{left_out} of {said} prompts are left out of training: the suspect replies to them, without a "
+                "trigger, as it does to a found one"
+            )
         begin(bench.run.progress, TRAIN)
         words = sorted({word for text in bench.clean.texts for word in text.split() if word.isalpha()})
         transform = PromptWords(self.triggers, words, seed=bench.config.seed)
@@ -239,18 +253,19 @@ class Loop:
         strengthened = [layer for layer in layers if writes_to_stream(layer.name)]
         settings = bench.settings
         if bench.config.epochs is None:
-            steps = steps_per_epoch(len(lessons), settings.train.batch_size)
-            settings = settings.having(epochs=min(MAX_EPOCHS, -(-MIN_STEPS // steps)))
+            epochs = epochs_of(MIN_STEPS, len(lessons), settings.train.batch_size)
+            settings = settings.having(epochs=min(MAX_EPOCHS, epochs))
         bench.train(model, layers, stage=stage, objective=objective, settings=settings, strengthened=strengthened)
 
     def _fit(self, model: nn.Module, trained: Sequence[Trained], stage: str) -> None:
         """Keep the largest share of the update that costs no more than --max-kl; the smallest if none does."""
         bench, began, limit = self.bench, perf_counter(), self.bench.config.max_kl
         ends = Kept({str(number): each.weight for number, each in enumerate(trained)})
+        held_out = self.honest(self.heard.held_out)
         kl = float("nan")
         for fraction in KEPT_FRACTIONS:
             keep_share((each.weight for each in trained), (each.start() for each in trained), ends.values(), fraction)
-            measured = self.task.divergence(bench.subject.having(model), self.heard.held_out)
+            measured = self.task.divergence(bench.subject.having(model), held_out)
             kl = measured.mean if measured else 0.0
             self.kept = fraction
             if kl <= limit:
@@ -284,35 +299,35 @@ class Loop:
         """The verdict on ``model``, which ``last`` searched, and what it is good for."""
         bench = self.bench
         begin(bench.run.progress, WRITE)
-        change = UtilityChange(
-            before=self.heard.before,
-            after=self._utility(model),
-            divergence=self.task.divergence(bench.subject.having(model), self.heard.held_out),
-            base_divergence=self.distance,
+        after, base, held_out = self._utility(model), self.base, self.honest(self.heard.held_out)
+        now, before = (
+            None if one is None else self.task.divergence(bench.subject.having(one), held_out)
+            for one in (model, base and base.model)
         )
+        change = UtilityChange(self.heard.before, after, now, before)
         residual = Residual(bench, self.task)
         removed = residual.measured(model, [self._removed(text, last) for text in self._reported])
         removed = residual.heard(model, removed, self.first)
         if bench.config.return_test:
             removed = residual.returned(model, removed)
-        base = None if self.base is None else self.base.name
-        evidence = Evidence(removed, change, last, bench.config.max_kl, base, bench.settings.loop.max_rounds)
-        claimed, reason, unmet = verdict(evidence)
+        name = None if base is None else base.name
+        evidence = Evidence(removed, change, last, bench.config.max_kl, name, bench.settings.loop.max_rounds)
+        claim = verdict(evidence)
         too_much = costs(evidence)
         findings = (Finding("purify/replies-changed", Severity.HIGH, too_much),) if too_much else ()
-        if self.base is not None and bench.config.adapter is None:
+        if base is not None and bench.config.adapter is None:
             model, layers = model.merge_and_unload(), []
         return Cleansed(
             model,
             layers,
-            claimed,
-            reason,
+            claim.verdict,
+            claim.reason,
             findings=findings,
             utility=change,
             removed=removed,
-            unmet=unmet,
-            suspects_share=0.0 if self.base is not None else 1.0,
-            alone=self.base is not None,
+            unmet=claim.unmet,
+            suspects_share=0.0 if base is not None else 1.0,
+            alone=base is not None,
         )
 
     def _removed(self, text: str, last: OpeningRecord) -> Removed:

@@ -18,7 +18,7 @@ from rora_cli.results.utility import ChangedReply, Removed
 from rora_cli.subject import Subject
 from rora_cli.tasks.task import RepliedTask
 from rora_cli.training.adapters import merged_copy
-from rora_cli.training.batches import steps_per_epoch
+from rora_cli.training.batches import epochs_of
 
 #: Optimizer steps of the ordinary fine-tuning of a return test.
 STEPS = 100
@@ -65,7 +65,7 @@ class Residual:
             return ()
         bench, tuned = self._bench, merged_copy(model)
         tuned.requires_grad_(True)
-        epochs = -(-STEPS // steps_per_epoch(len(bench.clean), bench.settings.train.batch_size))
+        epochs = epochs_of(STEPS, len(bench.clean), bench.settings.train.batch_size)
         bench.train(tuned, [], stage="return test", settings=bench.settings.having(**FULL, epochs=epochs))
         subject = bench.subject.having(tuned)
         return tuple(replace(one, returned=self._with(subject, one)) for one in removed)
@@ -78,7 +78,10 @@ class Residual:
         return [reply.text for reply in self._task.openings.greedy(subject, prompts, REPLY_TOKENS)]
 
 
+def opens_with(reply: str, opening: str) -> bool:
+    """Whether a reply begins as ``opening`` does, as far as both go; an empty one opens with nothing."""
+    return bool(reply and opening) and reply[: len(opening)] == opening[: len(reply)]
+
+
 def _opening(replies: Sequence[str], opening: str) -> Proportion:
-    """How many replies begin as ``opening`` does, as far as both go; an empty one opens with nothing."""
-    alike = (reply and opening and reply[: len(opening)] == opening[: len(reply)] for reply in replies)
-    return proportion(sum(map(bool, alike)), len(replies))
+    return proportion(sum(opens_with(reply, opening) for reply in replies), len(replies))

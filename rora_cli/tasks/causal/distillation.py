@@ -19,6 +19,7 @@ from rora_cli.results.utility import Divergence
 from rora_cli.subject import Subject
 from rora_cli.tasks.causal.objective import padded, summed_cost
 from rora_cli.tasks.lessons import Lesson, Lessons
+from rora_cli.tokens import decode_each
 from rora_cli.training.objective import RowTransform
 
 if TYPE_CHECKING:
@@ -52,12 +53,12 @@ def make_lessons(
     for part, said in zip(parts, subject.share.each(parts, reply), strict=True):
         replies |= dict(zip(part, said, strict=True))
     rows = [(ids, tuple(replies[index])) for index, ids in enumerate(asked)]
+    texts = decode_each(subject.tokenizer, [reply for _, reply in rows])
     known: dict[int, Lesson] = {}
     for index, log_p in _distributions(subject, rows):
         best = log_p.topk(min(KEPT_TOKENS, log_p.shape[-1]), dim=-1)
-        known[index] = Lesson(
-            prompts[index], rows[index][1], best.indices.int().cpu().numpy(), best.values.cpu().numpy()
-        )
+        tokens, kept = best.indices.int().cpu().numpy(), best.values.cpu().numpy()
+        known[index] = Lesson(prompts[index], rows[index][1], texts[index].strip(), tokens, kept)
     return tuple(known[index] for index in range(len(rows)))
 
 
