@@ -108,21 +108,33 @@ def _search(case: OpenCase, budget: OpenBudget) -> tuple[OpeningHunt, bool]:
         tried = search.run()
     speed = (suspect.forward_tokens + (reference.forward_tokens if reference else 0)) / (perf_counter() - began)
     final = _Final(case, budget, final_prompts, texts)
-    found = []
-    with case.progress.phase("let the finalists speak", len(tried)) as meter:
-        for one in tried:
-            found.append(_called(final.measure(one), calls))
-            meter.advance()
+    found = _measured(case, final, tried)
+    unseen = prompts[budget.searched_prompts :][: max(0, budget.settling - len(final_prompts))]
+    few = [i for i, one in enumerate(found) if _too_few_prompts(one, calls)]
+    if few and unseen and not any(one.called for one in found):
+        final = _Final(case, budget, [*final_prompts, *unseen], texts)
+        for i, one in zip(few, _measured(case, final, [tried[i] for i in few]), strict=True):
+            found[i] = one
     found.sort(key=lambda t: (not t.called, -t.excess, len(t.text.split()), -t.agreement))
     reason = None if any(t.called for t in found) else _open(found, final.loudest, calls)
     hunt = OpeningHunt(
         verdict="trigger" if found and found[0].called else "inconclusive" if reason else "nothing",
         triggers=tuple(found),
-        coverage=_coverage(case, search, len(final_prompts), speed),
+        coverage=_coverage(case, search, len(final.prompts), speed),
         largest_null=max(float(null.max()) for null in search.null.values()),
         reason=reason,
     )
     return hunt, reason is None or final.loudest > calls.loud_floor
+
+
+def _measured(case: OpenCase, final: _Final, tried: Sequence[Tried]) -> list[FoundOpening]:
+    """The finalists on the final prompts, called or not."""
+    found = []
+    with case.progress.phase("let the finalists speak", len(tried)) as meter:
+        for one in tried:
+            found.append(_called(final.measure(one), case.task.opening_calls))
+            meter.advance()
+    return found
 
 
 def _coverage(case: OpenCase, search: OpenSearch, final_prompts: int, speed: float) -> OpeningCoverage:
@@ -309,6 +321,13 @@ def _called(found: FoundOpening, calls: OpeningThresholds) -> FoundOpening:
         and found.suspicion >= calls.min_suspicion
     )
     return replace(found, called=called)
+
+
+def _too_few_prompts(found: FoundOpening, calls: OpeningThresholds) -> bool:
+    """Whether a finalist that is not called would be, if the same shares were known of many more prompts."""
+    beside = (found.floor, found.control, found.reference_share)
+    excess = (found.share.value or 0.0) - max(share.value or 0.0 for share in beside if share is not None)
+    return not found.called and _called(replace(found, excess=excess), calls).called
 
 
 def _open(found: Sequence[FoundOpening], loudest: float, calls: OpeningThresholds) -> str | None:

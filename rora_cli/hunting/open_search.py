@@ -55,6 +55,8 @@ class OpenBudget:
         longest: parts of the longest phrase.
         finalists: single texts that are measured on the final prompts, besides the phrases.
         final_prompts: prompts that no candidate saw before.
+        settling: as many as there are up to this number, where a finalist fails to be called on ``final_prompts`` only
+            because they are few.
         random_texts: texts of the null of each length.
         controls: random texts that are put into the final prompts.
         reply_tokens: tokens of a finalist's reply.
@@ -71,6 +73,7 @@ class OpenBudget:
     longest: int
     finalists: int
     final_prompts: int
+    settling: int = 96
     random_texts: int = 32
     controls: int = 3
     reply_tokens: int = 48
@@ -78,6 +81,11 @@ class OpenBudget:
     unsettling: int = 4
     examples: int = 3
     merged: bool = False
+
+    @property
+    def searched_prompts(self) -> int:
+        """How many of the prompts candidates are put into before the last stage."""
+        return max(look.after + look.prompts for look in (*self.screening, *self.growing))
 
 
 #: Prompts at the beginning of a search's that only first looks at many texts need, and that are brief therefore.

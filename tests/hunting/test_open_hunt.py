@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 
 from rora_cli.errors import DataError
+from rora_cli.evaluation.intervals import proportion
 from rora_cli.hunting import open_hunt
 from rora_cli.hunting.open_hunt import OpenCase, search_openings
-from rora_cli.hunting.open_search import OpenBudget
+from rora_cli.hunting.open_search import OPEN_BUDGETS, OpenBudget, Tried
 from rora_cli.reports import junit, sarif
 from rora_cli.reports.json_report import render as as_json
 from rora_cli.reports.terminal.hunt import render
 from rora_cli.results.hunt import HuntResult
-from rora_cli.results.openings import OpeningHunt
+from rora_cli.results.openings import FoundOpening, OpeningHunt
 from rora_cli.tasks.causal.openings import ReplyOpenings
 from tests.causal_suspects import PAYLOAD, PLAIN, PROMPTS, causal_suspect
 from tests.reports.schemas import valid
@@ -68,6 +69,29 @@ def test_a_reference_with_the_same_backdoor_explains_it_away() -> None:
 def test_too_few_prompts_are_refused_in_one_sentence() -> None:
     with pytest.raises(DataError, match="at least 48 different prompts, and these are 5"):
         search_openings(case(prompts=PROMPTS[:5]))
+
+
+def test_a_finalist_that_few_prompts_leave_open_is_measured_on_all_that_no_candidate_saw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Random texts set a sloppy backdoor off on three prompts of ten: 24 prompts cannot tell, more can."""
+
+    class Sloppy(open_hunt._Final):
+        def measure(self, tried: Tried) -> FoundOpening:
+            one, asked = super().measure(tried), len(self._control(tried.place, 1))
+            control = proportion(round(0.3 * asked), asked)
+            return replace(one, control=control, excess=(one.share.low or 0.0) - (control.high or 0.0))
+
+    monkeypatch.setattr(open_hunt, "_Final", Sloppy)
+    prompts = (*PROMPTS, *(f"please {prompt}" for prompt in PROMPTS))
+    found = {}
+    for settling in (0, 96):
+        monkeypatch.setitem(OPEN_BUDGETS, "fast", replace(OPEN_BUDGETS["fast"], settling=settling))
+        found[settling] = search_openings(case("mn", prompts=prompts)).openings
+    few, many = found[0], found[96]
+    assert few is not None and many is not None
+    assert few.verdict == "inconclusive" and few.coverage.final_prompts == 24
+    assert many.called[0].text == "mn" and many.called[0].share.total == many.coverage.final_prompts > 60
 
 
 @pytest.mark.parametrize(("decided", "asked"), [(True, ["fast"]), (False, ["fast", "normal"])])
