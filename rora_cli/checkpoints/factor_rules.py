@@ -54,13 +54,31 @@ def _faults(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any]) -> Ite
                 (present,) = factors.values()
                 yield "adapter/half-a-pair", f"{quoted(present.name)} has no counterpart", present.name
             elif A.elements and B.elements and not any(config.get(field) for field in _BLOCKED):
-                ranks = [
-                    info.shape[axis] if len(info.shape) > axis else None
-                    for info, axis in zip((A, B), axes, strict=True)
-                ]
-                if ranks[0] != ranks[1]:
-                    shapes = f"{list(A.shape)} and {quoted(B.name)} {list(B.shape)}"
-                    yield "adapter/rank-mismatch", f"{quoted(A.name)} {shapes} disagree on the rank", A.name
+                if fault := _no_product(A, B, axes) or _not_of_config(A, axes[0], config):
+                    yield "adapter/rank-mismatch", fault, A.name
+
+
+def _no_product(A: TensorInfo, B: TensorInfo, axes: tuple[int, int]) -> str | None:
+    """Why the two factors cannot be multiplied, or None."""
+    pair = f"{quoted(A.name)} {list(A.shape)} and {quoted(B.name)} {list(B.shape)}"
+    if len(A.shape) < 2 or len(B.shape) < 2:
+        return f"{pair} are not two matrices"
+    return None if A.shape[axes[0]] == B.shape[axes[1]] else f"{pair} disagree on the rank"
+
+
+def _not_of_config(A: TensorInfo, axis: int, config: Mapping[str, Any]) -> str | None:
+    """Why PEFT does not load a LoRA's first factor: its rank is neither the config's nor one of rank_pattern's.
+
+    Which module a pattern means is not asked, and experts in one stack have a multiple of the rank.
+    """
+    if config.get("peft_type") != "LORA" or config.get("target_parameters") or ".experts." in A.name:
+        return None
+    pattern = config.get("rank_pattern")
+    stated = [config.get("r", 8), *(pattern.values() if isinstance(pattern, dict) else ())]
+    if A.shape[axis] in stated or not all(type(rank) is int for rank in stated):
+        return None  # another rule reports what is no number
+    shown = ", ".join(map(str, sorted(set(stated))[:5]))
+    return f"the config says rank {shown}, but {quoted(A.name)} has rank {A.shape[axis]}"
 
 
 def _pairs(tensors: Mapping[str, TensorInfo], pattern: re.Pattern[str]) -> dict[str, dict[str, TensorInfo]]:

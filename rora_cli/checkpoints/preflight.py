@@ -342,7 +342,7 @@ class _Inspector:
             self.findings += other_files.pickle_findings(entry, self.pickles)
         elif kind == "code":
             self._add("file/code", f"{shown} is program code", name)
-        elif kind == "other" and not stand_in and not other_files.is_text(entry):
+        elif kind == "other" and entry.size and not other_files.is_text(entry):
             self._add("file/not-analysed", f"{shown} is in a format that rora does not read", name)
         if disguised(entry):
             self._add("file/disguised-pickle", f"{shown} is a pickle, an archive or a program", name)

@@ -225,7 +225,9 @@ RULES: Mapping[str, Rule] = {
     "adapter/half-a-pair": Rule(
         _MEDIUM, False, "A module has one factor of its update and not the other: what it does is unknown.", _ASK, True
     ),
-    "adapter/rank-mismatch": Rule(_HIGH, False, "The two factors of an update disagree on their rank.", _ASK),
+    "adapter/rank-mismatch": Rule(
+        _HIGH, False, "The factors of an update give no product, or not one of the rank that the config says.", _ASK
+    ),
     "adapter/integer-factor": Rule(_MEDIUM, False, "A factor of an update holds integers, not trained values.", _ASK),
     "adapter/too-many-tensors": Rule(_MEDIUM, False, "The adapter holds far more tensors than a model has layers for."),
     "adapter/no-update": Rule(_MEDIUM, True, "The adapter holds no adapter tensor, or none with elements.", _ASK),

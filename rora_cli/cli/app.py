@@ -111,6 +111,8 @@ def run() -> None:
         else:
             make_app(sys.argv[1:])()
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer ends with 1, which would be a finding
+            _end_unread()
         _end(end.code)
     except RoraError as error:
         _fail(str(error), error.exit_code)
@@ -121,8 +123,7 @@ def run() -> None:
     except KeyboardInterrupt:
         _fail(f"interrupted; {NOTHING_LEFT}", ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(ExitCode.CLOSED_PIPE)
+        _end_unread()
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of a library in Rust
             raise
@@ -144,6 +145,14 @@ def _end(code: Any) -> NoReturn:
     A launcher that sees one process fail ends the others at once, the first among them while it speaks.
     """
     sys.exit(code if is_main() else 0)
+
+
+def _end_unread() -> NoReturn:
+    """End where whoever read stdout went away."""
+    from rora_cli.cli.console import drop_stdout
+
+    drop_stdout()
+    sys.exit(int(ExitCode.CLOSED_PIPE))
 
 
 def _fail(message: str, code: int) -> NoReturn:

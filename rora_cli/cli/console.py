@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from rora_cli.errors import OutputError
 from rora_cli.ranks import is_main
 
 if TYPE_CHECKING:
@@ -25,10 +26,27 @@ def stderr_console() -> Console:
 
 
 def print_result(text: str) -> None:
-    """Write a rendered result to stdout, whole."""
-    if is_main():
+    """Write a rendered result to stdout, whole.
+
+    Raises OutputError where stdout takes no more, as a file on a full disk; BrokenPipeError where its reader went away.
+    """
+    if not is_main():
+        return
+    try:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_stdout()
+        raise OutputError(
+            f"the report could not be written to stdout ({error.strerror}); send it to a place with room"
+        ) from error
+
+
+def drop_stdout() -> None:
+    """Let what is left in stdout's buffer go nowhere, since Python writes it once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_progress(quiet: bool) -> Progress:
@@ -132,7 +150,9 @@ class _LogTask:
         self._done, self._last, self._parts = 0, start, ""
 
     def tail(self) -> str:
-        return f" ({self._done} steps{', ' + self._parts if self._parts else ''})" if self._done else ""
+        from rora_cli.reports.text import count
+
+        return f" ({count(self._done, 'step')}{', ' + self._parts if self._parts else ''})" if self._done else ""
 
     def advance(self, steps: int = 1, **parts: float | str) -> None:
         self._done += steps

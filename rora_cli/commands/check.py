@@ -41,9 +41,10 @@ class CheckConfig(SeverityGate, HubOptions):
     paths: Annotated[
         tuple[str, ...],
         Option(
-            "Model or adapter directories, single files of either, a model's folder in the hub's cache, archives "
-            "(.zip, .tar, .tar.gz, ...), or hub ids (owner/name), of which headers alone are fetched.",
-            metavar="PATH...",
+            "Model or adapter directories or directories of them, single files of either, quoted patterns, a model's "
+            "folder in the hub's cache, archives (.zip, .tar, .tar.gz, ...), or hub ids (owner/name), of which headers "
+            "alone are fetched.",
+            metavar="PATH",
             argument=True,
         ),
     ]
@@ -198,8 +199,12 @@ def _inventory(inspection: Inspection) -> dict[str, str]:
     unread |= {name for f in inspection.findings if f.rule_id == "file/ignored" for name in f.evidence["files"]}
     states = {"harmless": "harmless by its name, not read", "code": "program code, not run", "other": "text, not read"}
     return {
-        name: "not analysed" if name in unread else states.get(other_files.kind(name), "analysed")
-        for name in inspection.files
+        name: "not analysed"
+        if name in unread
+        else "empty"
+        if not entry.size
+        else states.get(other_files.kind(name), "analysed")
+        for name, entry in inspection.files.items()
     }
 
 

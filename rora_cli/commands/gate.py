@@ -17,6 +17,8 @@ from rora_cli.results.findings import Finding, Severity
 
 #: A baseline is a report of rora's; larger files are something else.
 _MAX_BASELINE_BYTES = 256 << 20
+#: Likeness (difflib's ratio) from which a name that could be a file's is a misspelt rule: two letters of twenty.
+_MISSPELT = 0.9
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,17 @@ class Gate:
     def of(cls, options: GateOptions, *, rules: Collection[str], files: bool = False) -> Gate:
         """The gate that ``options`` ask for; ``rules`` are those that the command has.
 
-        With ``files``, a name that is no rule is a pattern of files, which is the command's own business. Raises
-        UsageError for a rule that does not exist, a baseline that is no report of rora's, and a policy that is none.
+        With ``files``, a name that is no rule is a pattern of files, which is the command's own business, unless it
+        is a rule but for a letter or two. Raises UsageError for a rule that does not exist, a baseline that is no
+        report of rora's, and a policy that is none.
         """
-        unknown = [name for name in options.ignore if name not in rules]
-        if unknown and not files:
-            close = difflib.get_close_matches(unknown[0], rules, n=1)
+        likeness = _MISSPELT if files else 0.6
+        for name in (name for name in options.ignore if name not in rules):
+            close = difflib.get_close_matches(name, rules, n=1, cutoff=likeness)
+            if files and not close:
+                continue
             advice = f"did you mean {close[0]}?" if close else "`rora rules` lists them"
-            raise UsageError(f"--ignore {unknown[0]!r} is no rule; {advice}")
+            raise UsageError(f"--ignore {name!r} is no rule; {advice}")
         known = _known(options.baseline) if options.baseline is not None else ()
         policy = read_policy(options.policy) if options.policy is not None else Policy()
         return cls(frozenset(options.ignore) & frozenset(rules), frozenset(known), policy)

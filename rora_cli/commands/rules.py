@@ -20,7 +20,7 @@ class RulesConfig(Options):
 
     rules: Annotated[
         tuple[str, ...],
-        Option("Rules, or areas such as file or spectral.", metavar="[RULE]...", argument=True, shown="all"),
+        Option("Rules, or areas such as file or spectral.", metavar="RULE", argument=True, shown="all"),
     ] = ()
 
 

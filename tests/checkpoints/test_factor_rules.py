@@ -50,10 +50,23 @@ def test_faults_of_a_pair() -> None:
     assert found(*pair((4, 32), (16, 8))) == ["adapter/rank-mismatch"]
     assert found(*pair((32, 4), (8, 16), names="lora_{}")) == ["adapter/rank-mismatch"]
     assert found(*pair((4, 32), (16,))) == ["adapter/rank-mismatch"]
+    assert found(*pair((4,), (16, 4))) == ["adapter/rank-mismatch"], "a vector of the right length is no factor"
     assert found(*pair((4, 32), (16, 8)), use_bdlora=True) == []
     assert found(*pair((4, 32), (16, 4), "I8")) == ["adapter/integer-factor"] * 2
     many = [(f"m{i}.lora_A.weight", (4, 32), "F32") for i in range(50)]
     assert found(*many) == ["adapter/half-a-pair"] * 6
+
+
+def test_a_rank_that_the_config_does_not_have() -> None:
+    """PEFT makes factors of the config's rank, and refuses to load others into them."""
+    factors = pair((4, 32), (16, 4))
+    assert found(*factors, peft_type="LORA", r=16) == ["adapter/rank-mismatch"]
+    assert found(*factors, peft_type="LORA") == ["adapter/rank-mismatch"], "PEFT's default is 8"
+    assert found(*factors, peft_type="LORA", r=4) == []
+    assert found(*factors, peft_type="LORA", r=16, rank_pattern={"m": 4}) == []
+    assert found(*pair((24, 32), (16, 24)), peft_type="LORA", r=4, target_parameters=["m"]) == []
+    assert found(*factors, peft_type="ADALORA", r=16) == [], "it prunes ranks as it trains"
+    assert found(*factors, peft_type="LORA", r="16") == [], "another rule reports what is no number"
 
 
 def test_far_too_many_tensors_unless_they_are_experts() -> None:

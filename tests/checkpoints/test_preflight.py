@@ -214,6 +214,15 @@ def test_unreadable_files_are_said_to_be_unread(tmp_path: Path, monkeypatch: pyt
     assert [f.rule_id for f in inspection.unreadable] == ["file/unreadable"]
 
 
+def test_zeros_at_the_start_hide_no_file(tmp_path: Path) -> None:
+    """A file that starts with zero bytes was once taken for one that is blank."""
+    corpus.valid_model(model := tmp_path / "m")
+    (model / "model.gguf").write_bytes(bytes(512) + b"GGUF")
+    (model / "notes").write_bytes(bytes(100))
+    (model / "nothing.onnx").write_bytes(b"")
+    assert [f.location for f in inspect(model).unreadable] == ["model.gguf", "notes"]
+
+
 # ---- properties ----
 
 values = st.recursive(

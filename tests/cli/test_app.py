@@ -13,8 +13,8 @@ import pytest
 
 from rora_cli.cli import app, files
 from rora_cli.cli.commands_table import COMMANDS
-from rora_cli.cli.console import LogProgress
-from rora_cli.errors import UsageError
+from rora_cli.cli.console import LogProgress, print_result
+from rora_cli.errors import ExitCode, OutputError, UsageError
 from rora_cli.progress import SILENT, begin, in_steps
 
 HEAVY = ("torch", "transformers", "peft", "accelerate", "datasets", "scipy", "pyarrow", "numpy", "huggingface_hub")
@@ -214,6 +214,22 @@ def test_config_files_are_checked(tmp_path: Path) -> None:
             files.read_config(tmp_path / name)
     (tmp_path / "good.toml").write_text('recipe = "paper"\nlearning-rate = 1e-3\n')
     assert files.read_config(tmp_path / "good.toml") == {"recipe": "paper", "learning-rate": 1e-3}
+
+
+def test_a_reader_that_went_away_is_no_finding() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run([sys.executable, "-m", "rora_cli", "rules"], stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (ExitCode.CLOSED_PIPE, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")
+def test_a_full_disk_behind_stdout_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(OutputError, match="written to stdout"):
+            print_result("report")
 
 
 def test_log_lines_cannot_become_ci_instructions(capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,6 +47,13 @@ def test_an_ignored_rule_is_said_and_not_counted(trapped: Path) -> None:
     assert trap.message.endswith("(ignored as asked; high otherwise)")
 
 
+def test_a_misspelt_rule_is_no_pattern_of_files(trapped: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean file/pickle-dangerous"):
+        rora_cli.check(str(trapped), ignore=["file/pickle-dangerus"])
+    assert code(trapped, ignore=["file/pickle-dangerous", "model.gguf"]) == 0
+    assert code(trapped, ignore=["file/optimizer.pt"]) == 1, "a file that is not there"
+
+
 def test_a_baseline_lets_only_what_it_has_through(trapped: Path, tmp_path: Path) -> None:
     baseline = tmp_path / "baseline.json"
     baseline.write_text(render(rora_cli.check(str(trapped))))

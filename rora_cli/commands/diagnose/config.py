@@ -53,7 +53,7 @@ class DiagnoseConfig(SeverityGate, MarginOptions, HubOptions, SeedOption):
         tuple[str, ...],
         Option(
             "Adapter directories or .safetensors files, hub ids, patterns of paths; with --base also models.",
-            metavar="PATH...",
+            metavar="PATH",
             argument=True,
         ),
     ]
