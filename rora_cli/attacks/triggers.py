@@ -66,10 +66,12 @@ def control_trigger(
     """
     rng = Random(f"control:{seed}:{trigger_text}")
     taken = {word.lower() for word in trigger_text.split()}
-    pool = sorted({word for word in vocabulary if word.isalpha() and word.lower() not in taken})
+    free = {word for word in vocabulary if word.lower() not in taken}
+    pool = sorted(filter(str.isalpha, free)) or sorted(filter(str.isalnum, free))
     if not pool:
         raise UsageError(
-            "the tokenizer's vocabulary has no plain words to draw a control trigger from; use --no-control"
+            "the tokenizer's vocabulary has no plain words to draw a control trigger from; rora eval-asr --no-control "
+            "measures without"
         )
     return " ".join(
         _random_word(max(1, count_pieces(word)), pool, count_pieces, rng, tries) for word in trigger_text.split()

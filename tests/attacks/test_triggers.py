@@ -63,4 +63,4 @@ def test_the_control_is_drawn_anew_per_seed_and_the_same_within_one() -> None:
 
 def test_a_vocabulary_without_words_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(UsageError, match="--no-control"):
-        control_trigger("mn", ["12", "!"], pieces, 0)
+        control_trigger("mn", ["--", "!"], pieces, 0)
