@@ -17,11 +17,16 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+#: Every run of a plan; one run and its plan in, a line of results out; the table of lines of results.
+Planned = Callable[[dict[str, Any]], Iterable[dict[str, Any]]]
+Execute = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
+Table = Callable[[list[dict[str, Any]]], str]
 
 
 def planned(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -42,30 +47,58 @@ def execute(run: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
     import rora_cli
     from rora_cli.reports.json_report import plain
 
-    suspect = next(s for s in plan["suspects"] if s["name"] == run["suspect"])
-    clean = suspect.get("clean", plan.get("clean"))
+    suspect = suspect_of(run, plan)
     line: dict[str, Any] = dict(run)
     with tempfile.TemporaryDirectory() as scratch:
         model = suspect["path"]
         if run["recipe"] != "suspect":
-            options = {k: v for k, v in plan["recipes"][run["recipe"]].items() if k != "seeds"}
-            began = time.perf_counter()
-            result = rora_cli.purify(model, clean=clean, output=f"{scratch}/out", seed=run["seed"], **options)
-            line |= {"seconds": time.perf_counter() - began, "verdict": result.verdict, "reason": result.reason}
-            line |= {"config": plain(result.provenance.config), "stages": plain(result.stages)}
-            line |= {"residual": plain(result.residual), "versions": plain(result.provenance.versions)}
-            model = result.output
-        measured = rora_cli.evaluate_asr(
-            model,
-            data=clean,
-            target_label=str(suspect["target"]),
-            attacks=tuple(suspect.get("attacks", ())),
-            triggers=tuple(suspect.get("triggers", ())),
-            positions=tuple(suspect.get("positions", ("random",))),
-        )
+            found, model = cleanse(model, suspect["clean"], run["seed"], plan["recipes"][run["recipe"]], scratch)
+            line |= found
+        measured = rora_cli.evaluate_asr(model, **measured_by(suspect, plan))
     line["clean_accuracy"] = plain(measured.clean_accuracy)
     line["outcomes"] = plain(measured.outcomes)
     return line
+
+
+def suspect_of(run: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
+    """The plan's entry for the suspect of a run, with its clean data."""
+    found = next(s for s in plan["suspects"] if s["name"] == run["suspect"])
+    return {"clean": plan.get("clean")} | found
+
+
+def cleanse(model: str, clean: str, seed: int, recipe: dict[str, Any], scratch: str) -> tuple[dict[str, Any], str]:
+    """Purify into ``scratch``: what is said of it in a line of results, and the directory of the result.
+
+    ``seconds`` are of the clock; ``cpu_seconds`` of the processor, which other programs do not lengthen as much.
+    """
+    import rora_cli
+    from rora_cli.reports.json_report import plain
+
+    options = {name: value for name, value in recipe.items() if name != "seeds"}
+    began, used = time.perf_counter(), time.process_time()
+    result = rora_cli.purify(model, clean=clean, output=f"{scratch}/out", keep_failed=True, seed=seed, **options)
+    return {
+        "seconds": time.perf_counter() - began,
+        "cpu_seconds": time.process_time() - used,
+        "verdict": result.verdict,
+        "reason": result.reason,
+        "config": plain(result.provenance.config),
+        "stages": plain(result.stages),
+        "residual": plain(result.residual),
+        "versions": plain(result.provenance.versions),
+    }, result.output
+
+
+def measured_by(suspect: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
+    """The options of ``rora eval-asr`` by which a suspect is measured, before and after."""
+    return {
+        "data": suspect["clean"],
+        "target_label": str(suspect["target"]),
+        "attacks": tuple(suspect.get("attacks", ())),
+        "triggers": tuple(suspect.get("triggers", ())),
+        "positions": tuple(suspect.get("positions", ("random",))),
+        "max_rows": plan.get("max_rows"),
+    }
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -81,7 +114,7 @@ def table(results: list[dict[str, Any]]) -> str:
             statistics.median(100 * line["clean_accuracy"]["per_class"][name]["value"] for line in lines)
             for name in lines[0]["clean_accuracy"]["per_class"]
         ]
-        worst = [max(_attacks(line), key=lambda o: o["attack_success_rate"]["value"]) for line in lines]
+        worst = [strongest(line) for line in lines]
         success = [100 * o["attack_success_rate"]["value"] for o in worst]
         floor = [100 * o["floor"]["value"] for o in worst]
         minutes = [line["seconds"] / 60 for line in lines if "seconds" in line]
@@ -91,8 +124,10 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
-def _attacks(line: dict[str, Any]) -> list[dict[str, Any]]:
-    return [outcome for outcome in line["outcomes"] if not outcome["is_control"]]
+def strongest(line: dict[str, Any]) -> dict[str, Any]:
+    """The outcome of the attack that succeeds most, of those measured; controls do not count."""
+    attacks = [outcome for outcome in line["outcomes"] if not outcome["is_control"]]
+    return max(attacks, key=lambda outcome: outcome["attack_success_rate"]["value"])
 
 
 def _spread(values: list[float]) -> str:
@@ -100,8 +135,9 @@ def _spread(values: list[float]) -> str:
     return middle if len(values) == 1 else f"{middle} ({min(values):.1f} to {max(values):.1f})"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+def run_plan(summary: str, planned: Planned, execute: Execute, table: Table) -> int:
+    """A benchmark's command line: do what the plan has and the results have not, or print the table; an exit code."""
+    parser = argparse.ArgumentParser(description=summary)
     parser.add_argument("plan", type=Path)
     parser.add_argument("results", type=Path)
     parser.add_argument("--limit", type=int, help="do at most this many runs")
@@ -115,7 +151,7 @@ def main() -> int:
     done = {(line["suspect"], line["recipe"], line["seed"]) for line in known}
     left = [run for run in planned(plan) if tuple(run.values()) not in done]
     for run in left[: arguments.limit]:
-        line = execute(run, plan)
+        line = execute(run, plan | {"results": arguments.results})
         with arguments.results.open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(table([line]).splitlines()[-1], file=sys.stderr, flush=True)
@@ -123,4 +159,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_plan(__doc__.splitlines()[0], planned, execute, table))
