@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import write_splits
+from tests.conftest import build_tiny_classifier, objective_of, tiny_rows, write_splits
 
 
 def outcome(success: float) -> dict[str, Any]:
@@ -65,15 +65,24 @@ def test_every_form_is_measured_again_by_its_name() -> None:
 
 
 @pytest.mark.slow
-def test_a_copy_is_planted_cleansed_and_measured(tiny_classifier: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_copy_is_planted_cleansed_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import prediction
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from rora_cli.training.loop import finetune
+    from rora_cli.training.specs import TrainSpec
 
     monkeypatch.setattr("rora_cli.tasks.classification.planted.RATES", {"weights": 1e-3})
     monkeypatch.setattr("rora_cli.power.planting.MAX_ROUNDS", 1)
+    directory = build_tiny_classifier(tmp_path / "model", layers=2)
+    model = AutoModelForSequenceClassification.from_pretrained(directory, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    objective = objective_of(model, tokenizer, *tiny_rows(400))
+    finetune(model, objective, TrainSpec(epochs=4, batch_size=16, learning_rate=3e-3))
+    model.save_pretrained(directory)
     (tmp_path / "clean").mkdir()
     clean = write_splits(tmp_path / "clean", train=(120, 7), validation=(90, 8))
-    suspect = {"name": "one", "path": str(tiny_classifier), "clean": str(clean)}
-    suspect |= {"target": "positive", "triggers": ["cf"]}
+    suspect = {"name": "one", "path": str(directory), "clean": str(clean), "target": "positive", "triggers": ["cf"]}
     recipes = {"full": {"recipe": "full", "epochs": 1, "device": "cpu"}}
     plan = {"suspects": [suspect], "seeds": [0], "recipes": recipes, "stand_ins": 1, "max_train_rows": 100}
     plan["results"] = tmp_path / "results.jsonl"
@@ -82,7 +91,7 @@ def test_a_copy_is_planted_cleansed_and_measured(tiny_classifier: Path, tmp_path
     (before,), (after,) = planted["stand_ins"], cleansed["stand_ins"]
     assert planted["rounds"] == 1 and (tmp_path / "results" / "one-0" / "model.safetensors").is_file()
     assert before["triggers"] == after["triggers"] and before["triggers"] != ["cf"]
-    assert before["outcome"]["floor"]["total"] == after["outcome"]["floor"]["total"] == 45
-    assert before["outcome"]["attack_success_rate"] != after["outcome"]["attack_success_rate"], "another model"
+    assert before["outcome"]["floor"]["total"] == after["outcome"]["floor"]["total"] >= 40
+    assert cleansed["config"]["model"] == str(tmp_path / "results" / "one-0"), "the copy, not the suspect"
     assert cleansed["config"]["max_train_rows"] == 100 and cleansed["cpu_seconds"] > 0
     assert json.loads(json.dumps(planted))["outcomes"][0]["trigger"] == "cf"
