@@ -233,7 +233,10 @@ def _with_power(case: Case, result: HuntResult, run: Run, count: int) -> HuntRes
 def _openings(config: HuntConfig, free: OpenSetting, how: ReferenceRun, run: Run) -> HuntResult:
     """Search a model that replies in free text."""
     from rora_cli.hunting.open_hunt import OpenCase, search_openings
+    from rora_cli.planning.run import Replied, announce
 
+    replied = Replied(free.task.prompt_format, base=free.base)
+    announce(config, free.subject, free.prompts, (), how.progress, replied=replied)
     reference = free.task.trusted(config.reference, free.subject, free.base, how)
     named = OpenCase.reference_name if reference is None else f"the trusted model {reference.name}"
     case = OpenCase(

@@ -110,6 +110,10 @@ class PlantOptions(Options):
         ),
     ] = None
     rank: Annotated[int, Option("Rank of --carrier adapter.", ("--rank", "-r"), low=1)] = 8
+    target_modules: Annotated[
+        tuple[str, ...],
+        Option("Layers that --carrier adapter adapts, with commas between them.", metavar="NAMES", read=commas),
+    ] = ("all-linear",)
     epochs: Annotated[int, Option("Epochs of each stage.", low=1)] = 3
     learning_rate: Annotated[
         float | None,
@@ -393,7 +397,7 @@ class Maker:
         from rora_cli.training.specs import AdapterSpec
 
         rank = self.config.rank
-        return AdapterSpec(rank=rank, alpha=2.0 * rank, lora_dropout=0.0, target_modules=("all-linear",))
+        return AdapterSpec(rank=rank, alpha=2.0 * rank, lora_dropout=0.0, target_modules=self.config.target_modules)
 
     @contextmanager
     def _carrier(self) -> Iterator[Any]:

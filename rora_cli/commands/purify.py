@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rora_cli.commands.memory import says_what_fits
 from rora_cli.commands.processes import check_processes, in_processes
@@ -23,6 +23,7 @@ from rora_cli.results.purify import FAIL_ON, PurifyResult
 
 if TYPE_CHECKING:
     from rora_cli.defences.bench import Bench, Cleansed
+    from rora_cli.tasks.task import RepliedTask
 
 
 @says_what_fits
@@ -49,14 +50,19 @@ def work(config: PurifyConfig, progress: Progress) -> PurifyResult:
     from rora_cli.defences.gathering import gathered
     from rora_cli.defences.inputs import prepare
     from rora_cli.defences.output import write
-    from rora_cli.planning.run import announce
+    from rora_cli.planning.run import Replied, announce
     from rora_cli.training.peers import answering_to_peers, wait_for_peers
 
     progress = in_steps(progress, steps_of(config))
     with answering_to_peers():
         with _held_output(config) as held:
             bench, source = prepare(config, progress)
-            announce(config, bench.subject, bench.clean.texts, bench.gauge.held_out.texts, progress)
+            clean, held_out, replied = bench.clean, bench.gauge.held_out, None
+            if bench.subject.kind.replies:
+                base = str(source.model.path) if source.adapter else None
+                answers = (*clean.labels, *held_out.labels)
+                replied = Replied(cast("RepliedTask", bench.task).prompt_format, answers, config.max_new_tokens, base)
+            announce(config, bench.subject, clean.texts, held_out.texts, progress, replied=replied)
             before = bench.gauge.start()
             source.trained.require_fitting(before)
             if config.recipe != "default":

@@ -427,6 +427,8 @@ class PoisonOptions(TypedDict, total=False):
     """Blocks of --carrier layers, such as 0,2,4-6."""
     rank: int
     """Rank of --carrier adapter."""
+    target_modules: str | Sequence[str]
+    """Layers that --carrier adapter adapts, with commas between them."""
     epochs: int
     """Epochs of each stage."""
     learning_rate: float | None

@@ -131,15 +131,28 @@ def reply_batches(model: Any, rows: Sequence[tuple[Sequence[int], int]]) -> Iter
         alike.setdefault((len(ids), start), []).append(index)
     with evaluation_mode(model):
         for (length, start), indices in sorted(alike.items(), reverse=True):
-            room = (length - start) * model.get_output_embeddings().weight.shape[0]
-            size = max(1, min(TOKENS_PER_BATCH[_device(model).type == "cpu"] // length, MAX_LOGITS // room))
+            vocabulary = model.get_output_embeddings().weight.shape[0]
+            size = reply_batch_size(length, length - start, vocabulary, _device(model).type == "cpu")
             for first in range(0, len(indices), size):
                 batch = indices[first : first + size]
                 ids = torch.tensor([list(rows[index][0]) for index in batch], device=_device(model))
-                with torch.inference_mode():
-                    logits = _logits(model, ids, None, use_cache=False, keep=length - start + 1)[0][:, :-1]
-                    log_p = torch.log_softmax(logits, dim=-1)
-                yield batch, ids[:, start:], log_p
+                yield batch, ids[:, start:], reply_log_probabilities(model, ids, length - start)
+
+
+def reply_batch_size(length: int, reply: int, vocabulary: int, cpu: bool) -> int:
+    """Rows of a batch of ``reply_batches``, if each has ``length`` tokens, of which ``reply`` are its reply's."""
+    return max(1, min(TOKENS_PER_BATCH[cpu] // length, MAX_LOGITS // (reply * vocabulary)))
+
+
+def reply_log_probabilities(model: Any, ids: Tensor, reply: int) -> Tensor:
+    """Log-probabilities at the places of the last ``reply`` tokens of ``ids`` [rows, reply, vocabulary], float32.
+
+    Raises:
+        InconclusiveError: a logit is not finite.
+    """
+    with torch.inference_mode():
+        logits = _logits(model, ids, None, use_cache=False, keep=reply + 1)[0][:, :-1]
+        return torch.log_softmax(logits, dim=-1)
 
 
 def last_logits(model: Any, ids: Tensor, cache: Any, *, use_cache: bool) -> tuple[Tensor, Any]:

@@ -90,10 +90,16 @@ class Given:
     pace: Pace | None = None
     narrow: Needs | None = None
 
+    @property
+    def settings(self) -> Settings:
+        """Every setting of a purification of this kind of model."""
+        settings: Settings = self.config.settings(self.needs.kind)
+        return settings
+
 
 def hunt_stages(given: Given) -> list[StagePlan]:
     """The stages of ``rora hunt``."""
-    made = _Stages(given)
+    made = Stages(given)
     made.load()
     made.reference(min(given.rows.longest, given.config.max_length))
     made.search("search", given.config.budget, Range(1, 1))
@@ -105,7 +111,7 @@ def hunt_stages(given: Given) -> list[StagePlan]:
 def purify_stages(given: Given) -> list[StagePlan]:
     """The stages of ``rora purify``."""
     config: PurifyConfig = given.config
-    made = _Stages(given)
+    made = Stages(given)
     made.load()
     made.measure()
     if config.recipe == "default":
@@ -118,7 +124,7 @@ def purify_stages(given: Given) -> list[StagePlan]:
     return made.stages
 
 
-def _default_stages(made: _Stages, config: PurifyConfig) -> None:
+def _default_stages(made: Stages, config: PurifyConfig) -> None:
     given, train = made.given, made.settings.train
     rounds = made.settings.loop.max_rounds
     made.reference(min(given.rows.longest, MAX_SEARCHED_TOKENS))
@@ -134,7 +140,7 @@ def _default_stages(made: _Stages, config: PurifyConfig) -> None:
         _silence_stages(made, config)
 
 
-def _silence_stages(made: _Stages, config: PurifyConfig) -> None:
+def _silence_stages(made: Stages, config: PurifyConfig) -> None:
     """What the last search is worth: a number of stand-ins, or one copy and more where the verdict can rest on them."""
     from rora_cli.power.covering import fewest
     from rora_cli.power.measure import PER_COPY
@@ -145,14 +151,16 @@ def _silence_stages(made: _Stages, config: PurifyConfig) -> None:
 
 
 @dataclass
-class _Stages:
+class Stages:
+    """Stages in the making, in the order in which they are done."""
+
     given: Given
     stages: list[StagePlan] = field(default_factory=list)
 
     @cached_property
     def settings(self) -> Settings:
-        settings: Settings = self.given.config.settings()
-        return settings
+        """Those of the run."""
+        return self.given.settings
 
     @cached_property
     def beside(self) -> int:
@@ -161,18 +169,22 @@ class _Stages:
 
     @cached_property
     def adapter(self) -> Trained:
+        """The training of the adapter."""
         return adapter_of(self.given)
 
     @cached_property
     def searching(self) -> int:
+        """Bytes while a search scores rows."""
         return self.given.needs.searching(min(_SEARCHED_ROW, self.given.rows.longest))
 
     @cached_property
     def full(self) -> Trained:
+        """The training of every weight, as the settings have it."""
         return self.given.needs.full(self.settings.train, self.given.rows.longest, processes=self.given.processes)
 
     @cached_property
     def taught(self) -> Trained:
+        """The training of every weight, as what changes all of them has it."""
         train = self.settings.having(**FULL).train
         return self.given.needs.full(train, self.given.rows.longest, processes=self.given.processes)
 
@@ -185,9 +197,11 @@ class _Stages:
         return None if each is None else tokens.times(each / self.given.processes)
 
     def load(self) -> None:
+        """The suspect is read."""
         self._add("load", LOADING * self.given.needs.weights, Range(0, 0), None)
 
     def measure(self) -> None:
+        """Held-out rows are measured, before and after each change."""
         given, pace = self.given, self.given.pace
         tokens = Range(given.held_out.tokens, given.held_out.tokens).times(_MEASURED.least, _MEASURED.most)
         seconds = self._seconds(tokens, pace.evaluate if pace else None)
@@ -207,6 +221,7 @@ class _Stages:
         self._add("tune the reference", given.needs.weights + trained.memory, tokens, seconds)
 
     def search(self, name: str, budget: str, times: Range, only_if: str = "") -> None:
+        """A search of every behaviour, so many ``times``."""
         given, pace = self.given, self.given.pace
         found = search_tokens(
             budgets(budget, "--budget"),
@@ -258,6 +273,7 @@ class _Stages:
         self._add("teach a student", memory, tokens, seconds, "no whole trigger is found (--escalate none: never)")
 
     def train(self, name: str, trained: Any, epochs: int, rounds: int = 1, *, adapter: bool = True) -> None:
+        """A training of an adapter, or of every weight, in each of up to ``rounds`` rounds."""
         given, pace = self.given, self.given.pace
         tokens = Range(1, rounds).times(epochs * given.rows.tokens)
         each = pace.train * (_ADAPTER_COST if adapter else 1.0) if pace and pace.train else None
@@ -277,7 +293,7 @@ class _Stages:
 
 def adapter_of(given: Given) -> Trained:
     """The training of the adapter that the settings of a purification describe."""
-    settings: Settings = given.config.settings()
+    settings = given.settings
     cl, longest = settings.regularisers.cl, given.rows.longest
     return given.needs.adapter(settings.adapter, settings.train, longest, cl=cl, processes=given.processes)
 
@@ -289,7 +305,9 @@ def ways_to_fit(given: Given, stages: Callable[[Given], list[StagePlan]]) -> tup
     least = max(stage.memory for stage in stages(replace(given, pace=None)))
     for options, config in _milder(given):
         held = given.narrow if config.dtype == _NARROW and given.narrow else given.needs
-        needs = max(stage.memory for stage in stages(replace(given, config=config, needs=held, pace=None)))
+        beside = None if given.needs.kind.replies and config.reference == "none" else given.reference
+        changed = replace(given, config=config, needs=held, reference=beside, pace=None)
+        needs = max(stage.memory for stage in stages(changed))
         fits = given.memory is None or needs <= given.memory.free
         if needs < least:
             ways.append(WayToFit(options, needs, fits))
@@ -303,18 +321,33 @@ def _milder(given: Given) -> list[tuple[str, Any]]:
     config = given.config
     changes: list[tuple[str, dict[str, Any]]] = []
     narrow: list[tuple[str, dict[str, Any]]] = [(f"--dtype {_NARROW}", {"dtype": _NARROW})] if given.narrow else []
+    replies = given.needs.kind.replies
+    if replies and given.reference is not None:
+        changes.append(("--reference none", {"reference": "none"}))
     if not isinstance(config, PurifyConfig):
-        return [(name, replace(config, **change)) for name, change in narrow]
-    if config.recipe == "default" and config.escalate != "none" and not config.adapter_only and not config.ancestor:
+        return _together(config, [*changes, *narrow])
+    if replies and config.return_test:
+        changes.append(("without --return-test", {"return_test": False}))
+    if (
+        not replies
+        and config.recipe == "default"
+        and config.escalate != "none"
+        and not config.adapter_only
+        and not config.ancestor
+    ):
         changes.append(("--escalate none", {"escalate": "none"}))
-    train = config.settings().train
+    train = given.settings.train
     if (train.micro_batch_size or train.batch_size) > 1:
         changes.append(("--micro-batch-size 1", {"micro_batch_size": 1}))
     if not config.gradient_checkpointing:
         changes.append(("--gradient-checkpointing", {"gradient_checkpointing": True}))
     if config.recipe in WITHOUT_ADAPTER:
         changes.append(("--recipe lora", {"recipe": "lora"}))
-    changes += narrow
+    return _together(config, [*changes, *narrow])
+
+
+def _together(config: Any, changes: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, Any]]:
+    """The first change, then the first two, and so on."""
     together: dict[str, Any] = {}
     made = []
     for number, (_, change) in enumerate(changes):

@@ -27,6 +27,12 @@ from rora_cli.planning.allocator import Event, Peaks, peaks_of
 
 #: Blocks of the two shorter models that stand for a deep one.
 _FEW_BLOCKS = (2, 3)
+#: Operators that ask a tensor for a number: the first, or in inference mode one of the others.
+_ASKING = (
+    torch.ops.aten._local_scalar_dense.default,
+    torch.ops.aten.item.default,
+    torch.ops.aten.is_nonzero.default,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Pass:
         on_gpu: whether the kernels are an accelerator's, which keep less of attention and dropout than a CPU's.
         checkpointed: whether the model checkpoints; then the run sees to it that a CPU's heap keeps nothing that is
             freed (``freed_at_once``).
+        reply: tokens at the end of each row that are a reply, which alone is learned; 0 for a model that has labels.
+        taught: whether a reply is learned by a teacher's distributions, and not by its tokens.
     """
 
     rows: int
@@ -50,6 +58,8 @@ class Pass:
     clean_strengthened: float = 0.0
     on_gpu: bool = False
     checkpointed: bool = False
+    reply: int = 0
+    taught: bool = False
 
 
 def training_bytes(model: nn.Module, run: Pass, layers: Sequence[Any] = ()) -> int:
@@ -65,6 +75,23 @@ def training_bytes(model: nn.Module, run: Pass, layers: Sequence[Any] = ()) -> i
 def forward_bytes(model: nn.Module, run: Pass) -> int:
     """Bytes at the peak of a forward pass without gradients, beyond the weights; ``model`` is on the meta device."""
     return _by_depth(model, lambda: _measure(model, run, training=False))
+
+
+def work_bytes(model: nn.Module, work: Callable[[Callable[[], None]], Any], *, on_gpu: bool) -> int:
+    """Bytes at the peak of ``work(begin)`` without gradients, beyond the weights of ``model`` on the meta device.
+
+    What the work does before it calls ``begin`` is made ready: it counts as far as it lives on. Whatever truth the work
+    asks a tensor for, the answer is yes: that all logits are finite.
+    """
+    run = Pass(1, 1, on_gpu=on_gpu)
+
+    def measure() -> Peaks:
+        counter, began = Counter(answer=1), [0]
+        with _without_numbers(model, run), counter, _kernels(run), torch.inference_mode():
+            work(lambda: began.append(len(counter.events)))
+        return peaks_of(counter.events, (began[-1],), heap=not on_gpu)[1:]
+
+    return _by_depth(model, measure)
 
 
 def weight_bytes(model: nn.Module) -> int:
@@ -130,22 +157,47 @@ def _loss(model: nn.Module, run: Pass) -> Tensor:
     if run.autocast:
         computed = torch.autocast("cpu", getattr(torch, run.autocast))
     with computed:
+        if run.reply:
+            return _reply_loss(model, run, ids)
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     flat = logits.float().flatten(0, -2)
     return functional.cross_entropy(flat, torch.zeros(len(flat), dtype=torch.long), reduction="sum")
 
 
-class Counter(TorchDispatchMode):
-    """Writes down when storages that operators make inside come and go."""
+def _reply_loss(model: Any, run: Pass, ids: Tensor) -> Tensor:
+    """What the training of a model that replies minimises."""
+    from rora_cli.tasks.causal.distillation import KEPT_TOKENS, partial_kl
+    from rora_cli.tasks.causal.objective import assume_last_step, summed_cost
 
-    def __init__(self) -> None:
+    assume_last_step(model)
+    count = run.rows * run.reply
+    # Places, where training has a mask: without numbers, nobody knows how many of a mask are true.
+    wanted: Any = (torch.zeros(count, dtype=torch.long), torch.zeros(count, dtype=torch.long))
+    kept = min(KEPT_TOKENS, model.get_output_embeddings().weight.shape[0])
+    teacher = torch.zeros((count, kept)) if run.taught else None
+    likeliest = torch.zeros((count, kept), dtype=torch.long) if run.taught else torch.zeros(count, dtype=torch.long)
+
+    def cost(logits: Tensor, some: slice) -> Tensor:
+        if teacher is None:
+            return functional.cross_entropy(logits, likeliest[some], reduction="sum")
+        return partial_kl(teacher[some], likeliest[some], torch.log_softmax(logits, dim=-1)).sum()
+
+    return summed_cost(model, ids, wanted, cost, {"attention_mask": torch.ones_like(ids)})
+
+
+class Counter(TorchDispatchMode):
+    """Writes down when storages that operators make inside come and go; ``answer`` is what a tensor without numbers
+    says to who asks for one: 0, as of a mask where not all tokens are there, as in a padded batch."""
+
+    def __init__(self, answer: int = 0) -> None:
         super().__init__()
+        self._answer = answer
         self.events: list[Event] = []
         self._alive: dict[int, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
-            return 0  # of a mask that has no numbers: not all of its tokens are there, as in a padded batch
+        if func in _ASKING and args[0].is_meta:
+            return self._answer
         made = func(*args, **(kwargs or {}))
         given = {t.untyped_storage()._cdata for t in tree_iter((args, kwargs)) if isinstance(t, Tensor)}
         for tensor in tree_iter(made):

@@ -95,7 +95,6 @@ class Needs:
         """The training of an adapter on rows of up to ``longest`` tokens."""
         plain = replace(spec, variant="lora") if spec.variant in SPLITTING else spec
         run = self._pass(train, longest, cl, processes)
-
         return self._trained((plain, run), lambda: attach(self.make(), plain, self.kind))
 
     def full(self, train: TrainSpec, longest: int, *, processes: int = 1) -> Trained:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rora_cli.evaluation.inference import embedding_table, evaluation_mode
 
@@ -24,11 +24,13 @@ _SEARCHED_ROW = 12
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds a token: of a search's short rows, of evaluating whole rows, and of training on them."""
+    """Seconds a token: of a search's short rows, of evaluating whole rows, of training on them, and of replies that are
+    generated, their prompts included."""
 
     search: float
     evaluate: float
     train: float | None = None
+    speak: float | None = None
 
 
 def measure_pace(model: Any, row: int, batch: int, *, trains: str = "", vocabulary: int = 1000) -> Pace:
@@ -43,35 +45,102 @@ def measure_pace(model: Any, row: int, batch: int, *, trains: str = "", vocabula
     indices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=indices):
         with evaluation_mode(model), torch.inference_mode():
-            search = _seconds_a_token(model, _SEARCHED_ROW, _MOST_TOKENS // _SEARCHED_ROW, vocabulary, train=False)
-            evaluate = _seconds_a_token(model, row, max(1, _MOST_TOKENS // row), vocabulary, train=False)
+            search = _seconds_a_token(_Timed(model, vocabulary, _read), _SEARCHED_ROW, _MOST_TOKENS // _SEARCHED_ROW)
+            evaluate = _seconds_a_token(_Timed(model, vocabulary, _read), row, max(1, _MOST_TOKENS // row))
         train = None
         if trains:
             with _gradients(model, everywhere=trains == "all"):
-                train = _seconds_a_token(model, row, batch, vocabulary, train=True)
+                train = _seconds_a_token(_Timed(model, vocabulary, _learn), row, batch)
     return Pace(search, evaluate, train)
 
 
-def _seconds_a_token(model: Any, length: int, rows: int, vocabulary: int, *, train: bool) -> float:
+def measure_reply_pace(model: Any, searched: int, prompt: int, reply: int, batch: int, *, trains: str = "") -> Pace:
+    """The same of a model that replies in free text, of whose logits only some are computed.
+
+    Args:
+        searched: tokens that a search reads of a candidate, about.
+        prompt, reply: mean tokens of a prompt, and of a reply.
+        batch: rows of a training batch.
+        trains: as for ``measure_pace``.
+    """
+    from rora_cli.evaluation.generation import last_logits, reply_log_probabilities
+    from rora_cli.tasks.causal.objective import IGNORED, reply_loss
+    from rora_cli.tasks.causal.scorer import batch_size
+
+    device = next(model.parameters()).device
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    whole = prompt + reply
+
+    def look(_: Any, ids: Tensor) -> None:
+        last_logits(model, ids, None, use_cache=False)
+
+    def read(_: Any, ids: Tensor) -> None:
+        reply_log_probabilities(model, ids, reply)
+
+    def write(_: Any, ids: Tensor) -> None:
+        _, cache = last_logits(model, ids, None, use_cache=True)
+        for _ in range(_TIMED_STEPS):
+            _, cache = last_logits(model, ids[:, -1:], cache, use_cache=cache is not None)
+
+    def learn(_: Any, ids: Tensor) -> None:
+        targets = torch.full_like(ids, IGNORED)
+        targets[:, -reply:] = ids[:, -reply:]
+        reply_loss(model, ids, targets).backward()
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with evaluation_mode(model), torch.inference_mode():
+            size = batch_size(searched, device.type == "cpu")
+            search = _seconds_a_token(_Timed(model, vocabulary, look), searched, size)
+            evaluate = _seconds_a_token(_Timed(model, vocabulary, read), whole, max(1, _MOST_TOKENS // whole))
+            asked = _seconds_a_token(_Timed(model, vocabulary, look), prompt, _SPEAKING)
+            written = _seconds_a_token(_Timed(model, vocabulary, write), prompt, _SPEAKING)
+        train = None
+        if trains:
+            with _gradients(model, everywhere=trains == "all"):
+                train = _seconds_a_token(_Timed(model, vocabulary, learn), whole, batch)
+    step = max(0.0, written - asked) * prompt / _TIMED_STEPS  # seconds of one more token of a row
+    return Pace(search, evaluate, train, (asked * prompt + step * reply) / whole)
+
+
+#: Rows that are answered together, and tokens that are written of each, where that is timed.
+_SPEAKING, _TIMED_STEPS = 24, 2
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """What is done with random ids [rows, tokens] of a model."""
+
+    model: Any
+    vocabulary: int
+    work: Callable[[Any, Tensor], None]
+
+    def once(self, rows: int, length: int) -> float:
+        """Seconds of one batch."""
+        device = next(self.model.parameters()).device
+        ids = torch.randint(0, self.vocabulary, (rows, length), device=device)
+        began = perf_counter()
+        self.work(self.model, ids)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return perf_counter() - began
+
+
+def _seconds_a_token(timed: _Timed, length: int, rows: int) -> float:
     """Of batches of up to ``rows`` rows, fewer where that many would take too long."""
     few = max(1, min(rows, _FIRST_TOKENS // length))
-    _once(model, few, length, vocabulary, train)  # the first pass prepares kernels and memory
-    each = _once(model, few, length, vocabulary, train) / (few * length)
+    timed.once(few, length)  # the first pass prepares kernels and memory
+    each = timed.once(few, length) / (few * length)
     rows = max(few, min(rows, int(SECONDS / max(each * length, 1e-9))))
-    times = [_once(model, rows, length, vocabulary, train) for _ in range(2)]
-    return min(times) / (rows * length)
+    return min(timed.once(rows, length) for _ in range(2)) / (rows * length)
 
 
-def _once(model: Any, rows: int, length: int, vocabulary: int, train: bool) -> float:
-    device = next(model.parameters()).device
-    ids = torch.randint(0, vocabulary, (rows, length), device=device)
-    began = perf_counter()
+def _read(model: Any, ids: Tensor) -> None:
+    model(input_ids=ids, attention_mask=torch.ones_like(ids))
+
+
+def _learn(model: Any, ids: Tensor) -> None:
     logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-    if train:
-        logits.float().logsumexp(-1).sum().backward()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return perf_counter() - began
+    logits.float().logsumexp(-1).sum().backward()
 
 
 @contextmanager

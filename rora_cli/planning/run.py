@@ -13,28 +13,32 @@ import torch
 from rora_cli.checkpoints import sanitise
 from rora_cli.checkpoints.hub import fetch_model
 from rora_cli.checkpoints.kinds import loaded_as
-from rora_cli.checkpoints.loading import load_model, stored_dtype
+from rora_cli.checkpoints.loading import LoadedModel, load_model, stored_dtype
 from rora_cli.checkpoints.preflight import Inspection, inspect, require_loadable
 from rora_cli.data.sources import load_rows, load_splits
 from rora_cli.defences.config import PurifyConfig
 from rora_cli.defences.recipes import WITHOUT_ADAPTER
-from rora_cli.errors import UsageError, first_line, is_out_of_memory
+from rora_cli.errors import first_line, is_out_of_memory
 from rora_cli.evaluation.inference import choose_device, count_tokens, length_limit
+from rora_cli.hunting.open_search import OPEN_BUDGETS
 from rora_cli.layout import is_head
 from rora_cli.option_groups import OWN_DTYPE
 from rora_cli.options import with_units
+from rora_cli.planning import replies
 from rora_cli.planning.device import Memory, memory_of
 from rora_cli.planning.estimate import Given, Lengths, adapter_of, hunt_stages, purify_stages, ways_to_fit
 from rora_cli.planning.footprint import weight_bytes
 from rora_cli.planning.needs import Needs
 from rora_cli.planning.pace import Pace, measure_pace
 from rora_cli.planning.skeleton import skeleton
-from rora_cli.progress import SILENT, Progress
-from rora_cli.ranks import world_size
+from rora_cli.progress import SILENT, Progress, Silent
+from rora_cli.ranks import Share, world_size
 from rora_cli.results.plan import RunPlan
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.sharded import is_sharded
 from rora_cli.subject import Subject
+from rora_cli.tasks.registry import part
+from rora_cli.tasks.trained import check_kind
 
 #: Rows whose tokens are counted; of more, a sample tells their mean, and the limit stands for the longest.
 _COUNTED_ROWS = 5000
@@ -63,9 +67,7 @@ def dry_run(config: Any, progress: Progress) -> RunPlan:
     require_loadable(inspection)
     with progress.phase("estimate"):
         brought = inspect(adapter.path, role="adapter") if adapter else None
-        subject = _without_numbers(config, inspection, brought, device)
-        rows, notes = _read(config, subject)
-        given = _given(config, subject, rows, memory_of(device), on_gpu=device.startswith("cuda"))
+        given, notes = _before(config, inspection, brought, device)
         pace, timed = None, "not timed: the weights do not fit into the free memory"
         if given.memory is None or given.needs.weights < given.memory.free:
             loaded = load_model(
@@ -76,15 +78,72 @@ def dry_run(config: Any, progress: Progress) -> RunPlan:
         return _plan(replace(given, pace=pace), timed, notes)
 
 
-def announce(config: Any, subject: Subject, rows: Sequence[str], held_out: Sequence[str], progress: Progress) -> None:
+def _before(config: Any, model: Inspection, adapter: Inspection | None, device: str) -> tuple[Given, Sequence[str]]:
+    """What is known from headers and rows alone, and notes on these."""
+    bare = _without_numbers(config, model, adapter, device)
+    on_gpu = device.startswith("cuda")
+    if bare.kind.replies:
+        notes = _Notes()
+        subject, form, prompts = _asked(config, bare, notes)
+        base = str(model.path) if adapter is not None else None
+        found: Given = replies.given_of(config, subject, form, prompts, base, on_gpu=on_gpu)
+        return replace(found, memory=memory_of(device), processes=_processes(config)), notes.said
+    limit = config.max_length if isinstance(config, PurifyConfig) else None
+    subject = Subject(
+        bare.model, bare.tokenizer, bare.kind, length_limit(bare.model, bare.tokenizer, limit), config.model
+    )
+    subject = subject if isinstance(config, PurifyConfig) else subject.reading(config.max_length)
+    rows, said = _read(config, subject)
+    return _given(config, subject, rows, memory_of(device), on_gpu=on_gpu), said
+
+
+class _Notes(Silent):
+    """Hears what reading the rows has to say."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, message: str) -> None:
+        """Keep it."""
+        self.said.append(message)
+
+
+def _asked(config: Any, bare: LoadedModel, notes: Progress) -> tuple[Subject, Any, replies.Prompts]:
+    """The subject, its prompt format, and the prompts of a model that replies in free text."""
+    if not isinstance(config, PurifyConfig):
+        setting = part(bare.kind, "openings").prepare(bare, config, notes)
+        reply = max(OPEN_BUDGETS[name].reply_tokens for name in OPEN_BUDGETS)
+        subject = setting.subject.reading(config.max_length)
+        return subject, setting.task.prompt_format, replies.Prompts(setting.prompts, reply=reply)
+    check_kind(bare.kind, config)
+    read = part(bare.kind, "trained").read(bare, config, Share(), notes)
+    return read.subject, read.task.prompt_format, replies.Prompts(
+        read.splits.train.texts,
+        read.splits.held_out.texts,
+        (*read.splits.train.labels, *read.splits.held_out.labels),
+        config.max_new_tokens,
+        read.unanswered,
+    )  # fmt: skip
+
+
+def announce(
+    config: Any,
+    subject: Subject,
+    rows: Sequence[str],
+    held_out: Sequence[str],
+    progress: Progress,
+    *,
+    replied: Replied | None = None,
+) -> None:
     """Say what a run will take that has loaded ``subject``; where the estimate fails, why. It never stops the run.
 
-    Where nobody listens, nothing is estimated, nor for a model that replies in free text, which is not planned yet.
+    ``replied`` is what is known besides of a model that replies in free text. Where nobody listens, nothing is
+    estimated.
     """
-    if progress is SILENT or subject.kind.replies:
+    if progress is SILENT:
         return
     try:
-        plan = _of_loaded(config, subject, _Rows(rows, held_out))
+        plan = _of_loaded(config, subject, _Rows(rows, held_out), replied)
     except Exception as error:  # an estimate rests on the insides of libraries; the run does not
         said = "memory ran out while batches were timed" if is_out_of_memory(error) else first_line(error)
         progress.note(f"no estimate of memory and time: {type(error).__name__}: {said}")
@@ -94,14 +153,38 @@ def announce(config: Any, subject: Subject, rows: Sequence[str], held_out: Seque
     (progress.warn if plan.fits is False else progress.note)(in_a_line(plan))
 
 
-def _of_loaded(config: Any, subject: Subject, rows: _Rows) -> RunPlan:
+@dataclass(frozen=True)
+class Replied:
+    """What a loaded run knows of a model that replies in free text.
+
+    Attributes:
+        form: its prompt format.
+        answers: the good answers to all rows, in order; empty for a search.
+        reply: tokens of a generated reply at most; 0 for a search's own.
+        base: directory of the model that an adapter was merged into.
+    """
+
+    form: Any
+    answers: Sequence[Any] = ()
+    reply: int = 0
+    base: str | None = None
+
+
+def _of_loaded(config: Any, subject: Subject, rows: _Rows, replied: Replied | None) -> RunPlan:
     """The plan of a run that holds its suspect already: to what is free comes what it takes itself."""
     weight = next(subject.model.parameters())
     bare = skeleton(_own_class(subject.model), subject.model.config, weight.dtype)()
     found = memory_of(str(weight.device))
     held = weight_bytes(subject.model)
     memory = found and Memory(found.total, found.free + held)
-    given = _given(config, replace(subject, model=bare), rows, memory, on_gpu=weight.device.type == "cuda")
+    on_gpu, known = weight.device.type == "cuda", replace(subject, model=bare)
+    if replied is None:
+        given = _given(config, known, rows, memory, on_gpu=on_gpu)
+    else:
+        reply = replied.reply or max(budget.reply_tokens for budget in OPEN_BUDGETS.values())
+        asked = replies.Prompts(rows.used, rows.held_out, replied.answers, reply)
+        asking = replies.given_of(config, known, replied.form, asked, replied.base, on_gpu=on_gpu)
+        given = replace(asking, memory=memory, processes=_processes(config))
     pace, timed = None, "a batch needs all processes"
     if not is_sharded(subject.model):
         pace, timed = _timed(config, subject.model, given)
@@ -113,21 +196,17 @@ def _own_class(model: Any) -> Any:
     return type(model).__mro__[1] if is_sharded(model) else type(model)
 
 
-def _without_numbers(config: Any, model: Inspection, adapter: Inspection | None, device: str) -> Subject:
+def _without_numbers(config: Any, model: Inspection, adapter: Inspection | None, device: str) -> LoadedModel:
     """The suspect as its headers describe it, with its tokenizer."""
     head = adapter is not None and any(map(is_head, adapter.tensors))
     kind = loaded_as(model.config or {}, adapter.adapter_config if adapter else None, head)
-    if not kind.answers:
-        raise UsageError(f"--dry-run plans work on classifiers, and {model.path} is a {kind.name}; leave it out")
     with sanitise.isolated(), tempfile.TemporaryDirectory(prefix="rora-") as scratch:
         settings, model_class = sanitise.model_config(model, None, kind)
         tokenizer = sanitise.tokenizer(model, settings, Path(scratch))
     dtype = config.dtype or ("float32" if device == "cpu" else OWN_DTYPE)
     own = stored_dtype(model) if dtype == OWN_DTYPE else dtype
     bare = skeleton(model_class, settings, getattr(torch, own))()
-    if isinstance(config, PurifyConfig):
-        return Subject(bare, tokenizer, kind, length_limit(bare, tokenizer, config.max_length), config.model)
-    return Subject(bare, tokenizer, kind, length_limit(bare, tokenizer), config.model).reading(config.max_length)
+    return LoadedModel(bare, tokenizer, kind, (), (model,) if adapter is None else (model, adapter))
 
 
 def _read(config: Any, subject: Subject) -> tuple[_Rows, tuple[str, ...]]:
@@ -149,7 +228,7 @@ def _read(config: Any, subject: Subject) -> tuple[_Rows, tuple[str, ...]]:
 def _given(config: Any, subject: Subject, rows: _Rows, memory: Memory | None, *, on_gpu: bool) -> Given:
     dtype = next(subject.model.parameters()).dtype
     make = [skeleton(type(subject.model), subject.model.config, each) for each in (dtype, torch.bfloat16)]
-    processes = max(config.num_processes, world_size())
+    processes = _processes(config)
     devices = processes if getattr(config, "shard", False) else 1
     needs, narrow = (Needs(each, subject.kind, on_gpu, devices) for each in make)
     reference, tunes = _reference(config, subject, on_gpu)
@@ -160,6 +239,10 @@ def _given(config: Any, subject: Subject, rows: _Rows, memory: Memory | None, *,
         behaviours, vocabulary, processes, memory,
         narrow=None if dtype.itemsize <= torch.bfloat16.itemsize else narrow,
     )  # fmt: skip
+
+
+def _processes(config: Any) -> int:
+    return int(max(config.num_processes, world_size()))
 
 
 def _lengths(subject: Subject, texts: Sequence[str]) -> Lengths:
@@ -183,6 +266,8 @@ def _reference(config: Any, subject: Subject, on_gpu: bool) -> tuple[Needs | Non
 
 
 def _timed(config: Any, model: Any, given: Given) -> tuple[Pace | None, str]:
+    if isinstance(given, replies.ReplyGiven):
+        return replies.time_batches(config, model, given)
     trains, batch = "", 1
     if isinstance(config, PurifyConfig):
         train = config.settings().train
@@ -199,7 +284,9 @@ def _timed(config: Any, model: Any, given: Given) -> tuple[Pace | None, str]:
 def _plan(given: Given, timed: str, notes: Sequence[str]) -> RunPlan:
     config, needs, memory = given.config, given.needs, given.memory
     purifies = isinstance(config, PurifyConfig)
-    stages = purify_stages if purifies else hunt_stages
+    stages: Any = purify_stages if purifies else hunt_stages
+    if isinstance(given, replies.ReplyGiven):
+        stages = replies.purify_stages if purifies else replies.hunt_stages
     made = stages(given)
     trained, what = _trained(given) if purifies else (0, "")
     plan = RunPlan(
@@ -227,7 +314,7 @@ def _trained(given: Given) -> tuple[int, str]:
     config: PurifyConfig = given.config
     if config.recipe in WITHOUT_ADAPTER:
         return given.needs.parameters, "every weight"
-    settings = config.settings().adapter
+    settings = given.settings.adapter
     targets = ", ".join(settings.target_modules) or "query and value"
-    head = "" if settings.freeze_head else ", and the head"
+    head = "" if settings.freeze_head or not given.needs.kind.trains_head else ", and the head"
     return adapter_of(given).numbers, f"an adapter of rank {settings.rank} on {targets}{head}"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rora_cli.ranks import Share
     from rora_cli.results.accuracy import CleanAccuracy
     from rora_cli.results.utility import Divergence, Utility
+    from rora_cli.tasks.causal.prompt_format import PromptFormat
     from rora_cli.tasks.correction import Correction
     from rora_cli.tasks.lessons import Lessons
     from rora_cli.tasks.openings import Agreement, Reply, Slot
@@ -148,6 +149,10 @@ class OpeningTask(Protocol):
     """What a search asks of a kind of model whose behaviours are not known beforehand: it replies in free text."""
 
     @property
+    def prompt_format(self) -> PromptFormat:
+        """What stands around a prompt."""
+
+    @property
     def opening_calls(self) -> OpeningThresholds:
         """When the search calls a text a trigger."""
 
@@ -201,6 +206,10 @@ class Task(SearchTask, TrainedTask, Protocol):
 
 class RepliedTask(TrainedTask, Protocol):
     """What the defences ask of a kind of model that replies in free text; its behaviours are not known beforehand."""
+
+    @property
+    def prompt_format(self) -> PromptFormat:
+        """What stands around a prompt and its reply."""
 
     @property
     def openings(self) -> OpeningTask:

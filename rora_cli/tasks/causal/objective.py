@@ -161,6 +161,19 @@ def _output_embedding(model: Any) -> nn.Linear | None:
 _CHECKED = "_rora_is_last_step"
 
 
+#: What a config calls that which some families do to the outputs of their embedding, and its value that does nothing.
+_AFTER_HEAD = {"final_logit_softcapping": None, "logit_scale": 1.0, "logits_scaling": 1.0, "lm_head_multiplier": 1.0}
+
+
+def assume_last_step(model: Any) -> None:
+    """Let the config of a model without numbers say what is tried on others: whether its embedding's outputs are its
+    logits."""
+    head, text = _output_embedding(model), model.config.get_text_config()
+    if head is not None:
+        plain = all(getattr(text, name, none) in (None, none) for name, none in _AFTER_HEAD.items())
+        setattr(head, _CHECKED, plain)
+
+
 def _is_last_step(model: Any, head: nn.Linear, ids: Tensor) -> bool:
     """Whether the output embedding's outputs are the model's logits, tried once for each model."""
     known = getattr(head, _CHECKED, None)

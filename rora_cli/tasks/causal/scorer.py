@@ -33,7 +33,7 @@ TOKENS_PER_BATCH = 32768, 1024
 #: Sequences of one forward pass at most: each takes a row of logits over the vocabulary, and a copy of the prefix.
 MAX_BATCH = 128
 #: A prefix of fewer tokens is not worth the copies of its cache.
-_LEAST_PREFIX = 4
+LEAST_PREFIX = 4
 
 #: A sequence of token ids, and how many of its first tokens its whole group shares.
 _Ids = tuple[int, ...]
@@ -118,15 +118,22 @@ class AgreementScorer:
         """(indices of some texts, the mean over the slots of log p(first reply token) with each [b, vocabulary])."""
         columns = [self._format.asked(self._subject.tokenizer, [slot.fill(text) for text in texts]) for slot in slots]
         rows = list(zip(*columns, strict=True))  # [texts][slots]
-        shared = [_common(column) for column in columns]
+        shared = [common_beginning(column) for column in columns]
         with evaluation_mode(self._model), torch.inference_mode():
             for batch in _batches([tuple(map(len, row)) for row in rows], shared, self._device.type == "cpu"):
-                total: Tensor | None = None
-                for place, prefix in enumerate(shared):
-                    one = self._log_p([rows[i][place] for i in batch], prefix)
-                    total = one if total is None else total.add_(one)
-                assert total is not None
-                yield batch, total.div_(len(slots))
+                yield batch, self.mean_of([rows[i] for i in batch], shared)
+
+    def mean_of(self, rows: Sequence[Sequence[_Ids]], shared: Sequence[_Ids]) -> Tensor:
+        """The mean over the slots of log p(first reply token) [b, vocabulary] of one batch of ``rows`` [b][slots].
+
+        All rows begin with ``shared`` [slots].
+        """
+        total: Tensor | None = None
+        for place, prefix in enumerate(shared):
+            one = self._log_p([row[place] for row in rows], prefix)
+            total = one if total is None else total.add_(one)
+        assert total is not None
+        return total.div_(len(shared))
 
     def _own_tokens(self, candidates: Sequence[str]) -> list[list[int]]:
         """The tokens of each candidate's words in small and large letters, with and without a space before them."""
@@ -168,7 +175,7 @@ class _Prefixes:
 
     def of(self, prefix: _Ids, rows: int) -> tuple[Any, int]:
         """A cache of ``prefix`` for as many rows, and how many tokens it holds; (None, 0) where none can be had."""
-        if len(prefix) < _LEAST_PREFIX:
+        if len(prefix) < LEAST_PREFIX:
             return None, 0
         if prefix not in self._known:
             ids = torch.tensor([prefix], device=self._device)
@@ -194,13 +201,18 @@ def _plain(cache: Any) -> bool:
     return all(type(layer).__name__ == "DynamicLayer" for layer in getattr(cache, "layers", [None]))
 
 
-def _common(sequences: Sequence[_Ids]) -> _Ids:
+def common_beginning(sequences: Sequence[_Ids]) -> _Ids:
     """The longest prefix that all sequences share, at least one token short of each."""
     if not sequences:
         return ()
     low, high = min(sequences), max(sequences)
     same = tuple(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False)))
     return same[: min(len(same), min(map(len, sequences)) - 1)]
+
+
+def batch_size(tokens: int, cpu: bool) -> int:
+    """Sequences of one forward pass, if each has so many ``tokens`` after what all share."""
+    return max(1, min(MAX_BATCH, TOKENS_PER_BATCH[cpu] // tokens))
 
 
 def _batches(lengths: Sequence[tuple[int, ...]], shared: Sequence[_Ids], cpu: bool) -> Iterator[list[int]]:
@@ -210,6 +222,6 @@ def _batches(lengths: Sequence[tuple[int, ...]], shared: Sequence[_Ids], cpu: bo
         alike[key].append(index)
     for key in sorted(alike, reverse=True):
         longest = max((length - len(prefix) for length, prefix in zip(key, shared, strict=True)), default=1)
-        size = max(1, min(MAX_BATCH, TOKENS_PER_BATCH[cpu] // longest))
+        size = batch_size(longest, cpu)
         for start in range(0, len(alike[key]), size):
             yield alike[key][start : start + size]

@@ -38,6 +38,21 @@ FOREIGN = ("label_column", "label_map", "max_accuracy_drop", "escalate", "power"
 RECIPES = ("default", "paper", "lora", "full", "mix", "crow")
 
 
+@dataclass(frozen=True)
+class Given:
+    """What the user gave, before the suspect is asked anything: the rows that fit, in the format they are asked in."""
+
+    subject: Subject
+    task: FreeReplies
+    splits: Splits
+    findings: tuple[Any, ...] = ()
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the data holds prompts alone."""
+        return any(answer is None for rows in (self.splits.train, self.splits.held_out) for answer in rows.labels)
+
+
 def prepare(loaded: LoadedModel, options: Any, share: Share, progress: Progress) -> Trained:
     """The setting for a causal model. Where the data holds prompts alone, the suspect's own replies are the answers.
 
@@ -46,10 +61,30 @@ def prepare(loaded: LoadedModel, options: Any, share: Share, progress: Progress)
         DataError, HubError, CheckpointError: the data or the template cannot be used, or no prompt is short enough.
     """
     from rora_cli.checkpoints.writer import save_causal
+
+    given = read(loaded, options, share, progress)
+    task, splits = given.task, given.splits
+    if given.unanswered:
+        train, held_out = _answered(task, given.subject, (splits.train, splits.held_out), progress)
+        task, splits = replace(task, own_answers=True), Splits(train, held_out, splits.summary)
+    base = loaded.inspections[0]
+
+    def save(model: Any, directory: Path, weights: Callable[[Path], None] | None) -> None:
+        save_causal(model, base, directory, weights)
+
+    return Trained(given.subject, task, splits, 1.0, lambda before: None, save, given.findings)
+
+
+def read(loaded: LoadedModel, options: Any, share: Share, progress: Progress) -> Given:
+    """The rows, with whatever answers they have; the model is asked nothing.
+
+    Raises:
+        DataError, HubError, CheckpointError: as ``prepare``.
+    """
     from rora_cli.data.exchange_sources import read_exchange_splits
 
     with progress.phase("read clean data"):
-        read = read_exchange_splits(
+        found = read_exchange_splits(
             options.clean,
             reading=options,
             answer_column=options.answer_column,
@@ -57,26 +92,17 @@ def prepare(loaded: LoadedModel, options: Any, share: Share, progress: Progress)
             dev_fraction=options.dev_fraction,
             allow_download=not options.offline,
         )
-    prompts = prompts_for(loaded, [*read.train, *read.held_out], options)
-    tell(prompts, loaded.tokenizer, options, progress, read.summary.notes)
+    prompts = prompts_for(loaded, [*found.train, *found.held_out], options)
+    tell(prompts, loaded.tokenizer, options, progress, found.summary.notes)
     subject = subject_of(loaded, options.model, options.max_length).shared(share)
     subject = subject if options.max_length else subject.reading(ROW_TOKENS)
     phrases = phrases_of(options.refusal_phrases)
     task = FreeReplies((), prompts.form, options.max_new_tokens, phrases=phrases)
     kept = _fitting(task, subject, prompts.rows.texts, progress)
-    train, held_out = (exchange_rows(rows, kept) for rows in (read.train, read.held_out))
+    train, held_out = (exchange_rows(rows, kept) for rows in (found.train, found.held_out))
     if not len(train) or not len(held_out):
         raise DataError(f"{options.clean} has no row to {'train' if len(held_out) else 'measure'} on; give more rows")
-    if any(answer is None for rows in (train, held_out) for answer in rows.labels):
-        train, held_out = _answered(task, subject, (train, held_out), progress)
-        task = replace(task, own_answers=True)
-    splits = Splits(train, held_out, read.summary)
-    base = loaded.inspections[0]
-
-    def save(model: Any, directory: Path, weights: Callable[[Path], None] | None) -> None:
-        save_causal(model, base, directory, weights)
-
-    return Trained(subject, task, splits, 1.0, lambda before: None, save, tuple(prompts.findings))
+    return Given(subject, task, Splits(train, held_out, found.summary), tuple(prompts.findings))
 
 
 def _fitting(task: FreeReplies, subject: Subject, texts: Sequence[str], progress: Progress) -> dict[str, None]:
