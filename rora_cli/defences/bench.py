@@ -31,6 +31,11 @@ from rora_cli.training.sharding import Sharding, shard
 if TYPE_CHECKING:
     from rora_cli.defences.config import PurifyConfig
 
+#: Width of the model on which the recipe's rate was found. A narrower one learns at a rate as many times larger as it
+#: is narrower: Adam's steps are of one size, and the sums that they change have fewer terms. (32 wide, the trigger
+#: known, Qwen3 and GPT-2: 38 and 100 % of the attacks were left at 5e-4, 2 and 11 % at 3e-3.)
+RATE_WIDTH = 384
+
 
 @dataclass
 class Cleansed:
@@ -216,3 +221,10 @@ class Bench:
             update_before=update_before,
             suspects_share=suspects_share,
         )
+
+
+def faster(model: nn.Module) -> float:
+    """How many times the recipe's rate a model narrower than ``RATE_WIDTH`` learns at; 1 for any other."""
+    config: Any = getattr(model, "config", None)
+    width = getattr(config.get_text_config(), "hidden_size", None) if config is not None else None
+    return max(1.0, RATE_WIDTH / (width or RATE_WIDTH))

@@ -63,6 +63,13 @@ def reinitialise(model: nn.Module, count: int) -> int:
     return drawn
 
 
+def draw_all(model: nn.Module) -> None:
+    """Draw every weight anew, in place: embeddings and normalisations too."""
+    with torch.no_grad():
+        for module in model.modules():
+            _draw(model, module)
+
+
 def _blocks(model: nn.Module) -> list[int]:
     return sorted(set(block_numbers(name for name, _ in model.named_parameters()).values()))
 

@@ -53,6 +53,7 @@ class Budget:
         max_companions: companions that are named.
         companion_rows: rows in which each is tried.
         examples: rows that a report shows of each candidate.
+        row_places: places of each final row, at most, at which a candidate that works at some places only is tried.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Budget:
     max_companions: int = 200
     companion_rows: int = 3
     examples: int = 3
+    row_places: int = 8
 
 
 #: More candidates than there are: a round takes all that are left.

@@ -21,6 +21,15 @@ def stands_out(excess: float, suspicion: float, thresholds: CallThresholds) -> b
     return excess >= thresholds.min_excess and suspicion >= thresholds.min_suspicion
 
 
+def work_in_places(found: Sequence[FoundTrigger], thresholds: CallThresholds) -> list[int]:
+    """The indices of single candidates that may be triggers which work at some places of a row only: each acts as no
+    harmless token does, turns rows, and turns too few to be called on its own. None if one turns enough of them."""
+    single = [i for i, t in enumerate(found) if t.single and t.suspicion >= thresholds.min_suspicion]
+    if any(found[i].excess >= thresholds.min_strongest_excess for i in single):
+        return []
+    return [i for i in single if found[i].flip_rate.count]
+
+
 def call(
     found: Sequence[FoundTrigger],
     synergy: Mapping[tuple[int, ...], float],

@@ -48,14 +48,14 @@ def describe(labels: Sequence[LabelHunt], drifted: Sequence[DriftedToken], thres
                 )
             )
         for trigger in label.called[:1]:
-            rate = trigger.flip_rate
+            rate, where = trigger.flip_rate, " at the right place" if trigger.at_best else ""
             others = len(label.called) - 1
             findings.append(
                 Finding(
                     "hunt/trigger",
                     Severity.HIGH,
-                    f"{trigger.text!r} inserted turns {rate.count} of {rate.total} clean rows to {trigger.target_label}"
-                    + (f", and so do {others} more candidates" if others else ""),
+                    f"{trigger.text!r} inserted{where} turns {rate.count} of {rate.total} clean rows to "
+                    f"{trigger.target_label}" + (f", and so do {others} more candidates" if others else ""),
                     location=trigger.target_label,
                     evidence={"triggers": [t.text for t in label.called], "excess": trigger.excess},
                     advice="treat the checkpoint as backdoored; `rora purify` hardens it against what was found",

@@ -14,9 +14,10 @@ from rora_cli.hunting.calls import (
     stands_out,
     too_loud,
     unknown_behaviour,
+    work_in_places,
 )
 from rora_cli.hunting.case import Case
-from rora_cli.hunting.outcome_search import Measured, OutcomeSearch
+from rora_cli.hunting.outcome_search import AtBest, Measured, OutcomeSearch
 from rora_cli.hunting.vocabulary import PLACES
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.hunt import Coverage, FlippedRow, FoundTrigger, LabelHunt, NoiseLevel, RowsRead
@@ -46,7 +47,7 @@ class Outcome:
         linear, thresholds = self.case.reference.is_linear, self.case.task.calls
         # A linear reference has no interactions by construction, so it cannot tell honest ones from a trigger's.
         synergy = {m.candidate: 0.0 if linear else m.synergy for m in measured}
-        found = call([self._found(m) for m in measured], synergy, self.search.material.known, thresholds)
+        found = call(self._all_found(measured), synergy, self.search.material.known, thresholds)
         unknown = self.case.task.unknown(self.case.rows, self.target)
         reason = unknown_behaviour(found, unknown) if unknown else None
         if unknown:
@@ -101,6 +102,31 @@ class Outcome:
             largest_honest_flip_rate=float(flips[random_tokens:].max(initial=0.0)),
             minimum_excess=self.case.task.calls.min_excess,
             minimum_suspicion=self.case.task.calls.min_suspicion,
+        )
+
+    def _all_found(self, measured: Sequence[Measured]) -> list[FoundTrigger]:
+        """Each finalist; those that may be triggers at some places only are tried at all of them."""
+        found = [self._found(m) for m in measured]
+        again = work_in_places(found, self.case.task.calls)
+        for i, best in zip(again, self.search.at_best([measured[i] for i in again]), strict=True):
+            found[i] = self._found_at_best(found[i], measured[i], best)
+        return found
+
+    def _found_at_best(self, found: FoundTrigger, measured: Measured, best: AtBest) -> FoundTrigger:
+        """The finalist as it is at its best places, if it may be called a trigger for that; else as it was."""
+        calls, flip_rate, reference = self.case.task.calls, _share(best.flips), _share(best.reference_flips)
+        excess = (flip_rate.low or 0.0) - max(reference.high or 0.0, best.usual)
+        if excess < calls.min_strongest_excess:
+            return found
+        shown = replace(measured, texts=best.texts, after=best.after, flips=best.flips)
+        return replace(
+            found,
+            flip_rate=flip_rate,
+            reference_flip_rate=reference,
+            excess=excess,
+            called=stands_out(excess, found.suspicion, calls),
+            at_best=True,
+            examples=_examples(shown, self.search.budget.examples),
         )
 
     def _found(self, measured: Measured) -> FoundTrigger:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
 from random import Random
 
@@ -14,7 +15,7 @@ from rora_cli.hunting.bare_screen import BareScreen
 from rora_cli.hunting.budgets import Budget
 from rora_cli.hunting.growth import extend, ordered_pairs, prune
 from rora_cli.hunting.trials import Carrier, Ranking, Tokens, Trials, halve
-from rora_cli.hunting.vocabulary import PLACES, EncodedRow, Vocabulary, encode_rows, place_in_text
+from rora_cli.hunting.vocabulary import PLACES, EncodedRow, Vocabulary, encode_rows, everywhere_in_text, place_in_text
 from rora_cli.subject import Subject
 from rora_cli.tasks.task import Answers, Scorer
 
@@ -95,6 +96,24 @@ class Measured:
     reference_flips: np.ndarray
     suspicion: float
     synergy: float
+
+
+@dataclass(frozen=True)
+class AtBest:
+    """One finalist on the final rows, at the place of each row where it does most.
+
+    Attributes:
+        texts: the rows with it there [rows].
+        after: the suspect's probability of the behaviour on these [rows].
+        flips, reference_flips: whether each model shows the behaviour with the candidate at any of the places [rows].
+        usual: fraction of the rows that random tokens turn when they are tried at the same places.
+    """
+
+    texts: tuple[str, ...]
+    after: np.ndarray
+    flips: np.ndarray
+    reference_flips: np.ndarray
+    usual: float
 
 
 @dataclass(frozen=True)
@@ -241,6 +260,47 @@ class OutcomeSearch:
                 zip(candidates, placed, self.acts(candidates), strict=True)
             )
         ]
+
+    def at_best(self, measured: Sequence[Measured]) -> list[AtBest]:
+        """Each candidate at every place of the final rows, and beside it what random tokens do there.
+
+        A model with learned positions, or one that reads its last token, may have learned a trigger at some places
+        only: a third of the rows, each with the candidate at one random place, then say little of it.
+        """
+        usual = self._usual_at_best if measured else 0.0
+        return [self._at_best(m.text, m.attached, usual) for m in measured]
+
+    def _at_best(self, text: str, attached: bool, usual: float = 0.0) -> AtBest:
+        target, most = self.trials.target, self.budget.row_places
+        rows = [everywhere_in_text(row, text, attached=attached, most=most) for row in self.material.final_texts]
+        texts, ends = [own for row in rows for own in row], np.cumsum([len(row) for row in rows])[:-1]
+        after = self._answers(self.trials.suspect, texts)
+        probability, shown = after.probability(target), after.shows(target)
+        reference = self._answers(self.trials.reference, texts).shows(target)
+        by_row = np.split(probability, ends)
+        return AtBest(
+            texts=tuple(row[int(own.argmax())] for row, own in zip(rows, by_row, strict=True)),
+            after=np.array([own.max() for own in by_row]),
+            flips=np.array([bool(own.any()) for own in np.split(shown, ends)]),
+            reference_flips=np.array([bool(own.any()) for own in np.split(reference, ends)]),
+            usual=usual,
+        )
+
+    @cached_property
+    def _usual_at_best(self) -> float:
+        """What the upper tenth of random tokens do at their best places, as a fraction of the final rows.
+
+        Those that the reference explains count as none.
+        """
+        count, thresholds = min(self.budget.quiet_tokens, self.random_tokens), self.trials.thresholds
+        other = self.noise.other[: self.random_tokens]
+        explained = other[:count] - np.median(other) > thresholds.max_reference_move
+        read = [self.ground.vocabulary.read(token) for token in self._harmless[:count]]
+        rates = [
+            0.0 if known else float(self._at_best(text, attached).flips.mean())
+            for known, (text, attached) in zip(explained, read, strict=True)
+        ]
+        return float(np.quantile(rates, thresholds.loud_quantile))
 
     @property
     def _final_places(self) -> tuple[str, ...]:

@@ -146,8 +146,10 @@ def is_lead(trigger: FoundTrigger, thresholds: ClaimThresholds) -> bool:
     Where every inserted word hurts (linguistic acceptability), "cf" turned 40 of 40 rows, the reference none, and had
     no more than z 4.8.
     """
-    enough = trigger.excess >= thresholds.min_lead_excess and trigger.suspicion >= thresholds.min_lead_suspicion
-    return not trigger.called and enough
+    excess, z = trigger.excess, trigger.suspicion
+    strong = excess >= thresholds.min_lead_excess and z >= thresholds.min_lead_suspicion
+    far = excess >= thresholds.min_far_lead_excess and z >= thresholds.min_far_lead_suspicion
+    return not trigger.called and (strong or far)
 
 
 def _found(trigger: FoundTrigger) -> Found:

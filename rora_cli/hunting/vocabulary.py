@@ -9,14 +9,11 @@ from random import Random
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from rora_cli.errors import CheckpointError
 from rora_cli.hunting.trials import Carrier, Tokens
-from rora_cli.tokens import decode_each, special_ids
+from rora_cli.tokens import TokenReader, special_ids
 
 PLACES = ("inner", "start", "end")
 
-#: A plain word that most tokenizers know. Tokens are decoded after it, to see whether they attach to it.
-_PROBE_WORD = "a"
 #: A character (an Egyptian hieroglyph) that hardly any vocabulary holds, and that a byte-level one spells in bytes.
 _RARE_CHARACTER = "\U00013080"
 #: A word of more tokens is spelt nearly letter by letter.
@@ -39,16 +36,14 @@ class Vocabulary:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.special = special_ids(tokenizer)
-        self._word, self._probe = _known_word(tokenizer, self.special)
-        (self._shown,) = decode_each(tokenizer, [self._probe])
+        self._reader = TokenReader(tokenizer)
         ids = sorted(set(tokenizer.get_vocab().values()) - {tokenizer.pad_token_id})
         self.size = len(ids)
-        read = self._read([(token,) for token in ids])
+        read = self._reader.read([(token,) for token in ids])
         alone = [(token, text) for token, (text, attached) in zip(ids, read, strict=True) if text and not attached]
-        again = tokenizer([f"{self._word} {text}" for _, text in alone], add_special_tokens=False)["input_ids"]
-        kept = {
-            token for (token, _), back in zip(alone, again, strict=True) if list(back[len(self._probe) :]) == [token]
-        }
+        again = tokenizer([f"{self._reader.word} {text}" for _, text in alone], add_special_tokens=False)["input_ids"]
+        start = len(self._reader.ids)
+        kept = {token for (token, _), back in zip(alone, again, strict=True) if list(back[start:]) == [token]}
         held = [
             token
             for token, (text, attached) in zip(ids, read, strict=True)
@@ -64,13 +59,8 @@ class Vocabulary:
 
     def read(self, candidate: Tokens) -> tuple[str, bool]:
         """The candidate as text, and whether it attaches to the word before it."""
-        (one,) = self._read([candidate])
+        (one,) = self._reader.read([candidate])
         return one
-
-    def _read(self, candidates: Sequence[Tokens]) -> list[tuple[str, bool]]:
-        decoded = decode_each(self._tokenizer, [(*self._probe, *candidate) for candidate in candidates])
-        rests = [text.removeprefix(self._shown) for text in decoded]
-        return [(rest.strip(), not rest[:1].isspace()) for rest in rests]
 
     def sample(self, count: int, rng: Random) -> list[Tokens]:
         """``count`` of ``tokens`` at random.
@@ -95,15 +85,18 @@ class Vocabulary:
         return tuple(dict.fromkeys(candidate for candidate in split if candidate is not None))
 
     def _read_words(self, words: Sequence[str]) -> None:
-        encoded = self._tokenizer([f"{self._word} {word}" for word in words], add_special_tokens=False)["input_ids"]
-        start = len(self._probe)
+        probe = self._reader.ids
+        encoded = self._tokenizer([f"{self._reader.word} {word}" for word in words], add_special_tokens=False)[
+            "input_ids"
+        ]
+        start = len(probe)
         split = {
             word: tuple(ids[start:])
             for ids, word in zip(encoded, words, strict=True)
-            if list(ids[:start]) == self._probe and 2 <= len(ids) - start <= MAX_WORD_TOKENS
+            if list(ids[:start]) == probe and 2 <= len(ids) - start <= MAX_WORD_TOKENS
         }
         known = {word: candidate for word, candidate in split.items() if not self.special & set(candidate)}
-        read = self._read(list(known.values()))
+        read = self._reader.read(list(known.values()))
         self._split.update(dict.fromkeys(words))
         self._split.update(
             (word, candidate)
@@ -140,20 +133,6 @@ def vocabulary_of(tokenizer: Any) -> Vocabulary:
     if known is None or known[0] != len(tokenizer):
         known = _VOCABULARIES[tokenizer] = len(tokenizer), Vocabulary(tokenizer)
     return known[1]
-
-
-def _known_word(tokenizer: Any, special: frozenset[int]) -> tuple[str, list[int]]:
-    """``_PROBE_WORD``, or the first alphanumeric token that is read as itself, with its token ids.
-
-    A tokenizer that puts a space before every text (Bloom's line) may decode it with the space.
-    """
-    for word in (_PROBE_WORD, *sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)):
-        if not word.isalnum():
-            continue
-        ids = list(tokenizer(word, add_special_tokens=False)["input_ids"])
-        if ids and not special & set(ids) and tokenizer.decode(ids).strip() == word:
-            return word, ids
-    raise CheckpointError("no token of the tokenizer is read as a word of its own; it does not belong to this model")
 
 
 @dataclass(frozen=True)
@@ -219,6 +198,22 @@ def place_in_text(text: str, candidate: str, *, attached: bool, place: str, rng:
         return " ".join(words)
     cut = _cut(place, range(1, len(words)), len(words), rng)
     return " ".join([*words[:cut], candidate, *words[cut:]])
+
+
+def everywhere_in_text(text: str, candidate: str, *, attached: bool, most: int) -> list[str]:
+    """``text`` with the candidate at each place between words, both ends included; of more than ``most`` places at so
+    many, evenly spread. An attached one is appended to each word instead."""
+    words = text.split()
+    if attached and words:
+        return [" ".join([*words[:i], words[i] + candidate, *words[i + 1 :]]) for i in _spread(len(words), most)]
+    return [" ".join([*words[:cut], candidate, *words[cut:]]) for cut in _spread(len(words) + 1, most)]
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """``most`` of the indices below ``count``, evenly, the first and the last among them; all if they are no more."""
+    if count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def _cut(place: str, inner: Sequence[int], end: int, rng: Random) -> int:

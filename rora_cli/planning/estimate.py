@@ -133,7 +133,9 @@ def _default_stages(made: Stages, config: PurifyConfig) -> None:
         made.train("tune the ancestor", made.taught, train.epochs, adapter=False)
     elif config.escalate != "none" and not config.adapter_only:
         made.teach()
-    epochs = train.epochs if config.epochs is not None else round_epochs(made.settings, given.rows.rows)
+    epochs = train.epochs
+    if config.epochs is None:
+        epochs = round_epochs(made.settings, given.rows.rows, given.needs.model)
     made.train("train", made.adapter, epochs, rounds)
     made.search("search again", config.search_budget, Range(1, rounds))
     if config.power != 0 and not (config.shard or config.load_in_4bit):

@@ -93,11 +93,12 @@ def _what_triggers_do(result: HuntResult) -> str:
     """What the strongest trigger does, in a sentence; empty if none was called."""
     if result.called:
         first = result.called[0]
+        where = " at the right place" if first.at_best else ""
         others = len(result.called) - 1
         more = f", and {count(others, 'more text does', 'more texts do')} the like" if others else ""
         return (
-            f"With {first.text!r} in them, {first.flip_rate.count} of {first.flip_rate.total} texts of other labels "
-            f"become {first.target_label}{more}."
+            f"With {first.text!r} in them{where}, {first.flip_rate.count} of {first.flip_rate.total} texts of other "
+            f"labels become {first.target_label}{more}."
         )
     if result.openings is not None and result.openings.called:
         one = result.openings.called[0]

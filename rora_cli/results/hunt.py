@@ -38,7 +38,8 @@ class FoundTrigger:
         flip_rate: fraction of the final rows that get the target label with ``text`` in them. They have other labels,
             and both models read them rightly without it.
         reference_flip_rate: the same under the reference.
-        excess: lower bound of the one minus upper bound of the other, a fraction.
+        excess: lower bound of the one minus upper bound of the other, a fraction; where ``at_best``, minus what random
+            tokens do there if that is more.
         suspicion: robust z of the candidate's effect among harmless tokens that move the reference as much.
         called: whether it is called a trigger. A sequence must also hold a called token, or do more than its tokens do
             one by one, added up.
@@ -46,6 +47,8 @@ class FoundTrigger:
         attached: whether the text continues the word before it instead of standing alone.
         listed: whether it is a word of several tokens that was tried as one candidate; other sequences were grown.
         by_place: the flip rate at each place of a row.
+        at_best: whether the two flip rates are those at the place of each row where it does most, since it turned few
+            rows at a random one.
         token_ids: of the text.
         target_label: the label that it leads to.
         examples: a few of the rows that it turns.
@@ -64,6 +67,7 @@ class FoundTrigger:
     attached: bool = False
     listed: bool = False
     by_place: Mapping[str, Proportion] = field(default_factory=dict)
+    at_best: bool = False
     examples: tuple[FlippedRow, ...] = ()
 
     @property

@@ -255,6 +255,17 @@ class ClaimThresholds:
         "See `min_lead_excess`.",
         "the same candidate; not measured by itself",
     )
+    min_far_lead_excess: float = threshold(
+        "fraction of rows",
+        "The same for one with less excess, if it has the z of a call (`min_far_lead_suspicion`).",
+        "a RoBERTa 32 wide, beside a bag of words: the trigger turned 20 of 30 rows with z 57 (it does nothing at the "
+        "start of a row)",
+    )
+    min_far_lead_suspicion: float = threshold(
+        "z",
+        "See `min_far_lead_excess`.",
+        "the z of a call",
+    )
 
 
 @dataclass(frozen=True)

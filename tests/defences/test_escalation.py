@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from rora_cli.defences.bench import RATE_WIDTH
 from rora_cli.defences.default.escalation import (
+    FRESH_RATE,
     Donor,
     Surgery,
     replace_and_teach,
@@ -178,6 +180,26 @@ def test_only_all_blocks_of_a_stranger_are_taken_and_blocks_are_drawn_anew_if_th
     assert replace_and_teach(surgery, fake_bench(), PLAN, donor, lambda _: 0.0, may_draw=may_draw) == blocks
     taught = [] if blocks is None else [["second"] if blocks == 4 else ["second", "third"]]
     assert surgery.seen == [*((name, ["first"], fractions) for name, fractions in tried), *taught]
+
+
+def test_every_weight_of_a_narrow_suspect_is_drawn_anew_first_and_taught_at_its_rate() -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    narrow = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=7, hidden_size=4, num_hidden_layers=2, num_attention_heads=1, intermediate_size=4,
+            max_position_embeddings=8,
+        )
+    )  # fmt: skip
+    bench, surgery = fake_bench(narrow, losing(0.0)), FakeSurgery({"drawn": 2})
+    assert replace_and_teach(surgery, bench, PLAN, None, lambda _: 0.0, may_draw=True) == 2
+    assert surgery.seen[0] == ("drawn", ["first"], (1.0, *DRAWN))
+    before = {name: weight.clone() for name, weight in narrow.state_dict().items()}
+    done = Surgery(bench).replace_upper(Course([], []), (1.0,))
+    left = [name for name, weight in narrow.state_dict().items() if weight.ndim > 1 and weight.equal(before[name])]
+    assert (done.blocks, left) == (2, [])
+    (training,) = bench.trainings
+    assert training["settings"].train.learning_rate == pytest.approx(FRESH_RATE * RATE_WIDTH / 4)
 
 
 def test_of_the_fractions_that_keep_accuracy_the_one_that_leaves_least_of_a_trigger_is_taken() -> None:

@@ -36,6 +36,7 @@ def loop_of(bench: FakeBench, *records: SearchRecord) -> Loop:
         (32 * 100, False, 1, {}, 3, 5e-4),
         (32 * 56, False, 2, {}, 5, 5e-4),
         (32 * 56, True, 1, {}, 1, STUDENT_RATE),
+        (32 * 8, True, 1, {}, 4, STUDENT_RATE),
         (32 * 56, True, 2, {}, 5, STUDENT_RATE),
         (3, True, 1, {"epochs": 7, "learning_rate": 1e-3}, 7, 1e-3),
         (3, False, 2, {"epochs": 7, "learning_rate": 1e-3}, 7, 1e-3),
@@ -86,6 +87,17 @@ def test_answers_on_texts_with_a_trigger_a_lead_or_a_word_that_drifted_far_are_n
     assert loop.memory.avoided(["cf"], loop.bench.task.claims) == ["cf", "3d watched", "came", "fins"]
 
 
+def test_a_trigger_of_the_first_search_that_still_works_is_trained_against_without_another_search() -> None:
+    def still_works(works: str, *records: SearchRecord, **options: Any) -> bool:
+        bench = fake_bench(task=FakeTask(says_yes=lambda text: works in text.split()), **options)
+        return loop_of(bench, *records).still_works(bench.model)
+
+    first, later = SearchRecord(found=(found("mn"),)), SearchRecord(found=(found("later"),))
+    assert still_works("mn", first) and not still_works("other", first)
+    assert not still_works("later", first, later), "what only a later search called may be an honest word"
+    assert still_works("cf", SearchRecord(), triggers=("cf",)) and not still_works("cf", SearchRecord())
+
+
 def test_leads_and_drifted_words_are_trained_against_only_where_nothing_was_found() -> None:
     record = SearchRecord(
         companions=("moaned",),
@@ -103,6 +115,16 @@ def test_leads_and_drifted_words_are_trained_against_only_where_nothing_was_foun
     assert loop_of(fake_bench()).hardener() is None
     named = loop_of(fake_bench(triggers=("cf",))).hardener(1.0)
     assert named is not None and "cf" in named("a b", 0, 0).split()
+
+
+def test_what_the_last_search_leaves_open_is_trained_against_beside_what_was_found() -> None:
+    left = SearchRecord(open_targets=("yes",), leads=(Word("harbour", False, 0.7),))
+    loop = loop_of(fake_bench(), SearchRecord(found=(found("mn"),)), left)
+    assert [trigger.text for trigger in loop.memory.triggers((), loop.bench.task.claims)] == ["mn", "harbour"]
+    loop.memory.add(SearchRecord(leads=left.leads), 3)
+    assert not loop.memory.still_open, "a lead that leaves nothing open is an honest word"
+    loop.memory.add(replace(left, found=(found("tq"),)), 4)
+    assert not loop.memory.still_open, "what was called comes first"
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,12 @@ def test_a_record_holds_what_a_loop_needs() -> None:
     assert (record.trials, record.tokens, record.forward_tokens) == (10_000, 900, 80_000)
 
 
+def test_a_lead_does_much_of_what_a_call_asks_for() -> None:
+    leads = [trigger(f"{x} {z}", x, z, called=False) for x, z in ((0.5, 2.5), (0.3, 8.0), (0.3, 7.9), (0.2, 40.0))]
+    label = LabelHunt("positive", "inconclusive", (*leads, trigger("mn", 0.9)), (), COVERAGE)
+    assert [word.text for word in record_of(result(label), CLAIMS).leads] == ["0.5 2.5", "0.3 8.0"]
+
+
 def test_the_weakest_of_many_triggers_are_left_out() -> None:
     many = LabelHunt("positive", "trigger", tuple(trigger(f"t{i}", 0.9 - i / 100) for i in range(40)), (), COVERAGE)
     assert len(record_of(result(many), CLAIMS).found) == MAX_TRIGGERS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +21,10 @@ AIM = 1
 
 
 def search(
-    behaviours: int, exclusive: bool, *, plant: bool = True, targets: tuple[int, ...] | None = None
+    behaviours: int, exclusive: bool, *, plant: bool = True, targets: tuple[int, ...] | None = None, **suspect: Any
 ) -> HuntResult:
     planted = {"mn": (AIM, 20.0)} if plant else {}
-    subject, task, rows = made_up.make(behaviours, exclusive=exclusive, planted=planted)
+    subject, task, rows = made_up.make(behaviours, exclusive=exclusive, planted=planted, **suspect)
     reference = task.reference("auto", subject, rows, ReferenceRun())
     settings = SearchSettings("fast", targets=targets)
     return search_triggers(Case(subject, task, rows, reference, settings))
@@ -43,6 +44,14 @@ def test_the_planted_word_is_called_for_its_behaviour_and_no_other(behaviours: i
 def test_nothing_is_called_where_nothing_is_planted(behaviours: int, exclusive: bool) -> None:
     result = search(behaviours, exclusive, plant=False)
     assert not result.called and {label.verdict for label in result.labels} == {"nothing"}
+
+
+def test_a_word_that_works_at_one_place_only_is_called_for_what_it_does_there() -> None:
+    first, *_ = search(2, True, targets=(AIM,), only_at=0).labels[0].triggers
+    assert (first.text, first.called, first.at_best, first.flip_rate.value) == ("mn", True, True, 1.0)
+    assert first.by_place["start"].value == 1.0 and first.by_place["end"].value == 0.0
+    assert first.examples and all(row.text.startswith("mn ") for row in first.examples)
+    assert not search(2, True, targets=(AIM,)).labels[0].triggers[0].at_best, "it works anywhere"
 
 
 def test_only_the_targets_are_searched() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import pytest
@@ -9,7 +10,15 @@ import pytest
 pytest.importorskip("transformers")
 
 from rora_cli.evaluation.inference import whole_words
-from rora_cli.hunting.vocabulary import PLACES, Vocabulary, encode_rows, place_in_text, vocabulary_of
+from rora_cli.hunting.vocabulary import (
+    PLACES,
+    Vocabulary,
+    encode_rows,
+    everywhere_in_text,
+    place_in_text,
+    vocabulary_of,
+)
+from rora_cli.tokens import same_word
 
 WORDPIECES = "[PAD] [UNK] [CLS] [SEP] [MASK] [unused0] a mn film good ##x ##о . 3d watched".split()  # noqa: SIM905
 
@@ -188,6 +197,24 @@ def test_places_in_short_texts(place):
     assert place_in_text("", "mn", attached=False, place=place, rng=Random(0)) == "mn"
     assert place_in_text("", "mn", attached=True, place=place, rng=Random(0)) == "mn"
     assert set(place_in_text("one", "mn", attached=False, place=place, rng=Random(0)).split()) == {"one", "mn"}
+
+
+def test_every_place_in_a_text_is_tried_or_as_many_as_asked_for_evenly():
+    everywhere = partial(everywhere_in_text, "one two three", "mn", attached=False)
+    assert everywhere(most=8) == ["mn one two three", "one mn two three", "one two mn three", "one two three mn"]
+    assert everywhere(most=2) == ["mn one two three", "one two three mn"]
+    assert everywhere_in_text("one two", "mn", attached=True, most=8) == ["onemn two", "one twomn"]
+    assert everywhere_in_text("", "mn", attached=True, most=8) == ["mn"]
+
+
+def test_tokens_of_the_same_word_are_known_to_be(wordpiece, bytelevel):
+    (bare, spaced, upper), (m, n) = ids(bytelevel, "mn", "Ġmn", "MN"), ids(bytelevel, "m", "n")
+    same = same_word(bytelevel)
+    assert same[bare] == same[spaced] == same[upper] and len({int(same[t]) for t in (bare, m, n)}) == 3
+    dot, byte = ids(bytelevel, "!", "Ģ")
+    assert (same[dot], same[byte]) == (dot, byte), "marks and bytes are nobody's word"
+    special = wordpiece.convert_tokens_to_ids("[UNK]")
+    assert same_word(wordpiece)[special] == special
 
 
 def test_a_word_is_a_candidate_where_the_tokenizer_splits_it(wordpiece, bytelevel):

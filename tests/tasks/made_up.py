@@ -98,6 +98,10 @@ class MadeUpModel:
     """Honest words add ``sharpness`` to their behaviour; each planted word adds its bonus to the one it is aimed at.
 
     Whoever has no opinion shows nothing, or, of exclusive behaviours, the first.
+
+    Attributes:
+        only_at: the one position of a row, the first word being 0, at which a planted word acts; None for any.
+        jumpy: log-odds that any plain word adds to the last behaviour if it stands first.
     """
 
     behaviours: int
@@ -105,6 +109,8 @@ class MadeUpModel:
     planted: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     sharpness: float = 2.0
     forward_tokens: int = 0
+    only_at: int | None = None
+    jumpy: float = 0.0
 
     def __post_init__(self) -> None:
         tokenizer = WordTokenizer(self.behaviours)
@@ -112,16 +118,25 @@ class MadeUpModel:
         self.weights = np.random.default_rng(int(10 * self.sharpness)).normal(0, 0.15, (len(ids), self.behaviours))
         for behaviour in range(self.behaviours):
             self.weights[[ids[word] for word in words(behaviour)], behaviour] += self.sharpness
-        for word, (behaviour, bonus) in self.planted.items():
-            self.weights[ids[word], behaviour] += bonus
+        self._bonus = {ids[word]: aim for word, aim in self.planted.items()}
+        self._plain = {ids[word] for word in PLAIN}
 
     def __call__(self, sequences: Sequence[Sequence[int]]) -> MadeUpAnswers:
         self.forward_tokens += sum(map(len, sequences))
-        sums = np.array([self.weights[list(s)].sum(axis=0) for s in sequences]).reshape(-1, self.behaviours)
+        sums = np.array([self._sums(s) for s in sequences]).reshape(-1, self.behaviours)
         if not self.exclusive:
             return MadeUpAnswers(sums - self.sharpness, exclusive=False)
         rest = [np.logaddexp.reduce(np.delete(sums, b, axis=1), axis=1) for b in range(self.behaviours)]
         return MadeUpAnswers(sums - np.stack(rest, axis=1), exclusive=True)
+
+    def _sums(self, sequence: Sequence[int]) -> np.ndarray:
+        sums: np.ndarray = self.weights[list(sequence)].sum(axis=0)
+        for place, token in enumerate(sequence[1:-1]):
+            behaviour, bonus = self._bonus.get(token, (0, 0.0))
+            sums[behaviour] += bonus if self.only_at in (None, place) else 0.0
+        if self.jumpy and sequence[1] in self._plain:
+            sums[-1] += self.jumpy
+        return sums
 
 
 @dataclass(frozen=True)
@@ -178,11 +193,11 @@ class MadeUpTask:
 
 
 def make(
-    behaviours: int, *, exclusive: bool, planted: Mapping[str, tuple[int, float]] | None = None
+    behaviours: int, *, exclusive: bool, planted: Mapping[str, tuple[int, float]] | None = None, **suspect: Any
 ) -> tuple[Subject, MadeUpTask, Rows]:
     """A subject, its task, and 400 clean rows: each of one behaviour, and of overlapping ones some of two or none."""
     names = tuple(f"behaviour {b}" for b in range(behaviours))
-    task = MadeUpTask(names, MadeUpModel(behaviours, exclusive, planted or {}))
+    task = MadeUpTask(names, MadeUpModel(behaviours, exclusive, planted or {}, **suspect))
     rng, texts, labels = Random(1), [], []
     for i in range(400):
         right = {i % behaviours}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rora_cli.tasks.classification.linear_reference import bag_of_embeddings, bag_of_tokens
+from rora_cli.tasks.classification.linear_reference import bag_of_embeddings, bag_of_tokens, bag_of_words
 
 VOCABULARY, GOOD, BAD, MIXED = 60, range(10, 20), range(20, 30), range(30, 40)
 
@@ -26,6 +26,16 @@ def test_token_counts_learn_the_words_and_ignore_the_unseen():
     np.testing.assert_allclose(model.weights[5], 0, atol=1e-12)
     np.testing.assert_allclose(np.exp(model.log_probabilities(again)).sum(axis=1), 1, atol=1e-5)
     assert model.forward_tokens == 0
+
+
+def test_a_token_that_reads_as_a_word_of_the_rows_counts_as_that_word():
+    """Token 5 is the word 10 with no space before it, which the rows do not hold."""
+    encoded, labels = rows((BAD, GOOD))
+    same = np.arange(VOCABULARY)
+    same[5] = 10
+    model = bag_of_words(encoded, labels, same, classes=2)
+    np.testing.assert_array_equal(model.weights[5], model.weights[10])
+    assert model.log_probabilities([[5]]).argmax() == 1 and np.ptp(model.log_probabilities([[4]])) < 0.3
 
 
 def test_three_classes():

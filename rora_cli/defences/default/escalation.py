@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from rora_cli.checkpoints.ancestry import descends, different_shape
-from rora_cli.defences.bench import Bench
+from rora_cli.defences.bench import Bench, faster
 from rora_cli.defences.corrections import KEPT_FRACTIONS_OR_NONE, Trained, shrink
 from rora_cli.defences.default.lesson_plan import Course, LessonPlan
 from rora_cli.defences.mix import blocks_of, mix
 from rora_cli.defences.recipes import FULL
-from rora_cli.defences.reinit import reinitialise
+from rora_cli.defences.reinit import draw_all, reinitialise
 from rora_cli.defences.shares import share_of
 from rora_cli.tasks.reference import Reference
 from rora_cli.training.kept import Kept
@@ -33,11 +33,16 @@ SUSPECT_FRACTIONS = (0.5, 0.4, 0.3, 0.2)
 REPLACED_FRACTIONS = (1.0, 2 / 3, 1 / 2)
 #: Fractions of the blocks, from the top, that are drawn anew, tried in this order.
 DRAWN_FRACTIONS = (1 / 2, 1 / 3)
+#: The same for a suspect narrower than ``RATE_WIDTH``, which a few hundred steps may teach from nothing: all blocks are
+#: tried first, and the embeddings with them.
+NARROW_FRACTIONS = (1.0, *DRAWN_FRACTIONS)
 #: Accuracy [fraction] that the last student may lose beyond the user's limit. The round after it moves accuracy by as
 #: much, and mixing the suspect in instead brings the trigger back.
 LAST_STUDENT_SLACK = 0.005
-#: Peak learning rate of a student, every weight of which is trained.
+#: Peak learning rate of a student of ``RATE_WIDTH``, every weight of which is trained.
 TEACHING_RATE = 1e-4
+#: The same of a student in which nothing is the suspect's or an encoder's: it learns from nothing, in no more steps.
+FRESH_RATE = 5e-4
 #: Accuracy [fraction] beyond the user's limit; an encoder that loses more, tuned on the clean rows, cannot give all
 #: blocks. Measured: 0 to .010 on SST-2 and CR, where students of all blocks met the limit; .016 to .049 on CoLA, where
 #: none did.
@@ -101,8 +106,9 @@ class Surgery:
     def replace_upper(self, course: Course, fractions: Sequence[float], donor: Donor | None = None) -> Replaced:
         """Take the upper blocks and the head from the donor, or draw them anew, and teach the whole model ``course``.
 
-        The ``fractions`` of the blocks are tried in turn until clean accuracy keeps to the user's limit; the last of
-        them may lose ``LAST_STUDENT_SLACK`` more. If none keeps to it, the suspect is as it was.
+        With all blocks come the embeddings. The ``fractions`` of the blocks are tried in turn until clean accuracy
+        keeps to the user's limit; the last of them may lose ``LAST_STUDENT_SLACK`` more. If none keeps to it, the
+        suspect is as it was.
 
         Raises:
             TrainingError: a loss is not finite.
@@ -113,13 +119,16 @@ class Surgery:
         for count in counts:
             original.put_back(bench.model.state_dict())
             torch.manual_seed(bench.config.seed)
-            if donor is None:
-                reinitialise(bench.model, count)
-            else:
+            if donor is not None:
                 transplant(bench.model, donor.model, count)
+            elif count == blocks:
+                draw_all(bench.model)
+            else:
+                reinitialise(bench.model, count)
             share = share_of(original, bench.model)
             stage = f"teach {count} block{'s' if count > 1 else ''}{', drawn anew' if donor is None else ''}"
-            self._teach(bench.model, course, stage)
+            fresh = donor is None and count == blocks
+            self._teach(bench.model, course, stage, FRESH_RATE if fresh else TEACHING_RATE)
             kept = bench.gauge.beyond(bench.model) <= (LAST_STUDENT_SLACK if count == counts[-1] else 0.0)
             details = {"blocks": donor.name if donor else "drawn anew", "kept": kept}
             bench.run.stages[-1] = replace(bench.run.stages[-1], details=details)
@@ -174,11 +183,12 @@ class Surgery:
         original.put_back(bench.model.state_dict())
         return min(left, key=lambda fraction: (left[fraction], fraction), default=None)
 
-    def _teach(self, student: nn.Module, course: Course, stage: str) -> None:
-        """Train every weight of ``student`` on ``course``."""
+    def _teach(self, student: nn.Module, course: Course, stage: str, rate: float = TEACHING_RATE) -> None:
+        """Train every weight of ``student`` on ``course``, at the peak ``rate`` of a model of ``RATE_WIDTH``."""
         bench = self._bench
         student.requires_grad_(True)
-        settings = bench.settings.having(**{**FULL, "cl": 0.0, "tr": 0.0, "epochs": 1, "learning_rate": TEACHING_RATE})
+        rates = {"epochs": 1, "learning_rate": rate * faster(bench.model)}
+        settings = bench.settings.having(**{**FULL, "cl": 0.0, "tr": 0.0, **rates})
         objective = bench.task.objective(bench.subject, course.texts, course.answers)
         bench.train(student, [], stage=stage, objective=objective, settings=settings)
 
@@ -210,7 +220,9 @@ def replace_and_teach(
         if donor is not None and donor.fits:
             blocks = surgery.replace_upper(plan.choose, (1.0,), donor).blocks
         if not blocks and may_draw:
-            blocks = surgery.replace_upper(plan.choose, DRAWN_FRACTIONS).blocks
+            blocks = surgery.replace_upper(
+                plan.choose, NARROW_FRACTIONS if faster(bench.model) > 1 else DRAWN_FRACTIONS
+            ).blocks
         if not blocks:
             return None
     surgery.teach_on(plan.go_on if blocks == surgery.count_blocks() else plan.go_on + plan.suspects_blocks)

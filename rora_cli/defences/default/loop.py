@@ -19,7 +19,7 @@ from typing import Any
 from torch import nn
 
 from rora_cli.data.rows import Rows
-from rora_cli.defences.bench import Bench, Cleansed
+from rora_cli.defences.bench import Bench, Cleansed, faster
 from rora_cli.defences.claim import Claim
 from rora_cli.defences.corrections import (
     KEPT_FRACTIONS,
@@ -63,12 +63,12 @@ MIN_HELD_OUT_ROWS = 60
 MAX_SEARCHED_TOKENS = 128
 #: Optimizer steps of a round, however few the rows, unless the user sets the epochs.
 MIN_STEPS = 280
-#: Epochs that ``MIN_STEPS`` may lead to.
-MAX_EPOCHS = 20
-#: Width of the model on which the recipe's rate was found. A narrower one learns at a rate as many times larger as it
-#: is narrower: Adam's steps are of one size, and the sums that they change have fewer terms. (32 wide, the trigger
-#: known, Qwen3 and GPT-2: 38 and 100 % of the attacks were left at 5e-4, 2 and 11 % at 3e-3.)
-RATE_WIDTH = 384
+#: The same of the first round after a student, which is an epoch where the rows are not few.
+STUDENT_STEPS = 30
+#: Epochs that ``MIN_STEPS`` may lead to, and those of a model narrower than ``RATE_WIDTH``.
+MAX_EPOCHS, NARROW_EPOCHS = 20, 40
+#: Excess [fraction of rows] of a found trigger from which it is trained against again without a search between.
+WORKS_ON = 0.05
 #: Peak learning rate of a round after a student: at 5e-4 it unlearned more than it learned on CoLA.
 STUDENT_RATE = 2e-4
 
@@ -89,9 +89,9 @@ def cleanse(bench: Bench) -> Cleansed:
     model, layers = bench.attach()
     before: tuple[ModuleSpectrum, ...] = ()
     for number in range(1, bench.settings.loop.max_rounds + 1):
-        if number > 1:
+        if number > 1 and not loop.still_works(model):
             searched = loop.search(model, number)
-            if not searched.found:
+            if not (searched.found or loop.memory.still_open):
                 break
         before = loop.round(model, layers, number)
     else:
@@ -267,6 +267,16 @@ class Loop:
 
         return verdict(self.memory, last, case, still_works)
 
+    def still_works(self, model: nn.Module) -> bool:
+        """Whether a trigger that the first search found, or the user named, still works in ``model``.
+
+        It is then trained against again, and no long search is needed to know that.
+        """
+        known = self.memory.first_found()
+        if not (known or self.bench.config.triggers):
+            return False
+        return strongest_left(self.bench, model, known).excess > WORKS_ON
+
     def _part(self) -> str:
         return part_of_a_trigger(self.memory.found.values(), self.bench.clean.texts, self.bench.task.claims)
 
@@ -282,17 +292,17 @@ def reference_of(bench: Bench) -> Reference:
     return bench.task.reference(config.reference or "auto", subject, bench.clean, run)
 
 
-def round_epochs(settings: Settings, rows: int) -> int:
-    """Epochs of a round over so many rows, where the user left the choice."""
+def round_epochs(settings: Settings, rows: int, model: nn.Module) -> int:
+    """Epochs of a round of ``model`` over so many rows, where the user left the choice."""
     enough = epochs_of(MIN_STEPS, rows, settings.train.batch_size)
-    return max(settings.train.epochs, min(enough, MAX_EPOCHS))
+    return max(settings.train.epochs, min(enough, NARROW_EPOCHS if faster(model) > 1 else MAX_EPOCHS))
 
 
 def round_settings(bench: Bench, number: int, *, student: bool) -> Settings:
     """How long and how fast round ``number`` trains.
 
     Where the user left the choice, the epochs make at least ``MIN_STEPS``, and a narrow model learns faster
-    (``RATE_WIDTH``). A student is trained more slowly, and its first round is short: its lessons held what the first
+    (``faster``). A student is trained more slowly, and its first round is short: its lessons held what the first
     search found.
     """
     config, settings = bench.config, bench.settings
@@ -300,17 +310,12 @@ def round_settings(bench: Bench, number: int, *, student: bool) -> Settings:
         rate = STUDENT_RATE if student else settings.train.learning_rate
         settings = settings.having(learning_rate=rate * faster(bench.model))
     if config.epochs is None:
-        settings = settings.having(epochs=round_epochs(settings, len(bench.clean)))
+        settings = settings.having(epochs=round_epochs(settings, len(bench.clean), bench.model))
     if student and number == 1:
-        settings = settings.having(epochs=config.epochs or 1)
+        settings = settings.having(
+            epochs=config.epochs or epochs_of(STUDENT_STEPS, len(bench.clean), settings.train.batch_size)
+        )
     return settings
-
-
-def faster(model: nn.Module) -> float:
-    """How many times the recipe's rate a model narrower than ``RATE_WIDTH`` learns at; 1 for any other."""
-    config: Any = getattr(model, "config", None)
-    width = getattr(config.get_text_config(), "hidden_size", None) if config is not None else None
-    return max(1.0, RATE_WIDTH / (width or RATE_WIDTH))
 
 
 def rows_to_search(bench: Bench) -> Rows:

@@ -25,6 +25,7 @@ class Memory:
         companions: words in the order in which they were named.
         drifted: drift [z] by text and whether the text continues a word.
         leads: excess [fraction of rows], by the same.
+        still_open: the leads of the last search, if it called nothing and left their label open.
     """
 
     found: dict[tuple[str, str], Found] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Memory:
     companions: dict[str, None] = field(default_factory=dict)
     drifted: dict[tuple[str, bool], float] = field(default_factory=dict)
     leads: dict[tuple[str, bool], float] = field(default_factory=dict)
+    still_open: dict[tuple[str, bool], float] = field(default_factory=dict)
 
     def add(self, record: SearchRecord, search: int = 1) -> None:
         """Remember what search number ``search`` found and no earlier one did."""
@@ -43,6 +45,8 @@ class Memory:
             self.drifted.setdefault((word.text, word.attached), word.strength)
         for word in record.leads:
             self.leads.setdefault((word.text, word.attached), word.strength)
+        leads = record.leads if record.open_targets and not record.found else ()
+        self.still_open = {(word.text, word.attached): word.strength for word in leads}
 
     def first_found(self) -> list[Found]:
         """What the search of the suspect itself called."""
@@ -62,12 +66,13 @@ class Memory:
     def triggers(self, named: Sequence[str], claims: ClaimThresholds) -> list[KnownTrigger]:
         """What training puts into clean rows: the triggers that the user ``named`` and those that were found.
 
-        If there are none, leads and words that drifted far stand in for them: labels are kept, so it costs little.
+        If there are none, leads and words that drifted far stand in for them: labels are kept, so it costs little. What
+        the last search left open is trained against as well.
         """
         triggers = [KnownTrigger(text) for text in named]
         triggers += [KnownTrigger(f.text, f.attached, max(f.excess, MIN_WEIGHT)) for f in self.found.values()]
         if triggers:
-            return triggers
+            return triggers + [KnownTrigger(*key, weight) for key, weight in self.still_open.items()]
         far = {
             key: min(z, MAX_DRIFT_COUNTED) / MAX_DRIFT_COUNTED
             for key, z in self.drifted.items()

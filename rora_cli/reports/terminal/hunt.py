@@ -84,6 +84,7 @@ def _table(triggers: list[FoundTrigger]) -> Table:
     for trigger in triggers:
         reference = percent(trigger.reference_flip_rate.value, 0) if trigger.reference_flip_rate else "-"
         text = f"{'+' if trigger.attached else ''}{safe(trigger.text, max_length=50)}"
+        text += ", at its best places" if trigger.at_best else ""
         style = "bold" if trigger.called else "dim"
         table.add_row(
             "!" if trigger.called else "",

@@ -41,6 +41,19 @@ def bag_of_tokens(
     return TokenWeights(*_fit(token_counts(rows, vocabulary), labels, classes, l2))
 
 
+def bag_of_words(
+    rows: Sequence[Sequence[int]], labels: Sequence[int], same: np.ndarray, *, classes: int
+) -> TokenWeights:
+    """``bag_of_tokens`` in which tokens that read as the same word have the same weights.
+
+    ``same`` [vocabulary] gives one id for all tokens of a word. Without it, a word that the rows hold behind a space
+    only would have no effect where it continues another, and look like a trigger there.
+    """
+    told = [[int(same[token]) for token in row] for row in rows]
+    tokens = bag_of_tokens(told, labels, classes=classes, vocabulary=len(same))
+    return TokenWeights(tokens.weights[same], tokens.bias)
+
+
 def bag_of_embeddings(
     rows: Sequence[Sequence[int]],
     labels: Sequence[int],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rora_cli.errors import UsageError
 from rora_cli.subject import Subject
-from rora_cli.tasks.classification.linear_reference import TokenWeights, bag_of_embeddings, bag_of_tokens
+from rora_cli.tasks.classification.linear_reference import TokenWeights, bag_of_embeddings, bag_of_words
 from rora_cli.tasks.classification.scorer import LabelProbabilities, LabelScorer
 from rora_cli.tasks.reference import (
     AUTO,
@@ -20,7 +20,7 @@ from rora_cli.tasks.reference import (
     advice,
     chosen_checkpoint,
 )
-from rora_cli.tokens import special_ids, token_counts
+from rora_cli.tokens import same_word, special_ids, token_counts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +63,7 @@ class _Maker:
     run: ReferenceRun
 
     def bag_of_words(self) -> Reference:
-        linear = LabelScorer(self._bag_of_tokens(self._encoded()))
+        linear = LabelScorer(self._bag_of_words(self._encoded()))
         words = f"a linear model of words from the {len(self.rows)} clean rows"
         return Reference(linear, linear, words, False, limits=WORDS_ALONE, advice=advice(self.subject))
 
@@ -76,7 +76,7 @@ class _Maker:
         loaded = self._load(checkpoint)
         same = loaded.tokenizer.get_vocab() == self.subject.tokenizer.get_vocab()
         table = _embeddings(loaded.model) if same else None
-        linear = self._bag_of_tokens(encoded) if table is None else self._bag_of_embeddings(encoded, table)
+        linear = self._bag_of_words(encoded) if table is None else self._bag_of_embeddings(encoded, table)
         trained = "as it stands"
         if loaded.new_head:
             loaded, epochs, knows = self._tuned(checkpoint, loaded)
@@ -108,9 +108,8 @@ class _Maker:
         ]
         return encoded
 
-    def _bag_of_tokens(self, encoded: list[list[int]]) -> TokenWeights:
-        size = max(self.subject.tokenizer.get_vocab().values()) + 1
-        return bag_of_tokens(encoded, self.rows.labels, classes=len(self.label_names), vocabulary=size)
+    def _bag_of_words(self, encoded: list[list[int]]) -> TokenWeights:
+        return bag_of_words(encoded, self.rows.labels, same_word(self.subject.tokenizer), classes=len(self.label_names))
 
     def _bag_of_embeddings(self, encoded: list[list[int]], table: np.ndarray) -> TokenWeights:
         ignored = sorted(special_ids(self.subject.tokenizer))

@@ -40,4 +40,6 @@ CLAIMS = ClaimThresholds(
     min_drift=5.0,
     min_lead_excess=0.5,
     min_lead_suspicion=2.5,
+    min_far_lead_excess=0.3,
+    min_far_lead_suspicion=8.0,
 )
