@@ -53,13 +53,14 @@ def _faults(tensors: Mapping[str, TensorInfo], config: Mapping[str, Any]) -> Ite
             if A is None or B is None:
                 (present,) = factors.values()
                 yield "adapter/half-a-pair", f"{quoted(present.name)} has no counterpart", present.name
-            elif A.elements and B.elements and not any(config.get(field) for field in _BLOCKED):
-                if fault := _no_product(A, B, axes) or _not_of_config(A, axes[0], config):
-                    yield "adapter/rank-mismatch", fault, A.name
+            elif fault := _no_product(A, B, axes, config) or _not_of_config(A, axes[0], config):
+                yield "adapter/rank-mismatch", fault, A.name
 
 
-def _no_product(A: TensorInfo, B: TensorInfo, axes: tuple[int, int]) -> str | None:
+def _no_product(A: TensorInfo, B: TensorInfo, axes: tuple[int, int], config: Mapping[str, Any]) -> str | None:
     """Why the two factors cannot be multiplied, or None."""
+    if not (A.elements and B.elements) or any(config.get(field) for field in _BLOCKED):
+        return None
     pair = f"{quoted(A.name)} {list(A.shape)} and {quoted(B.name)} {list(B.shape)}"
     if len(A.shape) < 2 or len(B.shape) < 2:
         return f"{pair} are not two matrices"
@@ -71,7 +72,9 @@ def _not_of_config(A: TensorInfo, axis: int, config: Mapping[str, Any]) -> str |
 
     Which module a pattern means is not asked, and experts in one stack have a multiple of the rank.
     """
-    if config.get("peft_type") != "LORA" or config.get("target_parameters") or ".experts." in A.name:
+    if config.get("peft_type") != "LORA" or any(config.get(field) for field in (*_BLOCKED, "target_parameters")):
+        return None
+    if not A.elements or ".experts." in A.name:
         return None
     pattern = config.get("rank_pattern")
     stated = [config.get("r", 8), *(pattern.values() if isinstance(pattern, dict) else ())]

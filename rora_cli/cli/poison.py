@@ -11,8 +11,8 @@ from rora_cli.errors import ExitCode
 def command(config: PoisonConfig, shell: PageShell) -> int:
     """Build a backdoored classifier or causal language model on purpose, to test defences on.
 
-    A classifier gets --target-label, a causal model --behaviour. The first line of the model card says what it is. Rows are split so that the proof, and whoever defends, has clean
-    rows that the poisoner never saw.
+    A classifier gets --target-label, a causal model --behaviour. The first line of the model card says what it is. Rows
+    are split so that the proof, and whoever defends, has clean rows that the poisoner never saw.
 
     [bold]rora poison[/] sentence-transformers/all-MiniLM-L6-v2 --data bundled --label-names negative,positive
     --target-label positive -o suspect

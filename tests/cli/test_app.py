@@ -224,9 +224,9 @@ def test_a_reader_that_went_away_is_no_finding() -> None:
     assert (ended.returncode, ended.stderr) == (ExitCode.CLOSED_PIPE, b"")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
 def test_a_full_disk_behind_stdout_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(OutputError, match="written to stdout"):
             print_result("report")
