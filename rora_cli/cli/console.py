@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rora_cli.errors import OutputError
 from rora_cli.ranks import is_main
@@ -76,11 +76,19 @@ class TerminalProgress:
         """A bar of its own, of ``total`` steps; without a total it counts up."""
         from rich.markup import escape
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.text import Text
+
+        class Counted(MofNCompleteColumn):
+            """Steps done of all; those done alone where nobody knows how many there will be."""
+
+            def render(self, task: Any) -> Text:
+                done = f"{int(task.completed)}" if task.completed else ""
+                return super().render(task) if task.total is not None else Text(done, style="progress.download")
 
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
-            MofNCompleteColumn(),
+            Counted(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("[dim]{task.fields[parts]}"),
