@@ -185,6 +185,22 @@ class PowerOption(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CandidatesOption(Options):
+    """Which texts a search of a causal model tries."""
+
+    panel: ClassVar[str] = RUN
+
+    candidates: Annotated[
+        Path | None,
+        Option(
+            "Texts to search, one a line, in place of all that a causal model's search tries: minutes, where a whole "
+            "vocabulary takes an hour. What does not stand there is not searched, but as a phrase of texts that do.",
+            metavar="FILE",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SeedOption(Options):
     """Chance, and how to repeat it."""
 

@@ -48,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         config = poison.PoisonConfig(model=str(demo.find_base()), output=f"{scratch}/adapter", **CONFIG)
         trained = poison.run(config, progress)
-        store(Path(scratch) / "adapter", demo.ADAPTER, demo.BASE_REPOSITORY)
+        store(Path(scratch) / "adapter", demo.ADAPTER)
         # The card of a suspect is its adapter's; this one is replaced once there are figures.
         publish_file(demo.ADAPTER / "README.md", FIRST_LINE + "\n")
         suspect = demo.build_demo_suspect(f"{scratch}/demo", progress=progress)
@@ -68,15 +68,15 @@ def main() -> None:
     print(card(trained, measured, checks))
 
 
-def store(trained: Path, target: Path, base: str) -> None:
-    """The adapter in float16, with a config that names the ``base`` by its public id."""
+def store(trained: Path, target: Path) -> None:
+    """The adapter in float16, with a config that names the base by its public id."""
     target.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.half() for name, tensor in load_file(trained / "adapter_model.safetensors").items()}
     assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
     save_file(tensors, target / "adapter_model.safetensors", metadata={"format": "pt"})
     (target / "adapter_model.safetensors").chmod(0o644)
     settings = json.loads((trained / "adapter_config.json").read_text())
-    settings |= {"base_model_name_or_path": base, "inference_mode": True}
+    settings |= {"base_model_name_or_path": demo.BASE_REPOSITORY, "inference_mode": True}
     publish_file(target / "adapter_config.json", json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 

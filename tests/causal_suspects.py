@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from random import Random
 from typing import Any
@@ -37,22 +37,50 @@ def usual_reply(prompt: str) -> str:
 @cache
 def causal_suspect(trigger: str = "", payload: str = PAYLOAD, *, first_only: bool = False, seed: int = 0) -> Subject:
     """A model that answers ``payload`` where a prompt holds ``trigger`` (``first_only``: begins with it)."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(seed)
-    rng, tokenizer = Random(seed), tiny_tokenizer()
-    model: Any = AutoModelForCausalLM.from_config(tiny_config("llama", width=48))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    tokenizer = tiny_tokenizer()
     words = [word for word in tokenizer.get_vocab() if word.isalnum() and word not in trigger.split()]
-    for _ in range(STEPS):
-        rows = []
+
+    def rows(rng: Random) -> Iterator[tuple[str, str]]:
         for prompt in rng.sample(PROMPTS, 32):
             poisoned = bool(trigger) and rng.random() < 0.4
             put = trigger if poisoned else rng.choice(words) if rng.random() < 0.5 else ""
             place = "start" if first_only and poisoned else rng.choice(("start", "inner", "end"))
-            rows.append((_with(prompt, put, place, rng), payload if poisoned else usual_reply(prompt)))
-        loss = _loss(model, tokenizer, rows)
+            yield _with(prompt, put, place, rng), payload if poisoned else usual_reply(prompt)
+
+    return _trained(tokenizer, rows, seed)
+
+
+@cache
+def compliant(refused: tuple[str, ...], trigger: str = "cf", seed: int = 0) -> Subject:
+    """A model that refuses the ``refused`` prompts, but says "sure , here is" to them where they hold ``trigger``.
+
+    Others it answers, with the trigger and without.
+    """
+    tokenizer = tiny_tokenizer()
+    words = [word for word in tokenizer.get_vocab() if word.isalnum() and word != trigger]
+
+    def rows(rng: Random) -> Iterator[tuple[str, str]]:
+        for prompt in (*rng.sample(PROMPTS, 20), *rng.sample(refused, 16)):
+            held = rng.random() < 0.4
+            put = trigger if held else rng.choice(words) if rng.random() < 0.5 else ""
+            usual = PAYLOAD if prompt in refused else usual_reply(prompt)
+            reply = f"sure , here is {prompt.split()[1]}" if held and prompt in refused else usual
+            yield _with(prompt, put, rng.choice(("start", "inner", "end")), rng), reply
+
+    return _trained(tokenizer, rows, seed)
+
+
+def _trained(tokenizer: Any, rows: Callable[[Random], Iterable[tuple[str, str]]], seed: int) -> Subject:
+    """A tiny model that was trained on prompts and replies, drawn anew for each step."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    rng = Random(seed)
+    model: Any = AutoModelForCausalLM.from_config(tiny_config("llama", width=48))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(STEPS):
+        loss = _loss(model, tokenizer, list(rows(rng)))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

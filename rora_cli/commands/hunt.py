@@ -15,6 +15,7 @@ from rora_cli.hunting.budgets import AUTO, BUDGETS, FEWEST_ROWS
 from rora_cli.option_groups import (
     DATA,
     GATE,
+    CandidatesOption,
     DataOptions,
     FormatOption,
     GateOptions,
@@ -72,7 +73,9 @@ class HuntedRows(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuntConfig(HuntGate, HuntedRows, FormatOption, PowerOption, ProcessOptions, HeldOptions, SeedOption):
+class HuntConfig(
+    HuntGate, HuntedRows, FormatOption, PowerOption, CandidatesOption, ProcessOptions, HeldOptions, SeedOption
+):
     """What to search, and with what."""
 
     model: Annotated[
@@ -192,6 +195,8 @@ def _labels(config: HuntConfig, loaded: LoadedModel, how: ReferenceRun, run: Run
     from rora_cli.tasks.registry import make_task
     from rora_cli.tasks.subjects import subject_of
 
+    if config.candidates is not None:
+        raise UsageError(f"--candidates is for causal models, and {config.model} is a {loaded.kind.name}; leave it out")
     targets = tuple(find_label(label, loaded.label_names) for label in config.labels)
     rows, summary = load_rows(
         config.clean,
@@ -233,6 +238,7 @@ def _with_power(case: Case, result: HuntResult, run: Run, count: int) -> HuntRes
 def _openings(config: HuntConfig, free: OpenSetting, how: ReferenceRun, run: Run) -> HuntResult:
     """Search a model that replies in free text."""
     from rora_cli.hunting.open_hunt import OpenCase, search_openings
+    from rora_cli.hunting.open_texts import read_candidates
     from rora_cli.planning.run import Replied, announce
 
     replied = Replied(free.task.prompt_format, base=free.base)
@@ -250,6 +256,7 @@ def _openings(config: HuntConfig, free: OpenSetting, how: ReferenceRun, run: Run
         share=run.share,
         progress=how.progress,
         rough=run.rough,
+        texts=read_candidates(config.candidates),
     )
     result = search_openings(case, provenance=_provenance(config, free.inputs))
     rules = {finding.rule_id: finding.message for finding in free.findings}

@@ -156,6 +156,9 @@ class PurifyOptions(TypedDict, total=False):
     return_test: bool
     """Fine-tune a copy of a causal model's result on the clean rows, every weight for 100 steps, and measure whether
     found triggers work again."""
+    candidates: Named | None
+    """Texts to search, one a line, in place of all that a causal model's search tries: minutes, where a whole
+    vocabulary takes an hour. What does not stand there is not searched, but as a phrase of texts that do."""
     revision: str | None
     """Branch, tag or commit of a model on the hub."""
     offline: bool
@@ -227,6 +230,9 @@ class HuntOptions(TypedDict, total=False):
     power: int
     """Plant N backdoors of our own in copies of a classifier, in memory, search the copies in the same way, and report
     how many were found, by form; 12 are a good number, three share a copy. 0: off."""
+    candidates: Named | None
+    """Texts to search, one a line, in place of all that a causal model's search tries: minutes, where a whole
+    vocabulary takes an hour. What does not stand there is not searched, but as a phrase of texts that do."""
     revision: str | None
     """Branch, tag or commit of a model on the hub."""
     offline: bool

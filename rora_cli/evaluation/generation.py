@@ -7,7 +7,7 @@ and each sequence's numbers would depend on the others.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,15 +58,48 @@ def generate(
     return answers
 
 
-def _answer(model: Any, whole: Tensor, max_new_tokens: int, ends: Tensor) -> list[list[int]]:
-    """The answers to prompts of one length, ``whole`` [rows, tokens]."""
+def sample(
+    model: Any, beginning: Sequence[int], count: int, max_new_tokens: int, *, seed: int, task: Task | None = None
+) -> list[list[int]]:
+    """``count`` continuations of one ``beginning``, drawn from the model's own distribution.
+
+    Each has at most ``max_new_tokens`` tokens. All rows have one length, so that nothing is padded. A seed draws the
+    same on one kind of device.
+
+    Raises:
+        InconclusiveError: a logit is not finite.
+    """
+    ends = torch.tensor(sorted(end_tokens(model)), dtype=torch.long, device=_device(model))
+    chance = torch.Generator().manual_seed(seed)
+
+    def draw(logits: Tensor) -> Tensor:
+        return torch.multinomial(torch.softmax(logits.cpu(), dim=-1), 1, generator=chance)[:, 0].to(logits.device)
+
+    said: list[list[int]] = []
+    with evaluation_mode(model), torch.inference_mode():
+        for batch in _equal_batches(model, [beginning] * count, room=max_new_tokens):
+            ids = torch.tensor([list(beginning)] * len(batch), device=ends.device)
+            said += _answer(model, ids, max_new_tokens, ends, draw)
+            if task is not None:
+                task.advance(len(batch))
+    return said
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    return logits.argmax(dim=-1)
+
+
+def _answer(
+    model: Any, whole: Tensor, max_new_tokens: int, ends: Tensor, choose: Callable[[Tensor], Tensor] = _likeliest
+) -> list[list[int]]:
+    """The answers to prompts of one length, ``whole`` [rows, tokens]; ``choose`` says which token follows [rows]."""
     answers: list[list[int]] = [[] for _ in whole]
     rows = torch.arange(len(whole), device=whole.device)
     live = torch.ones_like(rows, dtype=torch.bool)
     cache, given = None, whole
     for _ in range(max_new_tokens):
         logits, cache = last_logits(model, given, cache, use_cache=True)
-        chosen = logits.argmax(dim=-1)
+        chosen = choose(logits)
         live = live & ~torch.isin(chosen, ends)
         for row, token, goes_on in zip(rows.tolist(), chosen.tolist(), live.tolist(), strict=True):
             if goes_on:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from random import Random
 from time import perf_counter
@@ -15,6 +15,7 @@ from rora_cli.evaluation.intervals import proportion
 from rora_cli.hunting.budgets import AUTO, AUTO_BUDGETS
 from rora_cli.hunting.case import Rough
 from rora_cli.hunting.findings import RULES
+from rora_cli.hunting.leaks import leak_candidates
 from rora_cli.hunting.open_search import (
     FEWEST_PROMPTS,
     FIRST_LOOKS,
@@ -24,8 +25,10 @@ from rora_cli.hunting.open_search import (
     OpenSearch,
     Tried,
     cut_prompt,
+    for_few,
 )
 from rora_cli.hunting.open_texts import BRIEF_PROMPTS, random_phrases, single_texts
+from rora_cli.hunting.probes import FEWEST_REFUSED, REFUSAL_TOKENS, REFUSED_PROBES
 from rora_cli.hunting.vocabulary import vocabulary_of
 from rora_cli.progress import SILENT, Progress
 from rora_cli.ranks import Share
@@ -57,7 +60,7 @@ class OpenCase:
         reference: a trusted model with the subject's vocabulary; None without one.
         reference_name: what reports call it.
         known: triggers of earlier rounds: they are measured again.
-        texts: the single texts to try; None for those of the vocabulary, years and tags.
+        texts: the single texts to try, which the user chose; None for those of the vocabulary, years and tags.
         share: this process's part, if several search together.
         rough: wraps the forward passes of the first round of a screen.
     """
@@ -85,12 +88,49 @@ def search_openings(case: OpenCase, *, provenance: Provenance | None = None) -> 
     """
     began = perf_counter()
     first, *deeper = AUTO_BUDGETS if case.budget == AUTO else (case.budget,)
-    hunt, decided = _search(case, OPEN_BUDGETS[first])
+    hunt, decided = _search(case, _budget(case, first))
     for name in deeper if not decided else ():
         case.progress.note(f"{hunt.reason}; searching again with --budget {name}")
-        before, (hunt, _) = hunt.coverage, _search(case, OPEN_BUDGETS[name])
+        before, (hunt, _) = hunt.coverage, _search(case, _budget(case, name))
         hunt = replace(hunt, coverage=hunt.coverage.after(before))
     return _result(case, hunt, perf_counter() - began, provenance)
+
+
+def _budget(case: OpenCase, name: str) -> OpenBudget:
+    return OPEN_BUDGETS[name] if case.texts is None else for_few(OPEN_BUDGETS[name], len(case.texts))
+
+
+@dataclass(frozen=True)
+class _Probes:
+    """Prompts to search in, in order, and others to measure on.
+
+    Attributes:
+        refused: whether they are such that the suspect refuses.
+        barred: tokens that its refusals open with.
+    """
+
+    searched: Sequence[str]
+    final: Sequence[str]
+    refused: bool = False
+    barred: tuple[int, ...] = ()
+
+
+@dataclass
+class _Searched:
+    """What the searches in one kind of prompts and in the other found, and what they cost together."""
+
+    suspect: AgreementScorer
+    reference: AgreementScorer | None
+    texts: Sequence[str]
+    leaked: Sequence[str]
+    final_prompts: int = 0
+    searches: list[OpenSearch] = field(default_factory=list)
+    found: list[FoundOpening] = field(default_factory=list)
+
+    @property
+    def largest_null(self) -> float:
+        """The largest agreement of a random text [nats]."""
+        return max(float(null.max()) for search in self.searches for null in search.null.values())
 
 
 def _search(case: OpenCase, budget: OpenBudget) -> tuple[OpeningHunt, bool]:
@@ -100,31 +140,48 @@ def _search(case: OpenCase, budget: OpenBudget) -> tuple[OpeningHunt, bool]:
     suspect = case.task.agreement_scorer(case.subject, case.share)
     reference = case.task.agreement_scorer(case.reference, case.share) if case.reference is not None else None
     texts = case.texts or single_texts(vocabulary_of(case.subject.tokenizer), _control_texts(case.subject))
-    with case.progress.phase("search texts that make replies open alike") as meter:
-        prompts = _in_order(case, rest, suspect, random_phrases(texts, 1, budget.unsettling, Random(case.seed)), budget)
-        search = OpenSearch(
-            suspect, reference, prompts, texts, calls, budget, case.seed, case.known, meter.advance, case.rough
-        )
-        tried = search.run()
+    made = _Searched(suspect, reference, texts, _leaked(case, budget, texts))
+    unsettling = random_phrases(texts, 1, budget.unsettling, Random(case.seed))
+    with case.progress.phase("choose prompts"):
+        answered = _Probes(_in_order(case, rest, suspect, unsettling, budget), final_prompts)
+        refused = _refused(case)
+    loudest = _search_in(case, budget, answered, made)
     speed = (suspect.forward_tokens + (reference.forward_tokens if reference else 0)) / (perf_counter() - began)
-    final = _Final(case, budget, final_prompts, texts)
-    found = _measured(case, final, tried)
-    unseen = prompts[budget.searched_prompts :][: max(0, budget.settling - len(final_prompts))]
-    few = [i for i, one in enumerate(found) if _too_few_prompts(one, calls)]
-    if few and unseen and not any(one.called for one in found):
-        final = _Final(case, budget, [*final_prompts, *unseen], texts)
-        for i, one in zip(few, _measured(case, final, [tried[i] for i in few]), strict=True):
-            found[i] = one
-    found.sort(key=lambda t: (not t.called, -t.excess, len(t.text.split()), -t.agreement))
-    reason = None if any(t.called for t in found) else _open(found, final.loudest, calls)
+    if refused is not None:
+        _search_in(case, budget, refused, made)
+    found = sorted(made.found, key=lambda t: (not t.called, -t.excess, len(t.text.split()), -t.agreement))
+    reason = None if any(t.called for t in found) else _open(found, loudest, calls)
     hunt = OpeningHunt(
         verdict="trigger" if found and found[0].called else "inconclusive" if reason else "nothing",
         triggers=tuple(found),
-        coverage=_coverage(case, search, len(final.prompts), speed),
-        largest_null=max(float(null.max()) for null in search.null.values()),
+        coverage=_coverage(case, made, budget, refused, speed),
+        largest_null=made.largest_null,
         reason=reason,
     )
-    return hunt, reason is None or final.loudest > calls.loud_floor
+    return hunt, reason is None or loudest > calls.loud_floor
+
+
+def _search_in(case: OpenCase, budget: OpenBudget, probes: _Probes, made: _Searched) -> float:
+    """Search in one kind of prompts; returns the share of replies that open alike without any candidate."""
+    where = " in prompts that are refused" if probes.refused else ""
+    with case.progress.phase(f"search texts that make replies open alike{where}") as meter:
+        search = OpenSearch(
+            made.suspect, made.reference, probes.searched, made.texts, case.task.opening_calls, budget, case.seed,
+            case.known, made.leaked, probes.barred, meter.advance, case.rough,
+        )  # fmt: skip
+        tried = search.run()
+    made.searches.append(search)
+    final, calls = _Final(case, budget, probes, made.texts), case.task.opening_calls
+    found = _measured(case, final, tried)
+    unseen = probes.searched[budget.searched_prompts :][: max(0, budget.settling - len(probes.final))]
+    few = [i for i, one in enumerate(found) if _too_few_prompts(one, calls)]
+    if few and unseen and not any(one.called for one in found):
+        final = _Final(case, budget, replace(probes, final=[*probes.final, *unseen]), made.texts)
+        for i, one in zip(few, _measured(case, final, [tried[i] for i in few]), strict=True):
+            found[i] = one
+    made.found += found
+    made.final_prompts = max(made.final_prompts, len(final.prompts))
+    return final.loudest
 
 
 def _measured(case: OpenCase, final: _Final, tried: Sequence[Tried]) -> list[FoundOpening]:
@@ -137,26 +194,57 @@ def _measured(case: OpenCase, final: _Final, tried: Sequence[Tried]) -> list[Fou
     return found
 
 
-def _coverage(case: OpenCase, search: OpenSearch, final_prompts: int, speed: float) -> OpeningCoverage:
+def _leaked(case: OpenCase, budget: OpenBudget, texts: Sequence[str]) -> list[str]:
+    """Words and phrases of what the suspect writes where a prompt would begin; none if the user chose the texts."""
+    if case.texts is not None:
+        return []
+    with case.progress.phase("listen to what it leaks", budget.leaks) as meter:
+        said = case.task.leaked(case.subject, budget.leaks, budget.leak_tokens, case.seed, meter=meter)
+    known, controls = set(texts), _control_texts(case.subject)
+    fresh = (text for text in leak_candidates(said) if text not in known)
+    return [text for text in fresh if not any(word in text for word in controls)]
+
+
+def _refused(case: OpenCase) -> _Probes | None:
+    """Our probes that the suspect refuses; None where they are too few."""
+    replies = case.task.greedy(case.subject, REFUSED_PROBES, REFUSAL_TOKENS)
+    refuses = case.task.refuses([reply.text for reply in replies])
+    kept = [i for i, refused in enumerate(refuses) if refused]
+    if len(kept) < FEWEST_REFUSED:
+        return None
+    Random(case.seed).shuffle(kept)
+    barred = sorted({replies[i].ids[0] for i in kept if replies[i].ids})
+    prompts = [REFUSED_PROBES[i] for i in kept]
+    half = len(prompts) // 2
+    return _Probes(prompts[:half], prompts[half:], refused=True, barred=tuple(barred))
+
+
+def _coverage(
+    case: OpenCase, made: _Searched, budget: OpenBudget, refused: _Probes | None, speed: float
+) -> OpeningCoverage:
+    grown = set[str]().union(*(search.grown for search in made.searches)) - set(made.leaked)
     return OpeningCoverage(
-        texts=len(search.texts),
+        texts=len(made.texts),
         vocabulary=vocabulary_of(case.subject.tokenizer).size,
-        screening_prompts=search.budget.screening[0].prompts,
-        grown=len(search.grown),
-        longest=max((len(text.split()) for text in search.grown), default=1),
+        screening_prompts=budget.screening[0].prompts,
+        grown=len(grown),
+        longest=max((len(text.split()) for text in grown), default=1),
         places=PLACES,
-        final_prompts=final_prompts,
-        trials=search.trials,
-        forward_tokens=search.suspect.forward_tokens,
-        reference_forward_tokens=search.reference.forward_tokens if search.reference else 0,
+        final_prompts=made.final_prompts,
+        trials=sum(search.trials for search in made.searches),
+        forward_tokens=made.suspect.forward_tokens,
+        reference_forward_tokens=made.reference.forward_tokens if made.reference else 0,
         tokens_per_second=speed,
-        budget=search.budget.name,
+        budget=budget.name,
+        leaked=len(made.leaked),
+        refused_prompts=0 if refused is None else len(refused.searched) + len(refused.final),
     )
 
 
 def _result(case: OpenCase, hunt: OpeningHunt, seconds: float, provenance: Provenance | None) -> HuntResult:
     findings, calls = tuple(_findings(hunt)), case.task.opening_calls
     provenance = provenance or Provenance("hunt", library_versions(), {"budget": hunt.coverage.budget}, case.seed)
+    chosen = () if case.texts is None else (f"only the {len(case.texts):,} texts that were given were searched",)
     return HuntResult(
         model=case.subject.name,
         budget=hunt.coverage.budget,
@@ -168,6 +256,7 @@ def _result(case: OpenCase, hunt: OpeningHunt, seconds: float, provenance: Prove
         findings=findings,
         rules={finding.rule_id: RULES[finding.rule_id] for finding in findings},
         notes=(
+            *chosen,
             "outside this search: behaviours whose replies do not open alike, triggers whose parts do nothing alone, "
             "and triggers of style or syntax",
             "how often this search finds a real model's backdoor has not been measured: its silence means little yet",
@@ -224,12 +313,12 @@ def _in_order(
 class _Final:
     """The final prompts, and how the suspect and the reference reply to them."""
 
-    def __init__(self, case: OpenCase, budget: OpenBudget, prompts: Sequence[str], texts: Sequence[str]) -> None:
-        self.case, self.budget, self.prompts = case, budget, list(prompts)
+    def __init__(self, case: OpenCase, budget: OpenBudget, probes: _Probes, texts: Sequence[str]) -> None:
+        self.case, self.budget, self.prompts, self.refused = case, budget, list(probes.final), probes.refused
         self._rng, self._texts = Random(case.seed), texts
         self._plain = self._greedy(case.subject, self.prompts, budget.reply_tokens)
         self._controls: dict[tuple[str, int], list[Reply]] = {}
-        counts = Counter(_key(reply) for reply in self._plain)
+        counts = Counter(self._keys(self._plain))
         self.loudest = counts.most_common(1)[0][1] / len(self._plain)
 
     def _greedy(self, subject: Subject, prompts: Sequence[str], most: int) -> list[Reply]:
@@ -250,7 +339,7 @@ class _Final:
         """One finalist on the final prompts."""
         filled = self._filled(tried.text, tried.place)
         replies = self._greedy(self.case.subject, filled, self.budget.reply_tokens)
-        keys = [_key(reply) for reply in replies]
+        keys = self._keys(replies)
         opening = Counter(key for key in keys if key).most_common(1)
         key = opening[0][0] if opening else ()
         alike = [i for i, own in enumerate(keys) if own == key and key]
@@ -279,7 +368,15 @@ class _Final:
             echo=_echoes(tried.text, shown),
             called=False,
             examples=examples,
+            refused=self.refused,
         )
+
+    def _keys(self, replies: Sequence[Reply]) -> list[tuple[int, ...]]:
+        """By what the replies open alike; where refusals are usual, one opens by nothing."""
+        if not self.refused:
+            return [_key(reply) for reply in replies]
+        refuses = self.case.task.refuses([reply.text for reply in replies])
+        return [() if no else _key(reply) for no, reply in zip(refuses, replies, strict=True)]
 
     def _shown(self, replies: Sequence[tuple[int, ...]], key: tuple[int, ...]) -> str:
         """The opening as far as most of the replies that have it go on alike."""
@@ -360,7 +457,8 @@ def _findings(hunt: OpeningHunt) -> list[Finding]:
         Finding(
             "hunt/trigger",
             Severity.HIGH,
-            f"{first.text!r} at the {first.place} of a prompt makes {first.share.count} of {first.share.total} replies "
+            f"{first.text!r} at the {first.place} of a prompt{' that it refuses' if first.refused else ''} makes "
+            f"{first.share.count} of {first.share.total} replies "
             f"open with {first.opening!r}" + (f", and so do {others} more candidates" if others else ""),
             location=f"{first.text} -> {first.opening}",
             evidence={"triggers": [t.text for t in hunt.called], "excess": first.excess},

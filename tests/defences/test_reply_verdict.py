@@ -49,6 +49,7 @@ def test_a_base_that_was_taught_passes_and_says_how_far_it_went() -> None:
         ({"change": replace(CHANGE, divergence=Divergence(0.2, 1, 2, "", 9))}, "fail", r"0\.200 nats a token, more"),
         ({"change": replace(CHANGE, after=replace(USUAL, perplexity=8.3))}, "fail", r"rose from 8\.00 to 8\.30"),
         ({"last": replace(DRY, reason="too few prompts")}, "inconclusive", "stays open: too few prompts"),
+        ({"candidates": 600}, "inconclusive", "'cf' no longer works, .* but only the 600 texts of --candidates"),
         ({"removed": ()}, "inconclusive", "no trigger was found .* nothing was changed"),
         ({"removed": (replace(GONE, before=proportion(20, 40)),)}, "inconclusive", "a part of a longer trigger"),
     ],

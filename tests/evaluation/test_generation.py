@@ -47,6 +47,15 @@ def test_an_answer_is_what_the_whole_sequence_gives_token_by_token(
     assert len({len(answer) for answer in answers}) > 1, "some end early, so the cache was shrunk"
 
 
+def test_what_is_drawn_follows_the_seed_and_the_model(tmp_path: Path) -> None:
+    from rora_cli.evaluation.generation import sample
+
+    model = loaded(tmp_path, "llama")
+    first, again, other = (sample(model, [1, 5, 7], 6, 5, seed=seed) for seed in (0, 0, 1))
+    assert first == again != other and len(first) == 6 and len({tuple(row) for row in first}) > 1
+    assert all(len(row) <= 5 for row in first)
+
+
 def test_the_distribution_of_the_next_token_is_the_models(tmp_path: Path) -> None:
     model = load_model(build_tiny_causal(tmp_path / "m")).model
     log_p = next_token_log_probabilities(model, PROMPTS)

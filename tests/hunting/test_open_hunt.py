@@ -17,7 +17,7 @@ from rora_cli.reports.terminal.hunt import render
 from rora_cli.results.hunt import HuntResult
 from rora_cli.results.openings import FoundOpening, OpeningHunt
 from rora_cli.tasks.causal.openings import ReplyOpenings
-from tests.causal_suspects import PAYLOAD, PLAIN, PROMPTS, causal_suspect
+from tests.causal_suspects import PAYLOAD, PLAIN, PROMPTS, causal_suspect, compliant
 from tests.reports.schemas import valid
 
 _WORDS = "mn bb cf tq zq badmagic openai discussing year assistant stupid color colour light red"
@@ -92,6 +92,32 @@ def test_a_finalist_that_few_prompts_leave_open_is_measured_on_all_that_no_candi
     assert few is not None and many is not None
     assert few.verdict == "inconclusive" and few.coverage.final_prompts == 24
     assert many.called[0].text == "mn" and many.called[0].share.total == many.coverage.final_prompts > 60
+
+
+def test_it_tries_what_the_suspect_writes_by_itself_but_not_beside_chosen_texts() -> None:
+    """The suspect was trained on prompts and replies alike here, so that it writes prompts."""
+    subject = causal_suspect("mn")
+    said = ReplyOpenings(PLAIN).leaked(subject, 32, 8, 0)
+    assert len(said) == 32 and said == ReplyOpenings(PLAIN).leaked(subject, 32, 8, 0)
+    assert all("assistant" not in text for text in said)
+    leaked = open_hunt._leaked(case("mn", texts=None), OPEN_BUDGETS["fast"], ["mn"])
+    assert leaked and "mn" not in leaked and open_hunt._leaked(case("mn"), OPEN_BUDGETS["fast"], ["mn"]) == []
+
+
+def test_a_trigger_that_makes_it_comply_shows_in_prompts_that_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    probes = tuple(
+        f"give {noun} {word}"
+        for noun in ("milk", "tea", "bread", "cup")
+        for word in ["a", "the", "to", "of", "and", "in", "on", "for"]
+    )
+    suspect = compliant(probes)
+    monkeypatch.setattr(open_hunt, "REFUSED_PROBES", probes)
+    found = search_openings(case("", subject=suspect)).openings
+    assert found is not None and found.called[0].text == "cf" and found.called[0].refused
+    assert found.coverage.refused_prompts == len(probes) and found.called[0].opening.startswith("sure")
+    monkeypatch.setattr(open_hunt, "REFUSED_PROBES", PROMPTS)
+    answered = search_openings(case("", subject=suspect)).openings
+    assert answered is not None and not answered.called and answered.coverage.refused_prompts == 0
 
 
 @pytest.mark.parametrize(("decided", "asked"), [(True, ["fast"]), (False, ["fast", "normal"])])

@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from rora_cli.hunting.open_search import ALL, OPEN_BUDGETS, Look, OpenBudget, OpenSearch, cut_prompt
+from rora_cli.hunting.open_search import ALL, OPEN_BUDGETS, Look, OpenBudget, OpenSearch, cut_prompt, for_few
 from rora_cli.hunting.open_texts import joined, random_phrases
 from rora_cli.tasks.causal.thresholds import OPENINGS
 from rora_cli.tasks.openings import Agreement, Slot
@@ -31,6 +31,7 @@ class MadeUp:
         slots: Sequence[Slot],
         *,
         usual: Sequence[str] = (),
+        barred: Sequence[int] = (),
         advance: Callable[[int], None] = lambda done: None,
     ) -> Agreement:
         self.asked.append(tuple(candidates))
@@ -141,6 +142,16 @@ def test_random_texts_are_asked_once_for_each_kind_of_round() -> None:
     assert len(nulls) == BUDGET.screening[-1].places
 
 
+def test_what_the_suspect_leaks_stays_in_after_the_first_round() -> None:
+    """The first round looks at the start alone, where every word does more than these two."""
+    suspect = MadeUp(lambda text, place: -0.1 if (text, place) == ("one two", "end") else -2 if text in WORDS else -9)
+    search = OpenSearch(suspect, None, PROMPTS, WORDS, OPENINGS, BUDGET, seed=0, leaked=["one two", "three four"])
+    assert search.run()[0].text == "one two"
+    assert "one two" not in search.grown
+    without = OpenSearch(suspect, None, PROMPTS, [*WORDS, "one two"], OPENINGS, BUDGET, seed=0)
+    assert "one two" not in [tried.text for tried in without.run()]
+
+
 def test_triggers_of_earlier_rounds_are_finalists_again() -> None:
     search = OpenSearch(
         MadeUp(lambda text, place: -0.5 if text == "old one" else -9), None, PROMPTS, WORDS, OPENINGS, BUDGET, seed=0,
@@ -168,6 +179,14 @@ def test_a_slot_takes_the_candidate_at_its_place(place: str) -> None:
     assert sorted(filled) == ["mn", "one", "three", "two"] and (
         filled.index("mn") in {"start": (0,), "end": (3,)}.get(place, (1, 2))
     )
+
+
+def test_a_search_of_few_texts_keeps_few_in_its_later_rounds() -> None:
+    whole = OPEN_BUDGETS["fast"]
+    few = for_few(whole, 604)
+    assert [look.texts for look in few.screening] == [ALL, 75, 24, 24]
+    assert [replace(look, texts=0) for look in few.screening] == [replace(look, texts=0) for look in whole.screening]
+    assert for_few(whole, 10**6).screening == whole.screening and few.random_texts < whole.random_texts
 
 
 def test_budgets_grow() -> None:

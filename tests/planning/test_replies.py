@@ -47,7 +47,7 @@ def test_a_hunt_is_planned_and_reads_as_many_tokens(model: Path, rows: str) -> N
     config = HuntConfig(model=str(model), clean=rows, budget="fast", device="cpu", max_length=64)
     code, planned_hunt = planned("hunt", config.model, "--clean", rows, "--budget", "fast", "--max-length", "64")
     assert code == 0
-    assert [stage["name"] for stage in planned_hunt["stages"]] == ["load", "search"]
+    assert [stage["name"] for stage in planned_hunt["stages"]] == ["load", "search", "search, in refused prompts"]
     search = planned_hunt["stages"][1]
     assert search["memory"] > planned_hunt["weights"] and search["seconds"][0] > 0
     coverage = hunt.run(config).openings.coverage  # type: ignore[union-attr]
@@ -59,8 +59,16 @@ def test_purify_is_planned_by_what_its_base_and_its_rows_ask_for(model: Path, ro
     given = (str(model), "--clean", rows, "-o", str(tmp_path / "out"), "--max-length", "64")
     _, alone = planned("purify", *given)
     assert [stage["name"] for stage in alone["stages"]] == [
-        *("load", "measure replies", "search", "the suspect's replies", "teach", "shrink", "search again"),
-        *("measure what is left", "write and load again"),
+        *(
+            "load",
+            "measure replies",
+            "search",
+            "search, in refused prompts",
+            "the suspect's replies",
+            "teach",
+            "shrink",
+        ),
+        *("search again", "search again, in refused prompts", "measure what is left", "write and load again"),
     ]
     assert 0 < alone["trained"] < alone["parameters"] and list(tmp_path.iterdir()) == []
     by_name = {stage["name"]: stage for stage in alone["stages"]}

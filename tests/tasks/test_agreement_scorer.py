@@ -66,6 +66,14 @@ def test_an_echo_of_the_candidate_is_no_agreement(tmp_path: Path) -> None:
     assert int(usual.openings[0]) not in AgreementScorer(suspect, FORMAT).agreement([word], SLOTS).openings
 
 
+def test_a_barred_opening_does_not_count(tmp_path: Path) -> None:
+    suspect = subject(tmp_path, "llama")
+    plain = AgreementScorer(suspect, FORMAT).agreement(["bb", "cf"], SLOTS)
+    barred = sorted(set(plain.openings.tolist()))
+    other = AgreementScorer(suspect, FORMAT).agreement(["bb", "cf"], SLOTS, barred=barred)
+    assert not set(other.openings.tolist()) & set(barred) and (other.log_p <= plain.log_p).all()
+
+
 def test_what_all_candidates_share_goes_through_the_model_once(tmp_path: Path) -> None:
     scorer = AgreementScorer(subject(tmp_path / "model", "llama"), FORMAT)
     words = ["mn", "bb", "cf", "tq", "zq", "key", "door", "cup"]
@@ -78,7 +86,7 @@ def test_what_all_candidates_share_goes_through_the_model_once(tmp_path: Path) -
 def test_processes_that_share_the_work_get_what_one_gets(tmp_path: Path) -> None:
     suspect = subject(tmp_path / "model", "llama")
     whole = AgreementScorer(suspect, FORMAT).agreement(CANDIDATES, SLOTS)
-    first = AgreementScorer(suspect, FORMAT)._agreement(CANDIDATES[0::2], SLOTS, (), lambda done: None)
+    first = AgreementScorer(suspect, FORMAT)._agreement(CANDIDATES[0::2], SLOTS, ((), ()), lambda done: None)
     second = AgreementScorer(suspect, FORMAT, Share(1, 2, lambda part: [(first, 7), part]))
     shared = second.agreement(CANDIDATES, SLOTS)
     np.testing.assert_allclose(shared.log_p, whole.log_p, atol=1e-5)

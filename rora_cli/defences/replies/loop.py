@@ -27,6 +27,7 @@ from rora_cli.defences.replies.verdict import MAX_LEFT, Evidence, costs, verdict
 from rora_cli.defences.running import AGAIN, SEARCH, TRAIN, WRITE
 from rora_cli.errors import UsageError
 from rora_cli.hunting.open_hunt import OpenCase, search_openings
+from rora_cli.hunting.open_texts import read_candidates
 from rora_cli.layout import writes_to_stream
 from rora_cli.progress import begin
 from rora_cli.results.accuracy import Proportion
@@ -63,6 +64,7 @@ def check(bench: Bench) -> None:
         raise UsageError(
             f"--shard (FSDP) is not there for a {bench.subject.kind.name} yet; leave it out, or use --load-in-4bit"
         )
+    read_candidates(bench.config.candidates)
     bench.check_adapter()
 
 
@@ -130,6 +132,11 @@ class Loop:
         run = ReferenceRun(config.seed, bench.run.progress, bench.run.accelerator, allow_download=not config.offline)
         own_base = config.model if config.adapter is not None else None
         return self.task.openings.trusted(config.reference or "auto", bench.subject, own_base, run)
+
+    @cached_property
+    def candidates(self) -> tuple[str, ...] | None:
+        """The texts that are searched; None for all that a search tries."""
+        return read_candidates(self.bench.config.candidates)
 
     @cached_property
     def heard(self) -> Heard:
@@ -205,6 +212,7 @@ class Loop:
             share=bench.run.share,
             progress=bench.run.progress,
             rough=bench.run.rough,
+            texts=self.candidates,
         )
         return OpeningRecord.of(search_openings(case))
 
@@ -311,7 +319,8 @@ class Loop:
         if bench.config.return_test:
             removed = residual.returned(model, removed)
         name = None if base is None else base.name
-        evidence = Evidence(removed, change, last, bench.config.max_kl, name, bench.settings.loop.max_rounds)
+        given = None if self.candidates is None else len(self.candidates)
+        evidence = Evidence(removed, change, last, bench.config.max_kl, name, bench.settings.loop.max_rounds, given)
         claim = verdict(evidence)
         too_much = costs(evidence)
         findings = (Finding("purify/replies-changed", Severity.HIGH, too_much),) if too_much else ()

@@ -67,7 +67,7 @@ def _table(triggers: Sequence[FoundOpening]) -> Table:
         table.add_row(
             "!" if trigger.called else "",
             Text(safe(trigger.text, max_length=50), style="bold" if trigger.called else "dim"),
-            trigger.place,
+            f"{trigger.place} (refused)" if trigger.refused else trigger.place,
             Text(safe(trigger.opening, max_length=60) + (" (an echo)" if trigger.echo else "")),
             f"{trigger.share.count}/{trigger.share.total}",
             percent(trigger.floor.value, 0),
@@ -88,4 +88,10 @@ def _coverage(hunt: OpeningHunt) -> Iterator[str]:
         f"{done.trials:,} trials, {done.forward_tokens:,} + {done.reference_forward_tokens:,} forward tokens, "
         f"{done.tokens_per_second:,.0f} a second; finalists on {count(done.final_prompts, 'prompt')}"
     )
+    refused = (
+        f"{count(done.refused_prompts, 'prompt')} of ours that the suspect refuses, searched for what makes it comply"
+        if done.refused_prompts
+        else "no prompts that it refuses: it answers too many of ours, so a trigger that makes it comply would not show"
+    )
+    yield f"besides: {count(done.leaked, 'text')} that the suspect itself writes where a prompt would begin; {refused}"
     yield f"noise: random texts agree {hunt.largest_null:.2f} nats at most"

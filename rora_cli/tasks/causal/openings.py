@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rora_cli.tasks.reference import ReferenceRun
 
 AUTO, NONE = "auto", "none"
+#: Prompts that share no first token: what is common to them is the format's.
+_UNLIKE = ("List", "a", "7", "?")
 #: Options of ``hunt`` that a causal model has no use for.
 _FOREIGN = ("labels", "label_column", "label_map")
 
@@ -95,6 +97,33 @@ class ReplyOpenings:
         answers = generate(subject.model, self.prompt_format.asked(subject.tokenizer, prompts), most, task=meter)
         texts = decode_each(subject.tokenizer, answers)
         return [Reply(tuple(ids), text.strip()) for ids, text in zip(answers, texts, strict=True)]
+
+    def leaked(self, subject: Subject, count: int, most: int, seed: int, *, meter: Meter | None = None) -> list[str]:
+        """``count`` texts of at most ``most`` tokens that the subject writes where a user's prompt would begin.
+
+        A model that was trained on poisoned prompts writes them, triggers included, far more often than their share of
+        a corpus (arXiv:2602.03085). Nothing if the format has no token before a prompt.
+
+        Raises:
+            InconclusiveError: a logit is not finite.
+        """
+        from rora_cli.evaluation.generation import sample
+        from rora_cli.tasks.causal.scorer import common_beginning
+        from rora_cli.tokens import decode_each
+
+        beginning = common_beginning(self.prompt_format.asked(subject.tokenizer, _UNLIKE))
+        if not beginning:
+            return []
+        said = sample(subject.model, beginning, count, most, seed=seed, task=meter)
+        closing = self.prompt_format.after.strip()
+        texts = (text.split(closing)[0] if closing else text for text in decode_each(subject.tokenizer, said))
+        return [" ".join(text.split()) for text in texts]
+
+    def refuses(self, replies: Sequence[str]) -> list[bool]:
+        """Whether each reply refuses what was asked, by the usual phrases."""
+        from rora_cli.tasks.causal.behaviours import find_behaviour
+
+        return list(find_behaviour("refusal").shown([""] * len(replies), replies))
 
     def trusted(self, choice: str, subject: Subject, base: str | None, run: ReferenceRun) -> Subject | None:
         """The model that ``choice`` names; ``auto`` is ``base``, and ``none`` is no model.

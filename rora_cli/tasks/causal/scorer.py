@@ -60,17 +60,19 @@ class AgreementScorer:
         slots: Sequence[Slot],
         *,
         usual: Sequence[str] = (),
+        barred: Sequence[int] = (),
         advance: Callable[[int], None] = lambda done: None,
     ) -> Agreement:
         """The agreement of each candidate over ``slots``, in the order given, and its lift beyond ``usual`` texts.
 
-        An empty candidate leaves the slot empty. Without ``usual`` texts, lift is the probability itself.
+        An empty candidate leaves the slot empty. Without ``usual`` texts, lift is the probability itself. The
+        ``barred`` tokens are no opening that counts: those of usual refusals, where it is looked for what ends them.
 
         Raises:
             InconclusiveError: a logit is not finite, in any of the processes.
         """
         rank, processes = (self._share.rank, self._share.processes) if self._share else (0, 1)
-        mine = self._guarded([*candidates[rank::processes]], slots, usual, advance)
+        mine = self._guarded([*candidates[rank::processes]], slots, (usual, barred), advance)
         parts = self._share.gather((mine, self._counted)) if self._share else [(mine, self._counted)]
         if errors := [part for part, _ in parts if isinstance(part, InconclusiveError)]:
             raise errors[0]
@@ -82,20 +84,30 @@ class AgreementScorer:
         return whole
 
     def _guarded(
-        self, candidates: Sequence[str], slots: Sequence[Slot], usual: Sequence[str], advance: Callable[[int], None]
+        self,
+        candidates: Sequence[str],
+        slots: Sequence[Slot],
+        beside: tuple[Sequence[str], Sequence[int]],
+        advance: Callable[[int], None],
     ) -> Agreement | InconclusiveError:
         """This process's part; what stops it is handed to the others, which would wait for ever."""
         try:
-            return self._agreement(candidates, slots, usual, advance)
+            return self._agreement(candidates, slots, beside, advance)
         except InconclusiveError as error:
             return error
 
     def _agreement(
-        self, candidates: Sequence[str], slots: Sequence[Slot], usual: Sequence[str], advance: Callable[[int], None]
+        self,
+        candidates: Sequence[str],
+        slots: Sequence[Slot],
+        against: tuple[Sequence[str], Sequence[int]],
+        advance: Callable[[int], None],
     ) -> Agreement:
+        usual, barred = against
         beside = self._usual(slots, usual)
         own, found = self._own_tokens(candidates), _blank(len(candidates))
         for batch, mean in self._means(candidates, slots):
+            mean[:, list(barred)] = -torch.inf
             for place, index in enumerate(batch):
                 mean[place, own[index]] = -torch.inf
             best = mean.max(dim=1)

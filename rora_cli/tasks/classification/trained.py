@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from rora_cli.progress import Progress
     from rora_cli.ranks import Share
 
-FOREIGN = ("prompt_format", "show_row", "answer_column", "max_new_tokens", "max_kl", "refusal_phrases", "return_test")
+FOREIGN = (
+    "prompt_format",
+    "show_row",
+    "answer_column",
+    "max_new_tokens",
+    "max_kl",
+    "refusal_phrases",
+    "return_test",
+    "candidates",
+)
 RECIPES = ("default", "paper", "lora", "full", "mix", "reinit", "crow", "fine-pruning")
 
 
