@@ -25,7 +25,7 @@ from rora_cli.option_groups import (
     SeedOption,
 )
 from rora_cli.options import Option
-from rora_cli.planning.first_look import look
+from rora_cli.planning.first_look import first_plan, look
 from rora_cli.progress import SILENT, Progress, begin, in_steps
 from rora_cli.results.hunt import HuntResult
 from rora_cli.results.provenance import Provenance, library_versions
@@ -141,9 +141,14 @@ def run(config: HuntConfig, progress: Progress = SILENT) -> HuntResult:
     HubError or UsageError for bad input.
     """
     check_processes(config)
-    look(config)
+    progress.note(first_plan(config.model, look(config), _steps(config)))
     result: HuntResult = in_processes(work, config, progress)
     return result
+
+
+def _steps(config: HuntConfig) -> tuple[str, ...]:
+    """The steps of a run, as its progress counts them."""
+    return ("load", "search", "power")[: 3 if config.power else 2]
 
 
 @says_what_fits
@@ -159,7 +164,7 @@ def work(config: HuntConfig, progress: Progress) -> HuntResult:
     from rora_cli.training.peers import answering_to_peers, wait_for_peers
     from rora_cli.training.run import Run, make_accelerator
 
-    progress = in_steps(progress, ("load", "search", "power")[: 3 if config.power else 2])
+    progress = in_steps(progress, _steps(config))
     with answering_to_peers():
         run = Run(make_accelerator(config.precision, config.device), progress=progress, seed=config.seed)
         gate, began = Gate.of(config, rules=RULES), perf_counter()

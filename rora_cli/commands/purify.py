@@ -16,7 +16,7 @@ from rora_cli.defences.running import TRAIN, WRITE, defence_of, steps_of
 from rora_cli.errors import ExitCode, TrainingError
 from rora_cli.files import JOURNAL_NAME
 from rora_cli.options import in_words
-from rora_cli.planning.first_look import look
+from rora_cli.planning.first_look import first_plan, look
 from rora_cli.progress import SILENT, Progress, begin, in_steps
 from rora_cli.ranks import is_main
 from rora_cli.results.purify import FAIL_ON, PurifyResult
@@ -38,7 +38,7 @@ def run(config: PurifyConfig, progress: Progress = SILENT) -> PurifyResult:
     if launcher_shards() and not config.shard:
         config = replace(config, shard=True)
     check_processes(config, shard=config.shard)
-    look(config)
+    progress.note(first_plan(config.model, look(config), steps_of(config)))
     with _state_kept(config, progress):
         result: PurifyResult = in_processes(work, config, progress)
         return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from rora_cli.errors import NoMemoryError, OutputError
 from rora_cli.files import REPORT_NAME, check_output
 from rora_cli.option_groups import OWN_DTYPE
 from rora_cli.planning.machine import disk_room, total_memory
-from rora_cli.reports.text import size
+from rora_cli.reports.text import count, size
 
 if TYPE_CHECKING:
     from rora_cli.defences.config import PurifyConfig
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def look(config: Any, *, memory: bool = True) -> None:
-    """Refuse what certainly fails, from headers alone.
+def look(config: Any, *, memory: bool = True) -> Stored:
+    """Refuse what certainly fails, from headers alone; returns how large the model is by them.
 
     Raises:
         CheckpointError: a model or an adapter is no local path and no hub id, or its headers cannot be read.
@@ -40,6 +41,19 @@ def look(config: Any, *, memory: bool = True) -> None:
         _require_room(config, stored)
     if memory:
         _require_memory(config, stored)
+    return stored
+
+
+def first_plan(model: str, stored: Stored, steps: Sequence[str]) -> str:
+    """What a run will do, in a sentence that can be said before torch is loaded.
+
+    How long it takes is not in it: only timed batches tell that.
+    """
+    held = f"{stored.numbers:,} parameters, {size(stored.bytes)}" if stored.numbers else "to be fetched from the hub"
+    return (
+        f"{model} ({held}), in {count(steps, 'step')}: {', '.join(steps)}; how long it may take is said when the model "
+        "is loaded and timed"
+    )
 
 
 def _holds_what_failed(directory: Path) -> bool:
@@ -51,7 +65,7 @@ def _holds_what_failed(directory: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class _Stored:
+class Stored:
     """The weights of a local checkpoint by its headers: how many, and their bytes; 0 where they are not there yet."""
 
     numbers: int
@@ -62,17 +76,17 @@ class _Stored:
         return self.bytes if dtype == OWN_DTYPE else self.numbers * _BYTES[dtype or "float32"]
 
 
-def _stored(model: str) -> _Stored:
+def _stored(model: str) -> Stored:
     from rora_cli.checkpoints.preflight import inspect
 
     path = Path(model).expanduser()
     if not path.exists():
-        return _Stored(0, 0)
+        return Stored(0, 0)
     found = inspect(path, role="model")
-    return _Stored(sum(t.elements for t in found.tensors.values()), found.bytes_of_tensors)
+    return Stored(sum(t.elements for t in found.tensors.values()), found.bytes_of_tensors)
 
 
-def _require_room(config: PurifyConfig, stored: _Stored) -> None:
+def _require_room(config: PurifyConfig, stored: Stored) -> None:
     wanted = 0 if config.adapter_only else stored.as_type(config.output_dtype)
     room = disk_room(config.output_directory)
     if wanted > room:
@@ -82,7 +96,7 @@ def _require_room(config: PurifyConfig, stored: _Stored) -> None:
         )
 
 
-def _require_memory(config: Any, stored: _Stored) -> None:
+def _require_memory(config: Any, stored: Stored) -> None:
     """A GPU's memory is compared later, where torch is loaded and knows it."""
     wanted, total = stored.as_type(config.dtype), total_memory()
     if wanted > total and (config.device == "cpu" or not Path("/dev/nvidiactl").exists()):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,27 @@ def test_a_first_look_refuses_what_certainly_fails(
     (tmp_path / "out").write_text("")
     with pytest.raises(OutputError, match="out"):
         first_look.look(config)
+
+
+#: Starts a command and stops where its work would begin; what it has said by then goes to stdout.
+_STARTED = """
+import importlib, sys
+module = importlib.import_module(f"rora_cli.commands.{sys.argv[1]}")
+class Heard:
+    note = staticmethod(print)
+def stop(*_):
+    sys.exit("torch is there already" if "torch" in sys.modules else 0)
+module.in_processes = stop
+module.run(getattr(module, f"{sys.argv[1].capitalize()}Config")(model=sys.argv[2], clean="bundled"), Heard())
+"""
+
+
+@pytest.mark.parametrize(("command", "steps"), [("hunt", "load, search;"), ("purify", "load, search, train, ")])
+def test_what_a_run_will_do_is_said_before_torch_is_loaded(command: str, steps: str, tiny_classifier: Path) -> None:
+    asked = [sys.executable, "-c", _STARTED, command, str(tiny_classifier)]
+    started = subprocess.run(asked, capture_output=True, text=True, timeout=120)
+    assert (started.returncode, started.stderr) == (0, "")
+    assert re.search(r"\(39,\d+ parameters, .* kB\), in \d steps: " + steps, started.stdout)
 
 
 def test_a_containers_limit_counts(tmp_path: Path) -> None:
