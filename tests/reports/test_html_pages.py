@@ -88,3 +88,11 @@ def test_a_search_that_decides_nothing_is_no_good_news() -> None:
     assert silent.news == "open" and "no proof" in silent.meaning[0] and str(silent.next).endswith("--power 12")
     told = in_words.of_hunt(replace(found, labels=found.labels[:1]))
     assert told.news == "open" and told.next is None and "of 5 planted backdoors this search found 4" in told.meaning[1]
+
+
+def test_an_update_that_was_given_up_has_no_spectrum() -> None:
+    """Where blocks are drawn anew in the end, what Pt had scaled before is not in the result."""
+    result = replace(SAMPLES["purify"]("positive"), update_after=())
+    assert result.update_before
+    page = html.render(result)
+    assert "The update's spectrum" not in page and "Stages, " in page

@@ -16,8 +16,10 @@ from rora_cli.results.purify import PurifyResult, StageRecord
 
 def values(result: PurifyResult) -> dict[str, Any]:
     """What was measured before and after, what was found, the update's spectra, and the stages."""
-    before, after = result.update_before or result.update_after, result.update_after
-    groups = [("base", after), *([("earlier", before)] if before is not after else []), ("update", after)]
+    after, earlier = result.update_after, {spectrum.name: spectrum for spectrum in result.update_before}
+    # An update that was given up has spectra before Pt and none after: what was written does not hold it.
+    before = tuple(earlier.get(spectrum.name, spectrum) for spectrum in after)
+    groups = [("base", after), *([("earlier", before)] if before != after else []), ("update", after)]
     return {
         "said": in_words.of_purify(result),
         "weights": whose_weights(result).removeprefix("weights: "),
