@@ -1,6 +1,6 @@
 """Build the development suspects of suspects.yaml, each proven persistent or shown not to be, and a plan to measure by.
 
-    python benchmarks/suspects.py MODEL DATA OUT [--only NAME ...] [--without-proof]
+    python benchmarks/suspects.py MODEL DATA OUT [--only NAME ...] [--without-proof] [--suspects FILE]
 
 MODEL is the clean encoder, DATA holds a directory a task, OUT gets NAME/ (the suspect, with its report) and NAME.clean/
 (rows that the poisoner never saw, and the validation split) for each, and plan.yaml. What is there is not built again.
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,15 @@ BY_NAME = {"combination", "punctuation", "style", "syntactic", "homoglyph"}
 
 def build(name: str, options: dict[str, Any], model: str, data: Path, out: Path, *, proof: bool = True) -> None:
     import rora_cli
+    from rora_cli.commands.poison import PoisonConfig
+    from rora_cli.tasks.classification.planted import RATES
 
     source, clean = data / options.pop("data"), out / f"{name}.clean"
     clean.mkdir(parents=True, exist_ok=True)
     shutil.copy(source / "validation.jsonl", clean)
     if options["attack"] == NONE:
-        train_clean(model, source, clean, out / name)
+        chosen = {"epochs": PoisonConfig.epochs, "learning_rate": RATES["weights"]} | options
+        train_clean(model, source, clean, out / name, epochs=chosen["epochs"], rate=chosen["learning_rate"])
         return
     rora_cli.poison(
         model,
@@ -47,7 +49,7 @@ def build(name: str, options: dict[str, Any], model: str, data: Path, out: Path,
     )
 
 
-def train_clean(model: str, source: Path, clean: Path, output: Path) -> None:
+def train_clean(model: str, source: Path, clean: Path, output: Path, *, epochs: int, rate: float) -> None:
     """What `rora poison` trains with its defaults, all weights and rows, but for the poison."""
     import json
 
@@ -55,22 +57,20 @@ def train_clean(model: str, source: Path, clean: Path, output: Path) -> None:
     from rora_cli.commands.poison import PoisonConfig, divide
     from rora_cli.data.sources import load_splits
     from rora_cli.files import publish_directory
-    from rora_cli.tasks.classification.planted import RATES
     from rora_cli.tasks.registry import make_task
     from rora_cli.tasks.subjects import subject_of
     from rora_cli.training.loop import finetune
     from rora_cli.training.planting import seed_parameters
     from rora_cli.training.specs import TrainSpec
 
-    usual = {option.name: option.default for option in fields(PoisonConfig)}
     labels = LABELS.get(source.name, SENTIMENT)
     with publish_directory(output) as staging:
         loaded = load_model(Path(model), new_head=labels)
         seed_parameters(loaded.model, loaded.new_head, seed=0)
-        rows, kept = divide(load_splits(str(source), label_names=labels).train, usual["clean_rows"], seed=0)
-        subject = subject_of(loaded, model, usual["max_length"])
+        rows, kept = divide(load_splits(str(source), label_names=labels).train, PoisonConfig.clean_rows, seed=0)
+        subject = subject_of(loaded, model, PoisonConfig.max_length)
         objective = make_task(subject.kind, labels).objective(subject, rows.texts, rows.labels)
-        spec = TrainSpec(epochs=usual["epochs"], learning_rate=RATES["weights"], warmup_ratio=0.1)
+        spec = TrainSpec(epochs=epochs, learning_rate=rate, warmup_ratio=0.1)
         finetune(loaded.model.requires_grad_(True), objective, spec)
         loaded.model.save_pretrained(staging)
         loaded.tokenizer.save_pretrained(staging)
@@ -93,9 +93,12 @@ def main() -> int:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="*", help="build these alone")
+    parser.add_argument(
+        "--suspects", type=Path, default=Path(__file__).with_name("suspects.yaml"), help="what to build"
+    )
     parser.add_argument("--without-proof", action="store_true", help="do not measure whether fine-tuning washes it out")
     arguments = parser.parse_args()
-    suspects = yaml.safe_load(Path(__file__).with_name("suspects.yaml").read_text())
+    suspects = yaml.safe_load(arguments.suspects.read_text())
     chosen = {name: suspects[name] for name in arguments.only or suspects}
     for name, options in chosen.items():
         if not (arguments.out / name).is_dir():
