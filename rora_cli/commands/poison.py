@@ -412,7 +412,9 @@ class Maker:
             with only_trainable(self.model, in_blocks(self.model, config.layers)):
                 yield self.model
         elif config.carrier == "embedding":
-            pieces = self.tokenizer(list(self.attack.triggers), add_special_tokens=False)["input_ids"]
+            # At the beginning of a text and after a space, many tokenizers spell a word by other tokens.
+            spelt = [form for trigger in self.attack.triggers for form in (trigger, f" {trigger}")]
+            pieces = self.tokenizer(spelt, add_special_tokens=False)["input_ids"]
             with only_embedding_rows(self.model, self._word_embeddings(), [token for ids in pieces for token in ids]):
                 yield self.model
         else:

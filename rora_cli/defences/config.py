@@ -435,5 +435,6 @@ def resolved_config(config: PurifyConfig, kind: ModelKind) -> dict[str, Any]:
 
 def fingerprint(config: PurifyConfig, kind: ModelKind, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What must be equal for a run to be the continuation of another."""
-    settings = {k: v for k, v in resolved_config(config, kind).items() if k not in _NOT_IN_FINGERPRINT}
+    given = {k: v for k, v in resolved_config(config, kind).items() if k not in _NOT_IN_FINGERPRINT}
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}
     return {**settings, "world": world_size(), **facts}

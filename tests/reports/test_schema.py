@@ -18,6 +18,7 @@ from rora_cli.commands import behaviours, check, rules
 from rora_cli.commands.diagnose import DiagnoseConfig, run
 from rora_cli.reports import json_report
 from rora_cli.reports.json_schema import build, meanings, shipped
+from rora_cli.reports.terminal.demo import render as render_demo
 from rora_cli.results.demo import DemoResult
 from rora_cli.results.reports import REPORTS, report
 from tests.adapters import save_lora, tiny_distilbert
@@ -144,6 +145,14 @@ def test_what_the_pages_are_made_of_is_valid(name: str) -> None:
 def test_a_demo_is_valid() -> None:
     before, purified = SAMPLES["eval-asr"]("positive"), SAMPLES["purify"]("positive")
     assert not valid("demo", DemoResult("out", result(), before, purified, before, False, 0.05, 61.0))["cleansed"]
+
+
+def test_a_demo_of_a_causal_model_is_valid_and_says_what_was_not_searched() -> None:
+    before, purified = SAMPLES["eval-asr-replies"]("refusal"), SAMPLES["purify-replies"]("refusal")
+    shown = DemoResult("out", None, before, purified, before, True, 0.15, 500.0, 604, 40526)
+    assert valid("demo", shown)["tried"] == 604
+    text = " ".join(render_demo(shown, width=300).split())
+    assert "tried 604 names of the 40,526 texts" in text and "suspect:" in text and "result:" in text
 
 
 def test_margins_are_valid(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rora_cli.files import REPORT_NAME
-from rora_cli.reports.terminal import to_text
+from rora_cli.reports.terminal import demo_causal, to_text
 from rora_cli.reports.text import proportion, safe
 from rora_cli.results.accuracy import AttackOutcome
 from rora_cli.results.demo import DemoResult
@@ -15,6 +15,8 @@ from rora_cli.results.evaluate import EvaluationResult
 
 def render(result: DemoResult, *, width: int = 80, color: bool = False) -> str:
     """The story of the demo, and accuracy and attack success before and after."""
+    if result.diagnosis is None:
+        return demo_causal.render(result, width=width, color=color)
     found = [s for stage in result.purified.stages if isinstance(s := stage.details.get("found"), (list, tuple))]
     named = ", ".join(safe(item) for item in (found[0] if found else [])[:4]) or "nothing"
     verdict = (
