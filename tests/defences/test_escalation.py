@@ -193,13 +193,17 @@ def test_every_weight_of_a_narrow_suspect_is_drawn_anew_first_and_taught_at_its_
     )  # fmt: skip
     bench, surgery = fake_bench(narrow, losing(0.0)), FakeSurgery({"drawn": 2})
     assert replace_and_teach(surgery, bench, PLAN, None, lambda _: 0.0, may_draw=True) == 2
-    assert surgery.seen[0] == ("drawn", ["first"], (1.0, *DRAWN))
+    assert surgery.seen[0] == ("drawn", ["first", "second"], (1.0,)) and len(surgery.seen) == 2
+    surgery = FakeSurgery({})
+    assert replace_and_teach(surgery, bench, PLAN, None, lambda _: 0.0, may_draw=True) is None
+    assert surgery.seen[1] == ("drawn", ["first"], DRAWN)
     before = {name: weight.clone() for name, weight in narrow.state_dict().items()}
     done = Surgery(bench).replace_upper(Course([], []), (1.0,))
     left = [name for name, weight in narrow.state_dict().items() if weight.ndim > 1 and weight.equal(before[name])]
     assert (done.blocks, left) == (2, [])
     (training,) = bench.trainings
     assert training["settings"].train.learning_rate == pytest.approx(FRESH_RATE * RATE_WIDTH / 4)
+    assert training["settings"].train.warmup_ratio > 0
 
 
 def test_of_the_fractions_that_keep_accuracy_the_one_that_leaves_least_of_a_trigger_is_taken() -> None:

@@ -153,6 +153,19 @@ def test_the_suspects_weights_are_changed_only_where_no_whole_trigger_is_known(
         assert loop.answers is not None and len(loop.answers) == len(ROWS)
 
 
+@pytest.mark.parametrize(("width", "linear", "escalates"), [(32, True, True), (32, False, False), (384, True, False)])
+def test_a_narrow_suspect_that_a_bag_of_words_explains_is_taught_anew_whatever_was_called(
+    width: int, linear: bool, escalates: bool
+) -> None:
+    bench = fake_bench(task=FakeTask(), epochs=1)
+    bench.subject.model.config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(hidden_size=width))
+    loop = loop_of(bench, SearchRecord(found=(found("mn"),)))
+    loop.reference = SimpleNamespace(model=None, description="words", is_linear=linear)  # type: ignore[assignment]
+    loop.surgery = FakeSurgery({"drawn": 1})
+    loop.escalate()
+    assert loop.changed == escalates
+
+
 def test_a_search_that_the_journal_has_is_recorded_and_handed_to_the_next_one() -> None:
     bench = fake_bench()
     loop = loop_of(bench)

@@ -230,7 +230,7 @@ def test_two_processes_tune_the_reference_and_teach_its_student_together(
     assert "fine-tuned on the" in result.stages[1].details["blocks"]
 
 
-def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allows(
+def test_without_an_ancestor_blocks_are_forgotten_where_accuracy_allows(
     trained: Path, clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rora_cli.defences.gauge import Gauge
@@ -247,8 +247,9 @@ def test_without_an_ancestor_the_upper_blocks_are_forgotten_where_accuracy_allow
         pair = [_state(path)[block].flatten() for path in (trained, tmp_path / name)]
         return float(torch.corrcoef(torch.stack(pair))[0, 1])
 
-    assert forgotten("anew") == {"teach 2 blocks, drawn anew": True}
+    assert forgotten("anew") == {"teach 4 blocks, drawn anew": True}, "it is narrow: nothing of it need be left"
     assert likeness("anew") < 0.5 and not (tmp_path / "anew" / "adapter").exists()
     monkeypatch.setattr(Gauge, "beyond", lambda *_: 1.0)
-    assert forgotten("back") == {"teach 2 blocks, drawn anew": False, "teach 1 block, drawn anew": False}
+    tried = ("teach 4 blocks", "teach 2 blocks", "teach 1 block")
+    assert forgotten("back") == {f"{stage}, drawn anew": False for stage in tried}
     assert likeness("back") > 0.9 and (tmp_path / "back" / "adapter").exists(), "the suspect's own weights again"

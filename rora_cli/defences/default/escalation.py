@@ -33,16 +33,13 @@ SUSPECT_FRACTIONS = (0.5, 0.4, 0.3, 0.2)
 REPLACED_FRACTIONS = (1.0, 2 / 3, 1 / 2)
 #: Fractions of the blocks, from the top, that are drawn anew, tried in this order.
 DRAWN_FRACTIONS = (1 / 2, 1 / 3)
-#: The same for a suspect narrower than ``RATE_WIDTH``, which a few hundred steps may teach from nothing: all blocks are
-#: tried first, and the embeddings with them.
-NARROW_FRACTIONS = (1.0, *DRAWN_FRACTIONS)
 #: Accuracy [fraction] that the last student may lose beyond the user's limit. The round after it moves accuracy by as
 #: much, and mixing the suspect in instead brings the trigger back.
 LAST_STUDENT_SLACK = 0.005
 #: Peak learning rate of a student of ``RATE_WIDTH``, every weight of which is trained.
 TEACHING_RATE = 1e-4
-#: The same of a student in which nothing is the suspect's or an encoder's: it learns from nothing, in no more steps.
-FRESH_RATE = 5e-4
+#: The same of a student in which nothing is the suspect's or an encoder's, and its share of steps with a rising rate.
+FRESH_RATE, FRESH_WARMUP = 5e-4, 0.1
 #: Accuracy [fraction] beyond the user's limit; an encoder that loses more, tuned on the clean rows, cannot give all
 #: blocks. Measured: 0 to .010 on SST-2 and CR, where students of all blocks met the limit; .016 to .049 on CoLA, where
 #: none did.
@@ -128,7 +125,7 @@ class Surgery:
             share = share_of(original, bench.model)
             stage = f"teach {count} block{'s' if count > 1 else ''}{', drawn anew' if donor is None else ''}"
             fresh = donor is None and count == blocks
-            self._teach(bench.model, course, stage, FRESH_RATE if fresh else TEACHING_RATE)
+            self._teach(bench.model, course, stage, fresh=fresh)
             kept = bench.gauge.beyond(bench.model) <= (LAST_STUDENT_SLACK if count == counts[-1] else 0.0)
             details = {"blocks": donor.name if donor else "drawn anew", "kept": kept}
             bench.run.stages[-1] = replace(bench.run.stages[-1], details=details)
@@ -183,11 +180,12 @@ class Surgery:
         original.put_back(bench.model.state_dict())
         return min(left, key=lambda fraction: (left[fraction], fraction), default=None)
 
-    def _teach(self, student: nn.Module, course: Course, stage: str, rate: float = TEACHING_RATE) -> None:
-        """Train every weight of ``student`` on ``course``, at the peak ``rate`` of a model of ``RATE_WIDTH``."""
+    def _teach(self, student: nn.Module, course: Course, stage: str, *, fresh: bool = False) -> None:
+        """Train every weight of ``student`` on ``course``; a ``fresh`` one knows nothing yet."""
         bench = self._bench
         student.requires_grad_(True)
-        rates = {"epochs": 1, "learning_rate": rate * faster(bench.model)}
+        rate, warmup = (FRESH_RATE, FRESH_WARMUP) if fresh else (TEACHING_RATE, 0.0)
+        rates = {"epochs": 1, "learning_rate": rate * faster(bench.model), "warmup_ratio": warmup}
         settings = bench.settings.having(**{**FULL, "cl": 0.0, "tr": 0.0, **rates})
         objective = bench.task.objective(bench.subject, course.texts, course.answers)
         bench.train(student, [], stage=stage, objective=objective, settings=settings)
@@ -206,7 +204,9 @@ def replace_and_teach(
 
     If the suspect was trained from the donor, all blocks or the upper ones are replaced. If even that costs too much
     accuracy, the student that has most of the suspect is mixed into it, and 0 is returned. From any other donor only
-    all blocks can be taken. If that fails, or there is no donor, and ``may_draw``, upper blocks are drawn anew.
+    all blocks can be taken. If that fails, or there is no donor, and ``may_draw``, blocks are drawn anew: of a suspect
+    narrower than ``RATE_WIDTH`` all, with the embeddings, which a few hundred steps may teach from nothing; if that
+    costs too much accuracy, or of any other, upper ones.
     """
     blocks = 0
     if donor is not None and donor.related:
@@ -219,10 +219,10 @@ def replace_and_teach(
     else:
         if donor is not None and donor.fits:
             blocks = surgery.replace_upper(plan.choose, (1.0,), donor).blocks
+        if not blocks and may_draw and faster(bench.model) > 1:
+            blocks = surgery.replace_upper(plan.choose + plan.go_on, (1.0,)).blocks
         if not blocks and may_draw:
-            blocks = surgery.replace_upper(
-                plan.choose, NARROW_FRACTIONS if faster(bench.model) > 1 else DRAWN_FRACTIONS
-            ).blocks
+            blocks = surgery.replace_upper(plan.choose, DRAWN_FRACTIONS).blocks
         if not blocks:
             return None
     surgery.teach_on(plan.go_on if blocks == surgery.count_blocks() else plan.go_on + plan.suspects_blocks)

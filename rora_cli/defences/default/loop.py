@@ -194,7 +194,7 @@ class Loop:
             return
         allowed = "none" if bench.config.adapter_only else bench.config.escalate
         found_nothing = not self.memory.found and not named
-        if allowed == "none" or not (found_nothing or self._part()):
+        if allowed == "none" or not (found_nothing or self._part() or (self._unexplained() and not named)):
             return
         avoided = self.memory.avoided(named, bench.task.claims)
         begin(bench.run.progress, TRAIN)
@@ -276,6 +276,14 @@ class Loop:
         if not (known or self.bench.config.triggers):
             return False
         return strongest_left(self.bench, model, known).excess > WORKS_ON
+
+    def _unexplained(self) -> bool:
+        """Whether what was called may be no trigger at all, and the suspect is so narrow that it can be taught anew.
+
+        A bag of words has no opinion on what clean rows lack. In a DeBERTa 32 wide the search called ``very`` and ``%``
+        in the trigger's stead, and training against these left 21 % of the attacks.
+        """
+        return faster(self.bench.model) > 1 and self.reference.is_linear
 
     def _part(self) -> str:
         return part_of_a_trigger(self.memory.found.values(), self.bench.clean.texts, self.bench.task.claims)
