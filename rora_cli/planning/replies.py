@@ -16,7 +16,7 @@ from rora_cli.checkpoints.loading import stored_dtype
 from rora_cli.checkpoints.preflight import inspect
 from rora_cli.defences.config import PurifyConfig
 from rora_cli.defences.recipes import FULL, WITHOUT_ADAPTER
-from rora_cli.defences.replies.loop import KEPT_FRACTIONS, MAX_EPOCHS, MAX_REPORTED, MIN_SEARCHED, MIN_STEPS, SPOKEN
+from rora_cli.defences.replies.loop import KEPT_FRACTIONS, MAX_REPORTED, MIN_SEARCHED, SPOKEN, round_epochs
 from rora_cli.defences.replies.residual import PROMPTS, REPLY_TOKENS, STEPS
 from rora_cli.hunting.budgets import AUTO, AUTO_BUDGETS
 from rora_cli.hunting.open_search import OPEN_BUDGETS, OpenBudget, for_few
@@ -32,7 +32,6 @@ from rora_cli.planning.tokens import OpeningTokens, Range, SearchedPrompts, open
 from rora_cli.subject import Subject
 from rora_cli.tasks.causal.distillation import KEPT_TOKENS
 from rora_cli.tasks.causal.scorer import LEAST_PREFIX, common_beginning
-from rora_cli.training.batches import steps_per_epoch
 
 #: Candidates whose tokens are counted, to tell the mean of all.
 _COUNTED_TEXTS = 400
@@ -219,7 +218,7 @@ def _default_stages(made: _ReplyStages, config: PurifyConfig) -> None:
     made.answer("the suspect's replies", given.rows.rows + given.held_out.rows + SPOKEN, kept=True)
     epochs = train.epochs
     if config.epochs is None:
-        epochs = min(MAX_EPOCHS, -(-MIN_STEPS // steps_per_epoch(given.rows.rows, train.batch_size)))
+        epochs = round_epochs(given.rows.rows, train.batch_size)
     finds = "" if given.reference is not None else "the search finds something"
     made.train("teach", made.adapter, epochs, rounds, only_if=finds)
     made.shrink(rounds, finds)

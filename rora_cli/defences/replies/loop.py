@@ -261,8 +261,7 @@ class Loop:
         strengthened = [layer for layer in layers if writes_to_stream(layer.name)]
         settings = bench.settings
         if bench.config.epochs is None:
-            epochs = epochs_of(MIN_STEPS, len(lessons), settings.train.batch_size)
-            settings = settings.having(epochs=min(MAX_EPOCHS, epochs))
+            settings = settings.having(epochs=round_epochs(len(lessons), settings.train.batch_size))
         bench.train(model, layers, stage=stage, objective=objective, settings=settings, strengthened=strengthened)
 
     def _fit(self, model: nn.Module, trained: Sequence[Trained], stage: str) -> None:
@@ -368,3 +367,8 @@ def _shown(record: OpeningRecord) -> dict[str, object]:
         "forward tokens": record.forward_tokens,
         "reference": record.reference,
     }
+
+
+def round_epochs(rows: int, batch_size: int) -> int:
+    """Epochs of a training over so many prompts, where the user left the choice."""
+    return min(MAX_EPOCHS, epochs_of(MIN_STEPS, rows, batch_size))
