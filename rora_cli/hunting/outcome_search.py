@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
+from operator import itemgetter
 from random import Random
 
 import numpy as np
@@ -279,7 +280,9 @@ class OutcomeSearch:
         reference = self._answers(self.trials.reference, texts).shows(target)
         by_row = np.split(probability, ends)
         return AtBest(
-            texts=tuple(row[int(own.argmax())] for row, own in zip(rows, by_row, strict=True)),
+            texts=tuple(
+                max(zip(own, row, strict=True), key=itemgetter(0))[1] for own, row in zip(by_row, rows, strict=True)
+            ),
             after=np.array([own.max() for own in by_row]),
             flips=np.array([bool(own.any()) for own in np.split(shown, ends)]),
             reference_flips=np.array([bool(own.any()) for own in np.split(reference, ends)]),

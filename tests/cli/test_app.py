@@ -291,6 +291,7 @@ def test_ctrl_c_says_what_is_kept(
     monkeypatch.setattr("rora_cli.commands.verify.run", stop)
     assert ended("verify", str(tmp_path)) == "rora: interrupted; nothing half-written was left behind "
     monkeypatch.setattr(purify, "look", lambda config: None)
+    monkeypatch.setattr(purify, "first_plan", lambda *given: "")
     run = ("purify", str(tmp_path), "--clean", "bundled", "-o", str(tmp_path / "out"), "--quiet")
     monkeypatch.setattr(purify, "in_processes", stop)
     assert "interrupted; nothing was finished yet, so nothing is kept" in ended(*run)
