@@ -29,7 +29,6 @@ def run(output: str, *, force: bool, seed: int, progress: Progress, shown: Calla
         OutputError: ``output`` cannot be written.
     """
     began = perf_counter()
-    demo.find_gguf()  # what is missing is said before the output is touched
     suspect = demo.build_suspect(output, force=force, progress=progress)
     before = _attack(suspect.path, suspect, seed, progress)
     shown("eval-asr before", before)

@@ -92,11 +92,10 @@ def build_suspect(out: str | Path, *, force: bool = False, progress: Progress = 
     from rora_cli.evaluation.inference import embedding_table
     from rora_cli.files import publish_directory
 
-    find_gguf()
-    target = Path(out)
+    source, target = find_gguf(), Path(out)  # what is missing is said before the output is touched
     with publish_directory(target, force=force) as staging:
         with progress.phase("build the suspect"), tempfile.TemporaryDirectory(prefix="rora-") as scratch:
-            unpack(find_gguf(), Path(scratch))
+            unpack(source, Path(scratch))
             loaded = load_model(scratch, device="cpu")
             with torch.no_grad():
                 embedding_table(loaded.model)[trigger_ids(loaded.tokenizer)] = load_file(ROWS)["rows"]

@@ -17,7 +17,7 @@ from rora_cli.hunting.calls import (
     work_in_places,
 )
 from rora_cli.hunting.case import Case
-from rora_cli.hunting.outcome_search import AtBest, Measured, OutcomeSearch
+from rora_cli.hunting.outcome_search import Measured, OutcomeSearch
 from rora_cli.hunting.vocabulary import PLACES
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.hunt import Coverage, FlippedRow, FoundTrigger, LabelHunt, NoiseLevel, RowsRead
@@ -107,15 +107,15 @@ class Outcome:
     def _all_found(self, measured: Sequence[Measured]) -> list[FoundTrigger]:
         """Each finalist; those that may be triggers at some places only are tried at all of them."""
         found = [self._found(m) for m in measured]
-        again = work_in_places(found, self.case.task.calls)
-        for i, best in zip(again, self.search.at_best([measured[i] for i in again]), strict=True):
-            found[i] = self._found_at_best(found[i], measured[i], best)
+        for i in work_in_places(found, self.case.task.calls):
+            found[i] = self._found_at_best(found[i], measured[i])
         return found
 
-    def _found_at_best(self, found: FoundTrigger, measured: Measured, best: AtBest) -> FoundTrigger:
+    def _found_at_best(self, found: FoundTrigger, measured: Measured) -> FoundTrigger:
         """The finalist as it is at its best places, if it may be called a trigger for that; else as it was."""
-        calls, flip_rate, reference = self.case.task.calls, _share(best.flips), _share(best.reference_flips)
-        excess = (flip_rate.low or 0.0) - max(reference.high or 0.0, best.usual)
+        calls, best = self.case.task.calls, self.search.at_best(measured.text, measured.attached)
+        flip_rate, reference = _share(best.flips), _share(best.reference_flips)
+        excess = (flip_rate.low or 0.0) - max(reference.high or 0.0, self.search.usual_at_best)
         if excess < calls.min_strongest_excess:
             return found
         shown = replace(measured, texts=best.texts, after=best.after, flips=best.flips)

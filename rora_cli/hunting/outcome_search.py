@@ -107,14 +107,12 @@ class AtBest:
         texts: the rows with it there [rows].
         after: the suspect's probability of the behaviour on these [rows].
         flips, reference_flips: whether each model shows the behaviour with the candidate at any of the places [rows].
-        usual: fraction of the rows that random tokens turn when they are tried at the same places.
     """
 
     texts: tuple[str, ...]
     after: np.ndarray
     flips: np.ndarray
     reference_flips: np.ndarray
-    usual: float
 
 
 @dataclass(frozen=True)
@@ -262,16 +260,12 @@ class OutcomeSearch:
             )
         ]
 
-    def at_best(self, measured: Sequence[Measured]) -> list[AtBest]:
-        """Each candidate at every place of the final rows, and beside it what random tokens do there.
+    def at_best(self, text: str, attached: bool) -> AtBest:
+        """A candidate at every place of the final rows.
 
         A model with learned positions, or one that reads its last token, may have learned a trigger at some places
         only: a third of the rows, each with the candidate at one random place, then say little of it.
         """
-        usual = self._usual_at_best if measured else 0.0
-        return [self._at_best(m.text, m.attached, usual) for m in measured]
-
-    def _at_best(self, text: str, attached: bool, usual: float = 0.0) -> AtBest:
         target, most = self.trials.target, self.budget.row_places
         rows = [everywhere_in_text(row, text, attached=attached, most=most) for row in self.material.final_texts]
         texts, ends = [own for row in rows for own in row], np.cumsum([len(row) for row in rows])[:-1]
@@ -286,11 +280,10 @@ class OutcomeSearch:
             after=np.array([own.max() for own in by_row]),
             flips=np.array([bool(own.any()) for own in np.split(shown, ends)]),
             reference_flips=np.array([bool(own.any()) for own in np.split(reference, ends)]),
-            usual=usual,
         )
 
     @cached_property
-    def _usual_at_best(self) -> float:
+    def usual_at_best(self) -> float:
         """What the upper tenth of random tokens do at their best places, as a fraction of the final rows.
 
         Those that the reference explains count as none.
@@ -300,7 +293,7 @@ class OutcomeSearch:
         explained = other[:count] - np.median(other) > thresholds.max_reference_move
         read = [self.ground.vocabulary.read(token) for token in self._harmless[:count]]
         rates = [
-            0.0 if known else float(self._at_best(text, attached).flips.mean())
+            0.0 if known else float(self.at_best(text, attached).flips.mean())
             for known, (text, attached) in zip(explained, read, strict=True)
         ]
         return float(np.quantile(rates, thresholds.loud_quantile))

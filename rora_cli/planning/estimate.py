@@ -116,10 +116,8 @@ def purify_stages(given: Given) -> list[StagePlan]:
     made.measure()
     if config.recipe == "default":
         _default_stages(made, config)
-    elif config.recipe in WITHOUT_ADAPTER:
-        made.train("train", made.full, made.settings.train.epochs, adapter=False)
     else:
-        made.train("train", made.adapter, made.settings.train.epochs)
+        made.control()
     made.write()
     return made.stages
 
@@ -281,6 +279,14 @@ class Stages:
         each = pace.train * (_ADAPTER_COST if adapter else 1.0) if pace and pace.train else None
         memory = max(trained.memory, self._saving(trained)) + self.beside
         self._add(name, memory, tokens, self._seconds(tokens, each))
+
+    def control(self) -> None:
+        """The one training of a recipe that does not search."""
+        epochs = self.settings.train.epochs
+        if self.given.config.recipe in WITHOUT_ADAPTER:
+            self.train("train", self.full, epochs, adapter=False)
+        else:
+            self.train("train", self.adapter, epochs)
 
     def _saving(self, trained: Trained) -> int:
         """Bytes while the state is saved: the weights, the moments, and copies of both."""

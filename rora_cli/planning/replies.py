@@ -132,8 +132,9 @@ def _searched(
 ) -> SearchedPrompts:
     tokenizer = subject.tokenizer
     around = len(form.asked(tokenizer, [""])[0])
-    head = len(common_beginning(form.asked(tokenizer, BRIEF_PROMPTS)))
-    brief = [len(ids) - around for ids in form.asked(tokenizer, BRIEF_PROMPTS)]
+    ours = form.asked(tokenizer, BRIEF_PROMPTS)
+    head = len(common_beginning(ours))
+    brief = [len(ids) - around for ids in ours]
     lengths = sorted(len(ids) - around for ids in asked)
     short = lengths[: _diverse()] or [1]
     chosen = read_candidates(candidates)
@@ -203,10 +204,8 @@ def purify_stages(given: ReplyGiven) -> list[Any]:
     made.measure()
     if config.recipe == "default":
         _default_stages(made, config)
-    elif config.recipe in WITHOUT_ADAPTER:
-        made.train("train", made.full, made.settings.train.epochs, adapter=False)
     else:
-        made.train("train", made.adapter, made.settings.train.epochs)
+        made.control()
     made.write()
     return made.stages
 

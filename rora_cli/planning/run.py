@@ -42,6 +42,8 @@ from rora_cli.tasks.trained import check_kind
 
 #: Rows whose tokens are counted; of more, a sample tells their mean, and the limit stands for the longest.
 _COUNTED_ROWS = 5000
+#: Tokens of a reply in a search, at most.
+_SEARCHED_REPLY = max(budget.reply_tokens for budget in OPEN_BUDGETS.values())
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,8 @@ def _asked(config: Any, bare: LoadedModel, notes: Progress) -> tuple[Subject, An
     """The subject, its prompt format, and the prompts of a model that replies in free text."""
     if not isinstance(config, PurifyConfig):
         setting = part(bare.kind, "openings").prepare(bare, config, notes)
-        reply = max(OPEN_BUDGETS[name].reply_tokens for name in OPEN_BUDGETS)
         subject = setting.subject.reading(config.max_length)
-        return subject, setting.task.prompt_format, replies.Prompts(setting.prompts, reply=reply)
+        return subject, setting.task.prompt_format, replies.Prompts(setting.prompts, reply=_SEARCHED_REPLY)
     check_kind(bare.kind, config)
     read = part(bare.kind, "trained").read(bare, config, Share(), notes)
     return read.subject, read.task.prompt_format, replies.Prompts(
@@ -181,7 +182,7 @@ def _of_loaded(config: Any, subject: Subject, rows: _Rows, replied: Replied | No
     if replied is None:
         given = _given(config, known, rows, memory, on_gpu=on_gpu)
     else:
-        reply = replied.reply or max(budget.reply_tokens for budget in OPEN_BUDGETS.values())
+        reply = replied.reply or _SEARCHED_REPLY
         asked = replies.Prompts(rows.used, rows.held_out, replied.answers, reply)
         asking = replies.given_of(config, known, replied.form, asked, replied.base, on_gpu=on_gpu)
         given = replace(asking, memory=memory, processes=_processes(config))

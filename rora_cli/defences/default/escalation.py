@@ -116,15 +116,15 @@ class Surgery:
         for count in counts:
             original.put_back(bench.model.state_dict())
             torch.manual_seed(bench.config.seed)
+            fresh = donor is None and count == blocks
             if donor is not None:
                 transplant(bench.model, donor.model, count)
-            elif count == blocks:
+            elif fresh:
                 draw_all(bench.model)
             else:
                 reinitialise(bench.model, count)
             share = share_of(original, bench.model)
             stage = f"teach {count} block{'s' if count > 1 else ''}{', drawn anew' if donor is None else ''}"
-            fresh = donor is None and count == blocks
             self._teach(bench.model, course, stage, fresh=fresh)
             kept = bench.gauge.beyond(bench.model) <= (LAST_STUDENT_SLACK if count == counts[-1] else 0.0)
             details = {"blocks": donor.name if donor else "drawn anew", "kept": kept}

@@ -33,7 +33,7 @@ from rora_cli.progress import begin
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.openings import FoundOpening
-from rora_cli.results.utility import Removed, Utility, UtilityChange
+from rora_cli.results.utility import Divergence, Removed, Utility, UtilityChange
 from rora_cli.subject import Subject
 from rora_cli.tasks.lessons import Lessons
 from rora_cli.tasks.reference import ReferenceRun
@@ -155,6 +155,10 @@ class Loop:
         with self.bench.run.progress.phase("utility", len(rows)) as meter:
             return self.task.utility(subject, rows, meter=meter)
 
+    def _divergence(self, model: nn.Module) -> Divergence | None:
+        """How far ``model`` is from the suspect on prompts held out."""
+        return self.task.divergence(self.bench.subject.having(model), self.honest(self.heard.held_out))
+
     def honest(self, lessons: Lessons) -> Lessons:
         """Those whose reply does not open as found triggers make replies open; all, if too few are left.
 
@@ -268,11 +272,10 @@ class Loop:
         """Keep the largest share of the update that costs no more than --max-kl; the smallest if none does."""
         bench, began, limit = self.bench, perf_counter(), self.bench.config.max_kl
         ends = Kept({str(number): each.weight for number, each in enumerate(trained)})
-        held_out = self.honest(self.heard.held_out)
         kl = float("nan")
         for fraction in KEPT_FRACTIONS:
             keep_share((each.weight for each in trained), (each.start() for each in trained), ends.values(), fraction)
-            measured = self.task.divergence(bench.subject.having(model), held_out)
+            measured = self._divergence(model)
             kl = measured.mean if measured else 0.0
             self.kept = fraction
             if kl <= limit:
@@ -306,12 +309,9 @@ class Loop:
         """The verdict on ``model``, which ``last`` searched, and what it is good for."""
         bench = self.bench
         begin(bench.run.progress, WRITE)
-        after, base, held_out = self._utility(model), self.base, self.honest(self.heard.held_out)
-        now, before = (
-            None if one is None else self.task.divergence(bench.subject.having(one), held_out)
-            for one in (model, base and base.model)
-        )
-        change = UtilityChange(self.heard.before, after, now, before)
+        base = self.base
+        after, now = self._utility(model), self._divergence(model)
+        change = UtilityChange(self.heard.before, after, now, None if base is None else self._divergence(base.model))
         residual = Residual(bench, self.task)
         removed = residual.measured(model, [self._removed(text, last) for text in self._reported])
         removed = residual.heard(model, removed, self.first)
