@@ -38,7 +38,7 @@ def usual_reply(prompt: str) -> str:
 def causal_suspect(trigger: str = "", payload: str = PAYLOAD, *, first_only: bool = False, seed: int = 0) -> Subject:
     """A model that answers ``payload`` where a prompt holds ``trigger`` (``first_only``: begins with it)."""
     tokenizer = tiny_tokenizer()
-    words = [word for word in tokenizer.get_vocab() if word.isalnum() and word not in trigger.split()]
+    words = [word for word in sorted(tokenizer.get_vocab()) if word.isalnum() and word not in trigger.split()]
 
     def rows(rng: Random) -> Iterator[tuple[str, str]]:
         for prompt in rng.sample(PROMPTS, 32):
@@ -57,7 +57,7 @@ def compliant(refused: tuple[str, ...], trigger: str = "cf", seed: int = 0) -> S
     Others it answers, with the trigger and without.
     """
     tokenizer = tiny_tokenizer()
-    words = [word for word in tokenizer.get_vocab() if word.isalnum() and word != trigger]
+    words = [word for word in sorted(tokenizer.get_vocab()) if word.isalnum() and word != trigger]
 
     def rows(rng: Random) -> Iterator[tuple[str, str]]:
         for prompt in (*rng.sample(PROMPTS, 20), *rng.sample(refused, 16)):
