@@ -14,6 +14,7 @@ from rora_cli.reports.json_report import plain
 from rora_cli.reports.subjects import Findable, Subject, rules, subjects
 from rora_cli.reports.text import safe
 from rora_cli.results.findings import Finding, Severity
+from rora_cli.results.provenance import documentation_url
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _ABOUT = "https://arxiv.org/abs/2601.06305"
@@ -31,14 +32,14 @@ def render(result: Findable) -> str:
     pairs.sort(key=lambda pair: -pair[1].severity)
     index = {rule: i for i, rule in enumerate(meanings)}
     worst = {rule: max(f.severity for _, f in pairs if f.rule_id == rule) for rule in meanings}
-    roots = _Roots(result)
+    roots, pages = _Roots(result), documentation_url()
     run = {
         "tool": {
             "driver": {
                 "name": "rora",
                 "informationUri": _ABOUT,
                 "semanticVersion": str(result.provenance.versions.get("rora", "0.0.0")),
-                "rules": [_rule(rule, meaning, worst[rule]) for rule, meaning in meanings.items()],
+                "rules": [_rule(rule, meaning, worst[rule], pages) for rule, meaning in meanings.items()],
             }
         },
         "invocations": [_invocation(result, len(pairs), roots)],
@@ -48,14 +49,16 @@ def render(result: Findable) -> str:
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
 
 
-def _rule(rule: str, meaning: str, worst: Severity) -> dict[str, Any]:
+def _rule(rule: str, meaning: str, worst: Severity, pages: str) -> dict[str, Any]:
+    area = rule.partition("/")[0]
     return {
         "id": rule,
+        **({"helpUri": f"{pages}/rules.html#{area}"} if pages else {}),
         "name": "".join(part.capitalize() for part in rule.replace("/", "-").split("-")),
         "shortDescription": {"text": safe(meaning, max_length=1000)},
         "help": {"text": f"{safe(meaning, max_length=1000)} More: `rora rules {rule}`."},
         "defaultConfiguration": {"level": _LEVELS[worst]},
-        "properties": {"security-severity": _SCORES[worst], "tags": ["security", rule.partition("/")[0]]},
+        "properties": {"security-severity": _SCORES[worst], "tags": ["security", area]},
     }
 
 

@@ -47,8 +47,20 @@ def library_versions() -> dict[str, str]:
     return found
 
 
+def documentation_url() -> str:
+    """Where the installed package says that its documentation is published; empty if it does not say so."""
+    try:
+        stated = re.search(r"^Project-URL: *Documentation, *(https://\S+)", _metadata("rora-cli"), re.MULTILINE)
+    except PackageNotFoundError:
+        return ""
+    return stated[1].rstrip("/") if stated else ""
+
+
 def _version(name: str) -> str:
     """As importlib.metadata.version, which reads torch's whole description first, for a tenth of the time."""
-    installed = distribution(name)
-    stated = re.search(r"^Version: *(\S+)", installed.read_text("METADATA") or "", re.MULTILINE)
-    return stated[1] if stated else installed.version
+    stated = re.search(r"^Version: *(\S+)", _metadata(name), re.MULTILINE)
+    return stated[1] if stated else distribution(name).version
+
+
+def _metadata(name: str) -> str:
+    return distribution(name).read_text("METADATA") or ""

@@ -15,6 +15,7 @@ import pytest
 from rora_cli.reports import github, html, junit, markdown, sarif
 from rora_cli.reports.registry import FORMATS, renderer
 from rora_cli.reports.terminal import diagnose as terminal
+from rora_cli.results import provenance
 from rora_cli.results.check import CheckedCheckpoint, CheckResult
 from rora_cli.results.diagnose import Coverage, DiagnoseResult, Diagnosis, GroupSummary
 from rora_cli.results.findings import Finding, Severity
@@ -94,6 +95,19 @@ def test_sarif_fingerprints_are_of_rule_module_and_checkpoint() -> None:
     assert one[0] != two[0] and one[1:] == two[1:]
     elsewhere = replace(result(), adapters=tuple(replace(a, path=f"other/{a.path}") for a in result().adapters))
     assert not set(one) & set(prints(sarif.render(elsewhere)))
+
+
+def test_sarif_names_the_page_of_a_rule_where_the_package_says_that_there_is_one(monkeypatch, schema: dict) -> None:
+    def rule() -> dict:
+        document = json.loads(sarif.render(result()))
+        jsonschema.validate(document, schema)
+        return document["runs"][0]["tool"]["driver"]["rules"][0]
+
+    stated = "Name: rora-cli\nProject-URL: Documentation, https://docs.example.org/rora/\nVersion: 1\n"
+    monkeypatch.setattr(provenance, "_metadata", lambda name: stated)
+    assert rule()["helpUri"] == "https://docs.example.org/rora/rules.html#adapter"
+    monkeypatch.setattr(provenance, "_metadata", lambda name: "Name: rora-cli\n")
+    assert "helpUri" not in rule() and "rora rules" in rule()["help"]["text"]
 
 
 def test_what_is_accepted_is_a_suppression_for_sarif() -> None:
