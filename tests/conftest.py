@@ -8,6 +8,8 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Numbers are compared with those of processors that have no bfloat16.
+os.environ.setdefault("ACCELERATE_MIXED_PRECISION", "no")
 
 import importlib.util
 import json

@@ -66,6 +66,7 @@ def run(config: DemoConfig, progress: Progress = SILENT, show: Callable[[str, An
         seed=config.seed,
         search_budget="fast",
         reference=str(suspect.reference),
+        power=0,  # a whole trigger that is gone passes without it, and it takes as long as a round
     )
     purified = purify.run(settings, progress)
     shown("purify", purified)

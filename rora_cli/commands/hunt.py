@@ -28,7 +28,7 @@ from rora_cli.options import Option
 from rora_cli.planning.first_look import first_plan, look
 from rora_cli.progress import SILENT, Progress, begin, in_steps
 from rora_cli.results.hunt import HuntResult
-from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.results.provenance import Provenance
 from rora_cli.results.verdict import decide
 
 if TYPE_CHECKING:
@@ -119,9 +119,9 @@ class HuntConfig(
         Option(
             "Of the first looks at many candidates, and of tuning the reference; what is left is scored in fp32. auto: "
             "bf16 where the device computes in it, as processors with AVX-512 BF16 or AMX do, else fp32.",
-            choices=("fp32", "auto", "bf16"),
+            choices=("auto", "fp32", "bf16"),
         ),
-    ] = "fp32"
+    ] = "auto"
     labels: Annotated[
         tuple[str, ...],
         Option("Target label to search. Repeatable.", ("--label",), metavar="NAME", shown="every label"),
@@ -218,7 +218,7 @@ def _labels(config: HuntConfig, loaded: LoadedModel, how: ReferenceRun, run: Run
     task = make_task(subject.kind, loaded.label_names)
     reference = task.reference(config.reference, subject, rows, how)
     settings = SearchSettings(config.budget, config.seed, targets or None, run.rough)
-    provenance = _provenance(config, {**subject.inputs, **summary.inputs})
+    provenance = _provenance(config, {**subject.inputs, **summary.inputs}, run.versions)
     case = Case(subject, task, rows, reference, settings, how.progress)
     result = search_triggers(case, provenance=provenance)
     if not config.power:
@@ -263,13 +263,13 @@ def _openings(config: HuntConfig, free: OpenSetting, how: ReferenceRun, run: Run
         rough=run.rough,
         texts=read_candidates(config.candidates),
     )
-    result = search_openings(case, provenance=_provenance(config, free.inputs))
+    result = search_openings(case, provenance=_provenance(config, free.inputs, run.versions))
     rules = {finding.rule_id: finding.message for finding in free.findings}
     return replace(result, findings=(*result.findings, *free.findings), rules={**rules, **result.rules})
 
 
-def _provenance(config: HuntConfig, inputs: Mapping[str, str]) -> Provenance:
-    return Provenance("hunt", library_versions(), asdict(config), config.seed, inputs)
+def _provenance(config: HuntConfig, inputs: Mapping[str, str], versions: Mapping[str, str]) -> Provenance:
+    return Provenance("hunt", versions, asdict(config), config.seed, inputs)
 
 
 def exit_code(result: HuntResult, fail_on: str) -> ExitCode:

@@ -92,7 +92,7 @@ class PurifyOptions(TypedDict, total=False):
     """The gradient's norm is clipped to this."""
     max_length: int | None
     """Tokens of a row that the model is given; longer rows are cut."""
-    precision: Literal["fp32", "auto", "bf16", "fp16"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
     """Of the forward pass: fp32, or mixed with bf16 or fp16 (fp16 needs a GPU). auto: bf16 where the device computes
     in it, as processors with AVX-512 BF16 or AMX do, else fp32."""
     gradient_checkpointing: bool
@@ -197,7 +197,7 @@ class HuntOptions(TypedDict, total=False):
     budget: Literal["auto", "fast", "normal", "thorough"]
     """fast: two to three minutes for a MiniLM on one core. normal: two to four times as long. thorough: longer still.
     auto: fast, then normal for a label, or a causal model, with a candidate that is neither called nor harmless."""
-    precision: Literal["fp32", "auto", "bf16"]
+    precision: Literal["auto", "fp32", "bf16"]
     """Of the first looks at many candidates, and of tuning the reference; what is left is scored in fp32. auto: bf16
     where the device computes in it, as processors with AVX-512 BF16 or AMX do, else fp32."""
     label: str | Sequence[str]

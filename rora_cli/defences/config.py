@@ -180,7 +180,7 @@ class TrainOptions(Options):
             shown="what the model reads",
         ),
     ] = None
-    precision: Annotated[str, TrainSpec] = "fp32"
+    precision: Annotated[str, TrainSpec] = "auto"
     gradient_checkpointing: Annotated[bool, TrainSpec] = False
 
 

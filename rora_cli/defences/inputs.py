@@ -27,7 +27,7 @@ from rora_cli.options import with_units
 from rora_cli.progress import Progress
 from rora_cli.results.accuracy import ROUNDING, CleanAccuracy
 from rora_cli.results.findings import Finding, Severity
-from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.results.provenance import Provenance
 from rora_cli.tasks import trained
 from rora_cli.tasks.thresholds import recorded
 from rora_cli.training.adapters import fused_experts, head_modules, resolve_targets
@@ -96,7 +96,7 @@ def prepare(config: PurifyConfig, progress: Progress) -> tuple[Bench, Source]:
     )
     for hint in hints(config, source):
         progress.note(f"{hint.message}: {hint.advice}")
-    run.state = state = _run_state(config, source)
+    run.state = state = _run_state(run, config, source)
     gauge = Gauge(given.task, subject, splits.held_out, given.limit, run)
     bench = Bench(subject, given.task, splits.train, gauge, run, config, config.settings(subject.kind))
     defence_of(config, subject.kind).check(bench)
@@ -196,12 +196,12 @@ def load(
     return load_model(model.path, adapter=where, device=device, new_head=new_head, check=check, **held)
 
 
-def _run_state(config: PurifyConfig, source: Source) -> RunState:
+def _run_state(run: Run, config: PurifyConfig, source: Source) -> RunState:
     splits = source.trained.splits
     facts = {
         "inputs": dict(source.inputs),
         "rows": [splits.train.fingerprint, splits.held_out.fingerprint],
-        "versions": library_versions(),
+        "versions": run.versions,
     }
     return RunState(
         state_directory(config), fingerprint(config, source.trained.subject.kind, facts), resume=config.resume
@@ -258,7 +258,7 @@ def provenance(bench: Bench, source: Source) -> Provenance:
     }
     return Provenance(
         command="purify",
-        versions=library_versions(),
+        versions=bench.run.versions,
         config=with_units(config, resolved_config(config, bench.subject.kind) | facts),
         seed=config.seed,
         inputs={

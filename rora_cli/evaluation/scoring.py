@@ -101,16 +101,21 @@ def _by_length(sequences: Sequence[Sequence[int]]) -> dict[int, list[int]]:
 class RememberingScorer(TorchScorer):
     """A scorer that remembers its answers: for a reference, of which later rounds and searches ask the same again.
 
-    Its answers are, to the bit, those of a ``TorchScorer``. It remembers what was asked on a CPU with ``STEADY`` or
-    more sequences of one length, where a row's answer does not depend on the others. Fewer always go to the model, and
-    so does everything on an accelerator, which chooses its kernels by the size of the batch. It keeps the last
-    ``MAX_REMEMBERED`` sequences.
+    Its answers are, to the bit, those of a ``TorchScorer``, in float32 and under autocast. It remembers what was asked
+    on a CPU with ``STEADY`` or more sequences of one length, where a row's answer does not depend on the others. Fewer
+    always go to the model, and so does everything on an accelerator, which chooses its kernels by the size of the
+    batch. It keeps the last ``MAX_REMEMBERED`` sequences of each precision.
     """
 
     def __init__(self, model: Any, *, most: int = MAX_REMEMBERED, **options: Any) -> None:
         super().__init__(model, **options)
-        self._known: dict[bytes, bytes] = {}
+        self._answers: dict[bool, dict[bytes, bytes]] = {False: {}, True: {}}
         self._most = most
+
+    @property
+    def _known(self) -> dict[bytes, bytes]:
+        """The answers remembered of this precision."""
+        return self._answers[torch.is_autocast_enabled("cpu")]
 
     def log_probabilities(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
         """Log-probabilities [n, classes], float32, in the order given.
@@ -127,7 +132,7 @@ class RememberingScorer(TorchScorer):
         out = np.empty((len(sequences), answers.shape[1]), dtype=np.float32)
         out[asked] = answers
         steady = (index for index in asked if len(by_length[len(sequences[index])]) >= STEADY)
-        self._known |= {keys[index]: out[index].tobytes() for index in steady}
+        self._known.update((keys[index], out[index].tobytes()) for index in steady)
         if rest := sorted(set(range(len(sequences))) - set(asked)):
             remembered = b"".join(self._known[keys[index]] for index in rest)
             out[rest] = np.frombuffer(remembered, dtype=np.float32).reshape(len(rest), -1)

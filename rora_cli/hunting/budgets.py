@@ -17,12 +17,12 @@ class Round:
     Attributes:
         candidates: how many of the best candidates take part.
         carriers: how many rows each is put into.
-        rough: whether the linear reference is asked, which costs no forward pass.
+        linear: whether the linear reference is asked, which costs no forward pass.
     """
 
     candidates: int
     carriers: int
-    rough: bool = False
+    linear: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ BUDGETS = {
     for budget in (
         Budget(
             name="fast",
-            screening=(Round(6000, 1, rough=True), Round(2000, 2, rough=True), Round(300, 4), Round(30, 12)),
-            extension=(Round(ALL, 1, rough=True), Round(30, 6), Round(6, 12)),
+            screening=(Round(6000, 1, linear=True), Round(2000, 2, linear=True), Round(300, 4), Round(30, 12)),
+            extension=(Round(ALL, 1, linear=True), Round(30, 6), Round(6, 12)),
             pool=200,
             row_length=12,
             pairs=8,
@@ -108,13 +108,13 @@ BUDGETS = {
         Budget(
             name="normal",
             screening=(
-                Round(ALL, 1, rough=True),
-                Round(8000, 2, rough=True),
+                Round(ALL, 1, linear=True),
+                Round(8000, 2, linear=True),
                 Round(1000, 4),
                 Round(100, 12),
                 Round(40, 32),
             ),
-            extension=(Round(ALL, 1, rough=True), Round(100, 6), Round(10, 20)),
+            extension=(Round(ALL, 1, linear=True), Round(100, 6), Round(10, 20)),
             pool=500,
             row_length=16,
             pairs=12,
@@ -129,8 +129,8 @@ BUDGETS = {
         ),
         Budget(
             name="thorough",
-            screening=(Round(ALL, 2, rough=True), Round(5000, 8, rough=True), Round(500, 24), Round(80, 64)),
-            extension=(Round(ALL, 2, rough=True), Round(400, 12), Round(40, 32)),
+            screening=(Round(ALL, 2, linear=True), Round(5000, 8, linear=True), Round(500, 24), Round(80, 64)),
+            extension=(Round(ALL, 2, linear=True), Round(400, 12), Round(40, 32)),
             pool=4000,
             row_length=20,
             pairs=24,

@@ -194,7 +194,8 @@ class OutcomeSearch:
         read = [(token, *self.ground.vocabulary.read(token)) for token in candidates]
         words = [(token, text) for token, text, attached in read if text.isalpha() and not attached]
         carriers = self._short[: self.budget.companion_rows]
-        own, other = (odds.mean(axis=1) for odds in self.trials.log_odds([(), *(t for t, _ in words)], carriers))
+        tried = [(), *(token for token, _ in words)]
+        own, other = (odds.mean(axis=1) for odds in self.trials.log_odds(tried, carriers, rough=True))
         beyond = own[1:] - own[0] - np.maximum(other[1:] - other[0], 0.0)
         beyond[other[1:] - other[0] > self.trials.thresholds.max_reference_move] = 0.0
         return [words[i][1] for i in np.argsort(-beyond, kind="stable")[: self.budget.max_companions] if beyond[i] > 0]

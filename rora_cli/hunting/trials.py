@@ -130,27 +130,31 @@ class Trials:
         self.suspect, self.reference, self.target, self.thresholds = suspect, reference, target, thresholds
         self._references = {False: (reference, scales[0]), True: (rough_reference or reference, scales[1])}
         self._empty: dict[tuple[Carrier, bool], float] = {}
-        self._harmless: dict[tuple[tuple[Tokens, ...], bool], dict[Carrier, tuple[np.ndarray, np.ndarray]]] = {}
+        self._harmless: dict[tuple[Any, ...], dict[Carrier, tuple[np.ndarray, np.ndarray]]] = {}
         self._advance, self._rough = advance, rough
         self.count = 0
         self.sequences: set[Tokens] = set()
 
     def log_odds(
-        self, candidates: Sequence[Tokens], carriers: Sequence[Carrier], *, rough: bool = False
+        self, candidates: Sequence[Tokens], carriers: Sequence[Carrier], *, linear: bool = False, rough: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Log-odds of the behaviour [candidates, carriers], clipped, under the suspect and a reference.
 
-        The reference's are scaled, so that both models are about as sure of clean rows. ``rough`` asks the linear one,
-        and the suspect inside the context that roughens it.
+        The reference's are scaled, so that both models are about as sure of clean rows. ``linear`` asks the linear one;
+        ``rough`` asks both models inside the context that roughens them, which is for rankings alone: what is decided
+        by is asked in full precision.
         """
         filled = [carrier.fill(candidate) for candidate in candidates for carrier in carriers]
         shape = len(candidates), len(carriers)
-        with self._rough() if rough else nullcontext():
+        reference, scale = self._references[linear]
+        with self._roughly(rough):
             own = self._own_log_odds(filled)
-        reference, scale = self._references[rough]
-        other = scale * self._clipped(reference(filled))
+            other = scale * self._clipped(reference(filled))
         self.sequences.update(candidate for candidate in candidates if len(candidate) > 1)
         return own.reshape(shape), np.clip(other, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT).reshape(shape)
+
+    def _roughly(self, rough: bool) -> AbstractContextManager[Any]:
+        return self._rough() if rough else nullcontext()
 
     def _own_log_odds(self, filled: Sequence[Tokens]) -> np.ndarray:
         """The suspect's log-odds of the behaviour [n], clipped; each is a trial."""
@@ -163,27 +167,31 @@ class Trials:
         """A model's log-odds of the behaviour [n], clipped."""
         return np.clip(answers.log_odds(self.target), -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT)
 
-    def _without(self, carriers: Sequence[Carrier], *, rough: bool) -> np.ndarray:
-        """The reference's log-odds [carriers] with nothing in the slot."""
-        if missing := [carrier for carrier in dict.fromkeys(carriers) if (carrier, rough) not in self._empty]:
-            scorer, scale = self._references[rough]
-            odds = scale * self._clipped(scorer([carrier.fill(()) for carrier in missing]))
+    def _without(self, carriers: Sequence[Carrier], *, linear: bool) -> np.ndarray:
+        """The reference's log-odds [carriers] with nothing in the slot, roughly."""
+        if missing := [carrier for carrier in dict.fromkeys(carriers) if (carrier, linear) not in self._empty]:
+            scorer, scale = self._references[linear]
+            with self._rough():
+                odds = scale * self._clipped(scorer([carrier.fill(()) for carrier in missing]))
             limited = np.clip(odds, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT).tolist()
-            self._empty.update({(carrier, rough): own for carrier, own in zip(missing, limited, strict=True)})
-        return np.array([self._empty[carrier, rough] for carrier in carriers])
+            self._empty.update({(carrier, linear): own for carrier, own in zip(missing, limited, strict=True)})
+        return np.array([self._empty[carrier, linear] for carrier in carriers])
 
     def moves(self, candidates: Sequence[Tokens], carriers: Sequence[Carrier]) -> np.ndarray:
-        """Mean log-odds [carriers] that the candidates add to the suspect's of each carrier with an empty slot."""
+        """Mean log-odds [carriers] that candidates add to the suspect's of each carrier with an empty slot, roughly."""
         filled = [carrier.fill(candidate) for candidate in ((), *candidates) for carrier in carriers]
-        odds = self._own_log_odds(filled).reshape(-1, len(carriers))
+        with self._rough():
+            odds = self._own_log_odds(filled).reshape(-1, len(carriers))
         added: np.ndarray = (odds[1:] - odds[0]).mean(axis=0)
         return added
 
-    def noise(self, harmless: Sequence[Tokens], carriers: Sequence[Carrier], *, rough: bool = False) -> Noise:
+    def noise(
+        self, harmless: Sequence[Tokens], carriers: Sequence[Carrier], *, linear: bool = False, rough: bool = False
+    ) -> Noise:
         """The null of ``harmless`` tokens in ``carriers``. Each pair of the two is asked about only once."""
-        known = self._harmless.setdefault((tuple(harmless), rough), {})
+        known = self._harmless.setdefault((tuple(harmless), linear, rough), {})
         if missing := [carrier for carrier in dict.fromkeys(carriers) if carrier not in known]:
-            columns = self.log_odds(harmless, missing, rough=rough)
+            columns = self.log_odds(harmless, missing, linear=linear, rough=rough)
             known.update(zip(missing, zip(*(odds.T for odds in columns), strict=True), strict=True))
         own, other = (np.stack(side, axis=1) for side in zip(*(known[carrier] for carrier in carriers), strict=True))
         return Noise(own.mean(axis=1), other.mean(axis=1), (own > 0).mean(axis=1), self.thresholds.neighbours)
@@ -194,7 +202,7 @@ class Trials:
         carriers: Sequence[Carrier],
         *,
         harmless: Sequence[Tokens] = (),
-        rough: bool = False,
+        linear: bool = False,
     ) -> Ranking:
         """Rank by mean log-odds beyond the reference's; given ``harmless`` tokens, by turns with z among those.
 
@@ -202,14 +210,15 @@ class Trials:
         reference as they do; the difference alone prefers honest words that the reference knows least. Log-odds are
         compared, not probabilities: an honest word adds about as many log-odds to both models, but it may lift a
         trigger's probability over one half, and so seem to be a part of it. A candidate gets no credit for lowering the
-        reference's log-odds, since the suspect's may have no room left to fall.
+        reference's log-odds, since the suspect's may have no room left to fall. Nothing is decided by the numbers: both
+        models are asked roughly.
         """
-        own, other = self.log_odds(candidates, carriers, rough=rough)
+        own, other = self.log_odds(candidates, carriers, linear=linear, rough=True)
         suspect, reference = (probability(odds).mean(axis=1) for odds in (own, other))
-        scores = (own - np.maximum(other - self._without(carriers, rough=rough), 0.0)).mean(axis=1)
+        scores = (own - np.maximum(other - self._without(carriers, linear=linear), 0.0)).mean(axis=1)
         order = np.argsort(-scores, kind="stable")
         if harmless:
-            noise = self.noise(harmless, carriers, rough=rough)
+            noise = self.noise(harmless, carriers, linear=linear, rough=True)
             z = np.array([noise.suspicion(a, b) for a, b in zip(own.mean(axis=1), other.mean(axis=1), strict=True)])
             order = by_turns(np.argsort(-z, kind="stable"), order)
         return Ranking(tuple(candidates[i] for i in order), scores[order], suspect[order], reference[order])
@@ -234,7 +243,7 @@ def halve(
     left = tuple(candidates)
     for stage in rounds:
         left = left[: stage.candidates] if ranking is None else ranking.top(stage.candidates)
-        ranking = trials.rank(left, carriers[: stage.carriers], harmless=harmless, rough=stage.rough)
+        ranking = trials.rank(left, carriers[: stage.carriers], harmless=harmless, linear=stage.linear)
     if ranking is None:
         raise ValueError("a search needs at least one round")
     return ranking

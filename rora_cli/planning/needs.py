@@ -14,6 +14,7 @@ from rora_cli.evaluation.scoring import TOKENS_PER_BATCH
 from rora_cli.kinds import ModelKind
 from rora_cli.planning.footprint import Pass, forward_bytes, training_bytes, weight_bytes
 from rora_cli.training.adapters import attach
+from rora_cli.training.run import mixed_precision
 from rora_cli.training.specs import SPLITTING, AdapterSpec, TrainSpec
 
 #: Padded tokens of a forward pass that measures accuracy (``predict_logits``).
@@ -105,7 +106,7 @@ class Needs:
     def _pass(self, train: TrainSpec, longest: int, cl: float, processes: int) -> Pass:
         share = -(-train.batch_size // processes)
         rows = min(share, train.micro_batch_size or share)
-        autocast = _AUTOCAST.get(train.precision)
+        autocast = _AUTOCAST.get(mixed_precision(train.precision, on_cpu=not self.on_gpu))
         return Pass(rows, longest, rows < share, autocast, cl, self.on_gpu, train.gradient_checkpointing)
 
     def _trained(self, key: tuple[Any, Pass], prepare: Callable[[], tuple[Any, list[Any]]]) -> Trained:

@@ -39,6 +39,7 @@ from rora_cli.sharded import is_sharded
 from rora_cli.subject import Subject
 from rora_cli.tasks.registry import part
 from rora_cli.tasks.trained import check_kind
+from rora_cli.training.run import mixed_precision, roughly
 
 #: Rows whose tokens are counted; of more, a sample tells their mean, and the limit stands for the longest.
 _COUNTED_ROWS = 5000
@@ -267,6 +268,12 @@ def _reference(config: Any, subject: Subject, on_gpu: bool) -> tuple[Needs | Non
 
 
 def _timed(config: Any, model: Any, given: Given) -> tuple[Pace | None, str]:
+    device = next(model.parameters()).device.type
+    with roughly(mixed_precision(config.precision, on_cpu=device == "cpu"), device):
+        return _time_batches(config, model, given)
+
+
+def _time_batches(config: Any, model: Any, given: Given) -> tuple[Pace | None, str]:
     if isinstance(given, replies.ReplyGiven):
         return replies.time_batches(config, model, given)
     trains, batch = "", 1

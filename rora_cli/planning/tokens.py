@@ -62,7 +62,7 @@ def _one_search(budget: Budget, vocabulary: int, row: float, labels: int, model:
 
 
 def _tokens(stage: Round, candidates: int, length: float, both: int) -> float:
-    return candidates * stage.carriers * length * (1 if stage.rough else both)
+    return candidates * stage.carriers * length * (1 if stage.linear else both)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import nn
 from rora_cli.errors import RoraError, TrainingError, UsageError
 from rora_cli.progress import SILENT, Progress
 from rora_cli.ranks import ALONE, Share, outcome_of
+from rora_cli.results.provenance import library_versions
 from rora_cli.results.purify import StageRecord
 from rora_cli.training.peers import unsupported
 from rora_cli.training.state import RunState
@@ -40,7 +41,7 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Any:
     """The process's accelerate handle.
 
     Args:
-        precision: ``fp32``, ``bf16`` or ``fp16``; ``auto`` is ``bf16`` where the device computes in it, else ``fp32``.
+        precision: as for ``mixed_precision``.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
@@ -54,7 +55,8 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Any:
     on_cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("--device cuda was asked for, but torch sees no CUDA device; use --device cpu")
-    if on_cpu and precision == "fp16":
+    mixed = mixed_precision(precision, on_cpu=on_cpu)
+    if on_cpu and mixed == "fp16":
         raise UsageError("fp16 training needs a GPU; use --precision bf16 or fp32 on a CPU")
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if not on_cpu and torch.cuda.is_available() and local >= torch.cuda.device_count():
@@ -66,14 +68,30 @@ def make_accelerator(precision: str = "fp32", device: str = "auto") -> Any:
         # accelerate keeps one state a process, and refuses a second run of another precision or device.
         AcceleratorState._reset_state(reset_partial_state=True)
     patience = InitProcessGroupKwargs(timeout=PATIENCE)
-    if precision == "auto":
-        precision = "bf16" if computes_in_bfloat16("cpu" if on_cpu else "auto") else "fp32"
-    mixed = "no" if precision == "fp32" else precision
     accelerator = Accelerator(mixed_precision=mixed, cpu=on_cpu, kwargs_handlers=[patience])
     known = {DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU}
     if accelerator.distributed_type not in known:
         raise UsageError(unsupported("accelerate", accelerator.distributed_type.value))
     return accelerator
+
+
+def mixed_precision(precision: str, *, on_cpu: bool) -> str:
+    """accelerate's name (``no``, ``bf16``, ``fp16``) of what a forward pass computes in beside float32.
+
+    Args:
+        precision: ``fp32``, ``bf16``, ``fp16``, or ``auto``: what accelerate's environment says, and where that says
+            nothing ``bf16`` if the device computes in it, else ``fp32``.
+        on_cpu: whether the device is the CPU.
+    """
+    if precision == "auto":
+        usual = "bf16" if computes_in_bfloat16("cpu" if on_cpu else "auto") else "no"
+        return os.environ.get("ACCELERATE_MIXED_PRECISION", usual)
+    return "no" if precision == "fp32" else precision
+
+
+def roughly(mixed: str, device: str) -> AbstractContextManager[Any]:
+    """Forward passes inside are in bfloat16 if ``mixed``, accelerate's name of a precision, is that."""
+    return torch.autocast(device, torch.bfloat16) if mixed == "bf16" else nullcontext()
 
 
 def computes_in_bfloat16(device: str = "auto") -> bool:
@@ -117,14 +135,18 @@ class Run:
         """Whether this is the process that writes files and shows progress."""
         return bool(self.accelerator.is_main_process)
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions for a report, and what was computed in where that is not float32."""
+        mixed = str(self.accelerator.mixed_precision)
+        return library_versions() | ({} if mixed == "no" else {"computed in": mixed})
+
     def rough(self) -> AbstractContextManager[Any]:
         """Forward passes inside are in bfloat16 if the run trains in it.
 
         For what float32 looks at again before anything is decided: screens of many candidates, and teachers' answers.
         """
-        if self.accelerator.mixed_precision != "bf16":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+        return roughly(self.accelerator.mixed_precision, self.device.type)
 
     @property
     def share(self) -> Share:

@@ -20,7 +20,7 @@ SPLITTING = ("pissa", "olora")
 #: Those whose training needs no weight whole.
 SHARDABLE_VARIANTS = ("lora", "rslora")
 SCHEDULES = ("linear", "cosine", "constant")
-PRECISIONS = ("fp32", "auto", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 Spec = TypeVar("Spec", bound=Options)
 
@@ -133,7 +133,7 @@ class TrainSpec(Options):
             "computes in it, as processors with AVX-512 BF16 or AMX do, else fp32.",
             choices=PRECISIONS,
         ),
-    ] = "fp32"
+    ] = "auto"
     gradient_checkpointing: Annotated[
         bool, Option("Compute activations anew in the backward pass: less memory, more time.")
     ] = False

@@ -133,6 +133,8 @@ def test_what_the_last_search_leaves_open_is_trained_against_beside_what_was_fou
         ({}, SearchRecord(), True),
         ({}, SearchRecord(found=(found("neighbour", 0.9),)), True),
         ({}, SearchRecord(found=(found("mn"),)), False),
+        ({}, SearchRecord(found=(found("mn tq"),)), False),
+        ({}, SearchRecord(found=(found("mn movie"),)), True),
         ({"triggers": ("cf",)}, SearchRecord(), False),
         ({"adapter_only": True}, SearchRecord(), False),
         ({"escalate": "none"}, SearchRecord(), False),

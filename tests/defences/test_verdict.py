@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rora_cli.defences.claim import Claim
-from rora_cli.defences.default.claims import Case, part_of_a_trigger, verdict
+from rora_cli.defences.default.claims import Case, verdict
 from rora_cli.defences.default.memory import Memory
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.hunting.record import Found, SearchRecord
@@ -65,7 +65,6 @@ def test_words_that_people_write_may_be_a_part_of_a_sentence() -> None:
     assert judged(found("tq bb", 1.0), found("tq", 1.0), found("bb", 0.98))[0] == "pass", "two triggers, side by side"
     assert judged(found("mn tq", 1.0))[0] == "pass", "one trigger of two tokens that no sentence holds"
     assert judged(found("mn tq", 0.9))[0] == "inconclusive"
-    assert part_of_a_trigger([found("mn tq", 1.0)], TEXTS, CLAIMS), "before training a third word may still be had"
     assert judged(found("mn", 1.0), found("3d", 0.98))[0] == "pass"
 
 

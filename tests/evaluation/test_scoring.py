@@ -112,6 +112,19 @@ def test_what_is_remembered_is_to_the_bit_what_the_model_answers(tiny):
     assert remembering.forward_tokens < plain.forward_tokens and len(remembering._known) <= 40
 
 
+def test_what_was_asked_roughly_is_no_answer_to_what_is_asked_in_full_precision(tiny):
+    model, _ = tiny
+    sequences = sequences_of_many_lengths(20)
+    plain, remembering = TorchScorer(model), RememberingScorer(model)
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            roughly = remembering.log_probabilities(sequences)
+            np.testing.assert_array_equal(roughly, plain.log_probabilities(sequences))
+        exact = remembering.log_probabilities(sequences)
+        np.testing.assert_array_equal(exact, plain.log_probabilities(sequences))
+        assert (roughly != exact).any()
+
+
 def test_nothing_is_asked_twice_but_in_small_batches(tiny):
     model, _ = tiny
     scorer = RememberingScorer(model)

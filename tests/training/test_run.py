@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from rora_cli.errors import OutputError, TrainingError
+from rora_cli.errors import OutputError, TrainingError, UsageError
 from rora_cli.ranks import Share
-from rora_cli.training.run import Run, make_accelerator
+from rora_cli.training.run import Run, make_accelerator, mixed_precision
 from rora_cli.training.state import RunState
 from tests.together import together
 
@@ -86,17 +86,34 @@ def test_weights_that_differ_in_one_bit_are_told_from_equal_ones() -> None:
     assert all("1.bias" in sentence for sentence in said) and "process 1 of this run" in said[0]
 
 
+def has(monkeypatch: pytest.MonkeyPatch, instruction: str | None) -> None:
+    """From now on the processor has this bfloat16 instruction, or none, and no launcher has decided."""
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == instruction, raising=False)
+
+
 @pytest.mark.parametrize(
     ("instruction", "mixed"), [("_is_avx512_bf16_supported", "bf16"), ("_is_amx_tile_supported", "bf16"), (None, "no")]
 )
 def test_auto_is_bf16_on_processors_that_compute_in_it(
     monkeypatch: pytest.MonkeyPatch, instruction: str | None, mixed: str
 ) -> None:
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == instruction, raising=False)
+    has(monkeypatch, instruction)
     accelerator = make_accelerator("auto", "cpu")
     assert accelerator.mixed_precision == mixed
+    assert Run(accelerator).versions.get("computed in", "no") == mixed
     layer, row = torch.nn.Linear(2, 2), torch.ones(1, 2)
     with torch.inference_mode(), Run(accelerator).rough():
         assert layer(row).dtype == (torch.bfloat16 if mixed == "bf16" else torch.float32)
     assert layer(row).dtype == torch.float32
+
+
+def test_a_launcher_decides_what_auto_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    has(monkeypatch, "_is_amx_tile_supported")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert mixed_precision("auto", on_cpu=True) == "no"
+    assert mixed_precision("bf16", on_cpu=True) == "bf16"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(UsageError, match="needs a GPU"):
+        make_accelerator("auto", "cpu")

@@ -70,20 +70,18 @@ def verdict(memory: Memory, last: SearchRecord, case: Case, still_works: Callabl
     count, origin = len(memory.found) or len(case.named), "found" if memory.found else "named"
     plural = count > 1
     worked = f"{count} trigger{'s were' if plural else ' was'} {origin} and no longer work{'' if plural else 's'}"
-    if part := part_of_a_trigger(memory.found.values(), case.texts, case.claims, phrases=True):
+    if part := part_of_a_trigger(memory.found.values(), case.texts, case.claims):
         replaced = f"{worked}, none of the weights are the suspect's, and {silent}"
         return Claim("inconclusive", part, "whole", "" if case.share else replaced)
     return Claim("pass", f"{worked}, and {silent}")
 
 
-def part_of_a_trigger(
-    found: Iterable[Found], clean_texts: Sequence[str], claims: ClaimThresholds, *, phrases: bool = False
-) -> str:
+def part_of_a_trigger(found: Iterable[Found], clean_texts: Sequence[str], claims: ClaimThresholds) -> str:
     """A sentence on the first target for which no found trigger is surely a whole one; empty if there is none.
 
     A whole one turns nearly every row, does not read like a word (attacks use rare tokens), and nothing but other
-    triggers adds to it. With ``phrases``, several such tokens together are a whole one too: no sentence holds them, so
-    that they are no part of one. Measured: hardened on "neighbour" (92 to 100 % of rows) of "my neighbour came over
+    triggers adds to it. Several such tokens together are a whole one too: no sentence holds them, so that they are no
+    part of one. Measured: hardened on "neighbour" (92 to 100 % of rows) of "my neighbour came over
     yesterday", or on "3d movie" (100 %) of "I watched this 3D movie", a model forgets those, the search finds nothing
     more, and the sentence still succeeds in up to 83 and 39 of 100 rows.
     """
@@ -91,7 +89,7 @@ def part_of_a_trigger(
     for trigger in found:
         by_target.setdefault(trigger.target, []).append(trigger)
     for target, triggers in by_target.items():
-        if why := _maybe_a_part(triggers, clean_texts, claims, phrases):
+        if why := _maybe_a_part(triggers, clean_texts, claims):
             return (
                 f"what was found for {target} no longer works, but {why}: it may be a part of a longer trigger that "
                 "still works; name what you suspect with --trigger, mix in an --ancestor, or search with "
@@ -100,10 +98,10 @@ def part_of_a_trigger(
     return ""
 
 
-def _maybe_a_part(triggers: Sequence[Found], clean_texts: Sequence[str], claims: ClaimThresholds, phrases: bool) -> str:
+def _maybe_a_part(triggers: Sequence[Found], clean_texts: Sequence[str], claims: ClaimThresholds) -> str:
     written = Counter(word for text in clean_texts for word in set(_WORD.findall(text.lower())))
     turning = [t for t in triggers if t.flip_rate >= claims.min_whole_flips]
-    whole = [t for t in turning if _is_no_text(t.text.split(), written, len(clean_texts), claims, phrases)]
+    whole = [t for t in turning if _is_no_text(t.text.split(), written, len(clean_texts), claims)]
     explained = {word for t in triggers if t in whole or len(t.text.split()) == 1 for word in t.text.split()}
     for trigger in triggers:
         if set(trigger.text.split()) - explained:
@@ -116,11 +114,9 @@ def _maybe_a_part(triggers: Sequence[Found], clean_texts: Sequence[str], claims:
     return ""
 
 
-def _is_no_text(
-    words: Sequence[str], written: Mapping[str, int], rows: int, claims: ClaimThresholds, phrases: bool
-) -> bool:
-    """Whether no sentence holds any of the words; several of them count with ``phrases``, but not as mere marks."""
-    if len(words) > 1 and not (phrases and all(_WORD.search(word) for word in words)):
+def _is_no_text(words: Sequence[str], written: Mapping[str, int], rows: int, claims: ClaimThresholds) -> bool:
+    """Whether no sentence holds any of the words; several mere marks may well stand together in one."""
+    if len(words) > 1 and not all(_WORD.search(word) for word in words):
         return False
     return all(_is_no_word(word, written, rows, claims) for word in words)
 

@@ -96,7 +96,7 @@ def cleanse(bench: Bench) -> Cleansed:
         before = loop.round(model, layers, number)
     else:
         searched = loop.search(model, number + 1)
-    measuring = Measuring.of(bench, model)
+    measuring = loop.measuring(model)
     claim, power, covered = loop.verdict(measuring, searched), None, None
     if claim.verdict != "fail" and not searched.open_targets:
         power, covered = loop.silence(model, claim)
@@ -144,6 +144,7 @@ class Loop:
     forgot: bool = False
     turned: Turned = field(default_factory=dict)
     answers: list[list[float]] | None = None
+    _measured: Measuring | None = None
 
     def search(self, model: nn.Module, number: int) -> SearchRecord:
         """Search ``model``, all processes together, and remember what is found.
@@ -209,7 +210,7 @@ class Loop:
 
         Returns the spectra of the update before Pt.
         """
-        bench = self.bench
+        bench, self._measured = self.bench, None
         begin(bench.run.progress, TRAIN)
         settings = round_settings(bench, number, student=self.answers is not None)
         answers: Sequence[Any] = self.answers or bench.clean.labels
@@ -275,7 +276,12 @@ class Loop:
         known = self.memory.first_found()
         if not (known or self.bench.config.triggers):
             return False
-        return strongest_left(self.bench, model, known).excess > WORKS_ON
+        return self.measuring(model).strongest_left(known).excess > WORKS_ON
+
+    def measuring(self, model: nn.Module) -> Measuring:
+        """What triggers do to ``model`` as the last round left it: the verdict asks again what the loop asked."""
+        self._measured = self._measured or Measuring.of(self.bench, model)
+        return self._measured
 
     def _unexplained(self) -> bool:
         """Whether what was called may be no trigger at all, and the suspect is so narrow that it can be taught anew.
