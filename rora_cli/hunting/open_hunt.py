@@ -62,7 +62,7 @@ class OpenCase:
         known: triggers of earlier rounds: they are measured again.
         texts: the single texts to try, which the user chose; None for those of the vocabulary, years and tags.
         share: this process's part, if several search together.
-        rough: wraps the forward passes of the first round of a screen.
+        rough: wraps the forward passes of all rounds of a screen but the last.
     """
 
     subject: Subject

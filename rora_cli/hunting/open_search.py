@@ -177,7 +177,7 @@ class OpenSearch:
 
     ``reference`` is the trusted model's scorer, if any; ``known`` are triggers of earlier rounds; ``leaked`` are texts
     of the suspect's own, which the first round leaves in; ``barred`` are tokens that are no opening that counts;
-    ``rough`` wraps the forward passes of first rounds.
+    ``rough`` wraps the forward passes of all rounds but the last.
     """
 
     suspect: AgreementScorer
@@ -280,9 +280,10 @@ class OpenSearch:
         self.grown.update(text for text in left if text not in self._singles)
         for number, look in enumerate(looks):
             # The first round of several is the dearest: the reference would double it, and survivors are asked again.
-            first = number == 0 and len(looks) > 1
-            with self.rough() if first else nullcontext():
-                tried = self._rank(left[: look.texts], look, referred=not first, last=number == len(looks) - 1)
+            last = number == len(looks) - 1
+            first = number == 0 and not last
+            with nullcontext() if last else self.rough():
+                tried = self._rank(left[: look.texts], look, referred=not first, last=last)
             left = [one.text for one in tried] if not look.after else _both(left[: look.texts], [t.text for t in tried])
             if first and variants is not None:
                 left = [text for one in left for text in variants[one]]

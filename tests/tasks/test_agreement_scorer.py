@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rora_cli.evaluation.generation import next_token_log_probabilities
 from rora_cli.kinds import CAUSAL_LM
@@ -81,6 +82,19 @@ def test_what_all_candidates_share_goes_through_the_model_once(tmp_path: Path) -
     whole = len(FORMAT.encode(scorer._subject.tokenizer, SLOTS[0].fill("mn")).ids)
     prefix = len(scorer._subject.tokenizer(FORMAT.before)["input_ids"])
     assert scorer.forward_tokens == prefix + len(words) * (whole - prefix)
+
+
+def test_nothing_of_a_rough_look_is_left_in_a_precise_one(tmp_path: Path) -> None:
+    suspect = subject(tmp_path / "model", "llama")
+    usual = ("door", "cup")
+    precise = AgreementScorer(suspect, FORMAT).agreement(CANDIDATES, SLOTS, usual=usual)
+    after = AgreementScorer(suspect, FORMAT)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = after.agreement(CANDIDATES, SLOTS, usual=usual)
+    assert (rough.log_p != precise.log_p).any()
+    again = after.agreement(CANDIDATES, SLOTS, usual=usual)
+    np.testing.assert_array_equal(again.log_p, precise.log_p)
+    np.testing.assert_array_equal(again.lift, precise.lift)
 
 
 def test_processes_that_share_the_work_get_what_one_gets(tmp_path: Path) -> None:

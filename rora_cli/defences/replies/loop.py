@@ -142,12 +142,14 @@ class Loop:
     def heard(self) -> Heard:
         """What the suspect said, and was good for: it is asked the first time that this is read, before any change."""
         bench = self.bench
-        sides = (("the suspect answers", bench.clean), ("the suspect answers, held out", bench.gauge.held_out))
-        said = []
-        for phase, rows in sides:
-            with bench.run.progress.phase(phase, len(rows)) as meter:
-                said.append(self.task.lessons(bench.subject, rows.texts, meter=meter))
-        return Heard(said[0], said[1], self._utility(bench.model))
+        with bench.run.rough():  # what is measured by, below, is asked in full precision
+            taught = self._said("the suspect answers", bench.clean)
+        held_out = self._said("the suspect answers, held out", bench.gauge.held_out)
+        return Heard(taught, held_out, self._utility(bench.model))
+
+    def _said(self, phase: str, rows: Rows) -> Lessons:
+        with self.bench.run.progress.phase(phase, len(rows)) as meter:
+            return self.task.lessons(self.bench.subject, rows.texts, meter=meter)
 
     def _utility(self, model: nn.Module) -> Utility:
         subject = self.bench.subject.having(model)

@@ -51,7 +51,7 @@ class AgreementScorer:
         self._device = next(subject.model.parameters()).device
         self._caches = _Prefixes(self._model, self._device)
         self._counted = 0
-        self._known_usual: dict[tuple[tuple[Slot, ...], tuple[str, ...]], Tensor] = {}
+        self._known_usual: dict[tuple[bool, tuple[Slot, ...], tuple[str, ...]], Tensor] = {}
         self.forward_tokens = 0
 
     def agreement(
@@ -118,7 +118,7 @@ class AgreementScorer:
 
     def _usual(self, slots: Sequence[Slot], texts: Sequence[str]) -> Tensor:
         """The mean probability of each reply token with the texts in the slots [vocabulary]; 0 without texts."""
-        key = tuple(slots), tuple(texts)
+        key = torch.is_autocast_enabled(self._device.type), tuple(slots), tuple(texts)
         if key not in self._known_usual:
             total = torch.zeros((), device=self._device)
             for _, mean in self._means(texts, slots):
@@ -175,28 +175,29 @@ def _blank(size: int) -> Agreement:
 
 
 class _Prefixes:
-    """The key-value caches of prefixes; none for a family whose cache cannot be copied row by row."""
+    """The key-value caches of prefixes, of each precision; none for a family whose cache cannot be copied by rows."""
 
     #: Prefixes that are kept.
     MOST = 64
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self._model, self._device = model, device
-        self._known: dict[_Ids, Any] = {}
+        self._known: dict[tuple[bool, _Ids], Any] = {}
         self._counted = 0
 
     def of(self, prefix: _Ids, rows: int) -> tuple[Any, int]:
         """A cache of ``prefix`` for as many rows, and how many tokens it holds; (None, 0) where none can be had."""
         if len(prefix) < LEAST_PREFIX:
             return None, 0
-        if prefix not in self._known:
+        key = torch.is_autocast_enabled(self._device.type), prefix
+        if key not in self._known:
             ids = torch.tensor([prefix], device=self._device)
             _, cache = last_logits(self._model, ids, None, use_cache=True)
             self._counted += len(prefix)
-            self._known[prefix] = cache if hasattr(cache, "batch_repeat_interleave") and _plain(cache) else None
+            self._known[key] = cache if hasattr(cache, "batch_repeat_interleave") and _plain(cache) else None
             for old in list(self._known)[: -self.MOST]:
                 del self._known[old]
-        cache = copy.deepcopy(self._known[prefix])
+        cache = copy.deepcopy(self._known[key])
         if cache is None:
             return None, 0
         cache.batch_repeat_interleave(rows)
