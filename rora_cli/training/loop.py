@@ -96,6 +96,7 @@ class _Training:
         if spec.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         self.sharded = is_sharded(model)
+        self._forward = model.__dict__.get("forward")
         if self.sharded:
             self.model, self.optimizer = model.train(), accelerator.prepare_optimizer(_adamw(model, spec))
         else:
@@ -261,11 +262,22 @@ class _Training:
         """Give the bare model back: in eval mode, without accelerate's wrappers, hooks and references."""
         self.optimizer.zero_grad()
         if not self.sharded:
-            self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+            self._take_off_wrappers()
         self.accelerator.free_memory()
         if self.spec.gradient_checkpointing:
             self.bare.gradient_checkpointing_disable()
         self.bare.eval()
+
+    def _take_off_wrappers(self) -> None:
+        """Undo what accelerate did to ``forward``, and no more.
+
+        Its own ``unwrap_model(keep_fp32_wrapper=False)`` also takes off the decorators that transformers has around it:
+        a PEFT adapter that is put on then cannot be called.
+        """
+        self.bare.__dict__.pop("_original_forward", None)
+        self.bare.__dict__.pop("forward", None)
+        if self._forward is not None:
+            self.bare.__dict__["forward"] = self._forward
 
 
 def _adamw(model: nn.Module, spec: TrainSpec) -> torch.optim.AdamW:

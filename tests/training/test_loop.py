@@ -166,6 +166,21 @@ def test_bf16_trains_in_the_same_process_as_fp32_and_keeps_float32_weights(tiny_
     assert _equal(exact, _train(tiny_model)), "nothing of bf16 is left"
 
 
+def test_a_model_that_was_trained_in_bf16_takes_an_adapter_afterwards(tiny_model: Any) -> None:
+    import copy
+
+    model, tokenizer = copy.deepcopy(tiny_model[0]), tiny_model[1]
+    texts, labels = tiny_rows(32)
+    spec = TrainSpec(**{**FAST.__dict__, "precision": "bf16", "epochs": 1})
+    for adapted in (model, attach(model, AdapterSpec(rank=4, alpha=8))[0]):
+        finetune(
+            adapted, objective_of(adapted, tokenizer, texts, labels), spec, accelerator=make_accelerator("bf16", "cpu")
+        )
+    assert "forward" not in model.__dict__ and not model.training
+    logits = adapted(**tokenizer(texts, padding=True, return_tensors="pt"), return_dict=True).logits
+    assert logits.dtype == torch.float32 and logits.isfinite().all()
+
+
 def test_fp16_on_a_cpu_is_refused() -> None:
     with pytest.raises(UsageError, match="fp16"):
         make_accelerator("fp16", "cpu")
