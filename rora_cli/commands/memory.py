@@ -41,7 +41,7 @@ def advice(config: Any, said: str = "") -> str:
         ways += [f"{option} {rows // 2}"] if rows > 1 else []
     if getattr(config, "gradient_checkpointing", True) is False:
         ways.append("--gradient-checkpointing")
-    if rows and getattr(config, "precision", None) == "fp32":  # a search holds no activations for a backward pass
+    if rows and _in_float32(getattr(config, "precision", "")):  # a search holds no activations for a backward pass
         ways.append("--precision bf16")
     if getattr(config, "dtype", "") in (None, "float32"):
         ways.append("--dtype bfloat16")
@@ -58,6 +58,16 @@ def advice(config: Any, said: str = "") -> str:
     if not ways:
         return "end other programs, or use a machine with more"
     return f"try {', '.join(ways[:-1])} or {ways[-1]}" if len(ways) > 1 else f"try {ways[0]}"
+
+
+def _in_float32(precision: str) -> bool:
+    if precision != "auto":
+        return precision == "fp32"
+    import torch
+
+    from rora_cli.training.run import mixed_precision
+
+    return mixed_precision(precision, on_cpu=not torch.cuda.is_available()) == "no"
 
 
 def _batch_size(config: Any) -> int | None:

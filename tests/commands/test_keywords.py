@@ -188,6 +188,7 @@ def test_options_become_the_words_of_a_command_line_again(monkeypatch: pytest.Mo
         seen.append(config)
         raise UsageError("enough")
 
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     monkeypatch.setattr("rora_cli.commands.first_checks.require_inputs", lambda *_: None)
     monkeypatch.setattr("rora_cli.commands.purify.run", run)
     CliRunner().invoke(alone("purify"), ["m", *in_words(asked, without=("resume",))])
