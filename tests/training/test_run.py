@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -117,3 +118,12 @@ def test_a_launcher_decides_what_auto_is(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(UsageError, match="needs a GPU"):
         make_accelerator("auto", "cpu")
+
+
+def test_few_bfloat16_kernels_are_kept_unless_the_user_says_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "500")
+    make_accelerator("fp32", "cpu")
+    assert "ONEDNN_PRIMITIVE_CACHE_CAPACITY" not in os.environ
+    make_accelerator("bf16", "cpu")
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "64" and os.environ["LRU_CACHE_CAPACITY"] == "500"
