@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -424,25 +423,26 @@ class Maker:
     def prove(
         self, clean: Rows, *, epochs: int | None = None, recipes: Sequence[str] | None = None
     ) -> Iterator[PersistenceCheck]:
-        """Fine-tune copies of the suspect on clean rows, as the plan's proofs have it; measure each."""
+        """Fine-tune the suspect on clean rows, as each of the plan's proofs has it; measure, and put it back."""
         from rora_cli.training.adapters import attach
+        from rora_cli.training.kept import as_it_was
         from rora_cli.training.planting import only_trainable
         from rora_cli.training.specs import AdapterSpec
 
         options: dict[str, Any] = {"epochs": epochs or self.config.proof_epochs, "proof": True}
         for recipe in self.plan.proofs if recipes is None else recipes:
             proof = self.plan.proofs[recipe]
-            model = copy.deepcopy(self.suspect)
-            if self.adapted is not None:
-                model = model.merge_and_unload()
             stage, rate = f"proof {recipe}", proof.learning_rate
-            if proof.recipe == "lora":
-                model, _ = attach(model, AdapterSpec(), self.kind)
-                training = self._train(model, stage, clean.texts, clean.labels, rate, **options)
-            else:
-                with only_trainable(model, lambda name: True):
+            with as_it_was(self.suspect):
+                model = self.model if self.adapted is None else self.adapted.merge_and_unload()
+                if proof.recipe == "lora":
+                    model, _ = attach(model, AdapterSpec(), self.kind)
                     training = self._train(model, stage, clean.texts, clean.labels, rate, **options)
-            yield PersistenceCheck(recipe, training, len(clean), self.measure(model), self.plan.persistent_above)
+                else:
+                    with only_trainable(model, lambda name: True):
+                        training = self._train(model, stage, clean.texts, clean.labels, rate, **options)
+                after = self.measure(model)
+            yield PersistenceCheck(recipe, training, len(clean), after, self.plan.persistent_above)
 
     def _train(
         self,

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 #: Stand-ins of one copy: the more there are, the fewer copies are searched, and the more they may hide each other.
 PER_COPY = 3
 #: Bytes that a copy and its training take, as a multiple of its weights in float32: they themselves, their gradients
-#: and AdamW's two moments, and a second copy that is proven by LoRA.
-_NEEDED_WEIGHTS = 5
+#: and AdamW's two moments. What its proof by LoRA puts back is kept where it fits.
+_NEEDED_WEIGHTS = 4
 #: Of held-out rows of other labels, the fraction that a trigger may turn before it is planted: what turns more is an
 #: honest word, which the reference knows as well.
 MAX_UNPLANTED = 0.25

@@ -209,17 +209,19 @@ class Planter:
     def _after_lora(
         self, model: nn.Module, stand_ins: Sequence[Drawn], works: Sequence[bool]
     ) -> list[Proportion | None]:
-        """Attack success of those that work, in a copy after plain LoRA on the clean rows."""
+        """Attack success of those that work, after plain LoRA on the clean rows; the model is put back after it."""
         from rora_cli.training.adapters import attach
+        from rora_cli.training.kept import as_it_was
 
-        adapted, _ = attach(copy.deepcopy(model), AdapterSpec(), self.subject.kind)
         rate = self._planted.PROOFS["lora"].learning_rate
         spec = TrainSpec(epochs=PROOF_EPOCHS, learning_rate=rate, warmup_ratio=0.1, seed=self.run.seed + 1)
-        self._train(adapted, "plain LoRA on clean rows", self.train_rows, spec)
-        return [
-            self.success(adapted, each.attack, each.target) if tried else None
-            for each, tried in zip(stand_ins, works, strict=True)
-        ]
+        with as_it_was(model):
+            adapted, _ = attach(model, AdapterSpec(), self.subject.kind)
+            self._train(adapted, "plain LoRA on clean rows", self.train_rows, spec)
+            return [
+                self.success(adapted, each.attack, each.target) if tried else None
+                for each, tried in zip(stand_ins, works, strict=True)
+            ]
 
 
 def _works(success: Proportion) -> bool:

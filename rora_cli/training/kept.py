@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rora_cli.free_memory import free_memory
 from rora_cli.tensor_files import Pending, write_tensors
 
 #: Share of the free memory that copies may take. The work that goes on beside them needs the rest.
 _SHARE = 0.5
+#: What PEFT notes on a model or a layer while adapters are put on it or merged in.
+_ADAPTERS = ("peft_config", "merged_adapters")
 
 
 class Kept(Mapping[str, Tensor]):
@@ -56,6 +60,32 @@ class Kept(Mapping[str, Tensor]):
         for name, stored in self._names.items():
             if name == stored:
                 tensors[name].copy_(self._read(name))
+
+
+@contextmanager
+def as_it_was(model: nn.Module) -> Iterator[None]:
+    """Inside, ``model`` may be trained, and adapters put on it or merged in; after that it is as it was, to the bit.
+
+    Its types and devices may not change. A second model stands in memory only where it fits (``Kept``).
+    """
+    kept = Kept(model.state_dict())
+    trained = [(weight, weight.requires_grad) for weight in model.parameters()]
+    modules = [
+        (module, dict(module._modules), {name: copy(vars(module)[name]) for name in _ADAPTERS if name in vars(module)})
+        for module in model.modules()
+    ]
+    try:
+        yield
+    finally:
+        for module, children, noted in modules:
+            module._modules.clear()
+            module._modules.update(children)
+            for name in _ADAPTERS:
+                vars(module).pop(name, None)
+            vars(module).update(noted)
+        for weight, wanted in trained:
+            weight.requires_grad_(wanted)
+        kept.put_back(model.state_dict())
 
 
 @torch.no_grad()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from rora_cli.commands.poison import Maker
+from rora_cli.data.rows import Rows
 from rora_cli.errors import CheckpointError, OutputError, UsageError
+from rora_cli.results.poison import PersistenceCheck
 from tests.cli.apps import alone
 from tests.conftest import build_tiny_classifier
 from tests.reports.schemas import valid
@@ -221,6 +225,25 @@ def test_a_backdoor_that_washes_out_gives_exit_code_1_and_says_so(app, suspect, 
     )  # fmt: skip
     assert result.exit_code == 1 and "NOT persistent" in result.stdout
     assert "NOT persistent" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("carrier", ["weights", "adapter"])
+def test_a_proof_leaves_the_suspect_as_it_is(
+    app, base, tiny_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carrier: str
+) -> None:
+    prove, same = Maker.prove, []
+
+    def watched(maker: Maker, clean: Rows) -> Iterator[PersistenceCheck]:
+        before = {name: weight.clone() for name, weight in maker.suspect.state_dict().items()}
+        for check in prove(maker, clean):
+            after = maker.suspect.state_dict()
+            same.append(before.keys() == after.keys() and all(before[name].equal(after[name]) for name in before))
+            yield check
+
+    monkeypatch.setattr(Maker, "prove", watched)
+    given = ("--epochs", "1", "--carrier", carrier, "--prove-persistence", "--proof-epochs", "1")
+    poison(app, base, tiny_data, tmp_path / "out", *given)
+    assert len(same) > 1 and all(same)
 
 
 def test_a_collapsed_model_is_never_called_persistent() -> None:
