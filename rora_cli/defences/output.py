@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from rora_cli.option_groups import OWN_DTYPE
 from rora_cli.reports import json_report, model_card
 from rora_cli.results.purify import PurifyResult
 from rora_cli.training.adapters import ADAPTER, AdaptedLayer, head_weights
+from rora_cli.training.heap import freed_at_once, give_back
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,12 +40,14 @@ MAX_DIFFERENCE_ROUNDED = 0.25
 VERDICT_KEY = "rora_verdict"
 
 
+@freed_at_once()
 def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, result: PurifyResult) -> PurifyResult:
     """Write everything into ``staging``; returns ``result`` with the hashes of the files and the logit differences.
 
     Raises:
         OutputError: the written files, loaded again, give other logits than the model in memory.
     """
+    _let_go()
     config, subject = bench.config, bench.subject
     texts = bench.gauge.held_out.texts[:CHECKED_ROWS]
     expected = bench.task.logits(subject.having(cleansed.model), texts)
@@ -57,8 +61,10 @@ def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, resul
     # What was written is loaded again: the model in memory makes room.
     if not bench.config.load_in_4bit:
         cleansed.model.to("meta")
+        _let_go()
     if (staging / ADAPTER_DIRECTORY).is_dir():
         differences["adapter"] = _adapter_difference(staging / ADAPTER_DIRECTORY, bench, source, texts, expected)
+        _let_go()
     if not config.adapter_only:
         differences["merged"] = _merged_difference(staging, bench, texts, expected)
     for what, difference in differences.items():
@@ -80,6 +86,12 @@ def write(staging: Path, bench: Bench, source: Source, cleansed: Cleansed, resul
     (staging / "README.md").write_text(model_card.render_purified(result), encoding="utf-8")
     (staging / REPORT_NAME).write_text(json_report.render(result) + "\n", encoding="utf-8")
     return result
+
+
+def _let_go() -> None:
+    """Free what nobody uses, also models and optimizers that hold themselves in circles of references."""
+    gc.collect()
+    give_back()
 
 
 def _allowed(what: str, bench: Bench, source: Source, expected: np.ndarray) -> float:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 #: Size [bytes] from which a piece is always mapped by itself (glibc's DEFAULT_MMAP_THRESHOLD_MAX).
 MAPPED = 32 << 20
-#: What the heap takes for each byte that lives in it at the peak: measured, see docs/planning.md.
-HEAP_SLACK = 1.55
+#: What the heap takes for each byte that lives in it at the peak, forward and where a backward pass follows: measured,
+#: see docs/planning.md.
+HEAP_SLACK, TRAINED_SLACK = 1.55, 1.65
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,18 @@ class Event:
 Peaks = tuple[float, ...]
 
 
-def peaks_of(events: Sequence[Event], parts: Sequence[int] = (), *, heap: bool) -> Peaks:
+def peaks_of(events: Sequence[Event], parts: Sequence[int] = (), *, heap: bool, trained: bool = False) -> Peaks:
     """The most bytes that the events take at once, in each of the parts that begin at these numbers of events.
 
-    ``heap`` adds what a CPU's heap keeps beside them.
+    ``heap`` adds what a CPU's heap keeps beside them, in a step that is ``trained`` if a backward pass is among them.
     """
+    slack = 1.0 if not heap else TRAINED_SLACK if trained else HEAP_SLACK
     taken: dict[int, float] = {}
     now, peaks = 0.0, [0.0] * (len(parts) + 1)
     for number, event in enumerate(events):
         part = sum(start <= number for start in parts)
         if event.size:
-            taken[event.key] = event.size * (HEAP_SLACK if heap and event.size < MAPPED else 1.0)
+            taken[event.key] = event.size * (slack if event.size < MAPPED else 1.0)
             now += taken[event.key]
             peaks[part] = max(peaks[part], now)
         else:

@@ -22,10 +22,10 @@ from rora_cli.training.specs import TrainSpec
 
 #: What loading takes for each byte of the weights: 1.04 and 1.09 were measured (float32, bfloat16), rounded up.
 LOADING = 1.1
-#: Copies of all that training changes while a state is saved: the snapshot, and what its file is made of.
-_SAVED_COPIES = 2
 #: Weights, and the moments and the weight itself, of which a snapshot consists.
 _SNAPSHOT = 3
+#: Copies of a weight while an adapter is added to it (``AdaptedLayer.merged``), and bytes of a number of these.
+_MERGED_COPIES, _FLOAT = 2, 4
 #: Share of the free memory in which a copy of the weights is kept; beyond, it goes to disk.
 _KEPT_SHARE = 0.5
 #: Forward and backward pass through an adapter, over those through the frozen weights alone: a guess.
@@ -289,14 +289,20 @@ class Stages:
             self.train("train", self.adapter, epochs)
 
     def _saving(self, trained: Trained) -> int:
-        """Bytes while the state is saved: the weights, the moments, and copies of both."""
-        on_host = 0 if self.given.needs.on_gpu else _SAVED_COPIES * _SNAPSHOT * trained.bytes
+        """Bytes while the state is saved: the weights, the moments, and a copy of both, which is written as it is."""
+        on_host = 0 if self.given.needs.on_gpu else _SNAPSHOT * trained.bytes
         return self.given.needs.weights + _SNAPSHOT * trained.bytes + on_host
 
     def write(self) -> None:
-        """What was written is loaded again when the model is gone; on an accelerator's machine in the host's memory."""
-        if not self.given.needs.on_gpu:
-            self._add("write and load again", LOADING * self.given.needs.weights, Range(0, 0), None)
+        """An adapter is added to one weight after the other, and what was written is loaded again when the model is
+        gone; on an accelerator's machine in the host's memory."""
+        if self.given.needs.on_gpu:
+            return
+        writing = 0
+        if self.given.config.recipe not in WITHOUT_ADAPTER and not self.given.config.adapter_only:
+            writing = self.adapter.bytes + _MERGED_COPIES * _FLOAT * self.adapter.largest
+        weights = self.given.needs.weights
+        self._add("write and load again", max(weights + writing, LOADING * weights), Range(0, 0), None)
 
 
 def adapter_of(given: Given) -> Trained:

@@ -126,7 +126,8 @@ def _measure(model: nn.Module, run: Pass, *, training: bool) -> Peaks:
             model.train(was_training)
             for weight in trained:
                 weight.grad = None
-    return peaks_of(counter.events, (parts[0], parts[-1]), heap=not run.on_gpu and not run.checkpointed)
+    heap = not run.on_gpu and not run.checkpointed
+    return peaks_of(counter.events, (parts[0], parts[-1]), heap=heap, trained=training)
 
 
 @contextmanager

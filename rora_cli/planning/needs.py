@@ -29,11 +29,13 @@ _AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 
 @dataclass(frozen=True)
 class Trained:
-    """A training's need: bytes at its peak, numbers that it trains, and bytes of these."""
+    """A training's need: bytes at its peak, numbers that it trains, bytes of these, and numbers of the largest weight
+    that an adapter changes."""
 
     memory: int
     numbers: int
     bytes: int
+    largest: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,20 +112,22 @@ class Needs:
         return Pass(rows, longest, rows < share, autocast, cl, self.on_gpu, train.gradient_checkpointing)
 
     def _trained(self, key: tuple[Any, Pass], prepare: Callable[[], tuple[Any, list[Any]]]) -> Trained:
-        model, work = self._once(key, lambda: self._stepped(*prepare(), key[1]))
+        model, work, largest = self._once(key, lambda: self._stepped(*prepare(), key[1]))
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         size = sum(weight.nbytes for weight in trained)
         if self.devices > 1:  # gradients are counted in the work, whole
             work -= size - size // self.devices
         memory = self._held(model) + _MOMENTS * size // self.devices + work
-        return Trained(memory, sum(weight.numel() for weight in trained), size)
+        return Trained(memory, sum(weight.numel() for weight in trained), size, largest)
 
-    def _stepped(self, model: Any, layers: list[Any], run: Pass) -> tuple[Any, int]:
-        """The model as it is trained, and bytes at the peak of a step beyond its weights."""
+    def _stepped(self, model: Any, layers: list[Any], run: Pass) -> tuple[Any, int, int]:
+        """The model as it is trained, bytes at the peak of a step beyond its weights, and numbers of the largest weight
+        that is adapted."""
         with sanitise.quiet():
             if run.checkpointed:
                 model.gradient_checkpointing_enable({"use_reentrant": False})
-            return model, training_bytes(model, run, layers)
+            largest = max((layer.base_weight().numel() for layer in layers), default=0)
+            return model, training_bytes(model, run, layers), largest
 
     def _held(self, model: nn.Module) -> int:
         """Bytes of the weights on one device, and of the blocks of the others that it has gathered."""

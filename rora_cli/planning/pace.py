@@ -63,7 +63,7 @@ def measure_reply_pace(model: Any, searched: int, prompt: int, reply: int, batch
         batch: rows of a training batch.
         trains: as for ``measure_pace``.
     """
-    from rora_cli.evaluation.generation import last_logits, reply_log_probabilities
+    from rora_cli.evaluation.generation import last_logits, reply_batch_size, reply_log_probabilities
     from rora_cli.tasks.causal.objective import IGNORED, reply_loss
     from rora_cli.tasks.causal.scorer import batch_size
 
@@ -91,7 +91,8 @@ def measure_reply_pace(model: Any, searched: int, prompt: int, reply: int, batch
         with evaluation_mode(model), torch.inference_mode():
             size = batch_size(searched, device.type == "cpu")
             search = _seconds_a_token(_Timed(model, vocabulary, look), searched, size)
-            evaluate = _seconds_a_token(_Timed(model, vocabulary, read), whole, max(1, _MOST_TOKENS // whole))
+            most = reply_batch_size(whole, reply + 1, vocabulary, device.type == "cpu")
+            evaluate = _seconds_a_token(_Timed(model, vocabulary, read), whole, most)
             asked = _seconds_a_token(_Timed(model, vocabulary, look), prompt, _SPEAKING)
             written = _seconds_a_token(_Timed(model, vocabulary, write), prompt, _SPEAKING)
         train = None

@@ -78,8 +78,10 @@ class AdaptedLayer:
         DoRA: m / ||W + s BA|| * (W + s BA). A layer that started inside of W is made plain first (``to_plain_lora``).
         """
         assert self.initial is None, "to_plain_lora comes first"
-        delta = self.scaling * (self.lora_B.detach().float() @ self.lora_A.detach().float())
-        weight = (stored.T if self.module.fan_in_fan_out else stored).to(delta) + delta
+        # In place: the largest weight of a model stands in memory twice then, and not four times.
+        weight = self.lora_B.detach().float() @ self.lora_A.detach().float()
+        weight *= self.scaling
+        weight += (stored.T if self.module.fan_in_fan_out else stored).to(weight)
         if self.variant == "dora":
             weight *= (self.module.lora_magnitude_vector[ADAPTER].weight.detach() / weight.norm(dim=1)).unsqueeze(1)
         return weight.T if self.module.fan_in_fan_out else weight

@@ -17,7 +17,7 @@ from rora_cli.progress import Task
 from rora_cli.sharded import is_sharded
 from rora_cli.threads import THREADS
 from rora_cli.training.batches import epoch_batches, micro_batches, rank_share, steps_per_epoch
-from rora_cli.training.heap import freed_at_once
+from rora_cli.training.heap import freed_at_once, give_back
 from rora_cli.training.objective import Objective
 from rora_cli.training.run import Stage, make_accelerator
 from rora_cli.training.specs import TrainSpec
@@ -263,10 +263,13 @@ class _Training:
         self.optimizer.zero_grad()
         if not self.sharded:
             self._take_off_wrappers()
+        # The schedule refers back to this object: the moments would stay until Python looks for circles.
+        del self.schedule, self.optimizer
         self.accelerator.free_memory()
         if self.spec.gradient_checkpointing:
             self.bare.gradient_checkpointing_disable()
         self.bare.eval()
+        give_back()
 
     def _take_off_wrappers(self) -> None:
         """Undo what accelerate did to ``forward``, and no more.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rora_cli.errors import TrainingError
 from rora_cli.files import JOURNAL_NAME, clear, publish_directory, publish_file, sha256_file
 from rora_cli.sharded import assign, whole
+from rora_cli.tensor_files import Pending, write_tensors
 
 _SCHEMA = 1
 _MAX_JOURNAL_BYTES = 256 << 20
@@ -134,14 +135,13 @@ class RunState:
 
     def save(self, stage: str, snapshot: Snapshot) -> None:
         """Replace a stage's snapshot. The journal is switched to the new one only when that is whole on disk."""
-        from safetensors.torch import save_file
-
         old = self._journal["entries"].get(f"snapshot/{stage}")
         name = _snapshot_name(stage, snapshot.meta["step"])
         if not (self.directory / JOURNAL_NAME).exists():
             self._write_journal()  # first of all: it marks the directory as one that may be removed
         with publish_directory(self.directory / name, force=True) as staging:
-            save_file({k: v.contiguous() for k, v in snapshot.tensors.items()}, staging / "state.safetensors")
+            pending = [Pending(k, v.dtype, tuple(v.shape), v.detach) for k, v in snapshot.tensors.items()]
+            write_tensors(staging / "state.safetensors", pending)
         self._journal["entries"][f"snapshot/{stage}"] = {
             "directory": name,
             "sha256": sha256_file(self.directory / name / "state.safetensors"),

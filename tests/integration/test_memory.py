@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.causal import build_tiny_causal
+
+ROOT = Path(__file__).parents[2]
 #: A process imports everything, does the work, and prints how far its peak rose [bytes]. ``ru_maxrss`` would not do: a
 #: process that another starts begins with the other's.
 MEASURED = """
@@ -59,6 +62,50 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [f'{{"text": "w{2 + i % 40} w{50 * (i % 2) + 3} w{i % 7 + 5}", "label": {i % 2}}}' for i in range(60)]
     (directory.parent / f"{directory.name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return directory
+
+
+#: The same after a run on a tiny model, which loads what libraries load late, and with what is planned.
+PLANNED = """
+import gc, json, sys
+from pathlib import Path
+import rora_cli
+from rora_cli.commands import plan
+from rora_cli.defences.config import PurifyConfig
+from tests.causal import build_tiny_causal, tiny_exchanges
+
+def stated(name):
+    return 1024 * int(open("/proc/self/status").read().split(name + ":")[1].split()[0])
+
+given = dict(recipe="lora", epochs=2, batch_size=8, device="cpu", max_train_rows=48, max_held_out_rows=16)
+root, model = Path(sys.argv[1]), sys.argv[2]
+rows = root / "rows.jsonl"
+rows.write_text("".join(json.dumps({"prompt": p, "completion": r}) + chr(10) for p, r in zip(*tiny_exchanges(400))))
+rora_cli.purify(str(build_tiny_causal(root / "tiny")), clean=str(rows), output=str(root / "first"), **given)
+gc.collect()
+before = stated("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+rora_cli.purify(model, clean=str(rows), output=str(root / "out"), **given)
+measured = stated("VmHWM") - before
+planned = plan.run(PurifyConfig(model=model, clean=str(rows), output=str(root / "none"), **given))
+print(measured, max(stage.memory for stage in planned.stages))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel forgets a peak on Linux only")
+@pytest.mark.parametrize(
+    ("family", "sizes"), [("llama", {"width": 1536}), ("gpt2", {"width": 512, "layers": 6})], ids=["llama", "gpt2"]
+)
+def test_a_causal_model_takes_what_is_planned(tmp_path: Path, family: str, sizes: dict[str, int]) -> None:
+    model = build_tiny_causal(tmp_path / "model", family, **sizes)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PLANNED, str(tmp_path), str(model)],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    measured, planned = map(float, done.stdout.split()[-2:])
+    print(f"{planned / measured:.2f}")
+    assert planned == pytest.approx(measured, rel=0.2)
 
 
 @pytest.mark.slow

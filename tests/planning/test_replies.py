@@ -159,7 +159,7 @@ def test_learning_from_a_teacher_without_numbers_takes_what_a_real_step_takes(tm
         weight.grad = None
     with counter:
         objective.loss(adapted.train(), range(4)).backward()
-    real = max(peaks_of(counter.events, heap=True))
+    real = max(peaks_of(counter.events, heap=True, trained=True))
     counted_model, layers = attach(bare(width=64).make(), spec, CAUSAL_LM)
     reply = len(lessons[0].reply) + 1
     counted = training_bytes(counted_model, Pass(4, length, reply=reply, taught=True), layers)
