@@ -56,7 +56,8 @@ def test_an_adapter_head_penalty_and_rescaling_are_those_of_one_process(
     assert sharded.keys() == trainable(model).keys()
     for key, parameter in trainable(model).items():
         assert not torch.equal(sharded[key], trainable(start)[key]), f"{key} was not trained"
-        torch.testing.assert_close(sharded[key], parameter.detach(), rtol=1e-4, atol=2e-5)
+        # AdamW divides by a gradient's size, so that the rounding of a small one counts as much: 3e-5 with AVX-512.
+        torch.testing.assert_close(sharded[key], parameter.detach(), rtol=1e-4, atol=6e-5)
     factors = sharded_work.rescaled(layers)
     assert found[f"factors of {name}"] == pytest.approx(factors, rel=1e-3) and 1.0 not in factors.values()
     for key, value in torch.load(place / f"{name}-rescaled.pt").items():

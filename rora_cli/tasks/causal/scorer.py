@@ -118,7 +118,7 @@ class AgreementScorer:
 
     def _usual(self, slots: Sequence[Slot], texts: Sequence[str]) -> Tensor:
         """The mean probability of each reply token with the texts in the slots [vocabulary]; 0 without texts."""
-        key = torch.is_autocast_enabled(self._device.type), tuple(slots), tuple(texts)
+        key = _roughly(self._device), tuple(slots), tuple(texts)
         if key not in self._known_usual:
             total = torch.zeros((), device=self._device)
             for _, mean in self._means(texts, slots):
@@ -169,6 +169,11 @@ class AgreementScorer:
         return torch.log_softmax(logits, dim=-1)
 
 
+def _roughly(device: torch.device) -> bool:
+    """Whether forward passes are in low precision: what is kept of such a one is no answer in full precision."""
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)
+
+
 def _blank(size: int) -> Agreement:
     """Room for what is found of as many candidates."""
     return Agreement(np.empty(size, dtype=np.int64), *(np.empty(size, dtype=np.float32) for _ in range(2)))
@@ -189,7 +194,7 @@ class _Prefixes:
         """A cache of ``prefix`` for as many rows, and how many tokens it holds; (None, 0) where none can be had."""
         if len(prefix) < LEAST_PREFIX:
             return None, 0
-        key = torch.is_autocast_enabled(self._device.type), prefix
+        key = _roughly(self._device), prefix
         if key not in self._known:
             ids = torch.tensor([prefix], device=self._device)
             _, cache = last_logits(self._model, ids, None, use_cache=True)
