@@ -255,10 +255,8 @@ def cached(repo_id: str, repo_type: str, revision: str | None = None) -> Snapsho
 
 
 def _cached_listing(repo_id: str, repo_type: str, commit: str) -> tuple[str, ...]:
-    try:
-        from huggingface_hub import get_cached_repo_tree  # from 2.0 on
-    except ImportError:
-        return ()
+    from huggingface_hub import get_cached_repo_tree
+
     try:
         tree = get_cached_repo_tree(repo_id, repo_type=repo_type, revision=commit)
     except Exception:  # missing or unreadable: then the files themselves are the listing

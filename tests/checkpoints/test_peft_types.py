@@ -18,6 +18,7 @@ from rora_cli.checkpoints.peft_types import KNOWN_FIELDS, PEFT_TYPES
 from rora_cli.checkpoints.preflight import inspect
 from rora_cli.results.findings import Severity
 from tests.adapters import edit_tensors
+from tests.versions import is_older
 
 peft = pytest.importorskip("peft")
 WEIGHTS = "adapter_model.safetensors"
@@ -51,7 +52,10 @@ BUILT = sorted({t.value for t in peft.PeftType} - _NOT_BUILT)
 
 
 def test_every_type_of_peft_is_listed_once() -> None:
-    assert PEFT_TYPES.keys() - {"BONE"} == {t.value for t in peft.PeftType}
+    here = {t.value for t in peft.PeftType}
+    assert here <= PEFT_TYPES.keys()
+    # An older PEFT, which pyproject.toml allows, has fewer.
+    assert is_older("peft") or here == PEFT_TYPES.keys() - {"BONE"}
     assert {name for name, known in PEFT_TYPES.items() if known.unmeasured is None} == FORMATS.keys() - {"KOHYA", "MLX"}
 
 

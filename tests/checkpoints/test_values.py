@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from safetensors.torch import save_file
 
@@ -13,6 +14,7 @@ from rora_cli.checkpoints.preflight import inspect
 from rora_cli.commands import check
 from rora_cli.errors import ExitCode
 from tests.hostile import corpus
+from tests.versions import is_older
 
 TYPES = {
     torch.float64: 8, torch.float32: 4, torch.float16: 2, torch.bfloat16: 2, torch.complex64: 4, torch.float8_e5m2: 1,
@@ -44,6 +46,8 @@ def test_every_type_is_judged_as_torch_judges_it(tmp_path: Path, dtype: torch.dt
     shift = 8 * TYPES[dtype] - 16
     every = ((bits << shift) if shift > 0 else bits).view(dtype)  # all upper halves of the word, or all words
     path = tmp_path / "all.safetensors"
+    if is_older("safetensors") and dtype not in safetensors.torch._SIZE:
+        pytest.skip("this safetensors is older than the tested one and does not save the type")
     save_file({"all": every}, path)
     words = torch.view_as_real(every) if dtype.is_complex else every
     expected = int((~torch.isfinite(words.to(torch.float64))).sum())

@@ -260,6 +260,8 @@ def test_a_finished_phase_looks_finished_at_a_terminal() -> None:
 
 @pytest.mark.parametrize("name", ["build_reference.py", "build_api.py"])
 def test_what_is_made_of_the_options_is_up_to_date(name: str) -> None:
+    if name == "build_api.py":
+        pytest.importorskip("ruff", reason="ruff, which lays out what the script writes, is not installed")
     script = Path(__file__).parents[2] / "scripts" / name
     done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
