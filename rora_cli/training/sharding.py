@@ -92,6 +92,11 @@ def shard(model: nn.Module, sharding: Sharding, device: torch.device, precision:
         fully_shard(unit, reshard_after_forward=sharding.reshard, **options)
     # The root, which holds what is in no unit, is let go too: what stays gathered hides the parts that are written to.
     fully_shard(model, reshard_after_forward=True, **options)
+    if device.type == "cpu":
+        # Asked for the mean of gradients, gloo gives their sum in some versions of torch (pytorch/pytorch#162338).
+        # Asked for the sum, every version gives it, and FSDP divides.
+        for module in [*units, model]:
+            module.set_force_sum_reduction_for_comms(True)
     model.to(device)  # buffers, which are not divided
 
 
