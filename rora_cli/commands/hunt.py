@@ -117,8 +117,8 @@ class HuntConfig(
     precision: Annotated[
         str,
         Option(
-            "Of the first looks at many candidates, and of tuning the reference; what is left is scored in fp32. auto: "
-            "bf16 where the device computes in it, as processors with AVX-512 BF16 or AMX do, else fp32.",
+            "Of ranking candidates, and of tuning the reference; finalists are scored in fp32. auto: bf16 where the "
+            "device computes in it, as processors with AVX-512 BF16 or AMX do, else fp32.",
             choices=("auto", "fp32", "bf16"),
         ),
     ] = "auto"

@@ -198,8 +198,8 @@ class HuntOptions(TypedDict, total=False):
     """fast: two to three minutes for a MiniLM on one core. normal: two to four times as long. thorough: longer still.
     auto: fast, then normal for a label, or a causal model, with a candidate that is neither called nor harmless."""
     precision: Literal["auto", "fp32", "bf16"]
-    """Of the first looks at many candidates, and of tuning the reference; what is left is scored in fp32. auto: bf16
-    where the device computes in it, as processors with AVX-512 BF16 or AMX do, else fp32."""
+    """Of ranking candidates, and of tuning the reference; finalists are scored in fp32. auto: bf16 where the device
+    computes in it, as processors with AVX-512 BF16 or AMX do, else fp32."""
     label: str | Sequence[str]
     """Target label to search. Repeatable."""
     ignore: str | Sequence[str]
