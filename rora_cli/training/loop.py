@@ -17,6 +17,7 @@ from rora_cli.progress import Task
 from rora_cli.sharded import is_sharded
 from rora_cli.threads import THREADS
 from rora_cli.training.batches import epoch_batches, micro_batches, rank_share, steps_per_epoch
+from rora_cli.training.dropout import masks_drawn_together
 from rora_cli.training.heap import freed_at_once, give_back
 from rora_cli.training.objective import Objective
 from rora_cli.training.run import Stage, make_accelerator
@@ -68,7 +69,7 @@ def finetune(
     accelerator = accelerator or make_accelerator(spec.precision)
     run = _Training(model, objective, spec, accelerator, penalty, evaluate, stage or Stage())
     try:
-        with freed_at_once() if spec.gradient_checkpointing else nullcontext():
+        with masks_drawn_together(model), freed_at_once() if spec.gradient_checkpointing else nullcontext():
             return run.train()
     finally:
         run.close()
@@ -275,10 +276,11 @@ class _Training:
         """Undo what accelerate did to ``forward``, and no more.
 
         Its own ``unwrap_model(keep_fp32_wrapper=False)`` also takes off the decorators that transformers has around it:
-        a PEFT adapter that is put on then cannot be called.
+        a PEFT adapter that is put on then cannot be called. And it leaves the mark by which accelerate knows a model
+        that it prepared: the next training of the model would get no autocast, and run in float32.
         """
-        self.bare.__dict__.pop("_original_forward", None)
-        self.bare.__dict__.pop("forward", None)
+        for name in ("_original_forward", "_is_accelerate_prepared", "forward"):
+            self.bare.__dict__.pop(name, None)
         if self._forward is not None:
             self.bare.__dict__["forward"] = self._forward
 

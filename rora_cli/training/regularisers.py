@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from rora_cli.errors import UsageError
 from rora_cli.sharded import whole
 from rora_cli.spectral.decomposition import top_singular
 from rora_cli.training.adapters import AdaptedLayer
+from rora_cli.training.dropout import drop_out
 from rora_cli.training.specs import RegulariserSpec, require_penalisable
 
 
@@ -82,21 +82,6 @@ class _DroppedBranch(nn.Module):
             return output
         frozen = self._layer.frozen_output(self._layer.module.get_base_layer()(inputs), inputs)
         return output + drop_out(frozen, self._p) - frozen
-
-
-def drop_out(output: Tensor, p: float) -> Tensor:
-    """``output`` [any shape], each entry 0 with probability p, else divided by 1 - p.
-
-    The mask comes from torch's default generator of the device. On a CPU torch draws masks number by number, which
-    costs a tenth of a training step on twelve layers: here one draw of 64 bits decides four entries, and p is rounded
-    to 1/65536.
-    """
-    if output.device.type != "cpu":
-        return functional.dropout(output, p)
-    dropped = round(p * 2**16)
-    draws = torch.empty(-(-output.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    keep = draws.view(torch.int16)[: output.numel()].view(output.shape) >= dropped - 2**15
-    return output * keep.to(output.dtype).mul_(2**16 / (2**16 - dropped))
 
 
 def check_truncation(layer: str, smallest: int, k: int) -> None:

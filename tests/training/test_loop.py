@@ -181,6 +181,21 @@ def test_a_model_that_was_trained_in_bf16_takes_an_adapter_afterwards(tiny_model
     assert logits.dtype == torch.float32 and logits.isfinite().all()
 
 
+def test_a_second_training_of_a_model_computes_in_bf16_too(tiny_model: Any) -> None:
+    import copy
+
+    model, tokenizer = copy.deepcopy(tiny_model[0]), tiny_model[1]
+    texts, labels = tiny_rows(16)
+    computed: list[torch.dtype] = []
+    layer = next(module for module in model.modules() if isinstance(module, torch.nn.Linear))
+    layer.register_forward_hook(lambda _module, _inputs, output: computed.append(output.dtype))
+    spec = TrainSpec(**{**FAST.__dict__, "precision": "bf16", "epochs": 1})
+    accelerator = make_accelerator("bf16", "cpu")
+    for _ in range(2):
+        finetune(model, objective_of(model, tokenizer, texts, labels), spec, accelerator=accelerator)
+    assert set(computed) == {torch.bfloat16}
+
+
 def test_fp16_on_a_cpu_is_refused() -> None:
     with pytest.raises(UsageError, match="fp16"):
         make_accelerator("fp16", "cpu")
