@@ -135,7 +135,7 @@ def _default_stages(made: Stages, config: PurifyConfig) -> None:
     if config.epochs is None:
         epochs = round_epochs(made.settings, given.rows.rows, given.needs.model)
     made.train("train", made.adapter, epochs, rounds)
-    made.search("search again", config.search_budget, Range(1, rounds))
+    made.search("search again", config.search_budget, Range(1, rounds), kept=made.kept)
     if config.power != 0 and not (config.shard or config.load_in_4bit):
         _silence_stages(made, config)
 
@@ -220,8 +220,15 @@ class Stages:
         seconds = self._seconds(tokens.times(3), pace.evaluate if pace else None)
         self._add("tune the reference", given.needs.weights + trained.memory, tokens, seconds)
 
-    def search(self, name: str, budget: str, times: Range, only_if: str = "") -> None:
-        """A search of every behaviour, so many ``times``."""
+    @cached_property
+    def kept(self) -> int:
+        """Bytes of a copy of the weights that somebody goes back to; on disk where it does not fit."""
+        given = self.given
+        weights = given.needs.weights
+        return weights if given.memory is not None and weights <= _KEPT_SHARE * given.memory.free else 0
+
+    def search(self, name: str, budget: str, times: Range, only_if: str = "", kept: int = 0) -> None:
+        """A search of every behaviour, so many ``times``, beside so many bytes that are ``kept``."""
         given, pace = self.given, self.given.pace
         found = search_tokens(
             budgets(budget, "--budget"),
@@ -231,7 +238,7 @@ class Stages:
             model=given.reference is not None,
         )
         tokens = found.times(times.least, times.most)
-        memory = self.searching + self.beside
+        memory = self.searching + self.beside + kept
         self._add(name, memory, tokens, self._seconds(tokens, pace.search if pace else None), only_if)
 
     @cached_property
@@ -264,12 +271,10 @@ class Stages:
     def teach(self) -> None:
         """A student in the suspect's place: every weight is trained, two to four courses."""
         given, pace, trained = self.given, self.given.pace, self.taught
-        weights = given.needs.weights
-        kept = weights if given.memory is not None and weights <= _KEPT_SHARE * given.memory.free else 0
         one = MAX_LESSONS * given.rows.mean
         tokens = Range(0, one * (COURSES + 1))
         seconds = self._seconds(tokens, pace.evaluate * 3 if pace else None)
-        memory = max(trained.memory + kept, self._saving(trained) + kept) + self.beside
+        memory = max(trained.memory, self._saving(trained)) + self.kept + self.beside
         self._add("teach a student", memory, tokens, seconds, "no whole trigger is found (--escalate none: never)")
 
     def train(self, name: str, trained: Any, epochs: int, rounds: int = 1, *, adapter: bool = True) -> None:

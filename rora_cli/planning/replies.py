@@ -221,7 +221,7 @@ def _default_stages(made: _ReplyStages, config: PurifyConfig) -> None:
     finds = "" if given.reference is not None else "the search finds something"
     made.train("teach", made.adapter, epochs, rounds, only_if=finds)
     made.shrink(rounds, finds)
-    made.search("search again", config.search_budget, Range(1, rounds), finds)
+    made.search("search again", config.search_budget, Range(1, rounds), finds, made.kept)
     made.residual()
     if config.return_test:
         made.return_test()
@@ -279,8 +279,8 @@ class _ReplyStages(Stages):
             spoken = spoken.times(2)
         self._add(name, memory, spoken, seconds)
 
-    def search(self, name: str, budget: str, times: Range, only_if: str = "") -> None:
-        """A search, so many ``times``, with the replies of its finalists."""
+    def search(self, name: str, budget: str, times: Range, only_if: str = "", kept: int = 0) -> None:
+        """A search, so many ``times``, with the replies of its finalists, beside so many bytes that are ``kept``."""
         given, pace = self.asked, self.given.pace
         assert given.searched is not None
         few = given.searched.texts if given.config.candidates is not None else None
@@ -292,7 +292,7 @@ class _ReplyStages(Stages):
         said = self._seconds(spoken, pace.speak if pace else None)
         if looked is not None and said is not None:
             seconds = looked + said
-        memory = max(self._looking(), self._finalists(budgets)) + self.beside
+        memory = max(self._looking(), self._finalists(budgets)) + self.beside + kept
         memory += self.lessons if any(stage.name == "the suspect's replies" for stage in self.stages) else 0
         self._add(name, memory, read + spoken, seconds, only_if)
         self._add(f"{name}, in refused prompts", memory, read, looked, "it refuses enough of ours")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from rora_cli.errors import UsageError
 from rora_cli.kinds import SEQUENCE_CLASSIFIER, ModelKind
 from rora_cli.layout import IMPLICIT_HEADS, QUERY_VALUE, block_numbers, blocks_in, is_head, is_router, stack_of
-from rora_cli.sharded import whole
+from rora_cli.sharded import is_sharded, whole
+from rora_cli.training.kept import as_it_was
 from rora_cli.training.specs import SPLITTING, AdapterSpec
 
 ADAPTER = "default"
@@ -335,6 +337,25 @@ def merged_copy(model: nn.Module) -> Any:
     """A copy of ``model`` with its adapter, if it has one, merged in; the model itself stays as it is."""
     copied: Any = copy.deepcopy(model)
     return copied.merge_and_unload() if hasattr(copied, "merge_and_unload") else copied
+
+
+@contextmanager
+def merged(model: nn.Module) -> Iterator[None]:
+    """Inside, the adapter of ``model``, if it has one, is merged in, so that passes forward do without its branches.
+
+    They are half of the time of a search. After that the model is as it was, to the bit. Where weights are held in 16
+    or 4 bits, or divided among processes, the adapter stays apart: merging would round it.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    bases = [module.get_base_layer().weight for module in model.modules() if isinstance(module, LoraLayer)]
+    if not bases or is_sharded(model) or any(weight.dtype != torch.float32 for weight in bases):
+        yield
+        return
+    peft_model: Any = model
+    with as_it_was(model):
+        peft_model.merge_adapter()
+        yield
 
 
 def to_plain_lora(model: nn.Module, layers: Sequence[AdaptedLayer]) -> None:

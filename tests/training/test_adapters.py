@@ -18,6 +18,7 @@ from rora_cli.training.adapters import (
     fused_experts,
     head_modules,
     is_conv1d,
+    merged,
     resolve_targets,
     select_layers,
     whole_modules,
@@ -229,3 +230,33 @@ def test_conv1d_layers_start_at_the_suspect_and_merge(variant: str) -> None:
     after = adapted(input_ids=ids).logits
     assert not torch.allclose(after, before, atol=1e-4)
     torch.testing.assert_close(adapted.merge_and_unload()(input_ids=ids).logits, after, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("variant", ["lora", "dora"])
+def test_a_merged_adapter_answers_alike_without_its_branches_and_comes_apart_to_the_bit(
+    family: str, variant: str
+) -> None:
+    torch.manual_seed(0)
+    model, layers = attach(build(family), AdapterSpec(variant=variant, rank=2, target_modules=("all-linear",)))
+    with torch.no_grad():
+        for layer in layers:
+            layer.lora_B.normal_(std=0.1)
+    ids, branches = torch.arange(3, 11).reshape(2, 4), []
+    for layer in layers:
+        layer.module.lora_A["default"].register_forward_hook(lambda *_: branches.append(1))
+    before = {name: value.clone() for name, value in model.eval().state_dict().items()}
+    answer = model(input_ids=ids).logits
+    assert branches
+    branches.clear()
+    with merged(model):
+        torch.testing.assert_close(model(input_ids=ids).logits, answer, rtol=1e-4, atol=1e-5)
+    assert branches == []
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(model(input_ids=ids).logits, answer) and branches
+
+
+def test_an_adapter_on_weights_of_16_bits_stays_apart() -> None:
+    model, layers = attach(build("bert").bfloat16(), AdapterSpec(rank=2))
+    with merged(model):
+        assert not any(layer.module.merged for layer in layers)

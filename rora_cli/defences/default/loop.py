@@ -54,7 +54,7 @@ from rora_cli.results.hunt import HuntResult
 from rora_cli.results.power import POWER, Covering, Power
 from rora_cli.results.spectra import ModuleSpectrum
 from rora_cli.tasks.reference import Reference, ReferenceRun
-from rora_cli.training.adapters import AdaptedLayer, to_plain_lora
+from rora_cli.training.adapters import AdaptedLayer, merged, to_plain_lora
 from rora_cli.training.batches import epochs_of
 
 #: Held-out rows of each label; with as many, the held-out rows are searched, else those that training uses.
@@ -163,7 +163,8 @@ class Loop:
         return record
 
     def _hunt(self, model: nn.Module) -> HuntResult:
-        return search_triggers(self._case(model), known=self.memory.token_ids(self.bench.targets))
+        with merged(model):
+            return search_triggers(self._case(model), known=self.memory.token_ids(self.bench.targets))
 
     def _case(self, model: nn.Module) -> SearchCase:
         bench = self.bench

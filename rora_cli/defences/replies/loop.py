@@ -38,7 +38,7 @@ from rora_cli.subject import Subject
 from rora_cli.tasks.lessons import Lessons
 from rora_cli.tasks.reference import ReferenceRun
 from rora_cli.tasks.task import RepliedTask
-from rora_cli.training.adapters import AdaptedLayer, to_plain_lora
+from rora_cli.training.adapters import AdaptedLayer, merged, to_plain_lora
 from rora_cli.training.batches import epochs_of
 from rora_cli.training.kept import Kept, keep_share
 
@@ -220,7 +220,8 @@ class Loop:
             rough=bench.run.rough,
             texts=self.candidates,
         )
-        return OpeningRecord.of(search_openings(case))
+        with merged(model):
+            return OpeningRecord.of(search_openings(case))
 
     def distil(self) -> tuple[nn.Module, list[AdaptedLayer]]:
         """Put the base in the suspect's place, and teach it what the suspect says to clean prompts.
