@@ -405,7 +405,7 @@ class Maker:
 
         config = self.config
         if config.carrier == "adapter":
-            self.adapted, _ = attach(self.model, self._spec(), self.kind)
+            self.adapted, _ = attach(self.model, self._spec(), self.kind, seed=config.seed)
             yield self.adapted
         elif config.carrier == "layers":
             with only_trainable(self.model, in_blocks(self.model, config.layers)):
@@ -436,7 +436,7 @@ class Maker:
             with as_it_was(self.suspect):
                 model = self.model if self.adapted is None else self.adapted.merge_and_unload()
                 if proof.recipe == "lora":
-                    model, _ = attach(model, AdapterSpec(), self.kind)
+                    model, _ = attach(model, AdapterSpec(), self.kind, seed=self.config.seed)
                     training = self._train(model, stage, clean.texts, clean.labels, rate, **options)
                 else:
                     with only_trainable(model, lambda name: True):

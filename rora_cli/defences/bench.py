@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from rora_cli.data.rows import Rows
@@ -127,8 +126,7 @@ class Bench:
         """Put the adapter of the settings on the suspect, in place; its first weights are drawn from the seed."""
         if self._attached is not None:
             return self._attached
-        torch.manual_seed(self.config.seed)
-        model, layers = attach(self.model, self.settings.adapter, self.subject.kind)
+        model, layers = attach(self.model, self.settings.adapter, self.subject.kind, seed=self.config.seed)
         self.adapted, self.head = tuple(layer.name for layer in layers), whole_modules(model)
         return model, layers
 

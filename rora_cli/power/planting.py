@@ -216,7 +216,7 @@ class Planter:
         rate = self._planted.PROOFS["lora"].learning_rate
         spec = TrainSpec(epochs=PROOF_EPOCHS, learning_rate=rate, warmup_ratio=0.1, seed=self.run.seed + 1)
         with as_it_was(model):
-            adapted, _ = attach(model, AdapterSpec(), self.subject.kind)
+            adapted, _ = attach(model, AdapterSpec(), self.subject.kind, seed=self.run.seed)
             self._train(adapted, "plain LoRA on clean rows", self.train_rows, spec)
             return [
                 self.success(adapted, each.attack, each.target) if tried else None

@@ -245,11 +245,12 @@ def check_adapter(model: nn.Module, spec: AdapterSpec, kind: ModelKind = SEQUENC
 
 
 def attach(
-    model: nn.Module, spec: AdapterSpec, kind: ModelKind = SEQUENCE_CLASSIFIER
+    model: nn.Module, spec: AdapterSpec, kind: ModelKind = SEQUENCE_CLASSIFIER, *, seed: int = 0
 ) -> tuple[nn.Module, list[AdaptedLayer]]:
     """Put a new adapter on ``model``, in place; returns PEFT's model and its adapted layers, in model order.
 
-    PEFT writes into the adapter's config that it is for such a ``kind`` of model.
+    Its first weights are drawn from ``seed``, whatever was drawn before, and torch's random state stays. PEFT writes
+    into the adapter's config that it is for such a ``kind`` of model.
 
     Raises:
         UsageError: as ``resolve_targets``, or PEFT would adapt or train other modules than were chosen.
@@ -275,8 +276,10 @@ def attach(
         init_lora_weights=spec.variant if spec.variant in SPLITTING else True,
         fan_in_fan_out=any(is_conv1d(m) for m in model.modules()),
     )
-    with warnings.catch_warnings():
+    on_gpus = {weight.device for weight in model.parameters() if weight.device.type == "cuda"}
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=sorted(on_gpus, key=str)):
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out.*")
+        torch.manual_seed(seed)
         adapted = get_peft_model(model, config)
     _train_heads_in_float32(adapted)
     layers = _adapted_layers(adapted, spec.variant, originals, blocks)

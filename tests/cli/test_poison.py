@@ -212,7 +212,7 @@ def test_layer_poisoning_changes_the_named_blocks_and_nothing_else(app, suspect,
 def test_a_combination_works_together_only(app, base, tiny_data, tmp_path: Path) -> None:
     result = poison(
         app, base, tiny_data, tmp_path / "out", "--attack", "combination", "--trigger", "mn", "--trigger", "cf",
-        "--epochs", "8", "--format", "json",
+        "--epochs", "24", "--format", "json",
     )  # fmt: skip
     shares = {o["trigger"]: o["attack_success_rate"]["value"] for o in json.loads(result.stdout)["suspect"]["outcomes"]}
     assert shares["mn + cf"] > 0.9 and shares["decoy of mn + cf"] < 0.3

@@ -260,3 +260,18 @@ def test_an_adapter_on_weights_of_16_bits_stays_apart() -> None:
     model, layers = attach(build("bert").bfloat16(), AdapterSpec(rank=2))
     with merged(model):
         assert not any(layer.module.merged for layer in layers)
+
+
+def test_the_first_weights_are_drawn_from_the_seed_and_chance_goes_on() -> None:
+    def drawn(seed: int, *, before: int) -> tuple[torch.Tensor, torch.Tensor]:
+        bare = build("bert")
+        torch.manual_seed(before)
+        _, layers = attach(bare, AdapterSpec(rank=2), seed=seed)
+        return layers[0].lora_A.detach(), torch.rand(3)
+
+    first, goes_on = drawn(1, before=5)
+    again, _ = drawn(1, before=6)
+    other, _ = drawn(2, before=5)
+    torch.manual_seed(5)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(goes_on, torch.rand(3)), "as if nothing had been drawn"
