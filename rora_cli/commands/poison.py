@@ -20,7 +20,7 @@ from rora_cli.options import FRACTION, Option, Options, commas
 from rora_cli.progress import SILENT, Progress
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.poison import Measured, PersistenceCheck, PoisonResult
-from rora_cli.results.provenance import Provenance, library_versions
+from rora_cli.results.provenance import Provenance
 from rora_cli.subject import Subject
 from rora_cli.tasks.attack_bench import AttackBench
 from rora_cli.tasks.causal.options import PlantedOptions
@@ -125,6 +125,14 @@ class PlantOptions(Options):
         ),
     ] = None
     batch_size: Annotated[int, Option("Rows of one optimizer step.", low=1)] = 32
+    precision: Annotated[
+        str,
+        Option(
+            "Of training; what is measured is fp32. auto: bf16 where the device computes in it, as processors with "
+            "AVX-512 BF16 or AMX do, else fp32.",
+            choices=("auto", "fp32", "bf16"),
+        ),
+    ] = "fp32"
     max_length: Annotated[
         int,
         Option("Tokens of a row that the model is given; longer rows are cut.", metavar="TOKENS", low=4, unit="tokens"),
@@ -272,7 +280,7 @@ class Maker:
 
     def __init__(self, config: PoisonConfig, loaded: Any, plan: Plan, progress: Progress) -> None:
         from rora_cli.evaluation.inference import input_limit, over_limit
-        from rora_cli.training.run import make_accelerator
+        from rora_cli.training.run import Run, make_accelerator
 
         self.config, self.progress, self.plan = config, progress, plan
         self.model, self.tokenizer, self.kind = loaded.model, loaded.tokenizer, loaded.kind
@@ -280,7 +288,8 @@ class Maker:
         self.inputs = input_hashes(loaded)
         self.held_out = plan.splits.held_out
         self.attack = config.make_attack()
-        self.accelerator = make_accelerator("fp32", config.device)
+        self.accelerator = make_accelerator(config.precision, config.device)
+        self.versions = Run(self.accelerator).versions
         self.max_length = min(config.max_length, input_limit(self.model, self.tokenizer))
         lengths = plan.task.lengths(self._subject(self.model), self.held_out.texts)
         if note := over_limit(lengths, self.max_length):
@@ -328,7 +337,7 @@ class Maker:
             findings=tuple(_describe(persistence)),
             provenance=Provenance(
                 command="poison",
-                versions=library_versions(),
+                versions=self.versions,
                 config=asdict(config),
                 seed=config.seed,
                 inputs={**self.inputs, **summary.inputs},

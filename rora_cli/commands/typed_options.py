@@ -441,6 +441,9 @@ class PoisonOptions(TypedDict, total=False):
     """Peak learning rate of AdamW."""
     batch_size: int
     """Rows of one optimizer step."""
+    precision: Literal["auto", "fp32", "bf16"]
+    """Of training; what is measured is fp32. auto: bf16 where the device computes in it, as processors with AVX-512
+    BF16 or AMX do, else fp32."""
     max_length: int
     """Tokens of a row that the model is given; longer rows are cut."""
     max_new_tokens: int

@@ -209,6 +209,23 @@ def test_layer_poisoning_changes_the_named_blocks_and_nothing_else(app, suspect,
     assert outcomes(json.loads((out / "rora-report.json").read_text())["suspect"])["cf"] > 0.9
 
 
+def test_a_suspect_that_is_trained_in_bf16_is_held_in_float32_and_says_so(app, base, tiny_data, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    rows = ("--trigger", "mn", "--epochs", "1")
+    exact, rounded = tmp_path / "exact", tmp_path / "rounded"
+    poison(app, base, tiny_data, exact, *rows)
+    poison(app, base, tiny_data, rounded, *rows, "--precision", "bf16")
+    versions = [
+        json.loads((out / "rora-report.json").read_text())["provenance"]["versions"] for out in (exact, rounded)
+    ]
+    assert [said.get("computed in") for said in versions] == [None, "bf16"]
+    weights = [load_file(out / "model.safetensors") for out in (exact, rounded)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(weight.dtype == weights[0][name].dtype for name, weight in weights[1].items())
+    assert any(not weight.equal(weights[0][name]) for name, weight in weights[1].items())
+
+
 def test_a_combination_works_together_only(app, base, tiny_data, tmp_path: Path) -> None:
     result = poison(
         app, base, tiny_data, tmp_path / "out", "--attack", "combination", "--trigger", "mn", "--trigger", "cf",
