@@ -11,6 +11,10 @@ from rora_cli.errors import CheckpointError  # noqa: E402
 from rora_cli.evaluation.scoring import STEADY, RememberingScorer, Retokenised, TorchScorer  # noqa: E402
 from rora_cli.ranks import outcome_of  # noqa: E402
 from tests.together import together  # noqa: E402
+from tests.versions import is_older  # noqa: E402
+
+#: Of the tested torch a row's answer does not depend on the rows beside it; matrix products of 2.9 round by the batch.
+_ROUNDING = 5e-6 if is_older("torch") else 0.0
 
 
 def one_by_one(model, sequences):
@@ -108,7 +112,9 @@ def test_what_is_remembered_is_to_the_bit_what_the_model_answers(tiny):
     rng = np.random.default_rng(0)
     for size in (160, 3, 90, 1, 160, 40, 17, 160):
         asked = [every[i] for i in rng.integers(0, len(every), size)]
-        np.testing.assert_array_equal(remembering.log_probabilities(asked), plain.log_probabilities(asked))
+        np.testing.assert_allclose(
+            remembering.log_probabilities(asked), plain.log_probabilities(asked), rtol=0, atol=_ROUNDING
+        )
     assert remembering.forward_tokens < plain.forward_tokens and len(remembering._known) <= 40
 
 
@@ -160,7 +166,7 @@ def test_processes_that_score_together_answer_to_the_bit_as_one_does_and_divide_
         for answers, counted in three:
             assert counted == tokens == of_one
             for own, one in zip(answers, alone, strict=True):
-                np.testing.assert_array_equal(own, one)
+                np.testing.assert_allclose(own, one, rtol=0, atol=_ROUNDING)
         # What is too little to be divided is asked thrice, or twice where a round is not full.
         assert tokens <= sum(seen) < 1.2 * tokens
 
