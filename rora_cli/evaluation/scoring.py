@@ -25,9 +25,9 @@ from rora_cli.threads import THREADS
 
 #: Tokens of one forward pass, on an accelerator and on a CPU; more would overflow a CPU's caches.
 TOKENS_PER_BATCH = 16384, 4096
-#: In batches of this many rows or more, on a CPU, a row's scores do not depend on the other rows, to the bit. Measured
-#: on MiniLM with 3 and 14 tokens: from 4 rows on (torch 2.13; of 2.9 they do, by 1e-6). Smaller matrix products take
-#: other paths.
+#: In batches of this many rows or more, on a CPU, a row's scores do not depend on the other rows but for rounding, on
+#: many processors to the bit. Measured on MiniLM with 3 and 14 tokens: from 4 rows on; on a processor with AMX, 1e-6.
+#: Smaller matrix products take other paths.
 STEADY = 8
 #: Sequences whose answers are remembered: about 50 MB.
 MAX_REMEMBERED = 200_000
@@ -102,7 +102,7 @@ def _by_length(sequences: Sequence[Sequence[int]]) -> dict[int, list[int]]:
 class RememberingScorer(TorchScorer):
     """A scorer that remembers its answers: for a reference, of which later rounds and searches ask the same again.
 
-    Its answers are, to the bit, those of a ``TorchScorer``, in float32 and under autocast. It remembers what was asked
+    Its answers are those of a ``TorchScorer`` but for rounding, in float32 and under autocast. It remembers what was asked
     on a CPU with ``STEADY`` or more sequences of one length, where a row's answer does not depend on the others. Fewer
     always go to the model, and so does everything on an accelerator, which chooses its kernels by the size of the
     batch. It keeps the last ``MAX_REMEMBERED`` sequences of each precision.
