@@ -102,9 +102,9 @@ def _by_length(sequences: Sequence[Sequence[int]]) -> dict[int, list[int]]:
 class RememberingScorer(TorchScorer):
     """A scorer that remembers its answers: for a reference, of which later rounds and searches ask the same again.
 
-    Its answers are those of a ``TorchScorer`` but for rounding, in float32 and under autocast. It remembers what was asked
-    on a CPU with ``STEADY`` or more sequences of one length, where a row's answer does not depend on the others. Fewer
-    always go to the model, and so does everything on an accelerator, which chooses its kernels by the size of the
+    Its answers are those of a ``TorchScorer`` but for rounding, in float32 and under autocast. It remembers what was
+    asked on a CPU with ``STEADY`` or more sequences of one length, where a row's answer does not depend on the others.
+    Fewer always go to the model, and so does everything on an accelerator, which chooses its kernels by the size of the
     batch. It keeps the last ``MAX_REMEMBERED`` sequences of each precision.
     """
 

@@ -12,7 +12,7 @@ from rora_cli.evaluation.scoring import STEADY, RememberingScorer, Retokenised, 
 from rora_cli.ranks import outcome_of  # noqa: E402
 from tests.together import together  # noqa: E402
 
-#: On many processors a row's answer does not depend on the rows beside it, to the bit; on others products round by them.
+#: On many processors a row's answer does not depend on the rows beside it, to the bit; on others products round.
 _ROUNDING = 5e-6
 
 
