@@ -12,8 +12,9 @@ from rora_cli.hunting.probes import REFUSAL_TOKENS, REFUSED_PROBES
 
 #: Tokens of the rows in which single tokens are screened: the shortest that are quiet.
 _SHORT_ROW = 8
-#: How far below and above the count of a budget's rounds a search may lie: a guess, held against no search yet.
-SEARCH_RANGE = 0.6, 1.8
+#: How far below and above the count of a budget's rounds a search may lie. A search of SmolLM2 with a head, where the
+#: trigger worked at some places of a row only, took 2.1 times the count; the lower one is a guess.
+SEARCH_RANGE = 0.6, 2.2
 #: Sequences that are grown from each budget's restarts and its best pair, and steps of each.
 _STEPS = 2
 
