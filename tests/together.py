@@ -34,3 +34,8 @@ def together(processes: int, work: Callable[[Share], Value]) -> list[Value]:
 
     with ThreadPoolExecutor(processes) as pool:
         return list(pool.map(one, range(processes)))
+
+
+def own_words(written: str) -> list[str]:
+    """The lines of a standard output without those of gloo, which tells there of its connections in torch 2.9."""
+    return [line for line in written.splitlines() if not line.startswith("[Gloo]")]
