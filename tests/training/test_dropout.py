@@ -26,7 +26,7 @@ def test_drop_out_drops_a_share_p_everywhere_and_keeps_the_mean(p: float, dtype:
 
 
 def test_modules_drop_out_by_it_inside_and_by_torch_afterwards() -> None:
-    model = nn.Sequential(nn.Linear(64, 64), nn.Dropout(0.3), nn.ModuleList([nn.Dropout(0.0)])[0])
+    model = nn.Sequential(nn.Linear(64, 64), nn.Dropout(0.3), nn.Dropout(0.0))
     x = torch.ones(200, 64)
     with torch.no_grad():
         model[0].weight.zero_(), model[0].bias.fill_(1.0)
