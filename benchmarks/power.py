@@ -1,9 +1,9 @@
 """Measure what a search finds of planted backdoors, with several numbers of them in one copy.
 
-    python benchmarks/power.py MODEL CLEAN RESULTS [--power N] [--seed S] [--per-copy K ...] [--max-rows R]
+    python benchmarks/power.py MODEL CLEAN RESULTS [--power N] [--seed S] [--per-copy K ...] [--max-rows R] ...
 
-The model itself is searched once; the stand-ins are those of the seed, whatever number shares a copy. Each measurement
-becomes a line of RESULTS, with the search of the model itself.
+The model itself is searched once; the triggers are those of the seed, and those that share a copy share a label. Each
+measurement becomes a line of RESULTS, with the search of the model itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from rora_cli.data.sources import load_rows
 from rora_cli.hunting.case import Case, SearchSettings
 from rora_cli.hunting.hunt import search_triggers
 from rora_cli.power.drawing import Called
+from rora_cli.power.forms import FORMS
 from rora_cli.power.measure import Asked, measure_power
+from rora_cli.results.power import FORM_NAMES
 from rora_cli.tasks.reference import ReferenceRun
 from rora_cli.tasks.registry import make_task
 from rora_cli.tasks.subjects import subject_of
@@ -37,6 +39,8 @@ def main() -> int:
     parser.add_argument("--per-copy", type=int, nargs="*", default=[3])
     parser.add_argument("--max-rows", type=int, default=2000)
     parser.add_argument("--budget", default="fast")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--forms", default=",".join(FORM_NAMES))
     given = parser.parse_args()
     config = HuntConfig(model=given.model, clean=given.clean, max_rows=given.max_rows, seed=given.seed)
 
@@ -44,11 +48,12 @@ def main() -> int:
     rows, _ = load_rows(
         config.clean, label_names=loaded.label_names, split=None, reading=config, max_rows=config.max_rows
     )
-    run = Run(make_accelerator("fp32", "cpu"), seed=given.seed)
+    forms = [form for form in FORMS if form.group in given.forms.split(",")]
+    run = Run(make_accelerator(given.precision, "cpu"), seed=given.seed)
     subject = subject_of(loaded, given.model).reading(config.max_length)
     task = make_task(subject.kind, loaded.label_names)
     reference = task.reference("auto", subject, rows, ReferenceRun(given.seed, accelerator=run.accelerator))
-    settings = SearchSettings(given.budget, given.seed)
+    settings = SearchSettings(given.budget, given.seed, None, run.rough)
     hunt = search_triggers(Case(subject, task, rows, reference, settings))
     called = [Called(trigger.text, trigger.target_label, trigger.token_ids) for trigger in hunt.called]
     own = {
@@ -60,7 +65,7 @@ def main() -> int:
     print(json.dumps(own), flush=True)
     for each in given.per_copy:
         case = Case(subject, task, rows, reference, settings)
-        power = measure_power(case, run, Asked(given.power, called, per_copy=each))
+        power = measure_power(case, run, Asked(given.power, called, forms=forms, per_copy=each))
         print(each, power.sentence, flush=True)
         line = {"model": given.model, "rows": len(rows), "seed": given.seed, "per_copy": each, "search": own}
         with given.results.open("a", encoding="utf-8") as file:

@@ -44,7 +44,7 @@ class PurifyOptions(TypedDict, total=False):
     phrases, sentences, punctuation, clauses, order."""
     min_power: float
     """What the power for --forms has to be, at the lower end of its 95 % interval, for a verdict to rest on it: .7
-    needs 9 found of 9."""
+    needs 9 found of 9, or 14 of 15."""
     escalate: Literal["auto", "reference", "none"]
     """What may be done to the model's own weights where no whole trigger is found. reference: take all blocks or the
     upper ones from the reference's encoder, and teach it all the task anew; auto: that, or else draw the upper

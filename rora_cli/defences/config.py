@@ -91,7 +91,7 @@ class SearchOptions(AccuracyLimit):
         float,
         Option(
             "What the power for --forms has to be, at the lower end of its 95 % interval, for a verdict to rest on it: "
-            ".7 needs 9 found of 9.",
+            ".7 needs 9 found of 9, or 14 of 15.",
             above=0,
             below=1,
             unit=FRACTION,

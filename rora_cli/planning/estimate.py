@@ -135,17 +135,17 @@ def _default_stages(made: Stages, config: PurifyConfig) -> None:
     if config.epochs is None:
         epochs = round_epochs(made.settings, given.rows.rows, given.needs.model)
     made.train("train", made.adapter, epochs, rounds)
-    made.search("search again", config.search_budget, Range(1, rounds), kept=made.kept)
+    made.search("search again", config.search_budget, Range(1, rounds), kept=made.merging)
     if config.power != 0 and not (config.shard or config.load_in_4bit):
         _silence_stages(made, config)
 
 
 def _silence_stages(made: Stages, config: PurifyConfig) -> None:
     """What the last search is worth: a number of stand-ins, or one copy and more where the verdict can rest on them."""
-    from rora_cli.power.covering import fewest
+    from rora_cli.defences.default.silence import most_stand_ins
     from rora_cli.power.measure import PER_COPY
 
-    least, most = config.power or PER_COPY, config.power or fewest(config.min_power) + PER_COPY
+    least, most = config.power or PER_COPY, config.power or most_stand_ins(config.min_power)
     if config.power or made.fits_planting():
         made.power(least, config.search_budget, most)
 
@@ -227,14 +227,25 @@ class Stages:
         weights = given.needs.weights
         return weights if given.memory is not None and weights <= _KEPT_SHARE * given.memory.free else 0
 
+    @cached_property
+    def merging(self) -> int:
+        """Bytes of the copy that is kept while the adapter is merged in to search; none where it stays apart, as with
+        weights in 16 or 4 bits, or divided among processes (``training.adapters.merged``)."""
+        needs, config = self.given.needs, self.given.config
+        apart = needs.devices > 1 or config.load_in_4bit or not needs.in_float32
+        return 0 if apart else self.kept
+
     def search(self, name: str, budget: str, times: Range, only_if: str = "", kept: int = 0) -> None:
         """A search of every behaviour, so many ``times``, beside so many bytes that are ``kept``."""
+        self._search(name, budget, times, only_if, kept, self.given.labels)
+
+    def _search(self, name: str, budget: str, times: Range, only_if: str, kept: int, labels: int) -> None:
         given, pace = self.given, self.given.pace
         found = search_tokens(
             budgets(budget, "--budget"),
             given.vocabulary,
             given.rows.mean,
-            given.labels,
+            labels,
             model=given.reference is not None,
         )
         tokens = found.times(times.least, times.most)
@@ -253,7 +264,7 @@ class Stages:
 
     def power(self, count: int, budget: str, most: int = 0) -> None:
         """``count`` stand-ins, or up to ``most``, are trained into copies of the suspect, and proven by LoRA; each copy
-        is searched."""
+        is searched for one label."""
         from rora_cli.power.measure import PER_COPY
         from rora_cli.power.planting import MAX_ROUNDS, MOST_TRAINED, PROOF_EPOCHS
 
@@ -266,7 +277,7 @@ class Stages:
         planted = f"{count} to {most}" if most > count else str(count)
         only_if = "the last search finds nothing" if most else ""
         self._add(f"plant {planted} stand-ins", self.planting, tokens, seconds, only_if)
-        self.search("search the copies", budget, Range(copies, most_copies), only_if)
+        self._search("search the copies", budget, Range(copies, most_copies), only_if, 0, labels=1)
 
     def teach(self) -> None:
         """A student in the suspect's place: every weight is trained, two to four courses."""

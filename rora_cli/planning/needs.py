@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from rora_cli.checkpoints import sanitise
@@ -69,6 +70,11 @@ class Needs:
     def parameters(self) -> int:
         """Numbers in the model."""
         return sum(weight.numel() for weight in self.model.parameters())
+
+    @property
+    def in_float32(self) -> bool:
+        """Whether every weight is loaded in float32."""
+        return all(weight.dtype == torch.float32 for weight in self.model.parameters())
 
     @cached_property
     def weights(self) -> int:

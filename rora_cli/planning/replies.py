@@ -221,7 +221,7 @@ def _default_stages(made: _ReplyStages, config: PurifyConfig) -> None:
     finds = "" if given.reference is not None else "the search finds something"
     made.train("teach", made.adapter, epochs, rounds, only_if=finds)
     made.shrink(rounds, finds)
-    made.search("search again", config.search_budget, Range(1, rounds), finds, made.kept)
+    made.search("search again", config.search_budget, Range(1, rounds), finds, made.merging)
     made.residual()
     if config.return_test:
         made.return_test()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from math import ceil
 
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.power.forms import FORMS
@@ -13,17 +13,23 @@ from rora_cli.results.power import FORM_NAMES, Covering, Power
 #: Of a form's firm stand-ins, the fraction that has to be found for the form to be covered: the bound is of all forms
 #: together, and must not hide one that the search is blind to.
 MIN_OF_A_FORM = 0.5
-#: Square of the normal quantile of a 95 % interval.
-_Z_SQUARED = 3.8415
 
 
-def fewest(min_power: float) -> int:
-    """The fewest stand-ins, all of them found, of which the 95 % Wilson interval begins at ``min_power`` or above.
+def fewest(min_power: float, missed: int = 0) -> int:
+    """The fewest stand-ins, all but so many of them found, of which the 95 % Wilson interval begins at ``min_power`` or
+    above.
 
-    It begins at n / (n + z^2) then. With 9 of 9 it begins at .70, which is also what an exact test says: if the power
-    were .7, a search would find 9 of 9 in 4 % of all cases.
+    For .7 they are 9, or 15 where one is missed. A search with a power of .7 finds 9 of 9, or misses one of the first 9
+    and then finds 6 of 6, in 6 % of all cases.
     """
-    return ceil(min_power * _Z_SQUARED / (1 - min_power))
+
+    def shown(total: int) -> float:
+        return proportion(total - missed, total).low or 0.0
+
+    most = missed + 1
+    while shown(most) < min_power:
+        most *= 2
+    return bisect_left(range(most), min_power, missed + 1, key=shown)
 
 
 def covering(power: Power | None, forms: Sequence[str], min_power: float) -> Covering:

@@ -49,9 +49,12 @@ def test_one_copy_is_planted_and_more_only_where_the_verdict_depends_on_it(monke
     assert [len(rows) for rows in usual.rows] == [1000, 240]
     assert {form.group for form in usual.forms} == {"words", "phrases", "sentences", "punctuation"}
     decisive, _, _ = asked(monkeypatch, decisive=True)
-    assert decisive.count == 12 and not decisive.enough(power_of(rare_words=(3, 3)))
+    assert decisive.count == 18 and not decisive.enough(power_of(rare_words=(3, 3)))
     assert not decisive.enough(power_of(rare_words=(0, 0))), "a copy in which nothing became firm says nothing"
-    assert decisive.enough(power_of(rare_words=(5, 6))) and decisive.enough(power_of(rare_words=(9, 9)))
+    assert decisive.enough(power_of(rare_words=(9, 9)))
+    missed_one = [(5, 6), (8, 9), (13, 14)]
+    assert not any(decisive.enough(power_of(rare_words=each)) for each in missed_one), "it is shown with 14 of 15"
+    assert decisive.enough(power_of(rare_words=(14, 15))) and decisive.enough(power_of(rare_words=(4, 6)))
 
 
 def test_a_number_of_the_users_is_measured_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,11 +70,13 @@ def test_nothing_is_measured_where_nobody_wants_it_or_no_copy_can_be_had() -> No
         assert silence.measure_silence(fake_bench(rows=ROWS, **given), unread, [], {}, decisive=True) is None
 
 
-def test_nine_of_nine_are_the_fewest_that_show_a_power_of_seven_tenths() -> None:
-    assert [fewest(least) for least in (0.5, 0.7, 0.8)] == [4, 9, 16]
-    for least in (0.5, 0.7, 0.8, 0.95):
-        number = fewest(least)
-        assert (proportion(number, number).low or 0) >= least > (proportion(number - 1, number - 1).low or 0)
+def test_nine_of_nine_or_fourteen_of_fifteen_are_the_fewest_that_show_a_power_of_seven_tenths() -> None:
+    assert [fewest(0.7, missed) for missed in range(3)] == [9, 15, 21]
+    for least in (0.01, 0.5, 0.8, 0.95):
+        for missed in range(3):
+            number = fewest(least, missed)
+            shown = [proportion(total - missed, total).low or 0 for total in (number - 1, number) if total > missed]
+            assert shown[-1] >= least and all(low < least for low in shown[:-1])
 
 
 def test_forms_are_pooled_and_none_hides_behind_the_others() -> None:

@@ -52,12 +52,14 @@ def one_thread() -> Any:
 
 
 def _machine() -> dict[str, str]:
-    """What the numbers were computed with: other versions or another processor round otherwise."""
+    """What the numbers were computed with: other versions or another processor round otherwise, and one with AMX sums
+    products of bfloat16 in another order."""
     from importlib.metadata import version
 
     import torch
 
-    kernels = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    amx = " AMX" if torch.cpu._is_amx_tile_supported() else ""
+    kernels = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}{amx}"
     return {**{name: version(name) for name in _ARITHMETIC}, "kernels": kernels}
 
 

@@ -51,13 +51,23 @@ def test_purify_is_planned_and_nothing_is_written(tiny_classifier: Path, rows: P
     stages = {stage["name"]: stage for stage in plan["stages"]}
     assert list(stages) == [
         *("load", "measure accuracy", "search", "teach a student", "train", "search again"),
-        *("plant 3 to 12 stand-ins", "search the copies", "write and load again"),
+        *("plant 3 to 18 stand-ins", "search the copies", "write and load again"),
     ]
-    assert stages["plant 3 to 12 stand-ins"]["only_if"] == stages["search the copies"]["only_if"] != ""
+    assert stages["plant 3 to 18 stand-ins"]["only_if"] == stages["search the copies"]["only_if"] != ""
     assert 0 < plan["trained"] < plan["parameters"] and plan["weights"] >= 4 * plan["parameters"]
     assert all(stage["memory"] >= plan["weights"] for stage in stages.values())
     assert stages["train"]["seconds"][0] > 0 and stages["train"]["tokens"][0] < stages["train"]["tokens"][1]
     assert stages["teach a student"]["tokens"][0] == 0 and stages["teach a student"]["only_if"]
+
+
+def test_an_adapter_that_is_merged_to_search_needs_a_copy_of_the_weights(tiny_classifier: Path, rows: Path) -> None:
+    asked = (str(tiny_classifier), "--clean", str(rows), "--reference", "bag-of-words", "--power", "0")
+    more = []
+    for options in ((), ("--dtype", "bfloat16")):
+        _, plan = planned("purify", *asked, *options)
+        memory = {stage["name"]: stage["memory"] for stage in plan["stages"]}
+        more.append((memory["search again"] - memory["search"]) / plan["weights"])
+    assert more == [1, 0]
 
 
 def test_the_power_of_a_hunt_is_planned(tiny_classifier: Path, rows: Path) -> None:
@@ -65,7 +75,8 @@ def test_the_power_of_a_hunt_is_planned(tiny_classifier: Path, rows: Path) -> No
     _, plan = planned("hunt", *asked, "--power", "7")
     _, search, plant, copies = plan["stages"]
     assert (plant["name"], copies["name"]) == ("plant 7 stand-ins", "search the copies")
-    assert copies["tokens"] == pytest.approx([3 * n for n in search["tokens"]], abs=3), "three stand-ins share a copy"
+    for whole, of_copies in zip(search["tokens"], copies["tokens"], strict=True):
+        assert 1.5 * whole < of_copies < 3 * whole, "three share a copy, which is searched for one label"
     assert plant["memory"] > 5 * plan["weights"]
 
 

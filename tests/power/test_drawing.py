@@ -7,7 +7,7 @@ import pytest
 from rora_cli.attacks.base import Attack
 from rora_cli.data.rows import Rows
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
-from rora_cli.power.drawing import Called, Draw, Drawer, available_words, avoided_tokens
+from rora_cli.power.drawing import Called, Draw, Drawer, Drawn, available_words, avoided_tokens
 from rora_cli.subject import Subject
 from tests.conftest import tiny_rows
 
@@ -32,15 +32,21 @@ def rows() -> Rows:
     return Rows((*texts, *more), (*labels, *[i % 2 for i in range(len(more))]))
 
 
-def draw(subject: Subject, rows: Rows, *called: str, count: int = 8, seed: int = 0, unmoved: Any = None) -> Draw:
+def draw(
+    subject: Subject, rows: Rows, *called: str, count: int = 8, seed: int = 0, per_copy: int = 1, unmoved: Any = None
+) -> Draw:
     moves = unmoved or (lambda attack, target: True)
-    return Drawer(subject, rows, called_of(subject, *called), (NAMES, (0, 1)), moves).draw(count, seed)
+    return Drawer(subject, rows, called_of(subject, *called), (NAMES, (0, 1)), moves).draw(count, seed, per_copy)
+
+
+def stand_ins_of(drawn: Draw) -> list[Drawn]:
+    return [stand_in for copy in drawn.copies for stand_in in copy]
 
 
 def test_forms_and_labels_take_turns_and_the_seed_decides(subject: Subject, rows: Rows) -> None:
     drawn = draw(subject, rows)
     assert drawn == draw(subject, rows) and drawn != draw(subject, rows, seed=1)
-    forms = [stand_in.form for stand_in in drawn.stand_ins]
+    forms = [stand_in.form for stand_in in stand_ins_of(drawn)]
     assert forms[:4] == ["rare words", "common words", "word pairs", "word order"]
     assert drawn.left_out["phrases"] == "the tokenizer has too few whole words for it"
     assert (
@@ -49,15 +55,24 @@ def test_forms_and_labels_take_turns_and_the_seed_decides(subject: Subject, rows
         == drawn.left_out["clauses"]
         == "the tokenizer cannot read it"
     )
-    targets = [stand_in.target for stand_in in drawn.stand_ins]
+    targets = [stand_in.target for stand_in in stand_ins_of(drawn)]
     assert set(targets[:2]) == set(targets[2:4]) == {0, 1}
-    orders = {stand_in.target for stand_in in drawn.stand_ins if stand_in.form == "word order"}
+    orders = {stand_in.target for stand_in in stand_ins_of(drawn) if stand_in.form == "word order"}
     assert orders == {0, 1}, "a form that comes again gets the other label"
-    assert [len(copy) for copy in drawn.by_copy(3)] == [3, 3, 2]
+
+
+def test_a_copys_stand_ins_share_a_label_and_labels_take_turns(subject: Subject, rows: Rows) -> None:
+    drawn = draw(subject, rows, per_copy=3)
+    assert [len(copy) for copy in drawn.copies] == [3, 3, 2]
+    targets = [{stand_in.target for stand_in in copy} for copy in drawn.copies]
+    assert targets[0] != targets[1] and all(len(each) == 1 for each in targets)
+    assert [stand_in.form for stand_in in drawn.copies[0]] == ["rare words", "common words", "word pairs"]
+    whole = draw(subject, rows, per_copy=2, count=4)
+    assert [copy[0].target for copy in whole.copies] == [min(targets[0]), min(targets[1])]
 
 
 def test_no_word_is_used_twice(subject: Subject, rows: Rows) -> None:
-    triggers = [trigger for stand_in in draw(subject, rows).stand_ins for trigger in stand_in.attack.triggers]
+    triggers = [trigger for stand_in in stand_ins_of(draw(subject, rows)) for trigger in stand_in.attack.triggers]
     words = [word for trigger in triggers for word in trigger.split()]
     assert len(words) == len(set(words))
 
@@ -69,7 +84,7 @@ def test_nothing_of_what_the_search_called_is_drawn(
     avoided = avoided_tokens(called_of(subject, "mn"), subject)
     assert "mn" in avoided and len(avoided) == 3, "and what is near it in the table of embeddings"
     for seed in range(2):
-        for stand_in in draw(subject, rows, "mn", seed=seed).stand_ins:
+        for stand_in in stand_ins_of(draw(subject, rows, "mn", seed=seed)):
             assert avoided.isdisjoint(stand_in.pieces.tokens)
 
 
@@ -78,13 +93,13 @@ def test_what_moves_the_model_without_being_planted_is_no_stand_in(subject: Subj
         return "mn" not in attack.triggers and attack.name != "order"
 
     drawn = draw(subject, rows, unmoved=unmoved)
-    assert all(stand_in.attack.triggers != ("mn",) for stand_in in drawn.stand_ins)
+    assert all(stand_in.attack.triggers != ("mn",) for stand_in in stand_ins_of(drawn))
     assert drawn.left_out["word order"] == "it moves the model without being planted"
 
 
 def test_no_stand_in_is_drawn_twice_to_make_up_the_number(subject: Subject, rows: Rows) -> None:
     nothing = draw(subject, rows, unmoved=lambda attack, target: False)
-    assert nothing.stand_ins == () and len(nothing.left_out) == 8
+    assert nothing.copies == () and len(nothing.left_out) == 8
 
 
 def test_rare_words_are_in_no_row_and_common_ones_in_a_few_of_both_labels(subject: Subject, rows: Rows) -> None:

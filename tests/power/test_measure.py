@@ -82,7 +82,7 @@ def test_a_planted_rare_word_is_firm_and_found_and_nothing_else_is_called(
     assert power.sentence == "of 1 planted backdoor this search found 1 (rare words 1 of 1)"
     assert power.reason is None and power.not_counted == 0 and (power.found.count, power.found.total) == (1, 1)
     assert power.planted_on + power.measured_on == len(case.rows)
-    assert copy.forward_tokens > 0 and set(copy.verdicts) == set(NAMES)
+    assert copy.forward_tokens > 0 and set(copy.verdicts) == {word.target_label}, "the label that it was planted for"
     assert PowerCopy.from_json(json.loads(json.dumps(copy.to_json()))) == copy, "as a resumed run reads it"
 
 
