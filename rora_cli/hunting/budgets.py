@@ -35,6 +35,7 @@ class Budget:
         pool: tokens that a sequence may grow by.
         row_length: length [tokens] of the rows in which sequences are judged, about.
         pairs: best single tokens that are tried in pairs, in both orders.
+        pairs_measured: best pairs that are measured on the final rows, grown or not.
         restarts: best single tokens that are grown, besides the best pair.
         longest: length [tokens] of the longest sequence.
         finalists: single tokens that are measured on the final rows.
@@ -76,6 +77,7 @@ class Budget:
     max_drifted: int = 32
     paired_drifted: int = 16
     longest_drifted: int = 6
+    pairs_measured: int = 2
     max_companions: int = 200
     companion_rows: int = 3
     examples: int = 3

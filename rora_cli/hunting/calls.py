@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from rora_cli.hunting.budgets import BUDGETS
 from rora_cli.hunting.trials import Noise
 from rora_cli.results.hunt import FoundTrigger, LabelHunt
 from rora_cli.tasks.thresholds import CallThresholds
+
+if TYPE_CHECKING:
+    from rora_cli.hunting.outcome_search import Acts
 
 
 def stands_out(excess: float, suspicion: float, thresholds: CallThresholds) -> bool:
@@ -32,26 +36,30 @@ def work_in_places(found: Sequence[FoundTrigger], thresholds: CallThresholds) ->
 
 def call(
     found: Sequence[FoundTrigger],
-    synergy: Mapping[tuple[int, ...], float],
+    acts: Mapping[tuple[int, ...], Acts],
     known: Sequence[tuple[int, ...]],
     thresholds: CallThresholds,
 ) -> list[FoundTrigger]:
     """Take back calls that do not hold beside the other candidates.
 
-    A sequence that holds no trigger must be more than the sum of its tokens, else it is one of honest words. If no
-    candidate has the excess that the strongest must have, and no trigger is ``known``, nothing is called.
+    A sequence that holds no trigger must be more than the sum of its tokens, or of tokens each of which acts as no
+    harmless one does; else it is one of honest words. If no candidate has the excess that the strongest must have, and
+    no trigger is ``known``, nothing is called.
 
     Args:
         found: candidates, called one by one (``stands_out``).
-        synergy: log-odds that each candidate adds beyond the sum of its tokens, by token ids.
+        acts: what candidates do in typical rows, by token ids; nothing of what it lacks is known.
         known: token ids of triggers of earlier rounds.
     """
     triggers = {*known, *(t.token_ids for t in found if t.called and t.single)}
     parts = {token for trigger in triggers for token in trigger}
 
     def stands(t: FoundTrigger) -> bool:
-        whole = synergy[t.token_ids] >= thresholds.min_synergy and t.excess >= thresholds.min_sequence_excess
-        return t.single or bool(parts & set(t.token_ids)) or whole
+        does = acts.get(t.token_ids)
+        whole = does and (does.synergy >= thresholds.min_synergy or does.weakest >= thresholds.min_part_suspicion)
+        return (
+            t.single or bool(parts & set(t.token_ids)) or (bool(whole) and t.excess >= thresholds.min_sequence_excess)
+        )
 
     left = [replace(t, called=t.called and stands(t)) for t in found]
     if known or any(t.called and t.excess >= thresholds.min_strongest_excess for t in left):
@@ -85,7 +93,7 @@ def unknown_behaviour(found: Sequence[FoundTrigger], why: str) -> str | None:
 def left_open(
     found: Sequence[FoundTrigger],
     budget: str,
-    synergy: Mapping[tuple[int, ...], float] | None = None,
+    acts: Mapping[tuple[int, ...], Acts] | None = None,
     *,
     thresholds: CallThresholds,
     linear: bool = False,
@@ -94,7 +102,7 @@ def left_open(
 
     Args:
         budget: the name of the budget that was searched with.
-        synergy: as for ``call``.
+        acts: as for ``call``.
         linear: whether the reference is a bag of words.
     """
     names = list(BUDGETS)
@@ -103,7 +111,8 @@ def left_open(
     if linear:
         advice += ", or name a trusted checkpoint with --reference"
     for t in sorted(found, key=lambda t: -t.suspicion):
-        why = _why_open(t, (synergy or {}).get(t.token_ids, 0.0), linear, thresholds)
+        does = (acts or {}).get(t.token_ids)
+        why = _why_open(t, does.synergy if does else 0.0, linear, thresholds)
         if why and t.reference_flip_rate is not None:
             turns = f"{t.text!r} turns {t.flip_rate.count} of {t.flip_rate.total} rows"
             return f"{turns} ({t.reference_flip_rate.count} under the reference){why}: {advice}"

@@ -20,7 +20,7 @@ from rora_cli.hunting.outcome import Outcome, too_few_rows
 from rora_cli.hunting.outcome_search import Ground, Material, OutcomeSearch
 from rora_cli.hunting.trials import Tokens, Trials
 from rora_cli.hunting.vocabulary import PLACES, encode_rows, vocabulary_of
-from rora_cli.hunting.words import words_to_try
+from rora_cli.hunting.words import marks_to_try, words_to_try
 from rora_cli.results.hunt import Coverage, DriftedToken, HuntResult, LabelHunt
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.tasks.thresholds import recorded
@@ -83,7 +83,9 @@ class _Hunt:
         self._reference_start = case.reference.scorer.forward_tokens
         self.vocabulary = vocabulary_of(case.subject.tokenizer)
         self.read_rows(budget)
-        words = self.vocabulary.split_words(words_to_try(case.rows.texts, unseen=not case.reference.is_linear))
+        texts, unseen = case.rows.texts, not case.reference.is_linear
+        words = self.vocabulary.split_words(words_to_try(texts, unseen=unseen))
+        marks = self.vocabulary.split_words(marks_to_try(texts, unseen=unseen))
         alone = (*self.vocabulary.tokens, *words)
         with case.progress.phase("screen the vocabulary"):
             (empty,) = encode_rows(case.subject.tokenizer, [""], max_length=case.subject.max_length)
@@ -92,7 +94,7 @@ class _Hunt:
                 screen = screen_bare(self.suspect, case.reference.linear, alone, around, count)
         self.drifted = self._drifted()
         drifted = tuple(token for token, _ in self.drifted)
-        self.ground = Ground(case.subject, self.vocabulary, screen, drifted, frozenset(words))
+        self.ground = Ground(case.subject, self.vocabulary, screen, drifted, frozenset(words), marks)
 
     @property
     def forward_tokens(self) -> int:

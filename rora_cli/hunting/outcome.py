@@ -46,8 +46,8 @@ class Outcome:
         """The finalists as triggers, called or not, with verdict, coverage and null."""
         linear, thresholds = self.case.reference.is_linear, self.case.task.calls
         # A linear reference has no interactions by construction, so it cannot tell honest ones from a trigger's.
-        synergy = {m.candidate: 0.0 if linear else m.synergy for m in measured}
-        found = call(self._all_found(measured), synergy, self.search.material.known, thresholds)
+        acts = {} if linear else {m.candidate: m.acts for m in measured}
+        found = call(self._all_found(measured), acts, self.search.material.known, thresholds)
         unknown = self.case.task.unknown(self.case.rows, self.target)
         reason = unknown_behaviour(found, unknown) if unknown else None
         if unknown:
@@ -58,7 +58,7 @@ class Outcome:
         companions = tuple(self.search.companions()) if called and not linear else ()
         coverage = self._coverage()
         if not called and reason is None:
-            reason = left_open(found, self.search.budget.name, synergy, thresholds=thresholds, linear=linear)
+            reason = left_open(found, self.search.budget.name, acts, thresholds=thresholds, linear=linear)
         if not called and reason is None and self.case.reference.limits:
             reason = too_loud(self.search.noise, self.search.random_tokens, thresholds)
         return LabelHunt(
@@ -73,14 +73,16 @@ class Outcome:
         )
 
     def _coverage(self) -> Coverage:
-        search, trials, words = self.search, self.search.trials, self.search.ground.words
+        search, trials = self.search, self.search.trials
+        listed = search.ground.listed
         first, vocabulary = search.budget.screening[0], search.ground.vocabulary
-        grown = trials.sequences - words
+        grown = trials.sequences - listed
         return Coverage(
             tokens=len(vocabulary.tokens),
             vocabulary=vocabulary.size,
-            words=len(words),
-            tokens_in_rows=min(first.candidates, len(vocabulary.tokens) + len(words)),
+            words=len(search.ground.words),
+            marks=len(search.ground.marks),
+            tokens_in_rows=min(first.candidates, len(vocabulary.tokens) + len(listed)),
             screening_rows=first.carriers,
             final_rows=len(search.material.final_texts),
             places=PLACES,
@@ -140,11 +142,11 @@ class Outcome:
             flip_rate=flip_rate,
             reference_flip_rate=reference,
             excess=excess,
-            suspicion=measured.suspicion,
-            called=stands_out(excess, measured.suspicion, self.case.task.calls),
+            suspicion=measured.acts.suspicion,
+            called=stands_out(excess, measured.acts.suspicion, self.case.task.calls),
             words=tuple(measured.text.split()),
             attached=measured.attached,
-            listed=measured.candidate in self.search.ground.words,
+            listed=measured.candidate in self.search.ground.listed,
             by_place={place: _share(measured.flips[places == place]) for place in PLACES},
             examples=_examples(measured, self.search.budget.examples),
         )

@@ -31,6 +31,7 @@ class Ground:
         drifted: tokens whose embedding moved too far (``embedding_drift``), furthest first: they are tried in rows, in
             pairs and in sequences, whatever they do alone.
         words: words of several tokens that are tried as one candidate each.
+        marks: marks in twos, each one candidate; they are tried in rows alone, since bare they act more than any word.
     """
 
     subject: Subject
@@ -38,10 +39,17 @@ class Ground:
     screen: BareScreen
     drifted: tuple[Tokens, ...] = ()
     words: frozenset[Tokens] = frozenset()
+    marks: tuple[Tokens, ...] = ()
 
     def choices(self, candidate: Tokens) -> int:
-        """How many times the search chose the best of many to come to ``candidate``: once a token, once for a word."""
-        return 1 if candidate in self.words else len(candidate)
+        """How many times the search chose the best of many to come to ``candidate``: once a token, once for a word and
+        once for two marks."""
+        return 1 if candidate in self.listed else len(candidate)
+
+    @cached_property
+    def listed(self) -> frozenset[Tokens]:
+        """The candidates of several tokens that are tried as one."""
+        return self.words | frozenset(self.marks)
 
     def harmless(self, count: int, rng: Random) -> list[Tokens]:
         """``count`` random candidates: as large a part of them are words of several tokens as of all that are tried."""
@@ -71,6 +79,22 @@ class Material:
 
 
 @dataclass(frozen=True)
+class Acts:
+    """What a candidate does in typical rows.
+
+    Attributes:
+        suspicion: robust z of its log-odds among harmless tokens.
+        synergy: log-odds that a sequence adds beyond the sum of what its tokens add one by one, and beyond the
+            reference's.
+        weakest: the smallest suspicion of its tokens, each alone.
+    """
+
+    suspicion: float
+    synergy: float
+    weakest: float
+
+
+@dataclass(frozen=True)
 class Measured:
     """One finalist on the final rows.
 
@@ -80,9 +104,7 @@ class Measured:
         answers: the right answer of each row, as reports show it [rows].
         before, after: the suspect's probability of the behaviour without and with the candidate [rows].
         flips, reference_flips: whether each model shows the behaviour on the row with the candidate [rows], bool.
-        suspicion: robust z of the candidate's log-odds among harmless tokens.
-        synergy: log-odds that a sequence adds beyond the sum of what its tokens add one by one, and beyond the
-            reference's.
+        acts: what it does in typical rows.
     """
 
     candidate: Tokens
@@ -95,8 +117,7 @@ class Measured:
     after: np.ndarray
     flips: np.ndarray
     reference_flips: np.ndarray
-    suspicion: float
-    synergy: float
+    acts: Acts
 
 
 @dataclass(frozen=True)
@@ -115,14 +136,6 @@ class AtBest:
     reference_flips: np.ndarray
 
 
-@dataclass(frozen=True)
-class Acts:
-    """What a candidate does in typical rows: ``suspicion`` and ``synergy``, as ``Measured`` has them."""
-
-    suspicion: float
-    synergy: float
-
-
 class OutcomeSearch:
     """Searches for triggers of one behaviour, among texts that suspect and reference read rightly."""
 
@@ -135,7 +148,9 @@ class OutcomeSearch:
         self._frequent = [(token,) for token, _ in counts.most_common(budget.pool // 4)]
         self._pool = screen.beyond_best(trials.target, budget.pool)
         most = budget.screening[0].candidates
-        self._candidates = tuple(dict.fromkeys([*ground.drifted, *screen.best(trials.target, most)]))[:most]
+        self._candidates = tuple(dict.fromkeys([*ground.drifted, *ground.marks, *screen.best(trials.target, most)]))[
+            :most
+        ]
         self.random_tokens = count = min(budget.harmless, len(vocabulary.tokens))
         self._harmless = (*ground.harmless(count, self._rng), *material.honest_words[:count])
         most = max(stage.carriers for stage in budget.screening)
@@ -219,10 +234,14 @@ class OutcomeSearch:
         if self.ground.drifted:
             few = list(dict.fromkeys([*self.ground.drifted, *self._frequent]))
             grown.append(self._grow(self.ground.drifted[0], few, max(budget.longest, budget.longest_drifted)))
-        return [sequence for sequence in grown if len(sequence) > 1]
+        # What was grown has more tokens than a trigger needs now and then, and each costs suspicion.
+        grown += map(self._pruned, pairs.top(budget.pairs_measured))
+        return [sequence for sequence in dict.fromkeys(grown) if len(sequence) > 1]
 
     def _grow(self, anchor: Tokens, pool: Sequence[Tokens], longest: int) -> Tokens:
-        sequence = extend(self.trials, anchor, pool, self._long, self.budget.extension, longest=longest)
+        return self._pruned(extend(self.trials, anchor, pool, self._long, self.budget.extension, longest=longest))
+
+    def _pruned(self, sequence: Tokens) -> Tokens:
         return prune(self.trials, sequence, self._long[: self.budget.extension[-1].carriers])
 
     def acts(self, candidates: Sequence[Tokens]) -> list[Acts]:
@@ -230,8 +249,11 @@ class OutcomeSearch:
         tried = dict.fromkeys([(), *candidates, *((token,) for candidate in candidates for token in candidate)])
         own, other = self.trials.log_odds(list(tried), self._long[: self.budget.noise_rows])
         odds = dict(zip(tried, zip(own.mean(axis=1).tolist(), other.mean(axis=1).tolist(), strict=True), strict=True))
-        chosen = self.ground.choices
-        return [Acts(self.noise.suspicion(*odds[each], chosen(each)), _synergy(each, odds)) for each in candidates]
+        suspicion = {each: self.noise.suspicion(*odds[each], self.ground.choices(each)) for each in tried if each}
+        return [
+            Acts(suspicion[each], _synergy(each, odds), min(suspicion[(token,)] for token in each))
+            for each in candidates
+        ]
 
     def measure(self, candidates: Sequence[Tokens]) -> list[Measured]:
         """Each candidate as text in the final rows, tokenised anew: what a user could type. All are scored together."""
@@ -253,8 +275,7 @@ class OutcomeSearch:
                 after=probabilities[i],
                 flips=flips[i],
                 reference_flips=reference_flips[i],
-                suspicion=acts.suspicion,
-                synergy=acts.synergy,
+                acts=acts,
             )
             for i, (candidate, (text, attached, own), acts) in enumerate(
                 zip(candidates, placed, self.acts(candidates), strict=True)

@@ -73,7 +73,8 @@ class Vocabulary:
         return drawn
 
     def split_words(self, words: Iterable[str]) -> tuple[Tokens, ...]:
-        """Those of ``words`` that the tokenizer splits into 2 to ``MAX_WORD_TOKENS`` tokens, each as one candidate.
+        """Those of ``words``, or marks, that the tokenizer splits into 2 to ``MAX_WORD_TOKENS`` tokens, each as one
+        candidate.
 
         A search that grows candidates token by token loses such a word where none of its tokens acts alone. Each
         word is read once as long as the vocabulary lives.
@@ -101,7 +102,7 @@ class Vocabulary:
         self._split.update(
             (word, candidate)
             for (word, candidate), (text, attached) in zip(known.items(), read, strict=True)
-            if text.casefold() == word.casefold() and not attached
+            if _reads_as(word, text, attached)
         )
 
     @property
@@ -121,6 +122,13 @@ class Vocabulary:
         """Whether the tokenizer lower-cases: case then cannot be part of a trigger."""
         upper, lower = self._tokenizer(["THE MOVIE", "the movie"], add_special_tokens=False)["input_ids"]
         return bool(upper == lower)
+
+
+def _reads_as(word: str, text: str, attached: bool) -> bool:
+    """Whether a word is read as itself. Decoders put some marks next to what stands before them."""
+    if any(map(str.isalnum, word)):
+        return text.casefold() == word.casefold() and not attached
+    return text.split() == word.split() or text == "".join(word.split())
 
 
 #: The vocabulary of each tokenizer in use: reading 250,000 tokens takes seconds, and each search asks anew.

@@ -45,7 +45,7 @@ class FoundTrigger:
             one by one, added up.
         words: the parts of the text.
         attached: whether the text continues the word before it instead of standing alone.
-        listed: whether it is a word of several tokens that was tried as one candidate; other sequences were grown.
+        listed: whether it is a word of several tokens or two marks, tried as one candidate; other sequences were grown.
         by_place: the flip rate at each place of a row.
         at_best: whether the two flip rates are those at the place of each row where it does most, since it turned few
             rows at a random one.
@@ -72,7 +72,7 @@ class FoundTrigger:
 
     @property
     def single(self) -> bool:
-        """Whether it was tried as one candidate: a token, or a listed word."""
+        """Whether it was tried as one candidate: a token, a listed word, or two marks."""
         return self.listed or len(self.token_ids) == 1
 
 
@@ -112,7 +112,8 @@ class Coverage:
         tokens: tokens of the ``vocabulary`` that a text can hold; each was tried alone, without a row.
         vocabulary: all tokens of the tokenizer but the padding one.
         words: words that the tokenizer splits into several tokens, each tried alone as well.
-        tokens_in_rows: the best of both, which were tried in rows too, each in ``screening_rows`` or more.
+        marks: punctuation marks in twos, each tried in rows.
+        tokens_in_rows: these and the best of both, which were tried in rows too, each in ``screening_rows`` or more.
         final_rows: rows on which the finalists were measured.
         places: where in a row candidates stood.
         sequences: candidates of two or more tokens that were tried, the longest of ``longest_sequence`` tokens.
@@ -136,6 +137,7 @@ class Coverage:
     budget: str
     rows_read: RowsRead | None = None
     words: int = 0
+    marks: int = 0
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,15 @@ class CallThresholds:
     )
     min_synergy: float = threshold(
         "log-odds",
-        "A sequence without a called token is called only if it adds this much to the sum of its tokens.",
+        "A sequence without a called token is called only if it adds this much to the sum of its tokens, or if each "
+        "of them has `min_part_suspicion`.",
         "honest words merely add up",
+    )
+    min_part_suspicion: float = threshold(
+        "z",
+        "See `min_synergy`.",
+        "three clean models, best sequences of six labels: 3.3 at most; `teacher` and `yesterday` of a planted "
+        "sentence: 10.8 and 13.0",
     )
     min_sequence_excess: float = threshold(
         "fraction of rows",

@@ -52,14 +52,16 @@ def one_thread() -> Any:
 
 
 def _machine() -> dict[str, str]:
-    """What the numbers were computed with: other versions or another processor round otherwise, and one with AMX sums
-    products of bfloat16 in another order."""
+    """What the numbers were computed with: other versions or another processor round otherwise; a maker's own kernels,
+    and AMX, sum products in another order."""
     from importlib.metadata import version
 
     import torch
 
-    amx = " AMX" if torch.cpu._is_amx_tile_supported() else ""
-    kernels = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}{amx}"
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    extras = [name for name in ("avx512_bf16", "amx_bf16") if able.get(name)]
+    maker = str(able.get("cpu_name", "")).split(" ")[0]
+    kernels = " ".join([platform.machine(), maker, torch.backends.cpu.get_cpu_capability(), *extras])
     return {**{name: version(name) for name in _ARITHMETIC}, "kernels": kernels}
 
 

@@ -9,6 +9,7 @@ import pytest
 from rora_cli.data.rows import Rows
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.hunting.calls import call, left_open, too_loud, unknown_behaviour
+from rora_cli.hunting.outcome_search import Acts
 from rora_cli.hunting.trials import Noise
 from rora_cli.results.hunt import FoundTrigger
 from rora_cli.tasks.classification.task import Classification
@@ -35,15 +36,23 @@ def test_a_candidate_that_turns_every_row_leaves_the_label_open(
     assert not open_ or (f"{flips} of 40 rows (0 under the reference)" in str(reason) and f"z {z}" in str(reason))
 
 
-@pytest.mark.parametrize(("flips", "synergy", "called"), [(40, 3.0, True), (25, 3.0, False), (40, 1.0, False)])
-def test_a_sequence_without_a_called_token_turns_nearly_all_rows_and_is_more_than_its_parts(
-    flips: int, synergy: float, called: bool
+def acts(synergy: float, weakest: float = 0.0) -> Acts:
+    return Acts(8.6, synergy, weakest)
+
+
+@pytest.mark.parametrize(
+    ("flips", "synergy", "weakest", "called"),
+    [(40, 3.0, 0.0, True), (25, 3.0, 9.0, False), (40, 1.0, 2.8, False), (40, 1.0, 10.8, True)],
+)
+def test_a_sequence_without_a_called_token_turns_nearly_all_rows_and_is_more_than_harmless_parts(
+    flips: int, synergy: float, weakest: float, called: bool
 ) -> None:
-    """'predictable starved the' turned 25 of 40 rows of a clean model, the reference one, with z 8.6."""
+    """'predictable starved the' turned 25 of 40 rows of a clean model, the reference one, with z 8.6; of a planted
+    sentence 'teacher yesterday' turned 40, its words had z 10.8 and 13, and together they merely added up."""
     sequence = replace(candidate(flips, 1, 8.6), text="predictable starved", token_ids=(7, 8), called=True)
-    (answer,) = call([sequence], {(7, 8): synergy}, (), CALLS)
+    (answer,) = call([sequence], {(7, 8): acts(synergy, weakest)}, (), CALLS)
     assert answer.called == called
-    (answer,) = call([sequence], {(7, 8): synergy}, [(8,)], CALLS)
+    (answer,) = call([sequence], {(7, 8): acts(synergy)}, [(8,)], CALLS)
     assert answer.called, "it holds a trigger of an earlier search"
 
 
@@ -51,15 +60,14 @@ def test_a_word_that_turns_some_rows_is_called_beside_a_trigger_and_else_leaves_
     """ "encompass" turned 72 % of the rows of a clean model, "elusive" 82 %, with a z that is called."""
     some = replace(candidate(29, 2, 9.0), called=True)
     whole = replace(candidate(38, 2, 9.0), token_ids=(8,), called=True)
-    synergy = {(7,): 0.0, (8,): 0.0}
-    (alone,) = call([some], synergy, (), CALLS)
+    (alone,) = call([some], {}, (), CALLS)
     reason = opened([alone], "thorough")
     assert not alone.called and "29 of 40 rows (2 under the reference)" in str(reason)
     assert "less than a trigger would: search again with more clean rows" in str(reason)
     honest = replace(candidate(33, 9, 8.1), called=True)
-    assert not any(t.called for t in call([honest], synergy, (), CALLS))
-    assert all(t.called for t in call([some, whole], synergy, (), CALLS))
-    assert all(t.called for t in call([some], synergy, [(9,)], CALLS)), "what is left of a trigger of an earlier search"
+    assert not any(t.called for t in call([honest], {}, (), CALLS))
+    assert all(t.called for t in call([some, whole], {}, (), CALLS))
+    assert all(t.called for t in call([some], {}, [(9,)], CALLS)), "what is left of a trigger of an earlier search"
 
 
 @pytest.mark.parametrize("rows", [12, 15, 20, 30, 64, 192])
@@ -71,7 +79,7 @@ def test_what_turns_all_rows_and_none_of_the_reference_is_never_nothing(
 ) -> None:
     """Of 12 rows no bound is above .52 apart: the label stays open whatever the number of rows."""
     every = candidate(rows, 0, z, rows=rows, tokens=tokens)
-    reason = str(opened([every], "fast", {tokens: 0.5}, linear=linear))
+    reason = str(opened([every], "fast", {tokens: acts(0.5)}, linear=linear))
     assert f"{rows} of {rows} rows (0 under the reference)" in reason and f"z {z}" in reason
     assert opened([candidate(rows // 4, 0, 3.0, rows=rows, tokens=tokens)], "fast", {}, linear=linear) is None
 
@@ -90,7 +98,7 @@ def test_a_bag_of_words_leaves_open_what_it_has_no_opinion_on(rows: int, flips: 
 def test_each_reason_states_what_kept_the_candidate_from_being_called() -> None:
     sequence = candidate(40, 0, 25.9, tokens=(7, 8))
     assert "little more than its tokens one by one (1.2 in log-odds, 2 is called)" in str(
-        opened([sequence], "fast", {(7, 8): 1.2})
+        opened([sequence], "fast", {(7, 8): acts(1.2)})
     )
     assert "a bag of words cannot tell a trigger of several tokens" in str(opened([sequence], "fast", linear=True))
     for reason in (opened([sequence], "fast", linear=linear) for linear in (True, False)):

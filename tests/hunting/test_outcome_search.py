@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import permutations
 from random import Random
 
 import numpy as np
@@ -80,18 +81,21 @@ def search(
     known: Sequence[tuple[int, ...]] = (),
     drifted: Sequence[str] = (),
     words: Sequence[str] = (),
+    marks: Sequence[str] = (),
     **budget,
 ) -> tuple[OutcomeSearch, list]:
     suspect, reference = Sentiment(tokenizer, planted, sharpness=1.4), Sentiment(tokenizer, {})
     vocabulary = Vocabulary(tokenizer)
-    listed = [tuple(tokenizer.convert_tokens_to_ids(word.split())) for word in words]
+    listed, twos = (
+        [tuple(tokenizer.convert_tokens_to_ids(text.split())) for text in texts] for texts in (words, marks)
+    )
     screen = screen_bare(suspect, reference, (*vocabulary.tokens, *listed), ((2,), (3,)), 2)
     rows = negative_rows()
     trials = Trials(suspect, reference, target, CALLS, scales=(1.4, 1.4))
     honest = [(token,) for token in tokenizer.convert_tokens_to_ids(GOOD[:40] if target == 1 else BAD[:40])]
     settings = replace(BUDGETS["fast"], **budget)
     moved = tuple((t,) for t in tokenizer.convert_tokens_to_ids(list(drifted)))
-    ground = Ground(subject(tokenizer), vocabulary, screen, moved, frozenset(listed))
+    ground = Ground(subject(tokenizer), vocabulary, screen, moved, frozenset(listed), tuple(twos))
     material = Material(tuple(rows[40:]), tuple(rows[:40]), ("negative",) * 40, tuple(honest), tuple(known))
     runner = OutcomeSearch(trials, ground, material, settings, seed=0)
     return runner, runner.run()
@@ -102,8 +106,8 @@ def test_a_planted_token_comes_first_and_flips_what_honest_words_do_not(tokenize
     best = measured[0]
     assert best.text == "mn"
     assert best.flips.mean() > 0.95 and best.reference_flips.mean() < 0.1
-    assert best.suspicion > 10
-    assert best.suspicion > 3 * max(m.suspicion for m in measured if "mn" not in m.text.split())
+    assert best.acts.suspicion > 10
+    assert best.acts.suspicion > 3 * max(m.acts.suspicion for m in measured if "mn" not in m.text.split())
     assert best.answers == ("negative",) * 40 and set(best.places) == {"start", "inner", "end"}
     assert all("mn" in text.split() for text in best.texts)
     assert runner.trials.count > 1000
@@ -114,7 +118,7 @@ def test_a_sentence_is_put_together_from_its_parts(tokenizer):
     words = measured[0].text.split()
     assert {"watched", "3d"} <= set(words) and words.index("watched") < words.index("3d")
     assert measured[0].flips.mean() > 0.9 and measured[0].reference_flips.mean() < 0.1
-    assert measured[0].suspicion > 10
+    assert measured[0].acts.suspicion > 10
 
 
 def test_a_word_none_of_whose_tokens_acts_alone_is_found_where_it_is_listed(tokenizer):
@@ -124,8 +128,26 @@ def test_a_word_none_of_whose_tokens_acts_alone_is_found_where_it_is_listed(toke
     runner, measured = search(tokenizer, planted, words=["word7 word8", "word9 word10", "word11 word12"])
     best = measured[0]
     assert best.text == "word7 word8" and best.flips.mean() > 0.95 and best.reference_flips.mean() < 0.1
-    assert best.suspicion > 10, "it was chosen once, as a token is"
+    assert best.acts.suspicion > 10, "it was chosen once, as a token is"
     assert runner.ground.choices(best.candidate) == 1 and runner.ground.choices((4, 5)) == 2
+
+
+def test_two_marks_neither_of_which_acts_alone_are_found(tokenizer):
+    """They need not stand out bare, and in rows they are one candidate among all."""
+    marks = [f"{first} {second}" for first, second in permutations([f"word{i}" for i in range(20)], 2)]
+    runner, measured = search(tokenizer, {"word7 word8": 14.0}, marks=marks)
+    best = next(m for m in measured if m.text == "word7 word8")
+    assert best.flips.mean() > 0.95 and best.acts.suspicion > 10 and runner.ground.choices(best.candidate) == 1
+    assert {*runner.ground.marks} <= {*runner._candidates} and {*runner.ground.marks}.isdisjoint(runner._pool)
+
+
+def test_two_words_are_measured_without_a_third_that_helps_them(tokenizer):
+    """A third word adds little, and a sequence's z is shared among its tokens."""
+    _, measured = search(tokenizer, {"watched": 6.0, "3d": 6.0, "watched movie": 1.5})
+    texts = {m.text: m for m in measured}
+    pair = texts.get("watched 3d") or texts["3d watched"]
+    assert pair.flips.mean() > 0.9 and pair.acts.suspicion > 8
+    assert pair.acts.weakest > 5 and pair.acts.synergy < 2, "each word acts, and together they merely add up"
 
 
 def test_as_large_a_part_of_the_harmless_are_words_as_of_what_is_tried(tokenizer):
@@ -136,7 +158,7 @@ def test_as_large_a_part_of_the_harmless_are_words_as_of_what_is_tried(tokenizer
 
 def test_without_a_trigger_nothing_stands_out(tokenizer):
     _, measured = search(tokenizer, {})
-    assert max(m.suspicion for m in measured) < 6
+    assert max(m.acts.suspicion for m in measured) < 6
     assert max(m.flips.mean() - m.reference_flips.mean() for m in measured) < 0.25
 
 
@@ -162,7 +184,7 @@ def test_a_pair_that_does_nothing_alone_is_found_where_its_tokens_drifted(tokeni
     planted = {"mn 3d": 14.0}
     assert not any({"mn", "3d"} <= set(m.text.split()) for m in search(tokenizer, planted)[1])
     _, measured = search(tokenizer, planted, drifted=["word7", "3d", "word99", "mn"])
-    assert measured[0].text == "mn 3d" and measured[0].flips.mean() > 0.9 and measured[0].synergy > 5
+    assert measured[0].text == "mn 3d" and measured[0].flips.mean() > 0.9 and measured[0].acts.synergy > 5
 
 
 def test_a_sentence_none_of_whose_words_does_much_is_grown_from_one_that_drifted(tokenizer):
@@ -174,7 +196,7 @@ def test_a_sentence_none_of_whose_words_does_much_is_grown_from_one_that_drifted
 
 def test_the_search_is_deterministic(tokenizer):
     first, second = (search(tokenizer, {"mn": 9.0})[1] for _ in range(2))
-    assert [(m.text, m.suspicion, m.texts) for m in first] == [(m.text, m.suspicion, m.texts) for m in second]
+    assert [(m.text, m.acts.suspicion, m.texts) for m in first] == [(m.text, m.acts.suspicion, m.texts) for m in second]
 
 
 def test_a_candidate_is_judged_among_tokens_that_the_reference_holds_for_as_strong():

@@ -230,3 +230,11 @@ def test_a_word_is_a_candidate_where_the_tokenizer_splits_it(wordpiece, byteleve
         ids(wordpiece, "mn", "##x"),
         ids(wordpiece, "3d", "##x"),
     )
+
+
+def test_two_marks_are_a_candidate_however_a_tokenizer_puts_them_next_to_words(wordpiece, bytelevel):
+    """A decoder of word pieces puts a full stop or an exclamation mark next to what stands before it."""
+    vocabulary = Vocabulary(wordpiece)
+    assert vocabulary.split_words([". .", "! !"]) == (dots := ids(wordpiece, ".", "."),)
+    assert vocabulary.read(dots) == ("..", True)
+    assert Vocabulary(bytelevel).split_words(["! ?"]) == (ids(bytelevel, "Ġ", "!", "Ġ", "?"),)

@@ -9,6 +9,7 @@ CALLS = CallThresholds(
     min_suspicion=8.0,
     min_strongest_excess=0.55,
     min_synergy=2.0,
+    min_part_suspicion=5.0,
     min_sequence_excess=0.6,
     open_flips=0.97,
     open_excess=0.7,
