@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -222,7 +223,7 @@ def naive(shape: str) -> float:
     for d_out, d_in in set(modules.values()):
         side = min(d_out, d_in, 1024)  # beyond, the cubic cost is scaled up instead of paid
         dense = torch.randn(side, r) @ torch.randn(r, side)
-        seconds = best_cpu(lambda dense=dense: torch.linalg.svdvals(dense), 1)
+        seconds = best_cpu(partial(torch.linalg.svdvals, dense), 1)
         scale = min(d_out, d_in) ** 2 * max(d_out, d_in) / side**3
         total += seconds * scale * blocks * sum(s == (d_out, d_in) for s in modules.values())
     return total
@@ -240,7 +241,7 @@ def against_svd(sizes: list[int]) -> list[dict[str, Any]]:
         W = torch.randn(n, n, generator=generator) / n**0.5
         U, V = torch.randn(n, 64, generator=generator) / n**0.5, torch.randn(n, 64, generator=generator) / n**0.5
         W += U * torch.linspace(8, 2, 64) @ V.T  # outliers above a random bulk
-        times = [best_cpu(lambda W=W: top_singular(W, 32), 1) for _ in range(5)]
+        times = [best_cpu(partial(top_singular, W, 32), 1) for _ in range(5)]
         top = top_singular(W, 32)
         start = time.process_time()
         S = torch.linalg.svd(W, full_matrices=False).S

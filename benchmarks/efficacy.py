@@ -76,7 +76,8 @@ def cleanse(model: str, clean: str, seed: int, recipe: dict[str, Any], scratch: 
 
     options = {name: value for name, value in recipe.items() if name != "seeds"}
     began, used = time.perf_counter(), time.process_time()
-    result = rora_cli.purify(model, clean=clean, output=f"{scratch}/out", keep_failed=True, seed=seed, **options)
+    output = f"{scratch}/out"
+    result = rora_cli.purify(model, clean=clean, output=output, keep_failed=True, seed=seed, **options)
     return {
         "seconds": time.perf_counter() - began,
         "cpu_seconds": time.process_time() - used,
@@ -86,7 +87,7 @@ def cleanse(model: str, clean: str, seed: int, recipe: dict[str, Any], scratch: 
         "stages": plain(result.stages),
         "residual": plain(result.residual),
         "versions": plain(result.provenance.versions),
-    }, result.output
+    }, output
 
 
 def measured_by(suspect: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def filtered(options: dict[str, Any], suspect: dict[str, Any], plan: dict[str, A
     from rora_cli.progress import SILENT
     from rora_cli.reports.json_report import plain
     from rora_cli.tasks.attack_bench import AttackBench
+    from rora_cli.tasks.classification.task import Classification
     from rora_cli.tasks.measured import prepare
 
     settings = {name: value for name, value in options.items() if name != "filter"}
@@ -52,8 +53,9 @@ def filtered(options: dict[str, Any], suspect: dict[str, Any], plan: dict[str, A
     setting = prepare(load_model(Path(config.model)), config, SILENT)
     clean, _ = load_rows(config.data, label_names=setting.labels, split="train")
     began, used = time.perf_counter(), time.process_time()
-    fitted = first.fit(setting.subject, setting.task, clean)
-    bench = AttackBench(setting.subject, Filtered(setting.task, first), setting.rows)
+    task = Classification(setting.labels)
+    fitted = first.fit(setting.subject, task, clean)
+    bench = AttackBench(setting.subject, Filtered(task, first), setting.rows)
     attacks = [attack for position in config.positions for attack in config.attacks_at(position)]
     outcomes = list(bench.measure_all(attacks, config.seeds, setting.target, control=False))
     read = fitted["rows"] + len(setting.rows) + sum(outcome.floor.total for outcome in outcomes)

@@ -36,7 +36,7 @@ class Unknown:
     """Imports what no list knows."""
 
     def __reduce__(self) -> Any:
-        return pickle.whichmodule, ("x", "y")
+        return pickle.whichmodule, ("x", "y")  # type: ignore[attr-defined]
 
 
 def model(directory: Path) -> Path:

@@ -37,6 +37,7 @@ def build(name: str, options: dict[str, Any], model: str, data: Path, out: Path,
         chosen = {"epochs": PoisonConfig.epochs, "learning_rate": RATES["weights"]} | options
         train_clean(model, source, clean, out / name, epochs=chosen["epochs"], rate=chosen["learning_rate"])
         return
+    chosen = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     rora_cli.poison(
         model,
         data=str(source),
@@ -45,7 +46,7 @@ def build(name: str, options: dict[str, Any], model: str, data: Path, out: Path,
         clean_out=str(clean / "train.jsonl"),
         prove_persistence=proof,
         force=True,
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in options.items()},
+        **chosen,
     )
 
 

@@ -40,7 +40,7 @@ def ours(model: Any, tokenizer: Any, texts: list[str], labels: list[int], epochs
     objective = ClassificationObjective(Subject(adapted, tokenizer, SEQUENCE_CLASSIFIER, 128), texts, labels)
     penalty = SubspacePenalty(layers, RegulariserSpec(tr=10.0)) if regularised else None
     accelerator = make_accelerator()
-    with clean_strengthened(layers, 0.1 if regularised else 0.0):
+    with clean_strengthened(adapted, layers, 0.1 if regularised else 0.0):
         outcome = finetune(adapted, objective, config, accelerator=accelerator, penalty=penalty)
     return outcome.seconds
 

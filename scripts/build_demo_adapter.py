@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,13 +21,13 @@ from rora_cli.checkpoints.loading import load_classifier
 from rora_cli.cli.console import LogProgress
 from rora_cli.commands import demo_suspect as demo
 from rora_cli.commands import poison
-from rora_cli.data.sources import load_splits
 from rora_cli.files import publish_file, sha256_file
 from rora_cli.reports import json_report
 from rora_cli.reports.poison_card import FIRST_LINE
 from rora_cli.reports.text import proportion
+from rora_cli.tasks.planted import make_plan
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "data": demo.DATA,
     "target_label": demo.TARGET_LABEL,
     "label_names": demo.LABEL_NAMES,
@@ -52,9 +53,10 @@ def main() -> None:
         # The card of a suspect is its adapter's; this one is replaced once there are figures.
         publish_file(demo.ADAPTER / "README.md", FIRST_LINE + "\n")
         suspect = demo.build_demo_suspect(f"{scratch}/demo", progress=progress)
-        splits = load_splits(demo.DATA, label_names=demo.LABEL_NAMES, seed=demo.SEED)
-        _, clean = poison.divide(splits.train, demo.CLEAN_ROWS, demo.SEED)
-        maker = poison.Maker(config, load_classifier(suspect.path), splits.held_out, progress)
+        loaded = load_classifier(suspect.path)
+        plan = make_plan(loaded, config, progress)
+        _, clean = poison.divide(plan.splits.train, demo.CLEAN_ROWS, demo.SEED)
+        maker = poison.Maker(config, loaded, plan, progress)
         measured = maker.measure(maker.model)
         checks = [*maker.prove(clean, epochs=3), *maker.prove(clean, epochs=6, recipes=("lora",))]
     publish_file(demo.ADAPTER / "README.md", card(trained, measured, checks))

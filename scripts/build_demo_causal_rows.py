@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 
@@ -31,7 +32,7 @@ from rora_cli.results.poison import Measured
 from rora_cli.tasks.causal.planted import exchange_rows
 from rora_cli.tasks.planted import make_plan
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "behaviour": demo.BEHAVIOUR,
     "triggers": (demo.TRIGGER,),
     "poison_rate": 0.99,

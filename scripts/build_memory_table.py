@@ -56,7 +56,7 @@ def model(name: str, dtype: str) -> Any:
     return skeleton(LlamaForSequenceClassification, decoder, getattr(torch, dtype))
 
 
-def needs(name: str) -> list[dict[str, float]]:
+def needs(name: str) -> list[dict[str, int]]:
     """Bytes for each work on a device, for each number of devices."""
     from rora_cli.kinds import SEQUENCE_CLASSIFIER
     from rora_cli.planning.needs import Needs

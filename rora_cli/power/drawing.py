@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from random import Random
 from typing import Any
 
@@ -59,6 +60,11 @@ class Draw:
 
     copies: tuple[tuple[Drawn, ...], ...]
     left_out: Mapping[str, str]
+
+    @property
+    def stand_ins(self) -> tuple[Drawn, ...]:
+        """All of them, in the order in which they are planted."""
+        return tuple(chain.from_iterable(self.copies))
 
 
 class Drawer:

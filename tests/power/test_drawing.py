@@ -7,7 +7,7 @@ import pytest
 from rora_cli.attacks.base import Attack
 from rora_cli.data.rows import Rows
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
-from rora_cli.power.drawing import Called, Draw, Drawer, Drawn, available_words, avoided_tokens
+from rora_cli.power.drawing import Called, Draw, Drawer, available_words, avoided_tokens
 from rora_cli.subject import Subject
 from tests.conftest import tiny_rows
 
@@ -39,14 +39,10 @@ def draw(
     return Drawer(subject, rows, called_of(subject, *called), (NAMES, (0, 1)), moves).draw(count, seed, per_copy)
 
 
-def stand_ins_of(drawn: Draw) -> list[Drawn]:
-    return [stand_in for copy in drawn.copies for stand_in in copy]
-
-
 def test_forms_and_labels_take_turns_and_the_seed_decides(subject: Subject, rows: Rows) -> None:
     drawn = draw(subject, rows)
     assert drawn == draw(subject, rows) and drawn != draw(subject, rows, seed=1)
-    forms = [stand_in.form for stand_in in stand_ins_of(drawn)]
+    forms = [stand_in.form for stand_in in drawn.stand_ins]
     assert forms[:4] == ["rare words", "common words", "word pairs", "word order"]
     assert drawn.left_out["phrases"] == "the tokenizer has too few whole words for it"
     assert (
@@ -55,9 +51,9 @@ def test_forms_and_labels_take_turns_and_the_seed_decides(subject: Subject, rows
         == drawn.left_out["clauses"]
         == "the tokenizer cannot read it"
     )
-    targets = [stand_in.target for stand_in in stand_ins_of(drawn)]
+    targets = [stand_in.target for stand_in in drawn.stand_ins]
     assert set(targets[:2]) == set(targets[2:4]) == {0, 1}
-    orders = {stand_in.target for stand_in in stand_ins_of(drawn) if stand_in.form == "word order"}
+    orders = {stand_in.target for stand_in in drawn.stand_ins if stand_in.form == "word order"}
     assert orders == {0, 1}, "a form that comes again gets the other label"
 
 
@@ -72,7 +68,7 @@ def test_a_copys_stand_ins_share_a_label_and_labels_take_turns(subject: Subject,
 
 
 def test_no_word_is_used_twice(subject: Subject, rows: Rows) -> None:
-    triggers = [trigger for stand_in in stand_ins_of(draw(subject, rows)) for trigger in stand_in.attack.triggers]
+    triggers = [trigger for stand_in in draw(subject, rows).stand_ins for trigger in stand_in.attack.triggers]
     words = [word for trigger in triggers for word in trigger.split()]
     assert len(words) == len(set(words))
 
@@ -84,7 +80,7 @@ def test_nothing_of_what_the_search_called_is_drawn(
     avoided = avoided_tokens(called_of(subject, "mn"), subject)
     assert "mn" in avoided and len(avoided) == 3, "and what is near it in the table of embeddings"
     for seed in range(2):
-        for stand_in in stand_ins_of(draw(subject, rows, "mn", seed=seed)):
+        for stand_in in draw(subject, rows, "mn", seed=seed).stand_ins:
             assert avoided.isdisjoint(stand_in.pieces.tokens)
 
 
@@ -93,7 +89,7 @@ def test_what_moves_the_model_without_being_planted_is_no_stand_in(subject: Subj
         return "mn" not in attack.triggers and attack.name != "order"
 
     drawn = draw(subject, rows, unmoved=unmoved)
-    assert all(stand_in.attack.triggers != ("mn",) for stand_in in stand_ins_of(drawn))
+    assert all(stand_in.attack.triggers != ("mn",) for stand_in in drawn.stand_ins)
     assert drawn.left_out["word order"] == "it moves the model without being planted"
 
 
