@@ -214,6 +214,7 @@ def test_a_trusted_checkpoint_with_a_head_is_used_as_it_is(poisoned: Path, clean
 
 def test_sequences_are_called_for_a_called_token_or_for_more_than_their_parts() -> None:
     from rora_cli.hunting.calls import call
+    from rora_cli.hunting.outcome_search import Acts
     from rora_cli.results.accuracy import Proportion
     from rora_cli.results.hunt import FoundTrigger
 
@@ -222,10 +223,11 @@ def test_sequences_are_called_for_a_called_token_or_for_more_than_their_parts() 
         return FoundTrigger("x", tokens, "positive", rate, rate, 0.65, 9.0, called, ("x",))
 
     synergy = {(1,): 0.0, (2,): 0.0, (1, 5): 0.0, (2, 6): 1.9, (7, 8): 2.1, (3, 4): 9.0}
+    acts = {tokens: Acts(9.0, more, 0.0) for tokens, more in synergy.items()}
     candidates = [found(1), found(2, called=False), found(1, 5), found(2, 6), found(7, 8), found(3, 4, called=False)]
-    called = {t.token_ids for t in call(candidates, synergy, (), CALLS) if t.called}
+    called = {t.token_ids for t in call(candidates, acts, (), CALLS) if t.called}
     assert called == {(1,), (1, 5), (7, 8)}
-    called = {t.token_ids for t in call(candidates, synergy, [(2, 9)], CALLS) if t.called}
+    called = {t.token_ids for t in call(candidates, acts, [(2, 9)], CALLS) if t.called}
     assert called == {(1,), (1, 5), (2, 6), (7, 8)}, "what holds a trigger of an earlier round counts again"
 
 

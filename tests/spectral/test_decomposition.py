@@ -57,7 +57,7 @@ def test_product_svd_multiplies_back(shape: tuple[int, int, int, int]) -> None:
     assert bool((svd.S[:-1] >= svd.S[1:]).all())
 
 
-@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-10), (torch.float16, 1e-6), (torch.bfloat16, 1e-6)])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-10), (torch.float16, 2e-6), (torch.bfloat16, 2e-6)])
 @pytest.mark.parametrize("condition", [1.0, 1e4])
 def test_large_factors_of_every_type(dtype: torch.dtype, error: float, condition: float) -> None:
     generator = torch.Generator().manual_seed(0)

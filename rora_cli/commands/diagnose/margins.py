@@ -149,13 +149,17 @@ def _pass(
 
 
 def _hook(model: nn.Module, name: str, seen: _Calls) -> Any:
-    """Record every call of a module: ALBERT's blocks share modules, and DeBERTa's keys also transform positions."""
+    """Record every call of a module: ALBERT's blocks share modules, and DeBERTa's keys also transform positions.
 
-    def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    The model goes on with a copy of the output: DeBERTa divides one in place, and its gradient would be the quotient's.
+    """
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not output.requires_grad:
             output.requires_grad_()
         output.retain_grad()
         seen[name].append((inputs[0].detach(), output))
+        return output.clone()
 
     return model.get_submodule(name).register_forward_hook(keep)
 
