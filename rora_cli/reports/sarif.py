@@ -18,6 +18,16 @@ from rora_cli.results.provenance import documentation_url
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _ABOUT = "https://arxiv.org/abs/2601.06305"
+#: Pages about what the rules of an area look at, for where the address of rora's own pages is not known.
+_SUBJECTS = {
+    "adapter": "https://huggingface.co/docs/peft/developer_guides/checkpoint",
+    "config": "https://huggingface.co/docs/transformers/custom_models",
+    "file": "https://huggingface.co/docs/hub/security-pickle",
+    "model": "https://huggingface.co/docs/transformers/custom_models",
+    "tensor": "https://huggingface.co/docs/safetensors/index",
+    "tokenizer": "https://huggingface.co/docs/transformers/chat_templating",
+    "weights": "https://huggingface.co/docs/safetensors/index",
+}
 _LEVELS = {Severity.HIGH: "error", Severity.MEDIUM: "warning", Severity.LOW: "note", Severity.INFO: "note"}
 #: Severity -> security-severity, which GitHub reads like CVSS: above 7 is high, above 4 medium.
 _SCORES = {Severity.HIGH: "8.0", Severity.MEDIUM: "5.0", Severity.LOW: "2.0", Severity.INFO: "0.0"}
@@ -53,7 +63,7 @@ def _rule(rule: str, meaning: str, worst: Severity, pages: str) -> dict[str, Any
     area = rule.partition("/")[0]
     return {
         "id": rule,
-        **({"helpUri": f"{pages}/rules.html#{area}"} if pages else {}),
+        "helpUri": f"{pages}/rules.html#{area}" if pages else _SUBJECTS.get(area, _ABOUT),
         "name": "".join(part.capitalize() for part in rule.replace("/", "-").split("-")),
         "shortDescription": {"text": safe(meaning, max_length=1000)},
         "help": {"text": f"{safe(meaning, max_length=1000)} More: `rora rules {rule}`."},
