@@ -2,8 +2,8 @@
 
     python benchmarks/power.py MODEL CLEAN RESULTS [--power N] [--seed S] [--per-copy K ...] [--max-rows R] ...
 
-The model itself is searched once; the triggers are those of the seed, and those that share a copy share a label. Each
-measurement becomes a line of RESULTS, with the search of the model itself.
+The model itself is searched once; the stand-ins are those of the seed, whatever number shares a copy. Each measurement
+becomes a line of RESULTS, with the search of the model itself.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ def drawn(ground: Ground, planter: Planter, suspect: dict[str, Any], seed: int, 
         return (planter.success(ground.subject.model, attack, target).value or 0.0) <= MAX_UNPLANTED
 
     aims = names, range(len(names))
-    draw = Drawer(ground.subject, ground.train, called, aims, unmoved, FORMS).draw(count, seed, per_copy=1)
+    draw = Drawer(ground.subject, ground.train, called, aims, unmoved, FORMS).draw(count, seed)
     if not draw.stand_ins:
         sys.exit(f"no stand-in can be drawn for {suspect['name']}: {dict(draw.left_out)}")
     return draw.stand_ins

@@ -264,7 +264,7 @@ class Stages:
 
     def power(self, count: int, budget: str, most: int = 0) -> None:
         """``count`` stand-ins, or up to ``most``, are trained into copies of the suspect, and proven by LoRA; each copy
-        is searched for one label."""
+        is searched for the labels of its own."""
         from rora_cli.power.measure import PER_COPY
         from rora_cli.power.planting import MAX_ROUNDS, MOST_TRAINED, PROOF_EPOCHS
 
@@ -277,7 +277,8 @@ class Stages:
         planted = f"{count} to {most}" if most > count else str(count)
         only_if = "the last search finds nothing" if most else ""
         self._add(f"plant {planted} stand-ins", self.planting, tokens, seconds, only_if)
-        self._search("search the copies", budget, Range(copies, most_copies), only_if, 0, labels=1)
+        labels = min(PER_COPY, given.labels)
+        self._search("search the copies", budget, Range(copies, most_copies), only_if, 0, labels)
 
     def teach(self) -> None:
         """A student in the suspect's place: every weight is trained, two to four courses."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
 from random import Random
 from typing import Any
 
@@ -56,20 +54,18 @@ class Called:
 
 @dataclass(frozen=True)
 class Draw:
-    """The stand-ins of each copy, which all lead to one target, and the forms that no trigger was left of, with why."""
+    """The stand-ins in the order in which they are planted, and the forms that no trigger was left of, with why."""
 
-    copies: tuple[tuple[Drawn, ...], ...]
+    stand_ins: tuple[Drawn, ...]
     left_out: Mapping[str, str]
 
-    @property
-    def stand_ins(self) -> tuple[Drawn, ...]:
-        """All of them, in the order in which they are planted."""
-        return tuple(chain.from_iterable(self.copies))
+    def by_copy(self, each: int) -> list[tuple[Drawn, ...]]:
+        """The stand-ins of each copy."""
+        return [self.stand_ins[start : start + each] for start in range(0, len(self.stand_ins), each)]
 
 
 class Drawer:
-    """Draws stand-ins for one model: all forms by turns, and all target labels that were searched by turns, one label
-    a copy, so that a copy is searched for one.
+    """Draws stand-ins for one model: all forms by turns, and all target labels that were searched by turns.
 
     Args:
         rows: the clean rows.
@@ -94,8 +90,8 @@ class Drawer:
         self._avoided = avoided_tokens(called, subject)
         self._words = available_words(subject.tokenizer, rows, self._avoided)
 
-    def draw(self, count: int, seed: int, per_copy: int) -> Draw:
-        """``count`` stand-ins, or as many as there are triggers for, ``per_copy`` in each copy but the last."""
+    def draw(self, count: int, seed: int) -> Draw:
+        """``count`` stand-ins, or as many as there are triggers for."""
         rng = Random(f"stand-ins:{seed}")
         targets = rng.sample(list(self._targets), len(self._targets))
         drawn: list[Drawn] = []
@@ -104,22 +100,15 @@ class Drawer:
         while len(drawn) < count and len(left_out) < len(self._forms):
             form = self._forms[turn % len(self._forms)]
             if form.name not in left_out:
-                if len(drawn) % per_copy == 0:
-                    target = min(targets, key=partial(self._uses, drawn, turn, per_copy))
+                uses = Counter((each.form, each.target) for each in drawn), Counter(each.target for each in drawn)
+                target = min(targets, key=lambda each: (uses[0][form.name, each], uses[1][each]))
                 found = self._draw_one(form, target, drawn, rng)
                 if isinstance(found, Drawn):
                     drawn.append(found)
                 else:
                     left_out[form.name] = found
             turn += 1
-        copies = tuple(tuple(drawn[start : start + per_copy]) for start in range(0, len(drawn), per_copy))
-        return Draw(copies, left_out)
-
-    def _uses(self, drawn: Sequence[Drawn], turn: int, per_copy: int, target: int) -> tuple[int, int]:
-        """How often a target has had the forms of the copy that begins at ``turn``, and how often it was a target."""
-        forms = {self._forms[(turn + i) % len(self._forms)].name for i in range(per_copy)}
-        own = [each for each in drawn if each.target == target]
-        return sum(each.form in forms for each in own), len(own)
+        return Draw(tuple(drawn), left_out)
 
     def _draw_one(self, form: Form, target: int, drawn: Sequence[Drawn], rng: Random) -> Drawn | str:
         """A stand-in of the form with a trigger of its own, or why there is none."""

@@ -82,7 +82,7 @@ class Asked:
 
 def measure_power(case: Case, run: Run, asked: Asked) -> Power:
     """What a search of the case's subject would have found: stand-ins in copies of the subject, each copy searched with
-    the same rows, reference, budget and seed, for the label that its stand-ins lead to: the search of one label knows
+    the same rows, reference, budget and seed, for the labels that its stand-ins lead to: the search of one label knows
     nothing of the others.
 
     The subject is not changed, and no copy is written. Whatever keeps the figure from being measured is its ``reason``,
@@ -151,8 +151,9 @@ class _Measurement:
         self.rows = asked.rows or divide(case.rows, case.settings.seed)
         draw = self._draw()
         self.left_out = dict(draw.left_out)
-        for number, stand_ins in enumerate(draw.copies, start=1):
-            progress = _Reported(case.progress, f"copy {number} of {len(draw.copies)}")
+        copies = draw.by_copy(asked.per_copy)
+        for number, stand_ins in enumerate(copies, start=1):
+            progress = _Reported(case.progress, f"copy {number} of {len(copies)}")
             names = "; ".join(f"{each.form}, {each.attack.shown}, {case.name(each.target)}" for each in stand_ins)
             kept = self.run.recall_together(f"power: {names}", partial(self._copy, stand_ins, progress))
             self.copies.append(PowerCopy.from_json(kept))
@@ -180,18 +181,18 @@ class _Measurement:
 
         aims = [behaviour.name for behaviour in case.task.behaviours], case.targets
         drawer = Drawer(case.subject, case.rows, self.asked.called, aims, unmoved, self.asked.forms)
-        return drawer.draw(self.asked.count, case.settings.seed, self.asked.per_copy)
+        return drawer.draw(self.asked.count, case.settings.seed)
 
     def _planter(self, progress: Progress) -> Planter:
         assert self.rows is not None
         return Planter(self.case.subject, cast("Task", self.case.task), self.rows, self.run, progress)
 
     def _copy(self, stand_ins: Sequence[Drawn], progress: Progress) -> dict[str, Any]:
-        """A ``PowerCopy`` in plain values: planted, and searched for the label that its stand-ins lead to."""
+        """A ``PowerCopy`` in plain values: planted, and searched for the labels that its stand-ins lead to."""
         case, began = self.case, perf_counter()
         planted = self._planter(progress).plant(stand_ins)
         middle = perf_counter()
-        settings = replace(case.settings, targets=(stand_ins[0].target,))
+        settings = replace(case.settings, targets=tuple(sorted({each.target for each in stand_ins})))
         copied = replace(case, subject=case.subject.having(planted.model), settings=settings, progress=progress)
         found = search_triggers(copied, known=self.asked.known)
         return PowerCopy(

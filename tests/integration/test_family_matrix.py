@@ -81,7 +81,7 @@ def _loads_alone(directory: Path) -> None:
     ours = load_classifier(directory)
     found = predict_logits(ours.model, ours.tokenizer, TEXTS)
     model, tokenizer = _alone(directory)
-    np.testing.assert_allclose(_row_by_row(model, tokenizer), found, atol=1e-4, err_msg=directory.name)
+    np.testing.assert_allclose(_row_by_row(model, tokenizer), found, rtol=1e-4, atol=1e-3, err_msg=directory.name)
 
 
 def _adapter_loads_in_peft(bench: Bench, output: Path) -> None:

@@ -32,11 +32,9 @@ def rows() -> Rows:
     return Rows((*texts, *more), (*labels, *[i % 2 for i in range(len(more))]))
 
 
-def draw(
-    subject: Subject, rows: Rows, *called: str, count: int = 8, seed: int = 0, per_copy: int = 1, unmoved: Any = None
-) -> Draw:
+def draw(subject: Subject, rows: Rows, *called: str, count: int = 8, seed: int = 0, unmoved: Any = None) -> Draw:
     moves = unmoved or (lambda attack, target: True)
-    return Drawer(subject, rows, called_of(subject, *called), (NAMES, (0, 1)), moves).draw(count, seed, per_copy)
+    return Drawer(subject, rows, called_of(subject, *called), (NAMES, (0, 1)), moves).draw(count, seed)
 
 
 def test_forms_and_labels_take_turns_and_the_seed_decides(subject: Subject, rows: Rows) -> None:
@@ -55,16 +53,7 @@ def test_forms_and_labels_take_turns_and_the_seed_decides(subject: Subject, rows
     assert set(targets[:2]) == set(targets[2:4]) == {0, 1}
     orders = {stand_in.target for stand_in in drawn.stand_ins if stand_in.form == "word order"}
     assert orders == {0, 1}, "a form that comes again gets the other label"
-
-
-def test_a_copys_stand_ins_share_a_label_and_labels_take_turns(subject: Subject, rows: Rows) -> None:
-    drawn = draw(subject, rows, per_copy=3)
-    assert [len(copy) for copy in drawn.copies] == [3, 3, 2]
-    targets = [{stand_in.target for stand_in in copy} for copy in drawn.copies]
-    assert targets[0] != targets[1] and all(len(each) == 1 for each in targets)
-    assert [stand_in.form for stand_in in drawn.copies[0]] == ["rare words", "common words", "word pairs"]
-    whole = draw(subject, rows, per_copy=2, count=4)
-    assert [copy[0].target for copy in whole.copies] == [min(targets[0]), min(targets[1])]
+    assert [len(copy) for copy in drawn.by_copy(3)] == [3, 3, 2]
 
 
 def test_no_word_is_used_twice(subject: Subject, rows: Rows) -> None:
@@ -95,7 +84,7 @@ def test_what_moves_the_model_without_being_planted_is_no_stand_in(subject: Subj
 
 def test_no_stand_in_is_drawn_twice_to_make_up_the_number(subject: Subject, rows: Rows) -> None:
     nothing = draw(subject, rows, unmoved=lambda attack, target: False)
-    assert nothing.copies == () and len(nothing.left_out) == 8
+    assert nothing.stand_ins == () and len(nothing.left_out) == 8
 
 
 def test_rare_words_are_in_no_row_and_common_ones_in_a_few_of_both_labels(subject: Subject, rows: Rows) -> None:
