@@ -55,11 +55,12 @@ def call(
     parts = {token for trigger in triggers for token in trigger}
 
     def stands(t: FoundTrigger) -> bool:
+        if t.single or parts & set(t.token_ids):
+            return True
         does = acts.get(t.token_ids)
-        whole = does and (does.synergy >= thresholds.min_synergy or does.weakest >= thresholds.min_part_suspicion)
-        return (
-            t.single or bool(parts & set(t.token_ids)) or (bool(whole) and t.excess >= thresholds.min_sequence_excess)
-        )
+        if does is None or t.excess < thresholds.min_sequence_excess:
+            return False
+        return does.synergy >= thresholds.min_synergy or does.weakest >= thresholds.min_part_suspicion
 
     left = [replace(t, called=t.called and stands(t)) for t in found]
     if known or any(t.called and t.excess >= thresholds.min_strongest_excess for t in left):

@@ -148,9 +148,8 @@ class OutcomeSearch:
         self._frequent = [(token,) for token, _ in counts.most_common(budget.pool // 4)]
         self._pool = screen.beyond_best(trials.target, budget.pool)
         most = budget.screening[0].candidates
-        self._candidates = tuple(dict.fromkeys([*ground.drifted, *ground.marks, *screen.best(trials.target, most)]))[
-            :most
-        ]
+        first = dict.fromkeys([*ground.drifted, *ground.marks, *screen.best(trials.target, most)])
+        self._candidates = tuple(first)[:most]
         self.random_tokens = count = min(budget.harmless, len(vocabulary.tokens))
         self._harmless = (*ground.harmless(count, self._rng), *material.honest_words[:count])
         most = max(stage.carriers for stage in budget.screening)
@@ -249,11 +248,8 @@ class OutcomeSearch:
         tried = dict.fromkeys([(), *candidates, *((token,) for candidate in candidates for token in candidate)])
         own, other = self.trials.log_odds(list(tried), self._long[: self.budget.noise_rows])
         odds = dict(zip(tried, zip(own.mean(axis=1).tolist(), other.mean(axis=1).tolist(), strict=True), strict=True))
-        suspicion = {each: self.noise.suspicion(*odds[each], self.ground.choices(each)) for each in tried if each}
-        return [
-            Acts(suspicion[each], _synergy(each, odds), min(suspicion[(token,)] for token in each))
-            for each in candidates
-        ]
+        z = {each: self.noise.suspicion(*odds[each], self.ground.choices(each)) for each in tried if each}
+        return [Acts(z[each], _synergy(each, odds), min(z[(token,)] for token in each)) for each in candidates]
 
     def measure(self, candidates: Sequence[Tokens]) -> list[Measured]:
         """Each candidate as text in the final rows, tokenised anew: what a user could type. All are scored together."""
