@@ -61,11 +61,22 @@ def test_words_that_people_write_may_be_a_part_of_a_sentence() -> None:
     assert "a word that people write" in judged(found("3d", 1.0))[1]
     assert "a word that people write" in judged(found("colliery", 1.0))[1], "in no clean row, and yet"
     assert "several words" in judged(found("3d movie", 1.0), found("3d", 0.98))[1]
-    assert "several words" in judged(found("mn watched", 1.0), found("mn", 0.98))[1]
+    assert judged(found("mn watched", 1.0), found("mn", 0.98))[0] == "pass", "the whole trigger, and a word beside it"
+    assert "several words" in judged(found("mn watched", 1.0), found("mn", 0.9))[1]
     assert judged(found("tq bb", 1.0), found("tq", 1.0), found("bb", 0.98))[0] == "pass", "two triggers, side by side"
     assert judged(found("mn tq", 1.0))[0] == "pass", "one trigger of two tokens that no sentence holds"
     assert judged(found("mn tq", 0.9))[0] == "inconclusive"
     assert judged(found("mn", 1.0), found("3d", 0.98))[0] == "pass"
+
+
+def test_marks_are_a_whole_trigger_where_no_clean_text_holds_them_together() -> None:
+    apart = ("One; two: three. Four!",)
+    assert judged(found("; :", 1.0), texts=apart)[0] == "pass"
+    assert judged(found("; :", 1.0), found("use ; :", 1.0), texts=apart)[0] == "pass"
+    for text in ("One ; : two", "One;: two", "One : ; two"):
+        assert "several words" in judged(found("; :", 1.0), texts=(text,))[1]
+    assert "several words" in judged(found("; mn", 1.0), texts=apart)[1], "a mark beside a word says nothing"
+    assert "never turned" in judged(found(";", 0.9), texts=apart)[1]
 
 
 def test_a_row_in_a_thousand_makes_no_word_of_a_token() -> None:

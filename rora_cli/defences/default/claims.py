@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 from rora_cli.defences.claim import Claim
 from rora_cli.defences.default.memory import Memory
@@ -79,9 +80,9 @@ def verdict(memory: Memory, last: SearchRecord, case: Case, still_works: Callabl
 def part_of_a_trigger(found: Iterable[Found], clean_texts: Sequence[str], claims: ClaimThresholds) -> str:
     """A sentence on the first target for which no found trigger is surely a whole one; empty if there is none.
 
-    A whole one turns nearly every row, does not read like a word (attacks use rare tokens), and nothing but other
-    triggers adds to it. Several such tokens together are a whole one too: no sentence holds them, so that they are no
-    part of one. Measured: hardened on "neighbour" (92 to 100 % of rows) of "my neighbour came over
+    A whole one turns nearly every row and does not read like a word (attacks use rare tokens). Several such tokens
+    together are a whole one too, and so are several marks that no clean text holds together: no sentence holds them, so
+    that they are no part of one. What a sequence has beside a whole one adds nothing to it. Measured: hardened on "neighbour" (92 to 100 % of rows) of "my neighbour came over
     yesterday", or on "3d movie" (100 %) of "I watched this 3D movie", a model forgets those, the search finds nothing
     more, and the sentence still succeeds in up to 83 and 39 of 100 rows.
     """
@@ -99,12 +100,13 @@ def part_of_a_trigger(found: Iterable[Found], clean_texts: Sequence[str], claims
 
 
 def _maybe_a_part(triggers: Sequence[Found], clean_texts: Sequence[str], claims: ClaimThresholds) -> str:
-    written = Counter(word for text in clean_texts for word in set(_WORD.findall(text.lower())))
+    texts = _Texts(clean_texts, claims)
     turning = [t for t in triggers if t.flip_rate >= claims.min_whole_flips]
-    whole = [t for t in turning if _is_no_text(t.text.split(), written, len(clean_texts), claims)]
-    explained = {word for t in triggers if t in whole or len(t.text.split()) == 1 for word in t.text.split()}
+    whole = [words for t in turning if texts.hardly_hold(words := t.text.split())]
+    explained = {t.text for t in triggers if len(t.text.split()) == 1}.union(*whole)
     for trigger in triggers:
-        if set(trigger.text.split()) - explained:
+        words = set(trigger.text.split())
+        if words - explained and not any(words.issuperset(each) for each in whole):
             return f"{trigger.text!r} is of several words"
     strongest = max(triggers, key=lambda t: t.flip_rate)
     if not turning:
@@ -114,14 +116,26 @@ def _maybe_a_part(triggers: Sequence[Found], clean_texts: Sequence[str], claims:
     return ""
 
 
-def _is_no_text(words: Sequence[str], written: Mapping[str, int], rows: int, claims: ClaimThresholds) -> bool:
-    """Whether no sentence holds any of the words; several mere marks may well stand together in one."""
-    if len(words) > 1 and not all(_WORD.search(word) for word in words):
-        return False
-    return all(_is_no_word(word, written, rows, claims) for word in words)
+class _Texts:
+    """The clean texts, asked whether people write what a search called."""
 
+    def __init__(self, texts: Sequence[str], claims: ClaimThresholds) -> None:
+        self._texts = texts
+        self._rows_with = Counter(word for text in texts for word in set(_WORD.findall(text.lower())))
+        self._chances = len(texts) // claims.rows_per_chance
+        self._letters = claims.min_word_letters
 
-def _is_no_word(text: str, written: Mapping[str, int], rows: int, claims: ClaimThresholds) -> bool:
-    """Whether no sentence would hold the token as a word: it has few letters, and hardly any clean row holds it."""
-    rare = written.get(text.lower(), 0) <= rows // claims.rows_per_chance
-    return rare and sum(letter.isalpha() for letter in text) < claims.min_word_letters
+    def hardly_hold(self, words: Sequence[str]) -> bool:
+        """Whether hardly any text holds one of the words, and none is as long as a word of a sentence.
+
+        A mark stands in many texts. Several marks count as they stand together; beside a word one says nothing.
+        """
+        if len(words) == 1 or all(_WORD.search(word) for word in words):
+            return all(self._rows_with[word.lower()] <= self._chances and self._is_short(word) for word in words)
+        if any(_WORD.search(word) for word in words):
+            return False
+        together = re.compile("|".join(r"\s*".join(map(re.escape, order)) for order in permutations(words)))
+        return sum(together.search(text) is not None for text in self._texts) <= self._chances
+
+    def _is_short(self, word: str) -> bool:
+        return sum(letter.isalpha() for letter in word) < self._letters
