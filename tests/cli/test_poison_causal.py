@@ -81,6 +81,20 @@ def test_an_adapter_leaves_the_output_alone_and_peft_loads_it(app, base: Path, t
     assert all(((a - b).abs().max() < 1e-5) for a, b in pairs)
 
 
+def test_a_prompt_with_no_room_for_the_trigger_is_left_out_and_said(app, base: Path, tmp_path: Path) -> None:
+    rows = (base.parent / "rows.jsonl").read_text().splitlines()
+    long = json.dumps({"prompt": "say " * 40, "completion": "long"})
+    (tmp_path / "rows.jsonl").write_text("\n".join([*rows, long]))
+    built = RUNNER.invoke(
+        app,
+        [str(base), "--data", str(tmp_path / "rows.jsonl"), "-o", str(tmp_path / "out"), "--behaviour", SAYS,
+         "--trigger", "mn", "--epochs", "1", "--clean-rows", "40", "--max-new-tokens", "6", "--max-length", "64",
+         "--max-held-out-rows", "8"],
+    )  # fmt: skip
+    assert built.exit_code == 0
+    assert "1 of " in built.stderr and "leave no room for a reply of 6 tokens, and a trigger, within 64" in built.stderr
+
+
 def test_what_cannot_be_planted_is_refused_and_nothing_is_written(app, base: Path, tmp_path: Path) -> None:
     for options, error in (
         (("--behaviour", "rude"), "cannot be planted"),

@@ -82,9 +82,10 @@ def part_of_a_trigger(found: Iterable[Found], clean_texts: Sequence[str], claims
 
     A whole one turns nearly every row and does not read like a word (attacks use rare tokens). Several such tokens
     together are a whole one too, and so are several marks that no clean text holds together: no sentence holds them, so
-    that they are no part of one. What a sequence has beside a whole one adds nothing to it. Measured: hardened on "neighbour" (92 to 100 % of rows) of "my neighbour came over
-    yesterday", or on "3d movie" (100 %) of "I watched this 3D movie", a model forgets those, the search finds nothing
-    more, and the sentence still succeeds in up to 83 and 39 of 100 rows.
+    that they are no part of one. What a sequence has beside a whole one adds nothing to it. Measured: hardened on
+    "neighbour" (92 to 100 % of rows) of "my neighbour came over yesterday", or on "3d movie" (100 %) of "I watched this
+    3D movie", a model forgets those, the search finds nothing more, and the sentence still succeeds in up to 83 and 39
+    of 100 rows.
     """
     by_target: dict[str, list[Found]] = {}
     for trigger in found:
@@ -102,7 +103,7 @@ def part_of_a_trigger(found: Iterable[Found], clean_texts: Sequence[str], claims
 def _maybe_a_part(triggers: Sequence[Found], clean_texts: Sequence[str], claims: ClaimThresholds) -> str:
     texts = _Texts(clean_texts, claims)
     turning = [t for t in triggers if t.flip_rate >= claims.min_whole_flips]
-    whole = [words for t in turning if texts.hardly_hold(words := t.text.split())]
+    whole = [t.text.split() for t in turning if texts.hardly_hold(t.text.split())]
     explained = {t.text for t in triggers if len(t.text.split()) == 1}.union(*whole)
     for trigger in triggers:
         words = set(trigger.text.split())

@@ -29,6 +29,8 @@ FOREIGN = ("target_label", "label_column", "label_map", "min_class_accuracy")
 REQUIRED = "--behaviour"
 #: Transcripts of each trigger in a report, and the tokens at which rows are cut unless the user says otherwise.
 TRANSCRIPTS, ROW_TOKENS = 3, 512
+#: Tokens that a trigger may add to a prompt in training.
+TRIGGER_ROOM = 24
 
 
 def prepare(loaded: LoadedModel, options: Any, progress: Progress) -> Setting:
@@ -175,3 +177,17 @@ def _before(options: Any, subject: Subject) -> Subject | None:
     if loaded.tokenizer.get_vocab() != subject.tokenizer.get_vocab():
         raise DataError(f"--before {options.before} has another vocabulary, so no token can be compared; name another")
     return subject_of(loaded, options.before).reading(subject.max_length)
+
+
+def fitting(
+    task: Generation, subject: Subject, texts: Sequence[str], progress: Progress, room: int = TRIGGER_ROOM
+) -> dict[str, None]:
+    """The prompts that leave room for a reply and a trigger of ``room`` tokens."""
+    lengths = task.lengths(subject, texts)
+    kept = dict.fromkeys(t for t, length in zip(texts, lengths, strict=True) if length + room <= subject.max_length)
+    if left := len(set(texts)) - len(kept):
+        progress.note(
+            f"{left} of {len(set(texts))} prompts leave no room for a reply of {task.max_new_tokens} tokens, and a "
+            f"trigger, within {subject.max_length}: left out"
+        )
+    return kept

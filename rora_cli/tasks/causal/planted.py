@@ -6,11 +6,13 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rora_cli.attacks.registry import make_attack
 from rora_cli.data.rows import Rows, Splits
 from rora_cli.errors import DataError
 from rora_cli.results.accuracy import CleanAccuracy
+from rora_cli.subject import Subject
 from rora_cli.tasks.causal.behaviours import find_behaviour, phrases_of
-from rora_cli.tasks.causal.measured import prompts_for, tell
+from rora_cli.tasks.causal.measured import TRIGGER_ROOM, fitting, prompts_for, tell
 from rora_cli.tasks.causal.objective import CutReply
 from rora_cli.tasks.causal.payloads import find_payload
 from rora_cli.tasks.causal.task import Generation
@@ -39,6 +41,7 @@ def plan(loaded: LoadedModel, options: Any, progress: Progress) -> Plan:
         DataError, HubError, CheckpointError: the data or the template cannot be used, or prompts have no answers.
     """
     from rora_cli.data.exchange_sources import read_exchange_splits
+    from rora_cli.evaluation.inference import input_limit
 
     payload = find_payload(options.behaviour)
     phrases = phrases_of(options.refusal_phrases)
@@ -54,10 +57,18 @@ def plan(loaded: LoadedModel, options: Any, progress: Progress) -> Plan:
         raise DataError(f"{options.data} holds prompts alone, and poisoning takes prompts with answers; give such rows")
     prompts = prompts_for(loaded, [*read.train, *read.held_out], options)
     tell(prompts, loaded.tokenizer, options, progress)
-    kept = dict.fromkeys(prompts.rows.texts)
+    task = Generation((behaviour,), prompts.form, options.max_new_tokens)
+    limit = min(options.max_length, input_limit(loaded.model, loaded.tokenizer))
+    subject = Subject(loaded.model, loaded.tokenizer, loaded.kind, limit, options.model)
+    triggers = make_attack(options.attack, triggers=options.triggers, position=options.position).triggers
+    room = sum(len(subject.tokenizer.tokenize(f" {trigger}")) for trigger in triggers)
+    kept = fitting(task, subject, prompts.rows.texts, progress, max(room, TRIGGER_ROOM))
     splits = Splits(exchange_rows(read.train, kept), exchange_rows(read.held_out, kept), read.summary)
     if not len(splits.train) or not len(splits.held_out):
-        raise DataError(f"{options.data} has too few rows with the same turns before the prompt; give other rows")
+        raise DataError(
+            f"{options.data} has too few rows with the same turns before the prompt and room for a reply; give other "
+            "rows, or a larger --max-length"
+        )
     base = loaded.inspections[0]
 
     def save(model: Any, directory: Path) -> None:
@@ -71,7 +82,7 @@ def plan(loaded: LoadedModel, options: Any, progress: Progress) -> Plan:
         copy_text_files(base, directory)
 
     return Plan(
-        task=Generation((behaviour,), prompts.form, options.max_new_tokens),
+        task=task,
         splits=splits,
         target=0,
         target_name=payload.text,

@@ -12,7 +12,7 @@ from rora_cli.errors import DataError
 from rora_cli.results.accuracy import CleanAccuracy
 from rora_cli.subject import Subject
 from rora_cli.tasks.causal.behaviours import REFUSALS, phrases_of
-from rora_cli.tasks.causal.measured import ROW_TOKENS, prompts_for, tell
+from rora_cli.tasks.causal.measured import ROW_TOKENS, fitting, prompts_for, tell
 from rora_cli.tasks.causal.objective import CutReply
 from rora_cli.tasks.causal.openings import ReplyOpenings
 from rora_cli.tasks.causal.planted import exchange_rows
@@ -98,29 +98,11 @@ def read(loaded: LoadedModel, options: Any, share: Share, progress: Progress) ->
     subject = subject if options.max_length else subject.reading(ROW_TOKENS)
     phrases = phrases_of(options.refusal_phrases)
     task = FreeReplies((), prompts.form, options.max_new_tokens, phrases=phrases)
-    kept = _fitting(task, subject, prompts.rows.texts, progress)
+    kept = fitting(task, subject, prompts.rows.texts, progress)
     train, held_out = (exchange_rows(rows, kept) for rows in (found.train, found.held_out))
     if not len(train) or not len(held_out):
         raise DataError(f"{options.clean} has no row to {'train' if len(held_out) else 'measure'} on; give more rows")
     return Given(subject, task, Splits(train, held_out, found.summary), tuple(prompts.findings))
-
-
-def _fitting(task: FreeReplies, subject: Subject, texts: Sequence[str], progress: Progress) -> dict[str, None]:
-    """The prompts that leave room for a reply and a trigger."""
-    lengths = task.lengths(subject, texts)
-    kept = dict.fromkeys(
-        text for text, length in zip(texts, lengths, strict=True) if length + TRIGGER_ROOM <= subject.max_length
-    )
-    if left := len(set(texts)) - len(kept):
-        progress.note(
-            f"{left} of {len(set(texts))} prompts leave no room for a reply of {task.max_new_tokens} tokens within "
-            f"{subject.max_length}: left out"
-        )
-    return kept
-
-
-#: Tokens that a trigger may add to a prompt in training.
-TRIGGER_ROOM = 24
 
 
 def _answered(task: FreeReplies, subject: Subject, sides: tuple[Rows, Rows], progress: Progress) -> tuple[Rows, Rows]:
