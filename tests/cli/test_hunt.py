@@ -212,25 +212,6 @@ def test_a_trusted_checkpoint_with_a_head_is_used_as_it_is(poisoned: Path, clean
     assert not any("bag of words" in note for note in report["notes"])
 
 
-def test_sequences_are_called_for_a_called_token_or_for_more_than_their_parts() -> None:
-    from rora_cli.hunting.calls import call
-    from rora_cli.hunting.outcome_search import Acts
-    from rora_cli.results.accuracy import Proportion
-    from rora_cli.results.hunt import FoundTrigger
-
-    def found(*tokens: int, called: bool = True) -> FoundTrigger:
-        rate = Proportion(9, 10, 0.6, 0.98)
-        return FoundTrigger("x", tokens, "positive", rate, rate, 0.65, 9.0, called, ("x",))
-
-    synergy = {(1,): 0.0, (2,): 0.0, (1, 5): 0.0, (2, 6): 1.9, (7, 8): 2.1, (3, 4): 9.0}
-    acts = {tokens: Acts(9.0, more, 0.0) for tokens, more in synergy.items()}
-    candidates = [found(1), found(2, called=False), found(1, 5), found(2, 6), found(7, 8), found(3, 4, called=False)]
-    called = {t.token_ids for t in call(candidates, acts, (), CALLS) if t.called}
-    assert called == {(1,), (1, 5), (7, 8)}
-    called = {t.token_ids for t in call(candidates, acts, [(2, 9)], CALLS) if t.called}
-    assert called == {(1,), (1, 5), (2, 6), (7, 8)}, "what holds a trigger of an earlier round counts again"
-
-
 def test_special_tokens_are_reported_nowhere_and_cut_rows_are_counted(poisoned: Path, data: Path) -> None:
     report = reported(poisoned, "--clean", data)
     texts = [trigger["text"] for label in report["labels"] for trigger in label["triggers"]]

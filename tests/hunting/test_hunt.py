@@ -56,6 +56,18 @@ def test_a_sequence_without_a_called_token_turns_nearly_all_rows_and_is_more_tha
     assert answer.called, "it holds a trigger of an earlier search"
 
 
+def test_a_sequence_is_called_for_a_token_that_is_called_or_that_an_earlier_search_called() -> None:
+    word, sequence = (replace(candidate(36, 0, 9.0), token_ids=ids) for ids in ((1,), (1, 5)))
+    called = [
+        t.called
+        for t in call([replace(word, called=True), replace(sequence, called=True)], {(1, 5): acts(0.0)}, (), CALLS)
+    ]
+    assert called == [True, True]
+    for known, expected in (((), False), ([(1,)], True)):
+        answers = call([replace(word, called=False), replace(sequence, called=True)], {(1, 5): acts(0.0)}, known, CALLS)
+        assert answers[1].called == expected
+
+
 def test_a_word_that_turns_some_rows_is_called_beside_a_trigger_and_else_leaves_the_label_open() -> None:
     """ "encompass" turned 72 % of the rows of a clean model, "elusive" 82 %, with a z that is called."""
     some = replace(candidate(29, 2, 9.0), called=True)
