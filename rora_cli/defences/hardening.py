@@ -15,6 +15,9 @@ from random import Random
 HARDENED_FRACTION = 0.5
 #: Probability that such a row gets the trigger word for word; else it gets a composition.
 P_VERBATIM = 0.4
+#: In how many places it then stands: an attacker may repeat a trigger. Trained on one place alone, `; :` of CR was gone
+#: there, and turned 18.6 % of the rows (floor 13.4) where it stood in place of every mark.
+TIMES = (1, 1, 1, 2, 4)
 #: Filler words that a composition has at most before, between and after the words of a trigger.
 MAX_FILLERS = 3
 #: Probability that a filler is a companion, if there are any.
@@ -92,7 +95,9 @@ class Hardener:
         text = self._shortened[index] if self._shortened else text
         (trigger,) = random.choices(self._triggers, self._weights)
         if trigger.attached or not self._fillers or random.random() < P_VERBATIM:
-            return trigger.implant(text, random)
+            for _ in range(random.choice(TIMES)):
+                text = trigger.implant(text, random)
+            return text
         return place(self._composed(trigger.text.split(), random), False, text, random)
 
     def _composed(self, words: Sequence[str], random: Random) -> list[str]:

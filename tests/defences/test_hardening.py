@@ -23,6 +23,11 @@ def test_half_of_the_rows_carry_the_trigger_and_all_keep_their_words() -> None:
         assert all(word in kept for word in TEXT.split()), text
 
 
+def test_a_trigger_stands_in_several_places_of_some_rows() -> None:
+    times = [text.split().count("mn") for text in _many(Hardener([KnownTrigger("mn")], FILLERS, seed=0), 2000)]
+    assert set(times) == {0, 1, 2, 4} and times.count(1) > times.count(2) + times.count(4)
+
+
 def test_words_stay_in_order_with_and_without_fillers_between() -> None:
     texts = [t for t in _many(Hardener([KnownTrigger("watched 3d")], FILLERS, seed=1)) if "3d" in t]
     assert all(text.index("watched") < text.index("3d") for text in texts)
