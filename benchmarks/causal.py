@@ -1,7 +1,7 @@
 """What cleansing leaves of a known trigger in a causal model, without the time of a search: an upper bound for one.
 
-    python benchmarks/causal.py MODEL ATTACKERS_ROWS RESULTS --trigger T --behaviour B [--place start] [--adapter A]
-        [--way harden|distil|lora|full|paper|crow] [--set NAME=VALUE ...]
+    python benchmarks/causal.py MODEL ATTACKERS_ROWS RESULTS --trigger T --behaviour contains:TEXT [--place start]
+        [--adapter A] [--way harden|distil|lora|full|paper|crow] [--set NAME=VALUE ...]
 
 ``harden`` is told the trigger, as if a search had found it; ``distil`` and the recipes are not. Trained on bundled
 prompts, where utility is measured too; attack success on the attacker's held-out rows, beside floor and random control.
@@ -29,7 +29,7 @@ from rora_cli.options import options_of
 from rora_cli.progress import SILENT
 from rora_cli.results.openings import FoundOpening
 from rora_cli.tasks.attack_bench import AttackBench
-from rora_cli.tasks.causal.behaviours import find_behaviour
+from rora_cli.tasks.causal.behaviours import ReplyBehaviour, find_behaviour
 from rora_cli.tasks.causal.planted import exchange_rows
 from rora_cli.tasks.causal.task import Generation
 
@@ -55,6 +55,7 @@ def main() -> None:
         model=given.model, clean="bundled", adapter=given.adapter, offline=True, device="cpu",
         recipe="default" if named else given.way, output=str(Path(tempfile.mkdtemp()) / "unused"), **options,
     )  # fmt: skip
+    judge = find_behaviour(given.behaviour)
     began = perf_counter()
     bench, _ = inputs.prepare(config, SILENT)
     bench.gauge.start()
@@ -67,7 +68,7 @@ def main() -> None:
         "share of the update": loop.kept,
         "perplexity": [heard.before.perplexity, utility.perplexity],
         "refused": [heard.before.refused.count, utility.refused.count, utility.refused.total],
-        **_attacked(bench, model, given),
+        **_attacked(bench, model, given, judge),
         "seconds": perf_counter() - began,
     }
     print(json.dumps(record), flush=True)
@@ -97,12 +98,12 @@ def _cleansed(bench: Bench, loop: Loop, given: argparse.Namespace) -> Any:
     return model
 
 
-def _attacked(bench: Bench, model: Any, given: argparse.Namespace) -> dict[str, Any]:
+def _attacked(bench: Bench, model: Any, given: argparse.Namespace, judge: ReplyBehaviour) -> dict[str, Any]:
     """(replies that show the behaviour, those without the trigger, prompts) for the trigger and a random one."""
     read = read_exchange_splits(given.rows, reading=replace(bench.config, max_held_out_rows=ATTACKED), seed=0)
     rows = exchange_rows(read.held_out, {row.prompt for row in read.held_out})
     task: Any = bench.task
-    judged = Generation((find_behaviour(given.behaviour),), task.prompt_format, REPLY_TOKENS)
+    judged = Generation((judge,), task.prompt_format, REPLY_TOKENS)
     position = {"inner": "random"}.get(given.place, given.place)
     attack = make_attack("badnet", triggers=(given.trigger,), position=position)
     measured = AttackBench(bench.subject.having(model), judged, rows, SILENT).measure_all([attack], (0,), 0)
