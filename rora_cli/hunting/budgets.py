@@ -33,6 +33,8 @@ class Budget:
         screening: rounds over the single tokens that the bare screen puts first.
         extension: rounds of each step that grows a sequence by one token.
         pool: tokens that a sequence may grow by.
+        partners: tokens that the strongest single may be extended by first: a token of a sentence may act beside
+            another of it alone, and stand far down in the screen.
         row_length: length [tokens] of the rows in which sequences are judged, about.
         pairs: best single tokens that are tried in pairs, in both orders.
         pairs_measured: best pairs that are measured on the final rows, grown or not.
@@ -61,6 +63,7 @@ class Budget:
     screening: tuple[Round, ...]
     extension: tuple[Round, ...]
     pool: int
+    partners: int
     row_length: int
     pairs: int
     restarts: int
@@ -96,6 +99,7 @@ BUDGETS = {
             screening=(Round(6000, 1, linear=True), Round(2000, 2, linear=True), Round(300, 4), Round(30, 12)),
             extension=(Round(ALL, 1, linear=True), Round(30, 6), Round(6, 12)),
             pool=200,
+            partners=2500,
             row_length=12,
             pairs=8,
             restarts=1,
@@ -118,6 +122,7 @@ BUDGETS = {
             ),
             extension=(Round(ALL, 1, linear=True), Round(100, 6), Round(10, 20)),
             pool=500,
+            partners=6000,
             row_length=16,
             pairs=12,
             restarts=2,
@@ -134,6 +139,7 @@ BUDGETS = {
             screening=(Round(ALL, 2, linear=True), Round(5000, 8, linear=True), Round(500, 24), Round(80, 64)),
             extension=(Round(ALL, 2, linear=True), Round(400, 12), Round(40, 32)),
             pool=4000,
+            partners=12000,
             row_length=20,
             pairs=24,
             restarts=5,

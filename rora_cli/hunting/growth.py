@@ -31,15 +31,18 @@ def extend(
     rounds: Sequence[Round],
     *,
     longest: int,
+    wide: Sequence[Tokens] = (),
 ) -> Tokens:
     """Grow ``anchor`` by one token of ``pool`` at a time, at the gap where it helps most, until nothing helps.
 
-    Growth stops at ``longest`` tokens, at a gain that is too small, or at a saturated probability (``CallThresholds``).
+    The first of them may be one of ``wide`` as well. Growth stops at ``longest`` tokens, at a gain that is too small,
+    or at a saturated probability (``CallThresholds``).
     """
     carriers = carriers[: rounds[-1].carriers]
     best, now = anchor, trials.rank([anchor], carriers)
     while len(best) < longest and now.suspect[0] < trials.thresholds.saturated:
-        ranking = halve(trials, insertions(best, pool), carriers, rounds)
+        tried = insertions(best, [*pool, *wide] if best == anchor else pool)
+        ranking = halve(trials, tried, carriers, rounds)
         if ranking.scores[0] < now.scores[0] + trials.thresholds.min_gain:
             break
         best, now = ranking.candidates[0], ranking

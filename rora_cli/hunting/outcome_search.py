@@ -223,13 +223,15 @@ class OutcomeSearch:
         pairs = halve(self.trials, ordered_pairs(list(paired)), self._long, budget.extension)
         # Words like "this" do nothing alone and yet belong to a sentence: frequent ones of the rows are tried as well.
         pool = list(dict.fromkeys([*best, *self.ground.drifted, *self._pool, *self._frequent]))
+        partners = self.ground.screen.beyond_best(self.trials.target, budget.partners)
         again = self.material.known[: budget.restarts]
-        anchors = list(dict.fromkeys([*again, *best[: budget.restarts], *pairs.top(1)]))
+        lead = max(zip(best, self.acts(best), strict=True), key=lambda each: each[1].suspicion)[0]
+        anchors = list(dict.fromkeys([*again, lead, *best[: budget.restarts], *pairs.top(1)]))
         for anchor, acts in zip(anchors, self.acts(anchors), strict=True):
             seen = any(set(anchor) & set(sequence) for sequence in grown)
             if seen or (anchor not in again and acts.suspicion < self.trials.thresholds.min_growth_suspicion):
                 continue
-            grown.append(self._grow(anchor, pool, budget.longest))
+            grown.append(self._grow(anchor, pool, budget.longest, partners if anchor == lead else ()))
         if self.ground.drifted:
             few = list(dict.fromkeys([*self.ground.drifted, *self._frequent]))
             grown.append(self._grow(self.ground.drifted[0], few, max(budget.longest, budget.longest_drifted)))
@@ -237,8 +239,9 @@ class OutcomeSearch:
         grown += map(self._pruned, pairs.top(budget.pairs_measured))
         return [sequence for sequence in dict.fromkeys(grown) if len(sequence) > 1]
 
-    def _grow(self, anchor: Tokens, pool: Sequence[Tokens], longest: int) -> Tokens:
-        return self._pruned(extend(self.trials, anchor, pool, self._long, self.budget.extension, longest=longest))
+    def _grow(self, anchor: Tokens, pool: Sequence[Tokens], longest: int, wide: Sequence[Tokens] = ()) -> Tokens:
+        rounds = self.budget.extension
+        return self._pruned(extend(self.trials, anchor, pool, self._long, rounds, longest=longest, wide=wide))
 
     def _pruned(self, sequence: Tokens) -> Tokens:
         return prune(self.trials, sequence, self._long[: self.budget.extension[-1].carriers])

@@ -56,7 +56,8 @@ def _one_search(budget: Budget, vocabulary: int, row: float, labels: int, model:
     quiet = 4 * budget.row_surplus * max(s.carriers for s in budget.screening) * budget.quiet_tokens / 4 * short
     pairs = sum(_tokens(s, min(s.candidates, budget.pairs**2), long, both) for s in budget.extension)
     step = sum(_tokens(s, min(s.candidates, 2 * budget.pool), long, both) for s in budget.extension)
-    grown = (budget.restarts + 1) * _STEPS * step
+    partners = _tokens(budget.extension[0], min(2 * budget.partners, 2 * vocabulary), long, both)
+    grown = (budget.restarts + 1) * _STEPS * step + partners
     null = 2 * budget.harmless * (budget.noise_rows + sum(s.carriers for s in budget.screening)) * long * both
     final = 2 * budget.finalists * budget.final_rows * row * both
     return screen + read + labels * (screening + quiet + pairs + grown + null + final)

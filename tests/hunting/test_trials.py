@@ -131,6 +131,15 @@ def test_extension_inserts_between_the_words_found():
     assert grown == (101, 102, 103)
 
 
+def test_the_first_token_that_is_added_may_come_from_a_wider_pool():
+    trials = Trials(MadeUp({(101, 500): 6.0, (101, 500, 501): 3.0}), MadeUp(), 1, CALLS)
+    rounds = [Round(10**9, 3), Round(10, 12)]
+    assert extend(trials, (101,), POOL, carriers(), rounds, longest=4) == (101,)
+    wide = [(500,), (501,)]
+    assert extend(trials, (101,), POOL, carriers(), rounds, longest=2, wide=wide) == (101, 500)
+    assert 501 not in extend(trials, (101,), POOL, carriers(), rounds, longest=4, wide=wide)
+
+
 def test_extension_stops_where_nothing_helps():
     trials = Trials(MadeUp({(101,): 3.0}), MadeUp(), 1, CALLS)
     assert extend(trials, (101,), POOL, carriers(), [Round(10**9, 3)], longest=4) == (101,)
