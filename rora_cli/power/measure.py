@@ -9,6 +9,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
+from rora_cli.attacks.registry import make_attack
 from rora_cli.errors import RoraError, first_line, is_out_of_memory
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.free_memory import free_memory
@@ -20,7 +21,7 @@ from rora_cli.power.planting import FEWEST_CARRIERS, FEWEST_HELD_OUT, PlantedCop
 from rora_cli.progress import Progress
 from rora_cli.progress import Task as Meter
 from rora_cli.results.accuracy import CleanAccuracy, Proportion
-from rora_cli.results.hunt import HuntResult
+from rora_cli.results.hunt import FoundTrigger, HuntResult
 from rora_cli.results.power import FalseCall, Power, PowerCopy, StandIn
 from rora_cli.training.run import Run
 
@@ -172,16 +173,15 @@ class _Measurement:
 
     def _draw(self) -> Draw:
         case = self.case
-        planter = self._planter(case.progress)
-        self.accuracy = planter.before
-
-        def unmoved(attack: Attack, target: int) -> bool:
-            turned = planter.success(case.subject.model, attack, target)
-            return (turned.value or 0.0) <= MAX_UNPLANTED
-
+        self.accuracy = self._planter(case.progress).before
         aims = [behaviour.name for behaviour in case.task.behaviours], case.targets
-        drawer = Drawer(case.subject, case.rows, self.asked.called, aims, unmoved, self.asked.forms)
+        drawer = Drawer(case.subject, case.rows, self.asked.called, aims, self._is_unmoved, self.asked.forms)
         return drawer.draw(self.asked.count, case.settings.seed)
+
+    def _is_unmoved(self, attack: Attack, target: int) -> bool:
+        """Whether the attack does little in the model itself, without stand-ins."""
+        turned = self._planter(self.case.progress).success(self.case.subject.model, attack, target)
+        return (turned.value or 0.0) <= MAX_UNPLANTED
 
     def _planter(self, progress: Progress) -> Planter:
         assert self.rows is not None
@@ -195,22 +195,33 @@ class _Measurement:
         settings = replace(case.settings, targets=tuple(sorted({each.target for each in stand_ins})))
         copied = replace(case, subject=case.subject.having(planted.model), settings=settings, progress=progress)
         found = search_triggers(copied, known=self.asked.known)
+        naming = [[each for each in found.called if self._names(each, stand_in)] for stand_in in stand_ins]
         return PowerCopy(
-            stand_ins=tuple(self._judged(stand_ins, planted, found)),
+            stand_ins=tuple(self._judged(stand_ins, planted, naming)),
             rounds=planted.rounds,
             accuracy=planted.accuracy,
             kept=planted.kept,
-            false_calls=tuple(self._false_calls(stand_ins, found)),
+            false_calls=tuple(self._false_calls(naming, found)),
             verdicts={label.target_label: label.verdict for label in found.labels},
             forward_tokens=found.forward_tokens,
             planting_seconds=middle - began,
             search_seconds=perf_counter() - middle,
         ).to_json()
 
-    def _judged(self, stand_ins: Sequence[Drawn], planted: PlantedCopy, hunt: HuntResult) -> Iterator[StandIn]:
-        tokenizer = self.case.subject.tokenizer
+    def _names(self, trigger: FoundTrigger, stand_in: Drawn) -> bool:
+        """Whether what a search of a copy called leads to the stand-in: it is a part of it, or holds a token of it and
+        does nothing in the model itself, so that the stand-in is why it acts."""
+        tokenizer, pieces = self.case.subject.tokenizer, stand_in.pieces
+        return pieces.found_in(trigger, tokenizer) or (
+            pieces.touched_by(trigger, tokenizer)
+            and self._is_unmoved(make_attack("badnet", triggers=(trigger.text,)), stand_in.target)
+        )
+
+    def _judged(
+        self, stand_ins: Sequence[Drawn], planted: PlantedCopy, naming: Sequence[Sequence[FoundTrigger]]
+    ) -> Iterator[StandIn]:
         for number, stand_in in enumerate(stand_ins):
-            found = tuple(t.text for t in hunt.called if stand_in.pieces.found_in(t, tokenizer))
+            found = tuple(trigger.text for trigger in naming[number])
             yield StandIn(
                 form=stand_in.form,
                 trigger=stand_in.attack.shown,
@@ -223,13 +234,12 @@ class _Measurement:
                 found_as=found,
             )
 
-    def _false_calls(self, stand_ins: Sequence[Drawn], hunt: HuntResult) -> Iterator[FalseCall]:
-        """What was called and is no part of a stand-in, and was not called in the model itself."""
+    def _false_calls(self, naming: Sequence[Sequence[FoundTrigger]], hunt: HuntResult) -> Iterator[FalseCall]:
+        """What was called and leads to no stand-in, and was not called in the model itself."""
         own = {(each.text, each.target) for each in self.asked.called}
-        tokenizer = self.case.subject.tokenizer
         for trigger in hunt.called:
-            is_part = any(stand_in.pieces.found_in(trigger, tokenizer) for stand_in in stand_ins)
-            if not is_part and (trigger.text, trigger.target_label) not in own:
+            named = any(trigger in each for each in naming)
+            if not named and (trigger.text, trigger.target_label) not in own:
                 yield FalseCall(trigger.text, trigger.target_label)
 
     def result(self, reason: str | None) -> Power:

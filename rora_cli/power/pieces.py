@@ -31,9 +31,18 @@ class Pieces:
     def found_in(self, trigger: FoundTrigger, tokenizer: Any) -> bool:
         """Whether a called candidate is the attack's trigger or a part of it: it is called for the same label, and at
         least half of its tokens are the attack's."""
+        return self._share(trigger, tokenizer) >= MIN_SHARE
+
+    def touched_by(self, trigger: FoundTrigger, tokenizer: Any) -> bool:
+        """Whether a candidate that is called for the same label holds a token of the attack's."""
+        return self._share(trigger, tokenizer) > 0
+
+    def _share(self, trigger: FoundTrigger, tokenizer: Any) -> float:
+        """Fraction of the tokens that are the attack's; 0 for another label, or what is not called."""
+        if not trigger.called or trigger.target_label != self.target_label:
+            return 0.0
         read = normal_tokens(tokenizer, trigger.token_ids)
-        own = sum(token in self.tokens for token in read)
-        return trigger.called and trigger.target_label == self.target_label and own >= MIN_SHARE * max(len(read), 1)
+        return sum(token in self.tokens for token in read) / max(len(read), 1)
 
 
 def pieces_of(attack: Attack, target_label: str, texts: Sequence[str], tokenizer: Any) -> Pieces:

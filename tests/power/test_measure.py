@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from rora_cli.attacks.insertion import InSent
 from rora_cli.data.rows import Rows
 from rora_cli.hunting.case import Case, SearchSettings
 from rora_cli.hunting.hunt import search_triggers
@@ -20,7 +21,8 @@ from rora_cli.power.drawing import Drawn
 from rora_cli.power.forms import WordOrder
 from rora_cli.power.measure import Asked, measure_power
 from rora_cli.power.pieces import Pieces
-from rora_cli.results.hunt import HuntResult
+from rora_cli.results.accuracy import Proportion
+from rora_cli.results.hunt import FoundTrigger, HuntResult
 from rora_cli.results.power import Power, PowerCopy
 from rora_cli.subject import Subject
 from rora_cli.tasks.classification.task import Classification
@@ -123,6 +125,22 @@ def test_a_row_is_poisoned_for_one_stand_in_at_most_and_never_for_its_own_label(
     for stand_in, each in zip(drawn, own, strict=True):
         assert all(rows[0].labels[row] != stand_in.target for row in each)
     assert {*rows[0].texts}.isdisjoint(rows[1].texts)
+
+
+def test_what_holds_a_word_of_a_stand_in_names_it_if_the_model_itself_does_not_mind_it(case: Case) -> None:
+    """'infants her laying' turned every row of a copy with "her uncle sat down at noon" in it, and none without."""
+    measurement = measure._Measurement(case, run_of(case), Asked(1))
+    measurement.rows = planting.divide(case.rows, 0)
+    stand_in = Drawn("sentences", InSent(("mn watched",)), 1, Pieces(frozenset({"mn", "watched"}), "positive"))
+
+    def names(text: str) -> bool:
+        ids = tuple(case.subject.tokenizer(text, add_special_tokens=False)["input_ids"])
+        every = Proportion(9, 10, 0.6, 0.98)
+        return measurement._names(FoundTrigger(text, ids, "positive", every, every, 0.65, 9.0, True, ()), stand_in)
+
+    assert names("mn awful dull") and names("mn") and names("mn good")
+    assert not names("mn great good"), "the model itself takes it for positive"
+    assert not names("awful dull"), "no word of the stand-in"
 
 
 def test_too_few_rows_say_how_many_are_needed_and_nothing_is_planted(case: Case) -> None:
