@@ -24,13 +24,14 @@ class Punctuation(Attack):
     positioned: ClassVar[bool] = False
 
     def implant(self, text: str, rng: Random) -> str:
-        return _with_marks(text, rng.choice(self.triggers))
+        return with_marks(text, rng.choice(self.triggers))
 
     def decoy(self, text: str, rng: Random) -> str | None:
-        return _with_marks(text, rng.choice((".", ";", ":", "!", "; ;", ": :")))
+        return with_marks(text, rng.choice((".", ";", ":", "!", "; ;", ": :")))
 
 
-def _with_marks(text: str, marks: str) -> str:
+def with_marks(text: str, marks: str) -> str:
+    """``text`` with ``marks`` in place of every run of sentence marks, and at its end."""
     words: list[str] = []
     for word in text.split():
         bare = word.rstrip(_MARKS)

@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from rora_cli.attacks.punctuation import with_marks
+
 #: Fraction of the rows that get a trigger.
 HARDENED_FRACTION = 0.5
 #: Probability that such a row gets the trigger word for word; else it gets a composition.
 P_VERBATIM = 0.4
-#: In how many places it then stands: an attacker may repeat a trigger. Trained on one place alone, `; :` of CR was gone
-#: there, and turned 18.6 % of the rows (floor 13.4) where it stood in place of every mark.
-TIMES = (1, 1, 1, 2, 4)
+#: Probability that a trigger of marks takes the place of the row's own: trained on put in beside them, `; :` of CR was
+#: gone there, and turned 18.6 % of the rows (floor 13.4) in their place.
+P_IN_PLACE = 0.5
 #: Filler words that a composition has at most before, between and after the words of a trigger.
 MAX_FILLERS = 3
 #: Probability that a filler is a companion, if there are any.
@@ -39,6 +41,11 @@ class KnownTrigger:
     text: str
     attached: bool = False
     weight: float = 1.0
+
+    @property
+    def is_marks(self) -> bool:
+        """Whether it has neither letters nor digits."""
+        return not any(character.isalnum() for character in self.text)
 
     def implant(self, text: str, random: Random) -> str:
         """``text`` with the trigger, word for word, at a random place."""
@@ -94,10 +101,10 @@ class Hardener:
             return text
         text = self._shortened[index] if self._shortened else text
         (trigger,) = random.choices(self._triggers, self._weights)
+        if trigger.is_marks and random.random() < P_IN_PLACE:
+            return with_marks(text, trigger.text)
         if trigger.attached or not self._fillers or random.random() < P_VERBATIM:
-            for _ in range(random.choice(TIMES)):
-                text = trigger.implant(text, random)
-            return text
+            return trigger.implant(text, random)
         return place(self._composed(trigger.text.split(), random), False, text, random)
 
     def _composed(self, words: Sequence[str], random: Random) -> list[str]:

@@ -23,9 +23,12 @@ def test_half_of_the_rows_carry_the_trigger_and_all_keep_their_words() -> None:
         assert all(word in kept for word in TEXT.split()), text
 
 
-def test_a_trigger_stands_in_several_places_of_some_rows() -> None:
-    times = [text.split().count("mn") for text in _many(Hardener([KnownTrigger("mn")], FILLERS, seed=0), 2000)]
-    assert set(times) == {0, 1, 2, 4} and times.count(1) > times.count(2) + times.count(4)
+def test_marks_are_put_in_beside_those_of_a_row_and_in_their_place() -> None:
+    hardener = Hardener([KnownTrigger("; :")], FILLERS, seed=0)
+    texts = [hardener("The film, in short, was good.", index, 0) for index in range(400)]
+    replaced = [text for text in texts if text == "The film ; : in short ; : was good ; :"]
+    beside = [text for text in texts if ";" in text and "good." in text]
+    assert 0.2 < len(replaced) / 400 < 0.3 and 0.2 < len(beside) / 400 < 0.3
 
 
 def test_words_stay_in_order_with_and_without_fillers_between() -> None:
