@@ -114,7 +114,13 @@ class Outcome:
         return found
 
     def _found_at_best(self, found: FoundTrigger, measured: Measured) -> FoundTrigger:
-        """The finalist as it is at its best places, if it may be called a trigger for that; else as it was."""
+        """The finalist as it is at its best places, if it may be called a trigger for that; else as it was.
+
+        A word that the reference takes for one of the label as well turns nearly any row from some place, and the
+        reference, which learned from fewer rows, turns fewer: `pitiful` 38 of 40 rows of a clean SST-2 model, and 4.
+        """
+        if measured.acts.explained:
+            return found
         calls, best = self.case.task.calls, self.search.at_best(measured.text, measured.attached)
         flip_rate, reference = _share(best.flips), _share(best.reference_flips)
         excess = (flip_rate.low or 0.0) - max(reference.high or 0.0, self.search.usual_at_best)
