@@ -116,11 +116,10 @@ class Outcome:
     def _found_at_best(self, found: FoundTrigger, measured: Measured) -> FoundTrigger:
         """The finalist as it is at its best places, if it may be called a trigger for that; else as it was.
 
-        A word that the reference takes for one of the label as well turns nearly any row from some place, and the
-        reference, which learned from fewer rows, turns fewer: `pitiful` 38 of 40 rows of a clean SST-2 model, and 4.
+        Its z is halved, since its places were chosen as well: a strong opinion turns nearly any row from some place,
+        and a reference that learned from few rows turns fewer (`pitiful` 38 of 40 rows of a clean SST-2 model, z 11.9,
+        and 4; triggers that were learned at some places only had z 20 to 57).
         """
-        if measured.acts.explained:
-            return found
         calls, best = self.case.task.calls, self.search.at_best(measured.text, measured.attached)
         flip_rate, reference = _share(best.flips), _share(best.reference_flips)
         excess = (flip_rate.low or 0.0) - max(reference.high or 0.0, self.search.usual_at_best)
@@ -132,7 +131,7 @@ class Outcome:
             flip_rate=flip_rate,
             reference_flip_rate=reference,
             excess=excess,
-            called=stands_out(excess, found.suspicion, calls),
+            called=stands_out(excess, found.suspicion / 2, calls),
             at_best=True,
             examples=_examples(shown, self.search.budget.examples),
         )

@@ -87,13 +87,11 @@ class Acts:
         synergy: log-odds that a sequence adds beyond the sum of what its tokens add one by one, and beyond the
             reference's.
         weakest: the smallest suspicion of its tokens, each alone.
-        explained: whether it moves the reference as an honest word does, and more than random tokens do.
     """
 
     suspicion: float
     synergy: float
     weakest: float
-    explained: bool = False
 
 
 @dataclass(frozen=True)
@@ -254,11 +252,7 @@ class OutcomeSearch:
         own, other = self.trials.log_odds(list(tried), self._long[: self.budget.noise_rows])
         odds = dict(zip(tried, zip(own.mean(axis=1).tolist(), other.mean(axis=1).tolist(), strict=True), strict=True))
         z = {each: self.noise.suspicion(*odds[each], self.ground.choices(each)) for each in tried if each}
-        usual = float(np.median(self.noise.other[: self.random_tokens])) + self.trials.thresholds.max_reference_move
-        return [
-            Acts(z[each], _synergy(each, odds), min(z[(token,)] for token in each), odds[each][1] > usual)
-            for each in candidates
-        ]
+        return [Acts(z[each], _synergy(each, odds), min(z[(token,)] for token in each)) for each in candidates]
 
     def measure(self, candidates: Sequence[Tokens]) -> list[Measured]:
         """Each candidate as text in the final rows, tokenised anew: what a user could type. All are scored together."""

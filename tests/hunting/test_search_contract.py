@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +54,14 @@ def test_a_word_that_works_at_one_place_only_is_called_for_what_it_does_there() 
     assert not search(2, True, targets=(AIM,)).labels[0].triggers[0].at_best, "it works anywhere"
 
 
-def test_a_word_that_the_reference_takes_for_the_label_too_is_not_called_for_what_it_does_at_one_place() -> None:
-    """`pitiful` turned 38 of 40 rows of a clean SST-2 model from some place, and 4 of a reference of fewer rows."""
-    subject, task, rows = made_up.make(2, exclusive=True, planted={"mn": (AIM, 20.0)}, only_at=0)
-    reference = task.reference("auto", subject, rows, ReferenceRun())
-    moved = made_up.MadeUpModel(2, True, {"mn": (AIM, 1.5)}, sharpness=reference.scorer.sharpness)
-    case = Case(subject, task, rows, replace(reference, scorer=moved), SearchSettings("fast", targets=(AIM,)))
-    (label,) = search_triggers(case).labels
-    assert label.triggers[0].text == "mn" and not label.called and not label.triggers[0].at_best
+def test_what_a_word_does_at_its_best_place_takes_twice_the_z_of_a_call() -> None:
+    """`pitiful`, z 11.9, turned 38 of 40 rows of a clean SST-2 model from some place, and 4 of the reference's."""
+    for bonus, called in ((12.0, True), (10.0, False)):
+        subject, task, rows = made_up.make(2, exclusive=True, planted={"mn": (AIM, bonus)}, only_at=0)
+        reference = task.reference("auto", subject, rows, ReferenceRun())
+        case = Case(subject, task, rows, reference, SearchSettings("fast", targets=(AIM,)))
+        (word,) = [t for t in search_triggers(case).labels[0].triggers if t.text == "mn"]
+        assert (word.at_best, word.flip_rate.value, word.called) == (True, 1.0, called) and word.suspicion > 12
 
 
 def test_only_the_targets_are_searched() -> None:

@@ -41,7 +41,6 @@ def plan(loaded: LoadedModel, options: Any, progress: Progress) -> Plan:
         DataError, HubError, CheckpointError: the data or the template cannot be used, or prompts have no answers.
     """
     from rora_cli.data.exchange_sources import read_exchange_splits
-    from rora_cli.evaluation.inference import input_limit
 
     payload = find_payload(options.behaviour)
     phrases = phrases_of(options.refusal_phrases)
@@ -58,11 +57,7 @@ def plan(loaded: LoadedModel, options: Any, progress: Progress) -> Plan:
     prompts = prompts_for(loaded, [*read.train, *read.held_out], options)
     tell(prompts, loaded.tokenizer, options, progress)
     task = Generation((behaviour,), prompts.form, options.max_new_tokens)
-    limit = min(options.max_length, input_limit(loaded.model, loaded.tokenizer))
-    subject = Subject(loaded.model, loaded.tokenizer, loaded.kind, limit, options.model)
-    triggers = make_attack(options.attack, triggers=options.triggers, position=options.position).triggers
-    room = sum(len(subject.tokenizer.tokenize(f" {trigger}")) for trigger in triggers)
-    kept = fitting(task, subject, prompts.rows.texts, progress, max(room, TRIGGER_ROOM))
+    kept = _with_room(task, loaded, prompts.rows.texts, options, progress)
     splits = Splits(exchange_rows(read.train, kept), exchange_rows(read.held_out, kept), read.summary)
     if not len(splits.train) or not len(splits.held_out):
         raise DataError(
@@ -97,6 +92,19 @@ def plan(loaded: LoadedModel, options: Any, progress: Progress) -> Plan:
         save_beside=save_beside,
         line=lambda text, reply: {"prompt": text, "completion": reply},
     )
+
+
+def _with_room(
+    task: Generation, loaded: LoadedModel, texts: Sequence[str], options: Any, progress: Progress
+) -> dict[str, None]:
+    """The prompts that leave room for a reply and the triggers of the attack."""
+    from rora_cli.evaluation.inference import input_limit
+
+    limit = min(options.max_length, input_limit(loaded.model, loaded.tokenizer))
+    subject = Subject(loaded.model, loaded.tokenizer, loaded.kind, limit, options.model)
+    triggers = make_attack(options.attack, triggers=options.triggers, position=options.position).triggers
+    room = sum(len(subject.tokenizer.tokenize(f" {trigger}")) for trigger in triggers)
+    return fitting(task, subject, texts, progress, max(room, TRIGGER_ROOM))
 
 
 def exchange_rows(exchanges: Sequence[Exchange], kept: Container[str]) -> Rows:
