@@ -9,6 +9,9 @@ from itertools import permutations
 from rora_cli.hunting.budgets import Round
 from rora_cli.hunting.trials import Carrier, Tokens, Trials, halve
 
+#: Mean probability of the behaviour from which a token needs no other to act.
+ACTS_ALONE = 0.5
+
 
 def insertions(sequence: Tokens, pool: Sequence[Tokens]) -> list[Tokens]:
     """``sequence`` with one of ``pool`` put before it, after it, or between any two of its tokens."""
@@ -35,13 +38,14 @@ def extend(
 ) -> Tokens:
     """Grow ``anchor`` by one token of ``pool`` at a time, at the gap where it helps most, until nothing helps.
 
-    The first of them may be one of ``wide`` as well. Growth stops at ``longest`` tokens, at a gain that is too small,
-    or at a saturated probability (``CallThresholds``).
+    The first of them may be one of ``wide`` as well, unless the anchor acts alone. Growth stops at ``longest`` tokens,
+    at a gain that is too small, or at a saturated probability (``CallThresholds``).
     """
     carriers = carriers[: rounds[-1].carriers]
     best, now = anchor, trials.rank([anchor], carriers)
     while len(best) < longest and now.suspect[0] < trials.thresholds.saturated:
-        tried = insertions(best, [*pool, *wide] if best == anchor else pool)
+        widely = best == anchor and now.suspect[0] < ACTS_ALONE
+        tried = insertions(best, [*pool, *wide] if widely else pool)
         ranking = halve(trials, tried, carriers, rounds)
         if ranking.scores[0] < now.scores[0] + trials.thresholds.min_gain:
             break

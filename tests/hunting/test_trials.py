@@ -138,6 +138,8 @@ def test_the_first_token_that_is_added_may_come_from_a_wider_pool():
     wide = [(500,), (501,)]
     assert extend(trials, (101,), POOL, carriers(), rounds, longest=2, wide=wide) == (101, 500)
     assert 501 not in extend(trials, (101,), POOL, carriers(), rounds, longest=4, wide=wide)
+    strong = Trials(MadeUp({(101,): 4.5, (101, 500): 3.0}), MadeUp(), 1, CALLS)
+    assert extend(strong, (101,), POOL, carriers(), rounds, longest=4, wide=wide) == (101,), "it acts alone"
 
 
 def test_extension_stops_where_nothing_helps():
