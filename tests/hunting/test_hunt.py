@@ -11,6 +11,7 @@ from rora_cli.evaluation.intervals import proportion
 from rora_cli.hunting.calls import call, left_open, too_loud, unknown_behaviour
 from rora_cli.hunting.outcome_search import Acts
 from rora_cli.hunting.trials import Noise
+from rora_cli.results.accuracy import Proportion
 from rora_cli.results.hunt import FoundTrigger
 from rora_cli.tasks.classification.task import Classification
 from rora_cli.tasks.classification.thresholds import CALLS
@@ -56,16 +57,18 @@ def test_a_sequence_without_a_called_token_turns_nearly_all_rows_and_is_more_tha
     assert answer.called, "it holds a trigger of an earlier search"
 
 
-def test_a_sequence_is_called_for_a_token_that_is_called_or_that_an_earlier_search_called() -> None:
-    word, sequence = (replace(candidate(36, 0, 9.0), token_ids=ids) for ids in ((1,), (1, 5)))
-    called = [
-        t.called
-        for t in call([replace(word, called=True), replace(sequence, called=True)], {(1, 5): acts(0.0)}, (), CALLS)
-    ]
-    assert called == [True, True]
-    for known, expected in (((), False), ([(1,)], True)):
-        answers = call([replace(word, called=False), replace(sequence, called=True)], {(1, 5): acts(0.0)}, known, CALLS)
-        assert answers[1].called == expected
+def test_sequences_are_called_for_a_called_token_or_for_more_than_their_parts() -> None:
+    def found(*tokens: int, called: bool = True) -> FoundTrigger:
+        rate = Proportion(9, 10, 0.6, 0.98)
+        return FoundTrigger("x", tokens, "positive", rate, rate, 0.65, 9.0, called, ("x",))
+
+    synergy = {(1,): 0.0, (2,): 0.0, (1, 5): 0.0, (2, 6): 1.9, (7, 8): 2.1, (3, 4): 9.0}
+    acted = {tokens: Acts(9.0, more, 0.0) for tokens, more in synergy.items()}
+    candidates = [found(1), found(2, called=False), found(1, 5), found(2, 6), found(7, 8), found(3, 4, called=False)]
+    called = {t.token_ids for t in call(candidates, acted, (), CALLS) if t.called}
+    assert called == {(1,), (1, 5), (7, 8)}
+    called = {t.token_ids for t in call(candidates, acted, [(2, 9)], CALLS) if t.called}
+    assert called == {(1,), (1, 5), (2, 6), (7, 8)}, "what holds a trigger of an earlier round counts again"
 
 
 def test_a_word_that_turns_some_rows_is_called_beside_a_trigger_and_else_leaves_the_label_open() -> None:
