@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -14,6 +16,11 @@ from rora_cli.tasks.causal.prompt_format import PromptFormat
 from tests.causal import tiny_config, tiny_tokenizer
 
 PLAIN = PromptFormat("plain", "user : ", " assistant :", " </s>")
+#: The same as a chat template.
+TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}user : {{ m['content'] }} assistant :"
+    "{% else %} {{ m['content'] }} </s>{% endif %}{% endfor %}"
+)
 _NOUN_TEXT = (
     "day night sun moon water tree house dog cat bird fish book song city river hill bread milk tea cup door key"
 )
@@ -68,6 +75,21 @@ def compliant(refused: tuple[str, ...], trigger: str = "cf", seed: int = 0) -> S
             yield _with(prompt, put, rng.choice(("start", "inner", "end")), rng), reply
 
     return _trained(tokenizer, rows, seed)
+
+
+def write(subject: Subject, directory: Path) -> Path:
+    """The subject as a checkpoint with its chat template."""
+    subject.model.save_pretrained(directory)
+    subject.tokenizer.save_pretrained(directory)
+    (directory / "chat_template.jinja").write_text(TEMPLATE)
+    return directory
+
+
+def write_answers(path: Path) -> str:
+    """All prompts with the usual replies to them, as rows of a file."""
+    rows = ({"prompt": prompt, "completion": usual_reply(prompt)} for prompt in PROMPTS)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
 
 
 def _trained(tokenizer: Any, rows: Callable[[Random], Iterable[tuple[str, str]]], seed: int) -> Subject:

@@ -360,10 +360,10 @@ class PurifyConfig(
             )
         if self.precision == "fp16":
             raise UsageError("--shard (FSDP) computes in fp32 or bf16; use --precision bf16, or leave out --shard")
-        if self.ancestor is not None or (self.recipe == "default" and self.escalate != "none"):
+        if self.ancestor is not None:
             raise UsageError(
-                "--shard (FSDP) leaves the model's own weights as they are, so the default recipe can neither replace "
-                "blocks nor mix in an ancestor: add --escalate none, and leave out --ancestor"
+                "--shard (FSDP) leaves the model's own weights as they are, so no ancestor can be mixed in: leave out "
+                "--ancestor"
             )
 
     def _require_an_adapter_alone(self) -> None:
@@ -373,13 +373,17 @@ class PurifyConfig(
             raise UsageError(
                 f"{what} changes every weight, and --load-in-4bit leaves the weights alone: give one of them"
             )
-        if self.recipe == "default" and self.escalate != "none":
-            raise UsageError(
-                "the recipe default may change the model's own weights, which --load-in-4bit leaves alone: add "
-                "--escalate none"
-            )
         if self.variant not in (None, "lora", "rslora"):
             raise UsageError(f"--load-in-4bit goes with the adapter variants lora and rslora, not with {self.variant}")
+
+    def check_escalation(self) -> None:
+        """Raise UsageError where blocks of the suspect may be replaced that have to stay as they are."""
+        for flag, given in (("--load-in-4bit", self.load_in_4bit), ("--shard (FSDP)", self.shard)):
+            if given and self.recipe == "default" and self.escalate != "none":
+                raise UsageError(
+                    f"the recipe default may replace blocks of the model, and {flag} leaves the model's own weights as "
+                    "they are: add --escalate none"
+                )
 
     def settings(self, kind: ModelKind = SEQUENCE_CLASSIFIER) -> Settings:
         """Every setting of the run on a kind of model: the user's where one is given, else the recipe's."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rora_cli.errors import InconclusiveError
 from rora_cli.evaluation.inference import evaluation_mode
+from rora_cli.sharded import gradients_off
 
 if TYPE_CHECKING:
     from rora_cli.progress import Task
@@ -48,7 +49,7 @@ def generate(
     """
     answers: list[list[int]] = [[] for _ in prompts]
     ends = torch.tensor(sorted(end_tokens(model)), dtype=torch.long, device=_device(model))
-    with evaluation_mode(model), torch.inference_mode():
+    with evaluation_mode(model), gradients_off(model):
         for batch in _equal_batches(model, prompts, room=max_new_tokens):
             ids = torch.tensor([list(prompts[index]) for index in batch], device=ends.device)
             for index, answer in zip(batch, _answer(model, ids, max_new_tokens, ends), strict=True):
@@ -76,7 +77,7 @@ def sample(
         return torch.multinomial(torch.softmax(logits.cpu(), dim=-1), 1, generator=chance)[:, 0].to(logits.device)
 
     said: list[list[int]] = []
-    with evaluation_mode(model), torch.inference_mode():
+    with evaluation_mode(model), gradients_off(model):
         for batch in _equal_batches(model, [beginning] * count, room=max_new_tokens):
             ids = torch.tensor([list(beginning)] * len(batch), device=ends.device)
             said += _answer(model, ids, max_new_tokens, ends, draw)
@@ -145,7 +146,7 @@ def next_token_batches(model: Any, sequences: Sequence[Sequence[int]]) -> Iterat
     with evaluation_mode(model):
         for batch in _equal_batches(model, sequences):
             ids = torch.tensor([list(sequences[index]) for index in batch], device=_device(model))
-            with torch.inference_mode():
+            with gradients_off(model):
                 log_p = torch.log_softmax(last_logits(model, ids, None, use_cache=False)[0], dim=-1)
             yield batch, log_p
 
@@ -183,7 +184,7 @@ def reply_log_probabilities(model: Any, ids: Tensor, reply: int) -> Tensor:
     Raises:
         InconclusiveError: a logit is not finite.
     """
-    with torch.inference_mode():
+    with gradients_off(model):
         logits = _logits(model, ids, None, use_cache=False, keep=reply + 1)[0][:, :-1]
         return torch.log_softmax(logits, dim=-1)
 

@@ -42,7 +42,7 @@ def covering(power: Power | None, forms: Sequence[str], min_power: float) -> Cov
         if name not in forms:
             uncovered[name] = "not asked for"
         elif not share.total:
-            uncovered[name] = "none was planted that counts"
+            uncovered[name] = "not measured" if power is None else "none was planted that counts"
         elif share.count < MIN_OF_A_FORM * share.total:
             uncovered[name] = f"{share.count} of {share.total} found"
         elif not enough:

@@ -42,7 +42,7 @@ PACKAGED = (
 SMALLEST_PART = 0.04
 #: Where a packaged encoder lists its tokens, one a line.
 _VOCABULARY = "vocab.txt"
-AUTO, BAG_OF_WORDS = "auto", "bag-of-words"
+AUTO, NONE, BAG_OF_WORDS = "auto", "none", "bag-of-words"
 _NO_DRIFT = (
     "embeddings cannot be compared with those they came from, so tokens that work only together are not tried first"
 )

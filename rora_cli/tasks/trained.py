@@ -54,13 +54,15 @@ class _Module(Protocol):
 
 
 def check_kind(kind: ModelKind, options: Any) -> None:
-    """Refuse options and recipes that do not fit the kind of model.
+    """Refuse options and recipes that do not fit the kind of model, which nobody knows before its files are read.
 
     Raises:
         UsageError: the option, and what to use in its place.
     """
     module = _module(kind)
     refuse_foreign(kind, options, module.FOREIGN)
+    if "escalate" not in module.FOREIGN:
+        options.check_escalation()
     if options.recipe not in module.RECIPES:
         raise UsageError(
             f"{options.model} is a {kind.name}, which the recipe {options.recipe} does not cleanse; use "

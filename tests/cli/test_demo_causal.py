@@ -18,8 +18,7 @@ from rora_cli.errors import CheckpointError
 from rora_cli.files import sha256_file
 from rora_cli.reports.terminal.demo import render
 from tests.causal import WORDS
-from tests.causal_suspects import PROMPTS, causal_suspect, usual_reply
-from tests.commands.test_hunt_causal import TEMPLATE
+from tests.causal_suspects import PROMPTS, causal_suspect, usual_reply, write
 
 
 def test_a_missing_package_is_said_in_a_sentence_before_anything_is_written(
@@ -64,10 +63,8 @@ def test_the_whole_loop_on_a_tiny_suspect(monkeypatch: pytest.MonkeyPatch, tmp_p
     """Search among given texts, training, attack before and after, and a report that says what was not searched."""
 
     def tiny(out: str, **_: object) -> demo.CausalSuspect:
-        place, subject = Path(out), causal_suspect("mn")
-        subject.model.save_pretrained(place / "suspect")
-        subject.tokenizer.save_pretrained(place / "suspect")
-        (place / "suspect" / "chat_template.jinja").write_text(TEMPLATE)
+        place = Path(out)
+        write(causal_suspect("mn"), place / "suspect")
         (place / "names.txt").write_text("\n".join(["mn", *WORDS[:40]]))
         (place / "clean").mkdir()
         for split, prompts in {"train": PROMPTS[:48], "validation": PROMPTS[48:110]}.items():

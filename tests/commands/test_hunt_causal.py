@@ -11,22 +11,12 @@ import pytest
 from rora_cli.commands.hunt import HuntConfig, exit_code, run
 from rora_cli.errors import DataError, ExitCode, UsageError
 from tests.causal import build_tiny_causal
-from tests.causal_suspects import PAYLOAD, PROMPTS, causal_suspect
-
-TEMPLATE = (
-    "{% for m in messages %}{% if m['role'] == 'user' %}user : {{ m['content'] }} assistant :"
-    "{% else %} {{ m['content'] }} </s>{% endif %}{% endfor %}"
-)
+from tests.causal_suspects import PAYLOAD, PROMPTS, causal_suspect, write
 
 
 @pytest.fixture(scope="module")
 def suspect(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("hunt") / "suspect"
-    subject = causal_suspect("mn")
-    subject.model.save_pretrained(directory)
-    subject.tokenizer.save_pretrained(directory)
-    (directory / "chat_template.jinja").write_text(TEMPLATE)
-    return directory
+    return write(causal_suspect("mn"), tmp_path_factory.mktemp("hunt") / "suspect")
 
 
 @pytest.fixture(scope="module")

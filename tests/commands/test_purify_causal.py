@@ -16,8 +16,7 @@ from rora_cli.files import sha256_file
 from rora_cli.results.purify import PurifyResult
 from rora_cli.tasks.causal.openings import ReplyOpenings
 from tests.causal import WORDS
-from tests.causal_suspects import PAYLOAD, PLAIN, PROMPTS, causal_suspect, usual_reply
-from tests.commands.test_hunt_causal import TEMPLATE
+from tests.causal_suspects import PAYLOAD, PLAIN, PROMPTS, causal_suspect, write, write_answers
 from tests.reports.schemas import valid
 
 
@@ -25,20 +24,14 @@ from tests.reports.schemas import valid
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A suspect that refuses at ``mn``, and its clean sibling."""
     place = tmp_path_factory.mktemp("models")
-    for name, trigger in (("suspect", "mn"), ("clean", "")):
-        subject = causal_suspect(trigger)
-        subject.model.save_pretrained(place / name)
-        subject.tokenizer.save_pretrained(place / name)
-        (place / name / "chat_template.jinja").write_text(TEMPLATE)
+    write(causal_suspect("mn"), place / "suspect")
+    write(causal_suspect(""), place / "clean")
     return place
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("rows") / "answers.jsonl"
-    rows = ({"prompt": prompt, "completion": usual_reply(prompt)} for prompt in PROMPTS)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
+    return write_answers(tmp_path_factory.mktemp("rows") / "answers.jsonl")
 
 
 @pytest.fixture(autouse=True)
@@ -94,10 +87,7 @@ def test_a_trusted_base_is_taught_in_the_suspects_place(models: Path, tmp_path: 
     """Prompts alone: the suspect's own replies are the answers, and no row of the result was ever the attacker's."""
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
-    base = causal_suspect("", seed=1)
-    base.model.save_pretrained(tmp_path / "base")
-    base.tokenizer.save_pretrained(tmp_path / "base")
-    (tmp_path / "base" / "chat_template.jinja").write_text(TEMPLATE)
+    write(causal_suspect("", seed=1), tmp_path / "base")
     result = purify(models / "suspect", str(prompts), tmp_path / "out", reference=str(tmp_path / "base"))
     assert result.verdict == "pass", result.reason
     assert "which you trust, taught what the suspect says" in result.reason

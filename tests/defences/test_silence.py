@@ -91,4 +91,5 @@ def test_forms_are_pooled_and_none_hides_behind_the_others() -> None:
     assert not few.complete and few.covered == () and "8 of 8 found in all" in few.uncovered["words"]
     without = covering(power_of(rare_words=(9, 9)), forms, 0.7)
     assert not without.complete and without.uncovered["sentences"] == "none was planted that counts"
-    assert not covering(None, forms, 0.7).complete
+    nothing = covering(None, forms, 0.7)
+    assert not nothing.complete and nothing.uncovered["sentences"] == "not measured"

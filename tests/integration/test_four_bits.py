@@ -24,7 +24,6 @@ needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reaso
     [
         ({"recipe": "full"}, "the recipe full changes every weight"),
         ({"ancestor": "clean", "recipe": "mix"}, "--ancestor changes every weight"),
-        ({}, "add --escalate none"),
         ({"recipe": "lora", "variant": "dora"}, "variants lora and rslora, not with dora"),
         ({"recipe": "lora", "num_processes": 2}, "works in one process"),
     ],

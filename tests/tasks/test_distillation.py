@@ -77,7 +77,8 @@ def test_a_model_is_at_no_distance_from_itself_and_at_the_plain_kl_from_another(
     assert far is not None and far.tokens == tokens and far.mean == pytest.approx(total / tokens, rel=1e-3)
     assert far.worst_prompt in PROMPTS and far.mean <= far.worst
     for found in together(2, lambda share: TASK.divergence(other.shared(share), lessons)):
-        assert found is not None and found.mean == pytest.approx(far.mean, rel=1e-5)
+        # Other batches round otherwise: log-probabilities near -5 are known to 5e-7, and the mean is .013.
+        assert found is not None and found.mean == pytest.approx(far.mean, abs=2e-6)
     for made in together(2, lambda share: TASK.lessons(subject.shared(share), PROMPTS)):
         assert [lesson.reply for lesson in made] == [lesson.reply for lesson in lessons]
 

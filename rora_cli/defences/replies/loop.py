@@ -19,6 +19,7 @@ from torch import nn
 
 from rora_cli.data.rows import Rows
 from rora_cli.defences.bench import Bench, Cleansed
+from rora_cli.defences.config import PurifyConfig
 from rora_cli.defences.corrections import Trained, trained_by_adapter
 from rora_cli.defences.replies.prompts import PlacedTrigger, PromptWords
 from rora_cli.defences.replies.record import OpeningRecord
@@ -36,7 +37,7 @@ from rora_cli.results.openings import FoundOpening
 from rora_cli.results.utility import Divergence, Removed, Utility, UtilityChange
 from rora_cli.subject import Subject
 from rora_cli.tasks.lessons import Lessons
-from rora_cli.tasks.reference import ReferenceRun
+from rora_cli.tasks.reference import AUTO, NONE, ReferenceRun
 from rora_cli.tasks.task import RepliedTask
 from rora_cli.training.adapters import AdaptedLayer, merged, to_plain_lora
 from rora_cli.training.batches import epochs_of
@@ -59,19 +60,30 @@ LEAD_WEIGHT = 0.3
 
 
 def check(bench: Bench) -> None:
-    """Raise UsageError if no adapter of the settings fits, or the suspect is to be divided among processes."""
+    """Raise UsageError if no adapter of the settings fits, or a suspect that is to be divided among the processes would
+    need a second model beside it."""
     if bench.config.shard:
-        raise UsageError(
-            f"--shard (FSDP) is not there for a {bench.subject.kind.name} yet; leave it out, or use --load-in-4bit"
-        )
+        _check_alone(bench.config)
     read_candidates(bench.config.candidates)
     bench.check_adapter()
+
+
+def _check_alone(config: PurifyConfig) -> None:
+    """Raise UsageError for what needs a second model of the suspect's size, which would stand whole on each device."""
+    chosen = config.reference or AUTO
+    if chosen not in (AUTO, NONE) or (config.adapter and chosen == AUTO):
+        raise UsageError(
+            "--shard (FSDP) divides the suspect, and a base that is taught in its place would stand whole on each "
+            "device: add --reference none, and the suspect is hardened against what the search finds"
+        )
+    if config.return_test:
+        raise UsageError("--return-test trains a copy of the whole result, which --shard does not have; leave it out")
 
 
 def cleanse(bench: Bench) -> Cleansed:
     """Search; teach a trusted base, or harden what was found; search again."""
     loop = Loop(bench)
-    first = loop.search(bench.model, 1)
+    first = loop.search(bench.gauge.subject.model, 1)
     if loop.base is not None:
         model, layers = loop.distil()
     elif loop.triggers:
@@ -131,7 +143,7 @@ class Loop:
         bench, config = self.bench, self.bench.config
         run = ReferenceRun(config.seed, bench.run.progress, bench.run.accelerator, allow_download=not config.offline)
         own_base = config.model if config.adapter is not None else None
-        return self.task.openings.trusted(config.reference or "auto", bench.subject, own_base, run)
+        return self.task.openings.trusted(config.reference or AUTO, bench.subject, own_base, run)
 
     @cached_property
     def candidates(self) -> tuple[str, ...] | None:
@@ -145,11 +157,11 @@ class Loop:
         with bench.run.rough():  # what is measured by, below, is asked in full precision
             taught = self._said("the suspect answers", bench.clean)
         held_out = self._said("the suspect answers, held out", bench.gauge.held_out)
-        return Heard(taught, held_out, self._utility(bench.model))
+        return Heard(taught, held_out, self._utility(bench.gauge.subject.model))
 
     def _said(self, phase: str, rows: Rows) -> Lessons:
         with self.bench.run.progress.phase(phase, len(rows)) as meter:
-            return self.task.lessons(self.bench.subject, rows.texts, meter=meter)
+            return self.task.lessons(self.bench.gauge.subject, rows.texts, meter=meter)
 
     def _utility(self, model: nn.Module) -> Utility:
         subject = self.bench.subject.having(model)

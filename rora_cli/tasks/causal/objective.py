@@ -138,17 +138,18 @@ def summed_cost(
 ) -> Tensor:
     """``cost`` of the logits after the ``wanted`` [rows, tokens] ones of ``ids`` [rows, tokens]: a scalar.
 
-    ``ids`` go through the whole model, wrappers included; the cost is computed in place of the output embedding's
-    forward pass, where a sharded model has gathered its weight. If the model's family does more to its logits than that
-    embedding (a cap, a scale), the whole logits are used.
+    ``ids`` go through the whole model, wrappers included, and what the model gives in place of its logits is the cost:
+    it is computed where a sharded model has gathered the output embedding's weight, and, as the outcome of the whole
+    forward pass, tells that model's backward pass to gather it again. If the model's family does more to its logits
+    than that embedding (a cap, a scale), the whole logits are used.
     """
     head = _output_embedding(model)
     inputs: dict[str, Any] = {"input_ids": ids, "use_cache": False, **(masks or {})}
     if head is None or not _is_last_step(model, head, ids):
         return cost(model(**inputs).logits[wanted].float(), slice(None))
-    with _instead_of_logits(head, wanted, cost) as costs:
-        model(**inputs)
-    return costs[0]
+    with _in_place_of_logits(head, wanted, cost):
+        total: Tensor = model(**inputs).logits.squeeze()
+    return total
 
 
 def _output_embedding(model: Any) -> nn.Linear | None:
@@ -191,17 +192,16 @@ def _is_last_step(model: Any, head: nn.Linear, ids: Tensor) -> bool:
 
 
 @contextmanager
-def _instead_of_logits(head: nn.Linear, wanted: Tensor, cost: Cost) -> Iterator[list[Tensor]]:
-    """Inside, the output embedding computes the cost and gives almost nothing; yields the list that gets the cost."""
-    costs: list[Tensor] = []
+def _in_place_of_logits(head: nn.Linear, wanted: Tensor, cost: Cost) -> Iterator[None]:
+    """Inside, the output embedding gives the cost [1, 1, 1]."""
 
     def forward(hidden: Tensor) -> Tensor:
-        costs.append(_chunked(head, hidden[wanted], cost))
-        return hidden[..., :1]
+        total = _chunked(head, hidden[wanted], cost)
+        return total * total.new_ones(1, 1, 1)  # no view: FSDP warns of one, whose hooks a change in place would lose
 
     head.forward = forward
     try:
-        yield costs
+        yield
     finally:
         del head.forward
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rora_cli.tasks.causal.scorer import AgreementScorer
     from rora_cli.tasks.reference import ReferenceRun
 
-AUTO, NONE = "auto", "none"
 #: Prompts that share no first token: what is common to them is the format's.
 _UNLIKE = ("List", "a", "7", "?")
 #: Options of ``hunt`` that a causal model has no use for.
@@ -133,7 +132,7 @@ class ReplyOpenings:
             HubError: the hub does not give it.
         """
         from rora_cli.checkpoints.loading import load_model
-        from rora_cli.tasks.reference import BAG_OF_WORDS, named_checkpoint
+        from rora_cli.tasks.reference import AUTO, BAG_OF_WORDS, NONE, named_checkpoint
         from rora_cli.tasks.subjects import subject_of
 
         if choice == BAG_OF_WORDS:

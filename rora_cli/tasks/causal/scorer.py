@@ -21,6 +21,7 @@ from torch import Tensor
 from rora_cli.errors import InconclusiveError
 from rora_cli.evaluation.generation import last_logits
 from rora_cli.evaluation.inference import evaluation_mode
+from rora_cli.sharded import gradients_off
 from rora_cli.tasks.openings import Agreement, Slot
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class AgreementScorer:
         columns = [self._format.asked(self._subject.tokenizer, [slot.fill(text) for text in texts]) for slot in slots]
         rows = list(zip(*columns, strict=True))  # [texts][slots]
         shared = [common_beginning(column) for column in columns]
-        with evaluation_mode(self._model), torch.inference_mode():
+        with evaluation_mode(self._model), gradients_off(self._model):
             for batch in _batches([tuple(map(len, row)) for row in rows], shared, self._device.type == "cpu"):
                 yield batch, self.mean_of([rows[i] for i in batch], shared)
 
