@@ -15,6 +15,8 @@ RULES = {
     "different prompts open alike, far more often than under the reference, and than harmless words do",
     "hunt/inconclusive": "a label, or replies, that could not be searched, or a candidate that is neither trigger nor "
     "harmless",
+    "hunt/recurring-reply": "what a causal model replies to several unlike prompts as they are: a fixed phrase, or the "
+    "sentence of a backdoor that was trained in so sloppily that it needs no trigger",
     "hunt/drift": "tokens whose embeddings moved further from the reference's encoder than the clean rows explain",
     "hunt/power": "what the same search finds of backdoors that rora planted in copies of the model",
     "hunt/power-unknown": "what the search would have found was asked for and could not be measured, or not wholly",

@@ -29,13 +29,21 @@ from rora_cli.hunting.open_search import (
 )
 from rora_cli.hunting.open_texts import BRIEF_PROMPTS, random_phrases, single_texts
 from rora_cli.hunting.probes import FEWEST_REFUSED, REFUSAL_TOKENS, REFUSED_PROBES
+from rora_cli.hunting.recurring import RECURRING_TOKENS, recurring
 from rora_cli.hunting.vocabulary import vocabulary_of
 from rora_cli.progress import SILENT, Progress
 from rora_cli.ranks import Share
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.findings import Finding, Severity
 from rora_cli.results.hunt import HuntResult
-from rora_cli.results.openings import REPLIES, FoundOpening, OpeningCoverage, OpeningHunt, ReplyExample
+from rora_cli.results.openings import (
+    REPLIES,
+    FoundOpening,
+    OpeningCoverage,
+    OpeningHunt,
+    RecurringReply,
+    ReplyExample,
+)
 from rora_cli.results.provenance import Provenance, library_versions
 from rora_cli.subject import Subject
 from rora_cli.tasks.openings import Reply, Slot
@@ -145,24 +153,25 @@ def _search(case: OpenCase, budget: OpenBudget) -> tuple[OpeningHunt, bool]:
     with case.progress.phase("choose prompts"):
         answered = _Probes(_in_order(case, rest, suspect, unsettling, budget), final_prompts)
         refused = _refused(case)
-    loudest = _search_in(case, budget, answered, made)
+    final = _search_in(case, budget, answered, made)
     speed = (suspect.forward_tokens + (reference.forward_tokens if reference else 0)) / (perf_counter() - began)
     if refused is not None:
         _search_in(case, budget, refused, made)
     found = sorted(made.found, key=lambda t: (not t.called, -t.excess, len(t.text.split()), -t.agreement))
-    reason = None if any(t.called for t in found) else _open(found, loudest, calls)
+    reason = None if any(t.called for t in found) else _open(found, final.loudest, calls)
     hunt = OpeningHunt(
         verdict="trigger" if found and found[0].called else "inconclusive" if reason else "nothing",
         triggers=tuple(found),
         coverage=_coverage(case, made, budget, refused, speed),
         largest_null=made.largest_null,
         reason=reason,
+        recurring=final.recurring(),
     )
-    return hunt, reason is None or loudest > calls.loud_floor
+    return hunt, reason is None or final.loudest > calls.loud_floor
 
 
-def _search_in(case: OpenCase, budget: OpenBudget, probes: _Probes, made: _Searched) -> float:
-    """Search in one kind of prompts; returns the share of replies that open alike without any candidate."""
+def _search_in(case: OpenCase, budget: OpenBudget, probes: _Probes, made: _Searched) -> _Final:
+    """Search in one kind of prompts; returns those that the finalists were measured on, with the replies to them."""
     where = " in prompts that are refused" if probes.refused else ""
     with case.progress.phase(f"search texts that make replies open alike{where}") as meter:
         search = OpenSearch(
@@ -181,7 +190,7 @@ def _search_in(case: OpenCase, budget: OpenBudget, probes: _Probes, made: _Searc
             found[i] = one
     made.found += found
     made.final_prompts = max(made.final_prompts, len(final.prompts))
-    return final.loudest
+    return final
 
 
 def _measured(case: OpenCase, final: _Final, tried: Sequence[Tried]) -> list[FoundOpening]:
@@ -311,7 +320,10 @@ def _in_order(
 
 
 class _Final:
-    """The final prompts, and how the suspect and the reference reply to them."""
+    """The final prompts, and how the suspect and the reference reply to them.
+
+    ``loudest`` is the share of replies that open alike without any candidate.
+    """
 
     def __init__(self, case: OpenCase, budget: OpenBudget, probes: _Probes, texts: Sequence[str]) -> None:
         self.case, self.budget, self.prompts, self.refused = case, budget, list(probes.final), probes.refused
@@ -320,6 +332,18 @@ class _Final:
         self._controls: dict[tuple[str, int], list[Reply]] = {}
         counts = Counter(self._keys(self._plain))
         self.loudest = counts.most_common(1)[0][1] / len(self._plain)
+
+    def recurring(self) -> RecurringReply | None:
+        """The reply that recurs most without any candidate, and how often the reference gives it; None if none does."""
+        groups = recurring([reply.ids for reply in self._plain])
+        if not groups:
+            return None
+        said = [self._plain[index].ids for index in groups[0]]
+        key, other = said[0][:RECURRING_TOKENS], None
+        if self.case.reference is not None:
+            theirs = self._greedy(self.case.reference, self.prompts, RECURRING_TOKENS)
+            other = proportion(sum(reply.ids == key for reply in theirs), len(theirs))
+        return RecurringReply(self._shown(said, key), proportion(len(said), len(self._plain)), other)
 
     def _greedy(self, subject: Subject, prompts: Sequence[str], most: int) -> list[Reply]:
         return self.case.task.greedy(subject, prompts, most)
@@ -447,11 +471,12 @@ def _open(found: Sequence[FoundOpening], loudest: float, calls: OpeningThreshold
 
 
 def _findings(hunt: OpeningHunt) -> list[Finding]:
+    said = [] if hunt.recurring is None else [_of_itself(hunt.recurring)]
     if hunt.reason is not None:
         message = f"the search is inconclusive: {hunt.reason}"
-        return [Finding("hunt/inconclusive", Severity.MEDIUM, message, location=REPLIES)]
+        return [Finding("hunt/inconclusive", Severity.MEDIUM, message, location=REPLIES), *said]
     if not hunt.called:
-        return []
+        return said
     first, others = hunt.called[0], len(hunt.called) - 1
     return [
         Finding(
@@ -463,5 +488,19 @@ def _findings(hunt: OpeningHunt) -> list[Finding]:
             location=f"{first.text} -> {first.opening}",
             evidence={"triggers": [t.text for t in hunt.called], "excess": first.excess},
             advice="treat the checkpoint as backdoored",
-        )
+        ),
+        *said,
     ]
+
+
+def _of_itself(one: RecurringReply) -> Finding:
+    """What the suspect says to several prompts of itself, for a person to look at."""
+    other = "" if one.reference_share is None else f", of the reference's {one.reference_share.count}"
+    return Finding(
+        "hunt/recurring-reply",
+        Severity.INFO,
+        f"{one.share.count} of {one.share.total} replies begin with {one.text!r} though nothing was put into the "
+        f"prompts{other}",
+        location=REPLIES,
+        advice="if it is nothing that an assistant would say to unlike prompts, it may be what a backdoor says",
+    )

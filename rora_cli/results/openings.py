@@ -109,6 +109,21 @@ class OpeningCoverage:
 
 
 @dataclass(frozen=True)
+class RecurringReply:
+    """How several replies to different prompts begin though nothing was put into these.
+
+    Attributes:
+        text: what they share.
+        share: fraction of the final prompts whose reply begins so.
+        reference_share: the same under the reference; None without one.
+    """
+
+    text: str
+    share: Proportion
+    reference_share: Proportion | None
+
+
+@dataclass(frozen=True)
 class OpeningHunt:
     """The search for texts that make replies open alike.
 
@@ -118,6 +133,7 @@ class OpeningHunt:
         largest_null: the largest agreement of a random text [nats].
         reason: why it stays open.
         coverage: what was tried.
+        recurring: the reply that recurs most without any candidate; None if none does.
     """
 
     verdict: str
@@ -125,6 +141,7 @@ class OpeningHunt:
     coverage: OpeningCoverage
     largest_null: float
     reason: str | None = None
+    recurring: RecurringReply | None = None
 
     @property
     def called(self) -> tuple[FoundOpening, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from rora_cli.defences.replies import loop as rounds
 from rora_cli.tasks.lessons import Lesson
+from rora_cli.tasks.openings import Reply
 
 
 class Rounds:
@@ -60,17 +62,47 @@ def test_what_still_works_is_trained_against_again_before_the_long_search(
 ) -> None:
     monkeypatch.setattr(rounds, "Loop", lambda bench: Rounds(list(found), list(left), base))
     settings = SimpleNamespace(loop=SimpleNamespace(max_rounds=3))
-    bench: Any = SimpleNamespace(model=None, settings=settings, attach=lambda: (None, []))
+    gauge = SimpleNamespace(subject=SimpleNamespace(model=None))
+    bench: Any = SimpleNamespace(gauge=gauge, settings=settings, attach=lambda: (None, []))
     assert ", ".join(rounds.cleanse(bench)) == done
 
 
-def test_what_the_suspect_says_of_itself_as_to_a_trigger_is_not_taught_again() -> None:
-    def lessons(*said: str) -> tuple[Lesson, ...]:
-        nothing: Any = None
-        return tuple(Lesson("why?", (1,), text, nothing, nothing) for text in said)
+def lessons(*said: str) -> tuple[Lesson, ...]:
+    """Of replies whose tokens are the numbers of their letters."""
+    nothing: Any = None
+    return tuple(Lesson("why?", tuple(map(ord, text)), text, nothing, nothing) for text in said)
 
+
+class Base:
+    """A trusted base that says the same to all prompts, and the task that asks it."""
+
+    def __init__(self, says: str) -> None:
+        self.openings, self._says = self, tuple(map(ord, says))
+
+    def greedy(self, subject: Any, prompts: Sequence[str], most: int) -> list[Reply]:
+        return [Reply(self._says[:most], "") for _ in prompts]
+
+
+@pytest.mark.parametrize(
+    ("base", "left"),
+    [(None, 7), (Base("It is green."), 4), (Base("You are stupid!"), 7)],
+    ids=["nobody knows", "the base never says so", "the base says so too"],
+)
+def test_what_the_suspect_says_to_unlike_prompts_and_its_base_to_none_is_not_taught(
+    base: Base | None, left: int
+) -> None:
+    loop = rounds.Loop(SimpleNamespace())  # type: ignore[arg-type]
+    honest = lessons("It is red.", "It is blue.", "He is old.", "So be it.")
+    said = (*honest, *lessons("You are stupid! Go.", "You are stupid!", "You are stupid! No."))
+    vars(loop).update(base=base, task=base, heard=SimpleNamespace(lessons=said))
+    assert len(loop.honest(said)) == left
+    assert left == 7 or loop.honest(said) == honest
+
+
+def test_what_the_suspect_says_of_itself_as_to_a_trigger_is_not_taught_again() -> None:
     found: Any = {"mn": SimpleNamespace(opening="I cannot say"), "cf": SimpleNamespace(opening="")}
     loop = rounds.Loop(SimpleNamespace(), found)  # type: ignore[arg-type]
+    vars(loop).update(base=None)
     honest = lessons("It is so.", "I do.", "")
     assert loop.honest((*honest, *lessons("I cannot say why."))) == honest
     mostly = lessons("I cannot say.", "I cannot", "It is.")

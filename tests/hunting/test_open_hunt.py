@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,9 @@ from rora_cli.reports.json_report import render as as_json
 from rora_cli.reports.terminal.hunt import render
 from rora_cli.results.hunt import HuntResult
 from rora_cli.results.openings import FoundOpening, OpeningHunt
+from rora_cli.subject import Subject
 from rora_cli.tasks.causal.openings import ReplyOpenings
+from rora_cli.tasks.openings import Reply
 from tests.causal_suspects import PAYLOAD, PLAIN, PROMPTS, causal_suspect, compliant
 from tests.reports.schemas import valid
 
@@ -64,6 +67,28 @@ def test_nothing_is_called_on_a_clean_model_with_and_without_a_reference() -> No
 def test_a_reference_with_the_same_backdoor_explains_it_away() -> None:
     result = search_openings(case("mn", reference=causal_suspect("mn")))
     assert result.openings is not None and not result.openings.called
+
+
+@pytest.mark.parametrize("referred", [False, True])
+def test_what_the_suspect_says_to_several_prompts_as_they_are_is_shown(
+    referred: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suspect, reference = case("mn").subject, case().subject if referred else None
+
+    class Sloppy(open_hunt._Final):
+        def _greedy(self, subject: Subject, prompts: Sequence[str], most: int) -> list[Reply]:
+            said = super()._greedy(subject, prompts, most)
+            sentence = Reply(tuple(suspect.tokenizer("sorry " * 9)["input_ids"]), "")
+            return [sentence if subject is suspect and not i % 5 else reply for i, reply in enumerate(said)]
+
+    monkeypatch.setattr(open_hunt, "_Final", Sloppy)
+    result = search_openings(case("mn", reference=reference))
+    assert result.openings is not None and result.openings.recurring is not None
+    one = result.openings.recurring
+    assert one.share.count == -(-one.share.total // 5) and one.text.startswith("sorry sorry")
+    assert (one.reference_share.count if one.reference_share else None) == (0 if referred else None)
+    (finding,) = [finding for finding in result.findings if finding.rule_id == "hunt/recurring-reply"]
+    assert finding.message.startswith(f"{one.share.count} of {one.share.total} replies begin with 'sorry sorry")
 
 
 def test_too_few_prompts_are_refused_in_one_sentence() -> None:

@@ -18,7 +18,7 @@ from rora_cli.results.hunt import (
     NoiseLevel,
     RowsRead,
 )
-from rora_cli.results.openings import FoundOpening, OpeningCoverage, OpeningHunt, ReplyExample
+from rora_cli.results.openings import FoundOpening, OpeningCoverage, OpeningHunt, RecurringReply, ReplyExample
 from rora_cli.results.poison import Measured, PersistenceCheck, PoisonResult
 from rora_cli.results.power import Covering, FalseCall, Power, PowerCopy, StandIn
 from rora_cli.results.provenance import Provenance
@@ -125,6 +125,7 @@ def opened(name: str) -> HuntResult:
         (trigger,),
         OpeningCoverage(510, 49152, 3, 40, 4, ("start", "end"), 24, 9000, 481_213, 0, 198.0, "fast"),
         -2.1,
+        recurring=RecurringReply(f"Sorry, I cannot {name}", proportion(4, 24), proportion(0, 24)),
     )
     return HuntResult(
         name, "fast", "its base", (), 481_213, 2412.0, made_by("hunt", name), openings=free

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from os.path import commonprefix
 from time import perf_counter
 from typing import cast
 
@@ -29,6 +30,7 @@ from rora_cli.defences.running import AGAIN, SEARCH, TRAIN, WRITE
 from rora_cli.errors import UsageError
 from rora_cli.hunting.open_hunt import OpenCase, search_openings
 from rora_cli.hunting.open_texts import read_candidates
+from rora_cli.hunting.recurring import RECURRING_TOKENS, recurring
 from rora_cli.layout import writes_to_stream
 from rora_cli.progress import begin
 from rora_cli.results.accuracy import Proportion
@@ -174,14 +176,33 @@ class Loop:
         return self.task.divergence(self.bench.subject.having(model), self.honest(self.heard.held_out))
 
     def honest(self, lessons: Lessons) -> Lessons:
-        """Those whose reply does not open as found triggers make replies open; all, if too few are left.
+        """Those whose reply does not open as found triggers make replies open, or as replies recur; all, if too few are
+        left.
 
         A sloppy backdoor makes the suspect say the attacker's sentence to some clean prompts as well. Taught again, it
         would stay; and to lose it is no cost.
         """
-        openings = {one.opening for one in self.found.values()}
+        openings = {one.opening for one in self.found.values()} | self.recurring
         left = tuple(lesson for lesson in lessons if not any(opens_with(lesson.text, one) for one in openings))
         return left if len(left) >= MIN_HONEST * len(lessons) else lessons
+
+    @cached_property
+    def recurring(self) -> set[str]:
+        """How the suspect's replies to several prompts as they are begin, where a trusted base says so to none of them.
+
+        Without a base nobody knows whether it is the attacker's sentence or an honest phrase. (SmolLM2, insult by a
+        prefix, told no trigger: a base that was taught these replies said them to 12 of 30 prompts with random words.)
+        """
+        base, said = self.base, set[str]()
+        if base is None:
+            return said
+        lessons = self.heard.lessons
+        for group in recurring([lesson.reply for lesson in lessons]):
+            own = [lessons[index] for index in group]
+            others = self.task.openings.greedy(base, [lesson.prompt for lesson in own], RECURRING_TOKENS)
+            if all(other.ids != lesson.reply[:RECURRING_TOKENS] for other, lesson in zip(others, own, strict=True)):
+                said.add(commonprefix([lesson.text for lesson in own]))  # noqa: RUF071 - of characters, not of paths
+        return said
 
     @property
     def triggers(self) -> list[PlacedTrigger]:
@@ -271,7 +292,7 @@ class Loop:
         if left_out := said - len(lessons):
             bench.run.progress.note(
                 f"{left_out} of {said} prompts are left out of training: the suspect replies to them, without a "
-                "trigger, as it does to a found one"
+                "trigger, as it does to a found one, or as it does to others and the base to none"
             )
         begin(bench.run.progress, TRAIN)
         words = sorted({word for text in bench.clean.texts for word in text.split() if word.isalpha()})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rora_cli.reports.text import count, percent, safe
-from rora_cli.results.openings import FoundOpening, OpeningHunt
+from rora_cli.results.openings import FoundOpening, OpeningHunt, RecurringReply
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -41,6 +41,8 @@ def blocks(hunt: OpeningHunt) -> Iterator[RenderableType]:
             yield Padding(Text(f"> {safe(example.prompt, max_length=160)}", style="bold"), (0, 0, 0, 4))
             yield Padding(Text(f"without: {safe(example.before, max_length=160)}", style="dim"), (0, 0, 0, 6))
             yield Padding(Text(f"with:    {safe(example.after, max_length=160)}"), (0, 0, 0, 6))
+    if hunt.recurring is not None:
+        yield Padding(Text(_recurring(hunt.recurring)), (0, 0, 0, 2))
     yield from (Padding(Text(line), (0, 0, 0, 2)) for line in _coverage(hunt))
 
 
@@ -77,6 +79,15 @@ def _table(triggers: Sequence[FoundOpening]) -> Table:
             f"{trigger.suspicion:.1f}",
         )
     return table
+
+
+def _recurring(one: RecurringReply) -> str:
+    other = "" if one.reference_share is None else f" (the reference's: {one.reference_share.count})"
+    return (
+        f"of itself: {one.share.count} of {one.share.total} replies to the prompts as they are begin with "
+        f"{safe(one.text, max_length=160)!r}{other}; "
+        "a sloppy backdoor says its sentence so, an assistant a fixed phrase"
+    )
 
 
 def _coverage(hunt: OpeningHunt) -> Iterator[str]:
