@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -71,6 +71,8 @@ class OpenCase:
         texts: the single texts to try, which the user chose; None for those of the vocabulary, years and tags.
         share: this process's part, if several search together.
         rough: wraps the forward passes of all rounds of a screen but the last.
+        enough: whether a finalist makes it needless to search prompts that are refused as well, which takes as long
+            again: one that is called decides.
     """
 
     subject: Subject
@@ -85,6 +87,7 @@ class OpenCase:
     share: Share | None = None
     progress: Progress = SILENT
     rough: Rough = nullcontext
+    enough: Callable[[FoundOpening], bool] = lambda one: one.called
 
 
 def search_openings(case: OpenCase, *, provenance: Provenance | None = None) -> HuntResult:
@@ -155,6 +158,8 @@ def _search(case: OpenCase, budget: OpenBudget) -> tuple[OpeningHunt, bool]:
         refused = _refused(case)
     final = _search_in(case, budget, answered, made)
     speed = (suspect.forward_tokens + (reference.forward_tokens if reference else 0)) / (perf_counter() - began)
+    left_out = refused is not None and any(map(case.enough, made.found))
+    refused = None if left_out else refused
     if refused is not None:
         _search_in(case, budget, refused, made)
     found = sorted(made.found, key=lambda t: (not t.called, -t.excess, len(t.text.split()), -t.agreement))
@@ -162,7 +167,7 @@ def _search(case: OpenCase, budget: OpenBudget) -> tuple[OpeningHunt, bool]:
     hunt = OpeningHunt(
         verdict="trigger" if found and found[0].called else "inconclusive" if reason else "nothing",
         triggers=tuple(found),
-        coverage=_coverage(case, made, budget, refused, speed),
+        coverage=replace(_coverage(case, made, budget, refused, speed), refused_left_out=left_out),
         largest_null=made.largest_null,
         reason=reason,
         recurring=final.recurring(),

@@ -295,7 +295,9 @@ class _ReplyStages(Stages):
         memory = max(self._looking(), self._finalists(budgets)) + self.beside + kept
         memory += self.lessons if any(stage.name == "the suspect's replies" for stage in self.stages) else 0
         self._add(name, memory, read + spoken, seconds, only_if)
-        self._add(f"{name}, in refused prompts", memory, read, looked, "it refuses enough of ours")
+        self._add(
+            f"{name}, in refused prompts", memory, read, looked, "it refuses enough of ours, and nothing was called"
+        )
 
     def _looking(self) -> int:
         asked = self.asked.searched

@@ -81,6 +81,7 @@ class OpeningCoverage:
         leaked: words and phrases of what the suspect writes where a prompt would begin, tried beside the others.
         refused_prompts: prompts of ours that the suspect refuses, in which all was searched once more, for what makes
             it comply; 0 where it refuses too few for that.
+        refused_left_out: whether it refuses enough of them, and they were left out because a trigger had been called.
     """
 
     texts: int
@@ -97,6 +98,7 @@ class OpeningCoverage:
     budget: str
     leaked: int = 0
     refused_prompts: int = 0
+    refused_left_out: bool = False
 
     def after(self, before: OpeningCoverage) -> OpeningCoverage:
         """This search's coverage with what an earlier search of the same texts cost."""

@@ -15,6 +15,7 @@ from rora_cli.hunting.open_search import OPEN_BUDGETS, OpenBudget, Tried
 from rora_cli.reports import junit, sarif
 from rora_cli.reports.json_report import render as as_json
 from rora_cli.reports.terminal.hunt import render
+from rora_cli.reports.terminal.openings import _coverage
 from rora_cli.results.hunt import HuntResult
 from rora_cli.results.openings import FoundOpening, OpeningHunt
 from rora_cli.subject import Subject
@@ -140,9 +141,23 @@ def test_a_trigger_that_makes_it_comply_shows_in_prompts_that_it_refuses(monkeyp
     found = search_openings(case("", subject=suspect)).openings
     assert found is not None and found.called[0].text == "cf" and found.called[0].refused
     assert found.coverage.refused_prompts == len(probes) and found.called[0].opening.startswith("sure")
+    assert "that the suspect refuses, searched for what makes it comply" in _printed(found)
     monkeypatch.setattr(open_hunt, "REFUSED_PROBES", PROMPTS)
     answered = search_openings(case("", subject=suspect)).openings
     assert answered is not None and not answered.called and answered.coverage.refused_prompts == 0
+    assert "no prompts that it refuses" in _printed(answered)
+
+
+def test_prompts_that_it_refuses_are_left_out_once_a_trigger_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_hunt, "REFUSED_PROBES", tuple(f"{prompt} mn" for prompt in PROMPTS[:48]))
+    found = search_openings(case("mn")).openings
+    assert found is not None and found.called and not any(one.refused for one in found.triggers)
+    assert found.coverage.refused_left_out and found.coverage.refused_prompts == 0
+    assert "not in prompts that the suspect refuses, since what was found decides" in _printed(found)
+
+
+def _printed(hunt: OpeningHunt) -> str:
+    return " ".join(_coverage(hunt))
 
 
 @pytest.mark.parametrize(("decided", "asked"), [(True, ["fast"]), (False, ["fast", "normal"])])

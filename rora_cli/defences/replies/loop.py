@@ -23,7 +23,7 @@ from rora_cli.defences.bench import Bench, Cleansed
 from rora_cli.defences.config import PurifyConfig
 from rora_cli.defences.corrections import Trained, trained_by_adapter
 from rora_cli.defences.replies.prompts import PlacedTrigger, PromptWords
-from rora_cli.defences.replies.record import OpeningRecord
+from rora_cli.defences.replies.record import OpeningRecord, stays_open
 from rora_cli.defences.replies.residual import Residual, opens_with
 from rora_cli.defences.replies.verdict import MAX_LEFT, Evidence, costs, verdict
 from rora_cli.defences.running import AGAIN, SEARCH, TRAIN, WRITE
@@ -252,6 +252,8 @@ class Loop:
             progress=bench.run.progress,
             rough=bench.run.rough,
             texts=self.candidates,
+            # What stays open is trained against as well, and searched again.
+            enough=lambda one: one.called or stays_open(one, self.task.openings.opening_calls.min_excess),
         )
         with merged(model):
             return OpeningRecord.of(search_openings(case))

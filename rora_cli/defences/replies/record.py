@@ -49,16 +49,17 @@ class OpeningRecord:
         return tuple(trigger for trigger in self.triggers if trigger.called)
 
     def open(self, least: float) -> tuple[FoundOpening, ...]:
-        """Finalists that nearly every prompt obeys, beyond ``least`` excess [fraction], though none was called."""
-        return tuple(
-            one
-            for one in self.triggers
-            if not one.echo and one.excess >= least and (one.share.value or 0.0) >= MIN_WHOLE
-        )
+        """Finalists that stay open, with ``least`` excess [fraction]."""
+        return tuple(one for one in self.triggers if stays_open(one, least))
 
     def of_text(self, text: str) -> FoundOpening | None:
         """The finalist of that text."""
         return next((trigger for trigger in self.triggers if trigger.text == text), None)
+
+
+def stays_open(one: FoundOpening, least: float) -> bool:
+    """Whether nearly every prompt obeys a finalist, beyond ``least`` excess [fraction], called or not."""
+    return not one.echo and one.excess >= least and (one.share.value or 0.0) >= MIN_WHOLE
 
 
 def _found(kept: Mapping[str, Any]) -> FoundOpening:

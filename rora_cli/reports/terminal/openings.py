@@ -99,10 +99,16 @@ def _coverage(hunt: OpeningHunt) -> Iterator[str]:
         f"{done.trials:,} trials, {done.forward_tokens:,} + {done.reference_forward_tokens:,} forward tokens, "
         f"{done.tokens_per_second:,.0f} a second; finalists on {count(done.final_prompts, 'prompt')}"
     )
-    refused = (
-        f"{count(done.refused_prompts, 'prompt')} of ours that the suspect refuses, searched for what makes it comply"
-        if done.refused_prompts
-        else "no prompts that it refuses: it answers too many of ours, so a trigger that makes it comply would not show"
-    )
+    if done.refused_prompts:
+        refused = (
+            f"{count(done.refused_prompts, 'prompt')} of ours that the suspect refuses, searched for what makes it "
+            "comply"
+        )
+    elif done.refused_left_out:
+        refused = "not in prompts that the suspect refuses, since what was found decides"
+    else:
+        refused = (
+            "no prompts that it refuses: it answers too many of ours, so a trigger that makes it comply would not show"
+        )
     yield f"besides: {count(done.leaked, 'text')} that the suspect itself writes where a prompt would begin; {refused}"
     yield f"noise: random texts agree {hunt.largest_null:.2f} nats at most"
