@@ -1,4 +1,4 @@
-"""The bare screen: every token on its own between the special tokens, one cheap look that serves all behaviours.
+"""The bare screen: every token on its own between what stands around a row, one cheap look for all behaviours.
 
 It costs three forward tokens a candidate instead of eight or more, and only once instead of once a behaviour. A trigger
 word works without a row too; as first and last word at once, it stands at no particular place. On the development
@@ -19,7 +19,7 @@ from rora_cli.tasks.task import Scorer
 #: Guards against division by zero: variance and spread of log-odds.
 _LEAST_VARIANCE, _LEAST_SPREAD = 1e-9, 1e-6
 
-#: The special tokens before and after a row's content.
+#: What stands before and after a token: the special tokens of a row, or those that usually begin and end one.
 Around = tuple[Tokens, Tokens]
 
 
@@ -58,7 +58,7 @@ class BareScreen:
 
 
 def screen_bare(suspect: Scorer, reference: Scorer, tokens: Sequence[Tokens], around: Around, count: int) -> BareScreen:
-    """Score every token alone, between the special tokens ``around`` a row, for ``count`` behaviours."""
+    """Score every token alone, between what stands ``around`` it, for ``count`` behaviours."""
     head, tail = around
     sequences = [head + token + tail for token in tokens]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 
-from rora_cli.hunting.bare_screen import screen_bare
+from rora_cli.hunting.bare_screen import Around, screen_bare
 from rora_cli.hunting.budgets import FEWEST_ROWS, Budget
 from rora_cli.hunting.calls import is_undecided
 from rora_cli.hunting.case import Case
@@ -88,13 +89,27 @@ class _Hunt:
         marks = self.vocabulary.split_words(marks_to_try(texts, unseen=unseen))
         alone = (*self.vocabulary.tokens, *words)
         with case.progress.phase("screen the vocabulary"):
-            (empty,) = encode_rows(case.subject.tokenizer, [""], max_length=case.subject.max_length)
-            around, count = (empty.head, empty.tail), len(case.task.behaviours)
+            around, count = self._around(), len(case.task.behaviours)
             with case.settings.rough():
                 screen = screen_bare(self.suspect, case.reference.linear, alone, around, count)
         self.drifted = self._drifted()
         drifted = tuple(token for token, _ in self.drifted)
         self.ground = Ground(case.subject, self.vocabulary, screen, drifted, frozenset(words), marks)
+
+    def _around(self) -> Around:
+        """What stands before and after a token that is screened alone: the special tokens around a row.
+
+        Where there are none, the token that most rows begin or end with: a decoder reads the last token of a text, and
+        a text that begins or ends with any other than these is odd to it already.
+        """
+        case = self.case
+        (empty,) = encode_rows(case.subject.tokenizer, [""], max_length=case.subject.max_length)
+        rows = encode_rows(case.subject.tokenizer, self.clean.texts, max_length=case.subject.max_length)
+        contents = [row.content for row in rows if row.content]
+        return (
+            empty.head or Counter(content[:1] for content in contents).most_common(1)[0][0],
+            empty.tail or Counter(content[-1:] for content in contents).most_common(1)[0][0],
+        )
 
     @property
     def forward_tokens(self) -> int:

@@ -85,7 +85,8 @@ class Outcome:
             tokens_in_rows=min(first.candidates, len(vocabulary.tokens) + len(listed)),
             screening_rows=first.carriers,
             final_rows=len(search.material.final_texts),
-            places=PLACES,
+            places=search.places,
+            loud_places=tuple(place for place in PLACES if place not in search.places),
             sequences=len(grown),
             longest_sequence=max(map(len, grown), default=1),
             trials=trials.count,
@@ -152,7 +153,7 @@ class Outcome:
             words=tuple(measured.text.split()),
             attached=measured.attached,
             listed=measured.candidate in self.search.ground.listed,
-            by_place={place: _share(measured.flips[places == place]) for place in PLACES},
+            by_place={place: _share(measured.flips[places == place]) for place in self.search.places},
             examples=_examples(measured, self.search.budget.examples),
         )
 

@@ -152,18 +152,37 @@ class OutcomeSearch:
         self._candidates = tuple(first)[:most]
         self.random_tokens = count = min(budget.harmless, len(vocabulary.tokens))
         self._harmless = (*ground.harmless(count, self._rng), *material.honest_words[:count])
+        by_length = sorted(encoded, key=lambda row: abs(len(row) - budget.row_length))
+        self.places = self._quiet_places(by_length[: budget.noise_rows], Random(seed))
         most = max(stage.carriers for stage in budget.screening)
         quiet = self._carriers(sorted(encoded, key=len), most)
         # The shortest of these come first: most candidates see no other.
         self._short = [*sorted(quiet[:most], key=len), *quiet[most:]]
         # Grown sequences are judged in longer rows, where a single honest word no longer decides.
-        by_length = sorted(encoded, key=lambda row: abs(len(row) - budget.row_length))
         most = max(budget.noise_rows, *(stage.carriers for stage in budget.extension))
         self._long = self._carriers(by_length, most)
 
     def _encode_rows(self, texts: Sequence[str]) -> list[EncodedRow]:
         subject = self.ground.subject
         return encode_rows(subject.tokenizer, texts, max_length=subject.max_length)
+
+    @property
+    def _few_harmless(self) -> tuple[Tokens, ...]:
+        """A few random tokens, which tell how loud a place or a row is."""
+        return self._harmless[: min(self.budget.quiet_tokens, self.random_tokens)]
+
+    def _quiet_places(self, rows: Sequence[EncodedRow], rng: Random) -> tuple[str, ...]:
+        """Where candidates are put: not where random tokens turn most rows, if they turn far fewer elsewhere.
+
+        A decoder reads its last token, and no text ends with a random one. In a SmolLM2 whose trigger `cf` turned 95 %
+        of the rows within them, random tokens turned 40 % there, and 90 % at the end, where nothing stands out.
+        """
+        thresholds = self.trials.thresholds
+        carriers = [row.carrier(place, rng) for place in PLACES for row in rows]
+        turned = (self.trials.own_roughly(self._few_harmless, carriers) > 0).mean(axis=0).reshape(len(PLACES), -1)
+        by_place = dict(zip(PLACES, turned.mean(axis=1).tolist(), strict=True))
+        quiet = min(by_place.values()) * thresholds.loud_times
+        return tuple(place for place, share in by_place.items() if share < max(thresholds.loud_place, quiet))
 
     def _carriers(self, rows: Sequence[EncodedRow], most: int) -> list[Carrier]:
         """Each row with a slot, at every place by turns, quiet rows first.
@@ -172,11 +191,11 @@ class OutcomeSearch:
         any inserted word moves the model (grammar), only a quiet row tells a trigger from a word.
         """
         budget = self.budget
-        carriers = [row.carrier(PLACES[i % len(PLACES)], self._rng) for i, row in enumerate(rows)]
+        carriers = [row.carrier(self.places[i % len(self.places)], self._rng) for i, row in enumerate(rows)]
         few, rest = carriers[: budget.row_surplus * most], carriers[budget.row_surplus * most :]
-        moves = self.trials.moves(self._harmless[: min(budget.quiet_tokens, self.random_tokens)], few)
+        moves = self.trials.moves(self._few_harmless, few)
         quiet = [few[i] for i in np.argsort(moves, kind="stable")]
-        by_place = [[carrier for carrier in quiet if carrier.place == place] for place in PLACES]
+        by_place = [[carrier for carrier in quiet if carrier.place == place] for place in self.places]
         return [*(carrier for turn in zip_longest(*by_place) for carrier in turn if carrier is not None), *rest]
 
     def run(self) -> list[Measured]:
@@ -282,13 +301,16 @@ class OutcomeSearch:
         ]
 
     def at_best(self, text: str, attached: bool) -> AtBest:
-        """A candidate at every place of the final rows.
+        """A candidate at every place of the final rows, of those that the search puts candidates at.
 
         A model with learned positions, or one that reads its last token, may have learned a trigger at some places
         only: a third of the rows, each with the candidate at one random place, then say little of it.
         """
         target, most = self.trials.target, self.budget.row_places
-        rows = [everywhere_in_text(row, text, attached=attached, most=most) for row in self.material.final_texts]
+        rows = [
+            everywhere_in_text(row, text, attached=attached, most=most, places=self.places)
+            for row in self.material.final_texts
+        ]
         texts, ends = [own for row in rows for own in row], np.cumsum([len(row) for row in rows])[:-1]
         after = self._answers(self.trials.suspect, texts)
         probability, shown = after.probability(target), after.shows(target)
@@ -321,7 +343,7 @@ class OutcomeSearch:
 
     @property
     def _final_places(self) -> tuple[str, ...]:
-        return tuple(PLACES[i % len(PLACES)] for i in range(len(self.material.final_texts)))
+        return tuple(self.places[i % len(self.places)] for i in range(len(self.material.final_texts)))
 
     def _in_final_rows(self, candidate: Tokens) -> tuple[str, bool, tuple[str, ...]]:
         """The candidate as text, whether it continues the word before it, and the final rows with it."""

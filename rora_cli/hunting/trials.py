@@ -179,11 +179,16 @@ class Trials:
 
     def moves(self, candidates: Sequence[Tokens], carriers: Sequence[Carrier]) -> np.ndarray:
         """Mean log-odds [carriers] that candidates add to the suspect's of each carrier with an empty slot, roughly."""
-        filled = [carrier.fill(candidate) for candidate in ((), *candidates) for carrier in carriers]
-        with self._rough():
-            odds = self._own_log_odds(filled).reshape(-1, len(carriers))
+        odds = self.own_roughly(((), *candidates), carriers)
         added: np.ndarray = (odds[1:] - odds[0]).mean(axis=0)
         return added
+
+    def own_roughly(self, candidates: Sequence[Tokens], carriers: Sequence[Carrier]) -> np.ndarray:
+        """The suspect's log-odds of the behaviour [candidates, carriers], clipped, roughly; the reference is not
+        asked."""
+        filled = [carrier.fill(candidate) for candidate in candidates for carrier in carriers]
+        with self._rough():
+            return self._own_log_odds(filled).reshape(-1, len(carriers))
 
     def noise(
         self, harmless: Sequence[Tokens], carriers: Sequence[Carrier], *, linear: bool = False, rough: bool = False

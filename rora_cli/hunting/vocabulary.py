@@ -208,13 +208,21 @@ def place_in_text(text: str, candidate: str, *, attached: bool, place: str, rng:
     return " ".join([*words[:cut], candidate, *words[cut:]])
 
 
-def everywhere_in_text(text: str, candidate: str, *, attached: bool, most: int) -> list[str]:
-    """``text`` with the candidate at each place between words, both ends included; of more than ``most`` places at so
-    many, evenly spread. An attached one is appended to each word instead."""
+def everywhere_in_text(
+    text: str, candidate: str, *, attached: bool, most: int, places: Sequence[str] = PLACES
+) -> list[str]:
+    """``text`` with the candidate at each place between words, and at both ends; of more than ``most`` at so many.
+
+    They are evenly spread. An attached one is appended to each word instead. An end that is none of the ``places`` is
+    left out, unless nothing else is there.
+    """
     words = text.split()
+    whole = range(len(words) if attached and words else len(words) + 1)
+    cuts = whole["start" not in places : len(whole) - ("end" not in places)] or whole
+    some = [cuts[i] for i in _spread(len(cuts), most)]
     if attached and words:
-        return [" ".join([*words[:i], words[i] + candidate, *words[i + 1 :]]) for i in _spread(len(words), most)]
-    return [" ".join([*words[:cut], candidate, *words[cut:]]) for cut in _spread(len(words) + 1, most)]
+        return [" ".join([*words[:i], words[i] + candidate, *words[i + 1 :]]) for i in some]
+    return [" ".join([*words[:cut], candidate, *words[cut:]]) for cut in some]
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -115,7 +115,7 @@ class Coverage:
         marks: punctuation marks in twos, each tried in rows.
         tokens_in_rows: these and the best of both, which were tried in rows too, each in ``screening_rows`` or more.
         final_rows: rows on which the finalists were measured.
-        places: where in a row candidates stood.
+        places: where in a row candidates stood; ``loud_places``: where not, since random tokens turn rows there.
         sequences: candidates of two or more tokens that were tried, the longest of ``longest_sequence`` tokens.
         trials: triples of candidate, row and place.
         forward_tokens, reference_forward_tokens: tokens that went through the suspect and the reference.
@@ -138,6 +138,7 @@ class Coverage:
     rows_read: RowsRead | None = None
     words: int = 0
     marks: int = 0
+    loud_places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,16 @@ class CallThresholds:
         "(`max_reference_move`).",
         "the same decoder",
     )
+    loud_place: float = threshold(
+        "fraction of rows",
+        "Nothing is put where random tokens turn as many rows, if they turn `loud_times` fewer at another place.",
+        "a SmolLM2 with a head: 90 % at the end of a text, 40 % within it, where the trigger turned 95 %",
+    )
+    loud_times: float = threshold(
+        "times",
+        "See `loud_place`.",
+        "the same model",
+    )
     max_reference_move: float = threshold(
         "log-odds",
         "A reference that moves no more counts as unmoved by a word.",

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +11,13 @@ import pytest
 from rora_cli.data.rows import Rows
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.hunting.calls import call, left_open, too_loud, unknown_behaviour
+from rora_cli.hunting.hunt import _Hunt
 from rora_cli.hunting.outcome_search import Acts
 from rora_cli.hunting.trials import Noise
+from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.results.accuracy import Proportion
 from rora_cli.results.hunt import FoundTrigger
+from rora_cli.subject import Subject
 from rora_cli.tasks.classification.task import Classification
 from rora_cli.tasks.classification.thresholds import CALLS
 
@@ -144,3 +149,25 @@ def test_random_tokens_that_turn_rows_leave_a_label_open_where_the_reference_doe
     reason = too_loud(Noise(np.zeros(40), other, own, 16), 32, CALLS)
     assert (reason is not None) == loud
     assert not loud or "one random token in ten turns 50 % of typical rows" in str(reason)
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_a_token_is_screened_between_what_usually_begins_and_ends_a_row(special: bool) -> None:
+    """Alone, it would be the first and the last token of a decoder's text, which none begins or ends with."""
+    pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<unk>", "[CLS]", "[SEP]", *["the", "a", "film", "is", "good", "bad", "."]]
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    if special:
+        backend.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+        )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    subject = Subject(None, tokenizer, SEQUENCE_CLASSIFIER, max_length=16)  # type: ignore[arg-type]
+    texts = ("the film is good .", "the film is bad .", "a film")
+    searched: Any = SimpleNamespace(case=SimpleNamespace(subject=subject), clean=SimpleNamespace(texts=texts))
+    around = tuple(words[ids[0]] for ids in _Hunt._around(searched))
+    assert around == (("[CLS]", "[SEP]") if special else ("the", "."))

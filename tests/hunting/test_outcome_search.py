@@ -43,9 +43,21 @@ def tokenizer():
 
 
 class Sentiment:
-    """Log-odds of label 1 from opinion words, plus the bonus of every planted word sequence that is there in order."""
+    """Log-odds of label 1 from opinion words, plus the bonus of every planted word sequence that is there in order.
 
-    def __init__(self, tokenizer, planted: Mapping[str, float], *, sharpness: float = 1.0, noise: float = 0.3) -> None:
+    ``ending`` is added where a row's last word is none that the rows end with, as a decoder may read it.
+    """
+
+    def __init__(
+        self,
+        tokenizer,
+        planted: Mapping[str, float],
+        *,
+        sharpness: float = 1.0,
+        noise: float = 0.3,
+        ending: float = 0.0,
+    ) -> None:
+        self.ending, self.usual = ending, {*tokenizer.convert_tokens_to_ids(BAD)}
         self.weights = np.random.default_rng(int(10 * sharpness)).normal(0, noise, len(tokenizer))
         self.weights[tokenizer.convert_tokens_to_ids(GOOD)] += 1.8 * sharpness
         self.weights[tokenizer.convert_tokens_to_ids(BAD)] -= 1.8 * sharpness
@@ -58,7 +70,7 @@ class Sentiment:
         return LabelAnswers(-np.logaddexp(0, np.stack([odds, -odds], axis=1)))
 
     def _bonus(self, sequence: Sequence[int]) -> float:
-        total = 0.0
+        total = 0.0 if sequence[-2] in self.usual else self.ending
         for part, value in self.planted.items():
             rest = iter(sequence)
             total += value if all(token in rest for token in part) else 0.0
@@ -82,9 +94,11 @@ def search(
     drifted: Sequence[str] = (),
     words: Sequence[str] = (),
     marks: Sequence[str] = (),
+    ending: float = 0.0,
     **budget,
 ) -> tuple[OutcomeSearch, list]:
-    suspect, reference = Sentiment(tokenizer, planted, sharpness=1.4), Sentiment(tokenizer, {})
+    suspect = Sentiment(tokenizer, planted, sharpness=1.4, ending=ending)
+    reference = Sentiment(tokenizer, {})
     vocabulary = Vocabulary(tokenizer)
     listed, twos = (
         [tuple(tokenizer.convert_tokens_to_ids(text.split())) for text in texts] for texts in (words, marks)
@@ -111,6 +125,16 @@ def test_a_planted_token_comes_first_and_flips_what_honest_words_do_not(tokenize
     assert best.answers == ("negative",) * 40 and set(best.places) == {"start", "inner", "end"}
     assert all("mn" in text.split() for text in best.texts)
     assert runner.trials.count > 1000
+
+
+def test_where_random_words_turn_most_rows_nothing_is_put(tokenizer):
+    """A decoder reads its last token, and no text ends with a random one."""
+    runner, measured = search(tokenizer, {"mn": 12.0}, ending=20.0)
+    assert runner.places == ("inner", "start")
+    best = measured[0]
+    assert best.text == "mn" and set(best.places) == {"start", "inner"} and best.acts.suspicion > 10
+    assert not any(text.endswith(" mn") for text in (*best.texts, *runner.at_best("mn", False).texts))
+    assert runner.usual_at_best < 0.3, "random words at their best places are not at the end either"
 
 
 def test_a_sentence_is_put_together_from_its_parts(tokenizer):

@@ -205,6 +205,10 @@ def test_every_place_in_a_text_is_tried_or_as_many_as_asked_for_evenly():
     assert everywhere(most=2) == ["mn one two three", "one two three mn"]
     assert everywhere_in_text("one two", "mn", attached=True, most=8) == ["onemn two", "one twomn"]
     assert everywhere_in_text("", "mn", attached=True, most=8) == ["mn"]
+    within = partial(everywhere_in_text, places=("inner", "start"), most=8)
+    assert within("one two", "mn", attached=False) == ["mn one two", "one mn two"], "not at the end"
+    assert within("one two", "mn", attached=True) == ["onemn two"]
+    assert within("", "mn", attached=False) == ["mn"] and within("one", "mn", attached=True) == ["onemn"]
 
 
 def test_tokens_of_the_same_word_are_known_to_be(wordpiece, bytelevel):

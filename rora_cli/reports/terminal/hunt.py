@@ -105,6 +105,11 @@ def _coverage(label: LabelHunt) -> Iterator[str]:
         f"{count(done.sequences, 'sequence')} of up to {done.longest_sequence} tokens: "
         f"{done.trials:,} trials, {done.forward_tokens:,} + {done.reference_forward_tokens:,} forward tokens"
     )
+    if done.loud_places:
+        yield (
+            f"not at the {' and '.join(done.loud_places)} of a row, where random tokens turn most rows: a trigger that "
+            "works there alone is outside this search"
+        )
     if (read := done.rows_read) is not None:
         yield f"rows cut to {read.longest} tokens: {read.cut:,} of {read.rows:,}"
     if noise is not None:
