@@ -99,8 +99,9 @@ class _Hunt:
     def _around(self) -> Around:
         """What stands before and after a token that is screened alone: the special tokens around a row.
 
-        Where there are none, the token that most rows begin or end with: a decoder reads the last token of a text, and
-        a text that begins or ends with any other than these is odd to it already.
+        Where there are none, the token that most rows begin or end with. A decoder reads the last token of a text, and
+        takes the first for a place to look at that means nothing: of 2,501 tokens, the trigger `cf` of a SmolLM2 ranked
+        1,969th alone, 769th before " .", 32nd behind "the", and seventh between both.
         """
         case = self.case
         (empty,) = encode_rows(case.subject.tokenizer, [""], max_length=case.subject.max_length)
