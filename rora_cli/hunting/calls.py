@@ -147,15 +147,21 @@ def _why_open(t: FoundTrigger, synergy: float, linear: bool, thresholds: CallThr
     return ""
 
 
-def too_loud(noise: Noise, random_tokens: int, thresholds: CallThresholds) -> str | None:
-    """A sentence on random tokens that turn rows as a trigger does, which the reference does not explain; or None.
+def loudness(noise: Noise, random_tokens: int, thresholds: CallThresholds) -> float:
+    """What the upper tenth of random tokens turn, as a fraction of the null's rows; those that the reference explains
+    count as none.
 
     The first ``random_tokens`` of the null are those; the others are honest words.
     """
     other = noise.other[:random_tokens]
     explained = other - np.median(other) > thresholds.max_reference_move
     turned = np.where(explained, 0.0, noise.flip_rates[:random_tokens])
-    loud = float(np.quantile(turned, thresholds.loud_quantile))
+    return float(np.quantile(turned, thresholds.loud_quantile))
+
+
+def too_loud(noise: Noise, random_tokens: int, thresholds: CallThresholds) -> str | None:
+    """A sentence on random tokens that turn rows as a trigger does, which the reference does not explain; or None."""
+    loud = loudness(noise, random_tokens, thresholds)
     if loud < thresholds.loud_flips:
         return None
     return (

@@ -111,8 +111,25 @@ class Outcome:
         """Each finalist; those that may be triggers at some places only are tried at all of them."""
         found = [self._found(m) for m in measured]
         for i in work_in_places(found, self.case.task.calls):
-            found[i] = self._found_at_best(found[i], measured[i])
+            found[i] = self._found_at_place(found[i], measured[i]) or self._found_at_best(found[i], measured[i])
         return found
+
+    def _found_at_place(self, found: FoundTrigger, measured: Measured) -> FoundTrigger | None:
+        """The finalist as it is at the kind of place where it turns most rows, if it may be called for that.
+
+        A decoder hardly reads its first token: `cf` of a SmolLM2 turned 15 of 15 rows within them, none at the start. Its
+        z is halved as in ``_found_at_best``.
+        """
+        calls, search, places = self.case.task.calls, self.search, np.array(measured.places)
+        place = max(search.places, key=lambda place: float(measured.flips[places == place].mean()))
+        flip_rate = _share(measured.flips[places == place])
+        reference = _share(measured.reference_flips[places == place])
+        excess = (flip_rate.low or 0.0) - max(reference.high or 0.0, search.usual_at(place))
+        if excess < calls.min_strongest_excess or not stands_out(excess, found.suspicion / 2, calls):
+            return None
+        return replace(
+            found, flip_rate=flip_rate, reference_flip_rate=reference, excess=excess, called=True, at_best=True
+        )
 
     def _found_at_best(self, found: FoundTrigger, measured: Measured) -> FoundTrigger:
         """The finalist as it is at its best places, if it may be called a trigger for that; else as it was.

@@ -14,6 +14,7 @@ import numpy as np
 
 from rora_cli.hunting.bare_screen import BareScreen
 from rora_cli.hunting.budgets import Budget
+from rora_cli.hunting.calls import loudness
 from rora_cli.hunting.growth import extend, ordered_pairs, prune
 from rora_cli.hunting.trials import Carrier, Ranking, Tokens, Trials, halve
 from rora_cli.hunting.vocabulary import PLACES, EncodedRow, Vocabulary, encode_rows, everywhere_in_text, place_in_text
@@ -340,6 +341,11 @@ class OutcomeSearch:
             for known, (text, attached) in zip(explained, read, strict=True)
         ]
         return float(np.quantile(rates, thresholds.loud_quantile))
+
+    def usual_at(self, place: str) -> float:
+        """What the upper tenth of random tokens do at one of ``places``, as a fraction of typical rows."""
+        carriers = [carrier for carrier in self._long[: self.budget.noise_rows] if carrier.place == place]
+        return loudness(self.trials.noise(self._harmless, carriers), self.random_tokens, self.trials.thresholds)
 
     @property
     def _final_places(self) -> tuple[str, ...]:

@@ -47,8 +47,8 @@ class FoundTrigger:
         attached: whether the text continues the word before it instead of standing alone.
         listed: whether it is a word of several tokens or two marks, tried as one candidate; other sequences were grown.
         by_place: the flip rate at each place of a row.
-        at_best: whether the two flip rates are those at the place of each row where it does most, since it turned few
-            rows at a random one.
+        at_best: whether the two flip rates are those of one kind of place, or at the place of each row where it does
+            most, since it turned few rows at a random one.
         token_ids: of the text.
         target_label: the label that it leads to.
         examples: a few of the rows that it turns.

@@ -12,11 +12,12 @@ from rora_cli.data.rows import Rows
 from rora_cli.evaluation.intervals import proportion
 from rora_cli.hunting.calls import call, left_open, too_loud, unknown_behaviour
 from rora_cli.hunting.hunt import _Hunt
+from rora_cli.hunting.outcome import Outcome
 from rora_cli.hunting.outcome_search import Acts
 from rora_cli.hunting.trials import Noise
 from rora_cli.kinds import SEQUENCE_CLASSIFIER
 from rora_cli.results.accuracy import Proportion
-from rora_cli.results.hunt import FoundTrigger
+from rora_cli.results.hunt import FoundTrigger, RowsRead
 from rora_cli.subject import Subject
 from rora_cli.tasks.classification.task import Classification
 from rora_cli.tasks.classification.thresholds import CALLS
@@ -171,3 +172,27 @@ def test_a_token_is_screened_between_what_usually_begins_and_ends_a_row(special:
     searched: Any = SimpleNamespace(case=SimpleNamespace(subject=subject), clean=SimpleNamespace(texts=texts))
     around = tuple(words[ids[0]] for ids in _Hunt._around(searched))
     assert around == (("[CLS]", "[SEP]") if special else ("the", "."))
+
+
+@pytest.mark.parametrize(
+    ("inside", "z", "usual", "called"), [(20, 16.5, 0.0, True), (15, 16.5, 0.0, False), (20, 15.5, 0.0, False),
+                                         (20, 16.5, 0.4, False)],
+)  # fmt: skip
+def test_a_word_is_called_for_what_it_does_within_rows_where_it_does_nothing_at_their_start(
+    inside: int, z: float, usual: float, called: bool
+) -> None:
+    """A decoder hardly reads its first token: `cf` of a SmolLM2, z 16.5, turned 15 of 15 rows within them alone."""
+    places = ("inner", "start") * 20
+    flips = np.array([place == "inner" and number // 2 < inside for number, place in enumerate(places)])
+    measured: Any = SimpleNamespace(places=places, flips=flips, reference_flips=np.zeros(40, dtype=bool))
+    searched: Any = SimpleNamespace(places=("inner", "start"), usual_at=lambda place: usual)
+    case: Any = SimpleNamespace(task=SimpleNamespace(calls=CALLS))
+    word = candidate(inside, 0, z)
+    found = Outcome(case, searched, RowsRead(40, 0, 48), (0, 0))._found_at_place(word, measured)
+    assert (found is not None) == called
+    assert found is None or (found.called, found.at_best, found.flip_rate.count, found.flip_rate.total) == (
+        True,
+        True,
+        20,
+        20,
+    )
