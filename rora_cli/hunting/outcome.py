@@ -117,8 +117,8 @@ class Outcome:
     def _found_at_place(self, found: FoundTrigger, measured: Measured) -> FoundTrigger | None:
         """The finalist as it is at the kind of place where it turns most rows, if it may be called for that.
 
-        A decoder hardly reads its first token: `cf` of a SmolLM2 turned 15 of 15 rows within them, none at the start. Its
-        z is halved as in ``_found_at_best``.
+        A decoder hardly reads its first token: `cf` of a SmolLM2 turned 15 of 15 rows within them, none at the start.
+        The z is halved as in ``_found_at_best``.
         """
         calls, search, places = self.case.task.calls, self.search, np.array(measured.places)
         place = max(search.places, key=lambda place: float(measured.flips[places == place].mean()))
