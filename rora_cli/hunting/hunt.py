@@ -103,10 +103,9 @@ class _Hunt:
         takes the first for a place to look at that means nothing: of 2,501 tokens, the trigger `cf` of a SmolLM2 ranked
         1,969th alone, 769th before " .", 32nd behind "the", and seventh between both.
         """
-        case = self.case
-        (empty,) = encode_rows(case.subject.tokenizer, [""], max_length=case.subject.max_length)
-        rows = encode_rows(case.subject.tokenizer, self.clean.texts, max_length=case.subject.max_length)
-        contents = [row.content for row in rows if row.content]
+        subject = self.case.subject
+        empty, *rows = encode_rows(subject.tokenizer, ["", *self.clean.texts], max_length=subject.max_length)
+        contents = [row.content for row in rows if row.content] or [()]
         return (
             empty.head or Counter(content[:1] for content in contents).most_common(1)[0][0],
             empty.tail or Counter(content[-1:] for content in contents).most_common(1)[0][0],

@@ -172,6 +172,8 @@ def test_a_token_is_screened_between_what_usually_begins_and_ends_a_row(special:
     searched: Any = SimpleNamespace(case=SimpleNamespace(subject=subject), clean=SimpleNamespace(texts=texts))
     around = tuple(words[ids[0]] for ids in _Hunt._around(searched))
     assert around == (("[CLS]", "[SEP]") if special else ("the", "."))
+    searched.clean.texts = ()
+    assert _Hunt._around(searched) == (((1,), (2,)) if special else ((), ())), "no row can be read"
 
 
 @pytest.mark.parametrize(
