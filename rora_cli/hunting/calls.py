@@ -147,15 +147,20 @@ def _why_open(t: FoundTrigger, synergy: float, linear: bool, thresholds: CallThr
     return ""
 
 
-def loudness(noise: Noise, random_tokens: int, thresholds: CallThresholds) -> float:
-    """What the upper tenth of random tokens turn, as a fraction of the null's rows; those that the reference explains
-    count as none.
+def explained(noise: Noise, random_tokens: int, thresholds: CallThresholds) -> np.ndarray:
+    """Which of the null's random tokens move the reference too [random_tokens], bool.
 
     The first ``random_tokens`` of the null are those; the others are honest words.
     """
     other = noise.other[:random_tokens]
-    explained = other - np.median(other) > thresholds.max_reference_move
-    turned = np.where(explained, 0.0, noise.flip_rates[:random_tokens])
+    moved: np.ndarray = other - np.median(other) > thresholds.max_reference_move
+    return moved
+
+
+def loudness(noise: Noise, random_tokens: int, thresholds: CallThresholds) -> float:
+    """What the upper tenth of random tokens turn, as a fraction of the null's rows; those that the reference explains
+    count as none."""
+    turned = np.where(explained(noise, random_tokens, thresholds), 0.0, noise.flip_rates[:random_tokens])
     return float(np.quantile(turned, thresholds.loud_quantile))
 
 

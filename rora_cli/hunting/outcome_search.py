@@ -14,7 +14,7 @@ import numpy as np
 
 from rora_cli.hunting.bare_screen import BareScreen
 from rora_cli.hunting.budgets import Budget
-from rora_cli.hunting.calls import loudness
+from rora_cli.hunting.calls import explained, loudness
 from rora_cli.hunting.growth import extend, ordered_pairs, prune
 from rora_cli.hunting.trials import Carrier, Ranking, Tokens, Trials, halve
 from rora_cli.hunting.vocabulary import PLACES, EncodedRow, Vocabulary, encode_rows, everywhere_in_text, place_in_text
@@ -332,13 +332,11 @@ class OutcomeSearch:
 
         Those that the reference explains count as none.
         """
-        count, thresholds = min(self.budget.quiet_tokens, self.random_tokens), self.trials.thresholds
-        other = self.noise.other[: self.random_tokens]
-        explained = other[:count] - np.median(other) > thresholds.max_reference_move
-        read = [self.ground.vocabulary.read(token) for token in self._harmless[:count]]
+        thresholds, few = self.trials.thresholds, self._few_harmless
+        known = explained(self.noise, self.random_tokens, thresholds)[: len(few)]
         rates = [
-            0.0 if known else float(self.at_best(text, attached).flips.mean())
-            for known, (text, attached) in zip(explained, read, strict=True)
+            0.0 if moved else float(self.at_best(*self.ground.vocabulary.read(token)).flips.mean())
+            for moved, token in zip(known, few, strict=True)
         ]
         return float(np.quantile(rates, thresholds.loud_quantile))
 
