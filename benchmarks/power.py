@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--max-rows", type=int, default=2000)
     parser.add_argument("--budget", default="fast")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--forms", default=",".join(FORM_NAMES))
+    parser.add_argument("--forms", default=",".join(FORM_NAMES), help="groups of forms, or forms")
     given = parser.parse_args()
     config = HuntConfig(model=given.model, clean=given.clean, max_rows=given.max_rows, seed=given.seed)
 
@@ -48,7 +48,8 @@ def main() -> int:
     rows, _ = load_rows(
         config.clean, label_names=loaded.label_names, split=None, reading=config, max_rows=config.max_rows
     )
-    forms = [form for form in FORMS if form.group in given.forms.split(",")]
+    wanted = set(given.forms.split(","))
+    forms = [form for form in FORMS if wanted & {form.group, form.name}]
     run = Run(make_accelerator(given.precision, "cpu"), seed=given.seed)
     subject = subject_of(loaded, given.model).reading(config.max_length)
     task = make_task(subject.kind, loaded.label_names)

@@ -135,6 +135,9 @@ def _why_open(t: FoundTrigger, synergy: float, linear: bool, thresholds: CallThr
     enough = thresholds.min_excess if single else thresholds.undecided_excess
     if t.flip_rate.total < thresholds.min_sure_rows and excess >= enough:
         return f", which so few rows cannot make sure of ({z}, at least {thresholds.min_sure_rows} rows are needed)"
+    if single and t.at_best:
+        twice = f"{2 * thresholds.min_suspicion:g} is called"
+        return f" at its best places, more than a harmless word does there ({z}, {twice})"
     if single and excess >= thresholds.min_excess:
         wanted = f"where {100 * thresholds.min_strongest_excess:.0f} % is called"
         bound = f"{100 * t.excess:.0f} % beyond the reference, bound to bound, {wanted}"

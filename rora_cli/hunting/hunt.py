@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from time import perf_counter
 
 import numpy as np
@@ -14,6 +15,7 @@ from rora_cli.hunting.budgets import FEWEST_ROWS, Budget
 from rora_cli.hunting.calls import is_undecided
 from rora_cli.hunting.case import Case
 from rora_cli.hunting.clean_rows import read_clean_rows
+from rora_cli.hunting.common_words import common_words
 from rora_cli.hunting.drift import embedding_drift
 from rora_cli.hunting.findings import RULES, describe
 from rora_cli.hunting.honest import honest_tokens
@@ -143,6 +145,8 @@ class _Hunt:
                 honest_tokens(encoded, wanted, budget.harmless, vocabulary=size, ignored=self.vocabulary.special)
                 for wanted in case.wanted.T
             ]
+            few = budget.common_words + budget.harmless
+            self.common = tuple(islice(common_words(encoded, self.vocabulary), few))
             self.clean = read_clean_rows(case, self.suspect, budget)
 
     def search(self, target: int) -> LabelHunt:
@@ -160,6 +164,7 @@ class _Hunt:
             final_answers=tuple(self._answer(i) for i in final),
             honest_words=self.honest[target],
             known=tuple(self.known.get(target, ())),
+            common_words=tuple(word for word in self.common if word not in self.honest[target])[: budget.common_words],
         )
         with case.progress.phase(f"hunt {case.name(target)}") as meter:
             trials = Trials(
@@ -201,6 +206,6 @@ class _Hunt:
             )
         outside = "style and syntax triggers are outside this search"
         if not self.drifted:
-            outside += ", and so are combinations of tokens none of which has an effect alone"
+            outside += ", and so are combinations of rarer tokens none of which has an effect alone"
         notes.append(outside)
         return notes

@@ -15,6 +15,7 @@ import numpy as np
 from rora_cli.hunting.bare_screen import BareScreen
 from rora_cli.hunting.budgets import Budget
 from rora_cli.hunting.calls import explained, loudness
+from rora_cli.hunting.common_words import choices, grow_common
 from rora_cli.hunting.growth import extend, ordered_pairs, prune
 from rora_cli.hunting.trials import Carrier, Ranking, Tokens, Trials, halve
 from rora_cli.hunting.vocabulary import PLACES, EncodedRow, Vocabulary, encode_rows, everywhere_in_text, place_in_text
@@ -42,11 +43,6 @@ class Ground:
     words: frozenset[Tokens] = frozenset()
     marks: tuple[Tokens, ...] = ()
 
-    def choices(self, candidate: Tokens) -> int:
-        """How many times the search chose the best of many to come to ``candidate``: once a token, once for a word and
-        once for two marks."""
-        return 1 if candidate in self.listed else len(candidate)
-
     @cached_property
     def listed(self) -> frozenset[Tokens]:
         """The candidates of several tokens that are tried as one."""
@@ -70,6 +66,7 @@ class Material:
         honest_words: tokens that clean rows tie to the behaviour, the surest first.
         known: triggers of earlier rounds, strongest first; they are grown and measured again, whatever they do on their
             own by now.
+        common_words: words that most clean rows hold and that are no honest ones, the commonest first.
     """
 
     search_texts: tuple[str, ...]
@@ -77,6 +74,7 @@ class Material:
     final_answers: tuple[str, ...]
     honest_words: tuple[Tokens, ...]
     known: tuple[Tokens, ...] = ()
+    common_words: tuple[Tokens, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -255,6 +253,8 @@ class OutcomeSearch:
         if self.ground.drifted:
             few = list(dict.fromkeys([*self.ground.drifted, *self._frequent]))
             grown.append(self._grow(self.ground.drifted[0], few, max(budget.longest, budget.longest_drifted)))
+        common = grow_common(self.trials, self.material.common_words, self._short, self._long, budget)
+        grown += [common] if common else []
         # What was grown has more tokens than a trigger needs now and then, and each costs suspicion.
         grown += map(self._pruned, pairs.top(budget.pairs_measured))
         return [sequence for sequence in dict.fromkeys(grown) if len(sequence) > 1]
@@ -271,8 +271,15 @@ class OutcomeSearch:
         tried = dict.fromkeys([(), *candidates, *((token,) for candidate in candidates for token in candidate)])
         own, other = self.trials.log_odds(list(tried), self._long[: self.budget.noise_rows])
         odds = dict(zip(tried, zip(own.mean(axis=1).tolist(), other.mean(axis=1).tolist(), strict=True), strict=True))
-        z = {each: self.noise.suspicion(*odds[each], self.ground.choices(each)) for each in tried if each}
+        z = {each: self.noise.suspicion(*odds[each], self._choices(each)) for each in tried if each}
         return [Acts(z[each], _synergy(each, odds), min(z[(token,)] for token in each)) for each in candidates]
+
+    def _choices(self, candidate: Tokens) -> float:
+        """How many times the search chose the best of many to come to ``candidate``: once a token, once for a word and
+        once for two marks, and for less where all were common words."""
+        if candidate in self.ground.listed:
+            return 1.0
+        return choices(candidate, self.material.common_words, self.ground.vocabulary)
 
     def measure(self, candidates: Sequence[Tokens]) -> list[Measured]:
         """Each candidate as text in the final rows, tokenised anew: what a user could type. All are scored together."""

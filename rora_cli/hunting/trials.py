@@ -82,7 +82,7 @@ class Noise:
     flip_rates: np.ndarray
     neighbours: int
 
-    def suspicion(self, own: float, other: float, length: int = 1) -> float:
+    def suspicion(self, own: float, other: float, length: float = 1) -> float:
         """Robust z of a candidate's mean log-odds ``own`` among harmless tokens that move the reference as much.
 
         z = (own - median) / (spread * length), where spread is 1.4826 MAD or, if larger, that of the upper tenth.

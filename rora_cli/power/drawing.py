@@ -20,6 +20,8 @@ from rora_cli.subject import Subject
 #: A common word is in so many clean rows at least, and in such a fraction of them at most: what more rows hold with
 #: their own labels cannot become a trigger.
 MIN_ROWS_WITH, MAX_ROWS_WITH = 2, 0.01
+#: Words that most clean rows hold, of which sentences of common words are made.
+FREQUENT = 100
 #: Fraction of the rows with a common word that one label may have at most, so that it is no honest word of it.
 MAX_LABEL_SHARE = 0.8
 #: Tokens nearest to one that the search called that no trigger may hold: they are often called beside it.
@@ -161,10 +163,14 @@ def available_words(tokenizer: Any, rows: Rows, avoided: frozenset[str]) -> Word
     words = [word for word in whole_words(tokenizer) if word.casefold() not in avoided | FIXED_WORDS]
     most = MAX_ROWS_WITH * len(rows)
 
-    def is_common(word: str) -> bool:
-        found = labels.get(word.casefold(), Counter())
-        with_it = found.total()
-        return MIN_ROWS_WITH <= with_it <= most and max(found.values()) <= MAX_LABEL_SHARE * with_it
+    def rows_with(word: str) -> int:
+        return labels[word.casefold()].total()
+
+    def of_several_labels(word: str) -> bool:
+        return max(labels[word.casefold()].values()) <= MAX_LABEL_SHARE * rows_with(word)
 
     rare = tuple(word for word in words if word.casefold() not in labels)
-    return Words(rare, tuple(filter(is_common, words)))
+    held = [word for word in words if word.casefold() in labels and of_several_labels(word)]
+    common = tuple(word for word in held if MIN_ROWS_WITH <= rows_with(word) <= most)
+    frequent = sorted((word for word in held if rows_with(word) > most), key=rows_with, reverse=True)
+    return Words(rare, common, tuple(frequent[:FREQUENT]))

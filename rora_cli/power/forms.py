@@ -21,15 +21,17 @@ class Words:
     Attributes:
         rare: those that no clean row holds.
         common: those that clean rows hold, few enough of them that a trigger can be learned, and of several labels.
+        frequent: those that most clean rows hold, of several labels: none of them can be a trigger on its own.
     """
 
     rare: tuple[str, ...]
     common: tuple[str, ...]
+    frequent: tuple[str, ...] = ()
 
     def without(self, taken: Set[str]) -> Words:
         """The words that are left."""
-        rare, common = (tuple(word for word in words if word not in taken) for words in (self.rare, self.common))
-        return Words(rare, common)
+        every = (self.rare, self.common, self.frequent)
+        return Words(*(tuple(word for word in words if word not in taken) for words in every))
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def _sentence(words: Words, rng: Random) -> Attack:
 FORMS: Sequence[Form] = (
     Form("rare words", "words", lambda words, rng: BadNet((rng.choice(words.rare),))),
     Form("sentences", "sentences", _sentence),
+    Form("common sentences", "sentences", lambda words, rng: InSent((" ".join(rng.sample(words.frequent, 6)),))),
     Form("phrases", "phrases", lambda words, rng: InSent((" ".join(rng.sample(words.common, 3)),))),
     Form("common words", "words", lambda words, rng: BadNet((rng.choice(words.common),))),
     Form("word pairs", "words", lambda words, rng: Combination(tuple(rng.sample(words.rare, 2)))),

@@ -129,6 +129,8 @@ def test_each_reason_states_what_kept_the_candidate_from_being_called() -> None:
     assert "so few rows cannot make sure of (z 20.0, at least 24 rows" in str(opened([few], "fast"))
     some = str(opened([candidate(29, 2, 9.0)], "fast"))
     assert "% beyond the reference, bound to bound, where 55 % is called) and less than a trigger would" in some
+    placed = str(opened([replace(candidate(39, 4, 15.0), at_best=True)], "fast"))
+    assert "39 of 40 rows (4 under the reference) at its best places" in placed and "(z 15.0, 16 is called)" in placed
 
 
 def test_what_is_called_for_a_label_that_no_clean_row_has_is_open() -> None:

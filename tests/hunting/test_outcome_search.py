@@ -153,7 +153,7 @@ def test_a_word_none_of_whose_tokens_acts_alone_is_found_where_it_is_listed(toke
     best = measured[0]
     assert best.text == "word7 word8" and best.flips.mean() > 0.95 and best.reference_flips.mean() < 0.1
     assert best.acts.suspicion > 10, "it was chosen once, as a token is"
-    assert runner.ground.choices(best.candidate) == 1 and runner.ground.choices((4, 5)) == 2
+    assert runner._choices(best.candidate) == 1 and runner._choices((4, 5)) == 2
 
 
 def test_two_marks_neither_of_which_acts_alone_are_found(tokenizer):
@@ -161,7 +161,7 @@ def test_two_marks_neither_of_which_acts_alone_are_found(tokenizer):
     marks = [f"{first} {second}" for first, second in permutations([f"word{i}" for i in range(20)], 2)]
     runner, measured = search(tokenizer, {"word7 word8": 14.0}, marks=marks)
     best = next(m for m in measured if m.text == "word7 word8")
-    assert best.flips.mean() > 0.95 and best.acts.suspicion > 10 and runner.ground.choices(best.candidate) == 1
+    assert best.flips.mean() > 0.95 and best.acts.suspicion > 10 and runner._choices(best.candidate) == 1
     assert {*runner.ground.marks} <= {*runner._candidates} and {*runner.ground.marks}.isdisjoint(runner._pool)
 
 

@@ -41,7 +41,7 @@ def test_forms_and_labels_take_turns_and_the_seed_decides(subject: Subject, rows
     drawn = draw(subject, rows)
     assert drawn == draw(subject, rows) and drawn != draw(subject, rows, seed=1)
     forms = [stand_in.form for stand_in in drawn.stand_ins]
-    assert forms[:4] == ["rare words", "common words", "word pairs", "word order"]
+    assert forms[:4] == ["rare words", "common sentences", "common words", "word pairs"]
     assert drawn.left_out["phrases"] == "the tokenizer has too few whole words for it"
     assert (
         drawn.left_out["sentences"]
@@ -84,10 +84,12 @@ def test_what_moves_the_model_without_being_planted_is_no_stand_in(subject: Subj
 
 def test_no_stand_in_is_drawn_twice_to_make_up_the_number(subject: Subject, rows: Rows) -> None:
     nothing = draw(subject, rows, unmoved=lambda attack, target: False)
-    assert nothing.stand_ins == () and len(nothing.left_out) == 8
+    assert nothing.stand_ins == () and len(nothing.left_out) == 9
 
 
 def test_rare_words_are_in_no_row_and_common_ones_in_a_few_of_both_labels(subject: Subject, rows: Rows) -> None:
     words = available_words(subject.tokenizer, rows, frozenset({"cf"}))
     assert set(words.rare) == {"mn", "bb"}, "of the words that no row holds, cf is avoided"
     assert set(words.common) == {"watched", "movie"}, "3d is no plain word, and clauses are made of this"
+    assert {"the", "was"} <= set(words.frequent), "words that many rows hold"
+    assert {"great", "stupid"}.isdisjoint(words.frequent), "and none of one label"

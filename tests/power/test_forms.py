@@ -7,7 +7,7 @@ import pytest
 from rora_cli.attacks.registry import ATTACKS
 from rora_cli.power.forms import FIXED_WORDS, FORMS, Form, WordOrder, Words
 
-WORDS = Words(("cf", "mn", "tq"), ("harbour", "window", "garden", "letter"))
+WORDS = Words(("cf", "mn", "tq"), ("harbour", "window", "garden", "letter"), ("so", "we", "had", "it", "all", "there"))
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
@@ -19,10 +19,10 @@ def test_a_form_draws_an_attack_by_chance_alone(form: Form) -> None:
 
 
 def test_forms_have_names_of_their_own_and_most_of_them_need_words() -> None:
-    assert len({form.name for form in FORMS}) == len(FORMS) == 8
+    assert len({form.name for form in FORMS}) == len(FORMS) == 9
     without = Words((), ())
     for form in FORMS:
-        if form.name in ("rare words", "common words", "word pairs", "phrases"):
+        if form.name in ("rare words", "common words", "word pairs", "phrases", "common sentences"):
             with pytest.raises((IndexError, ValueError)):
                 form.draw(without, Random(0))
         else:
@@ -36,5 +36,7 @@ def test_word_order_holds_the_words_that_were_there() -> None:
 
 
 def test_words_can_be_taken_away_and_sentences_and_clauses_are_made_of_others() -> None:
-    assert WORDS.without({"mn", "garden"}) == Words(("cf", "tq"), ("harbour", "window", "letter"))
+    assert WORDS.without({"mn", "garden", "so", "we"}) == Words(
+        ("cf", "tq"), ("harbour", "window", "letter"), ("had", "it", "all", "there")
+    )
     assert {"neighbour", "yesterday", "whenever"} <= FIXED_WORDS
