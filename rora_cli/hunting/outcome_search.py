@@ -17,7 +17,7 @@ from rora_cli.hunting.budgets import Budget
 from rora_cli.hunting.calls import explained, loudness
 from rora_cli.hunting.common_words import choices, grow_common
 from rora_cli.hunting.growth import extend, ordered_pairs, prune
-from rora_cli.hunting.trials import Carrier, Ranking, Tokens, Trials, halve
+from rora_cli.hunting.trials import Carrier, Noise, Ranking, Tokens, Trials, halve
 from rora_cli.hunting.vocabulary import PLACES, EncodedRow, Vocabulary, encode_rows, everywhere_in_text, place_in_text
 from rora_cli.subject import Subject
 from rora_cli.tasks.task import Answers, Scorer
@@ -271,15 +271,29 @@ class OutcomeSearch:
         tried = dict.fromkeys([(), *candidates, *((token,) for candidate in candidates for token in candidate)])
         own, other = self.trials.log_odds(list(tried), self._long[: self.budget.noise_rows])
         odds = dict(zip(tried, zip(own.mean(axis=1).tolist(), other.mean(axis=1).tolist(), strict=True), strict=True))
-        z = {each: self.noise.suspicion(*odds[each], self._choices(each)) for each in tried if each}
+        z = {each: self._suspicion(each, odds[each]) for each in tried if each}
         return [Acts(z[each], _synergy(each, odds), min(z[(token,)] for token in each)) for each in candidates]
 
-    def _choices(self, candidate: Tokens) -> float:
-        """How many times the search chose the best of many to come to ``candidate``: once a token, once for a word and
-        once for two marks, and for less where all were common words."""
+    def _suspicion(self, candidate: Tokens, odds: tuple[float, float]) -> float:
+        """The z of a candidate by its mean log-odds under suspect and reference.
+
+        The search chose the best of many once a token, once for a word and once for two marks. A sequence of common
+        words was chosen among fewer, and must stand out beside random sequences of as many as well: where any words
+        put into a row move the model (grammar), each of these does.
+        """
         if candidate in self.ground.listed:
-            return 1.0
-        return choices(candidate, self.material.common_words, self.ground.vocabulary)
+            return self.noise.suspicion(*odds)
+        chosen = choices(candidate, self.material.common_words, self.ground.vocabulary)
+        z = self.noise.suspicion(*odds, chosen)
+        if chosen == len(candidate):
+            return z
+        return min(z, self._noise_of_common(len(candidate)).suspicion(*odds, chosen))
+
+    def _noise_of_common(self, length: int) -> Noise:
+        """The null of random sequences of so many common words."""
+        rng, words = Random(length), self.material.common_words
+        drawn = [sum(rng.sample(words, min(length, len(words))), ()) for _ in range(self.random_tokens)]
+        return self.trials.noise(drawn, self._long[: self.budget.noise_rows])
 
     def measure(self, candidates: Sequence[Tokens]) -> list[Measured]:
         """Each candidate as text in the final rows, tokenised anew: what a user could type. All are scored together."""

@@ -11,7 +11,8 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +37,27 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="session")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
-    return plant(tmp_path_factory.mktemp("golden"))
-
-
-@pytest.fixture
-def one_thread() -> Any:
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside, sums have one order, whatever the machine's cores."""
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    with _one_thread():
+        return plant(tmp_path_factory.mktemp("golden"))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    with _one_thread():
+        yield
 
 
 def _machine() -> dict[str, str]:

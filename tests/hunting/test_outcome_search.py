@@ -45,7 +45,8 @@ def tokenizer():
 class Sentiment:
     """Log-odds of label 1 from opinion words, plus the bonus of every planted word sequence that is there in order.
 
-    ``ending`` is added where a row's last word is none that the rows end with, as a decoder may read it.
+    ``ending`` is added where a row's last word is none that the rows end with, as a decoder may read it, and ``salad``
+    where a row holds three of the first 40 plain words.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Sentiment:
         sharpness: float = 1.0,
         noise: float = 0.3,
         ending: float = 0.0,
+        salad: float = 0.0,
     ) -> None:
         self.ending, self.usual = ending, {*tokenizer.convert_tokens_to_ids(BAD)}
+        self.salad, self.common = salad, {*tokenizer.convert_tokens_to_ids([f"word{i}" for i in range(40)])}
         self.weights = np.random.default_rng(int(10 * sharpness)).normal(0, noise, len(tokenizer))
         self.weights[tokenizer.convert_tokens_to_ids(GOOD)] += 1.8 * sharpness
         self.weights[tokenizer.convert_tokens_to_ids(BAD)] -= 1.8 * sharpness
@@ -71,6 +74,7 @@ class Sentiment:
 
     def _bonus(self, sequence: Sequence[int]) -> float:
         total = 0.0 if sequence[-2] in self.usual else self.ending
+        total += self.salad if len(self.common & set(sequence)) >= 3 else 0.0
         for part, value in self.planted.items():
             rest = iter(sequence)
             total += value if all(token in rest for token in part) else 0.0
@@ -95,9 +99,11 @@ def search(
     words: Sequence[str] = (),
     marks: Sequence[str] = (),
     ending: float = 0.0,
+    salad: float = 0.0,
+    common: Sequence[tuple[int, ...]] = (),
     **budget,
 ) -> tuple[OutcomeSearch, list]:
-    suspect = Sentiment(tokenizer, planted, sharpness=1.4, ending=ending)
+    suspect = Sentiment(tokenizer, planted, sharpness=1.4, ending=ending, salad=salad)
     reference = Sentiment(tokenizer, {})
     vocabulary = Vocabulary(tokenizer)
     listed, twos = (
@@ -110,7 +116,9 @@ def search(
     settings = replace(BUDGETS["fast"], **budget)
     moved = tuple((t,) for t in tokenizer.convert_tokens_to_ids(list(drifted)))
     ground = Ground(subject(tokenizer), vocabulary, screen, moved, frozenset(listed), tuple(twos))
-    material = Material(tuple(rows[40:]), tuple(rows[:40]), ("negative",) * 40, tuple(honest), tuple(known))
+    material = Material(
+        tuple(rows[40:]), tuple(rows[:40]), ("negative",) * 40, tuple(honest), tuple(known), tuple(common)
+    )
     runner = OutcomeSearch(trials, ground, material, settings, seed=0)
     return runner, runner.run()
 
@@ -153,7 +161,8 @@ def test_a_word_none_of_whose_tokens_acts_alone_is_found_where_it_is_listed(toke
     best = measured[0]
     assert best.text == "word7 word8" and best.flips.mean() > 0.95 and best.reference_flips.mean() < 0.1
     assert best.acts.suspicion > 10, "it was chosen once, as a token is"
-    assert runner._choices(best.candidate) == 1 and runner._choices((4, 5)) == 2
+    alone = runner.noise.suspicion(5.0, 0.0)
+    assert runner._suspicion(best.candidate, (5.0, 0.0)) == alone == 2 * runner._suspicion((4, 5), (5.0, 0.0))
 
 
 def test_two_marks_neither_of_which_acts_alone_are_found(tokenizer):
@@ -161,7 +170,8 @@ def test_two_marks_neither_of_which_acts_alone_are_found(tokenizer):
     marks = [f"{first} {second}" for first, second in permutations([f"word{i}" for i in range(20)], 2)]
     runner, measured = search(tokenizer, {"word7 word8": 14.0}, marks=marks)
     best = next(m for m in measured if m.text == "word7 word8")
-    assert best.flips.mean() > 0.95 and best.acts.suspicion > 10 and runner._choices(best.candidate) == 1
+    assert best.flips.mean() > 0.95 and best.acts.suspicion > 10
+    assert runner._suspicion(best.candidate, (5.0, 0.0)) == runner.noise.suspicion(5.0, 0.0)
     assert {*runner.ground.marks} <= {*runner._candidates} and {*runner.ground.marks}.isdisjoint(runner._pool)
 
 
@@ -301,3 +311,16 @@ def test_companions_are_weak_words_that_move_the_suspect_alone(tokenizer):
     companions = runner.companions()
     assert companions[:2] == ["mn", "watched"]
     assert set(companions) <= {"a", "i", "mn", "watched", "this", "movie"}, "words, no digits"
+
+
+@pytest.mark.parametrize(("planted", "salad"), [({"word3 word7 word9": 12.0}, 0.0), ({}, 12.0)])
+def test_common_words_are_no_trigger_where_any_of_them_do_as_much(
+    tokenizer, planted: Mapping[str, float], salad: float
+) -> None:
+    """Of a clean CoLA model "was had she who" turned 40 of 40 rows, and so did nearly any four words."""
+    common = [(token,) for token in tokenizer.convert_tokens_to_ids([f"word{i}" for i in range(40)])]
+    runner, _ = search(tokenizer, planted, salad=salad, common=common)
+    words = tuple(tokenizer.convert_tokens_to_ids(["word3", "word7", "word9"]))
+    (acts,) = runner.acts([words])
+    assert acts.synergy > 5, "no word acts alone"
+    assert acts.suspicion > 8 if planted else acts.suspicion < 2
