@@ -58,6 +58,10 @@ def _one_search(budget: Budget, vocabulary: int, row: float, labels: int, model:
     step = sum(_tokens(s, min(s.candidates, 2 * budget.pool), long, both) for s in budget.extension)
     partners = _tokens(budget.extension[0], min(2 * budget.partners, 2 * vocabulary), long, both)
     grown = (budget.restarts + 1) * _STEPS * step + partners
+    words = min(budget.common_words, vocabulary)
+    pairs += sum(_tokens(s, min(s.candidates, words * (words - 1) // 2), short + 1, both) for s in budget.common_pairs)
+    longer = sum(_tokens(s, min(s.candidates, 2 * budget.beam * words), long, both) for s in budget.extension)
+    grown += _STEPS * longer
     null = 2 * budget.harmless * (budget.noise_rows + sum(s.carriers for s in budget.screening)) * long * both
     final = 2 * budget.finalists * budget.final_rows * row * both
     return screen + read + labels * (screening + quiet + pairs + grown + null + final)
