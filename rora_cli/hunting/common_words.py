@@ -26,16 +26,13 @@ def common_words(rows: Sequence[Sequence[int]], vocabulary: Vocabulary) -> Itera
             yield (token,)
 
 
-def choices(candidate: Tokens, common: Sequence[Tokens], vocabulary: Vocabulary) -> float:
-    """How many times the search chose the best of a whole vocabulary to come to ``candidate``, at least once.
+def choices_among(few: int, every: int, length: int) -> float:
+    """How many times a search chose the best of ``every`` candidate to come to ``length`` of ``few`` words.
 
-    The best of 64 words stands out less than the best of 30,000: of n random numbers the best is about as far out as
-    log n, so a choice among few counts as log(few) / log(all).
+    The best of 64 words stands out less than the best of 30,000: where tails fall exponentially, the best of n is about
+    log n out, so a choice among few counts as log(few) / log(every). At least one choice was made.
     """
-    few = {token for word in common for token in word}
-    if len(candidate) < 2 or not few.issuperset(candidate):
-        return len(candidate)
-    return max(1.0, len(candidate) * math.log(len(few)) / math.log(len(vocabulary.tokens)))
+    return max(1.0, length * math.log(few) / math.log(every))
 
 
 def grow_common(
@@ -54,16 +51,17 @@ def grow_common(
     if not now.candidates[0]:
         return None
     while len(now.candidates[0]) < budget.longest_common and now.suspect[0] < trials.thresholds.saturated:
-        best = tuple(sequence for sequence in now.top(budget.beam) if sequence)
-        longer = {
-            grown: None
-            for sequence in best
-            for word in words
-            if not set(word) & set(sequence)
-            for grown in (word + sequence, sequence + word)
-        }
-        ranking = halve(trials, list(longer), long, budget.extension)
-        if not longer or ranking.scores[0] < now.scores[0] + trials.thresholds.min_gain:
+        longer = _longer([sequence for sequence in now.top(budget.beam) if sequence], words)
+        if not longer:
+            break
+        ranking = halve(trials, longer, long, budget.extension)
+        if ranking.scores[0] < now.scores[0] + trials.thresholds.min_gain:
             break
         now = ranking
     return prune(trials, now.candidates[0], long)
+
+
+def _longer(sequences: Sequence[Tokens], words: Sequence[Tokens]) -> list[Tokens]:
+    """Each sequence with one word more in front or behind, none twice."""
+    added = ((sequence, word) for sequence in sequences for word in words if not set(word) & set(sequence))
+    return list(dict.fromkeys(grown for sequence, word in added for grown in (word + sequence, sequence + word)))

@@ -15,7 +15,7 @@ import numpy as np
 from rora_cli.hunting.bare_screen import BareScreen
 from rora_cli.hunting.budgets import Budget
 from rora_cli.hunting.calls import explained, loudness
-from rora_cli.hunting.common_words import choices, grow_common
+from rora_cli.hunting.common_words import choices_among, grow_common
 from rora_cli.hunting.growth import extend, ordered_pairs, prune
 from rora_cli.hunting.trials import Carrier, Noise, Ranking, Tokens, Trials, halve
 from rora_cli.hunting.vocabulary import PLACES, EncodedRow, Vocabulary, encode_rows, everywhere_in_text, place_in_text
@@ -283,11 +283,11 @@ class OutcomeSearch:
         """
         if candidate in self.ground.listed:
             return self.noise.suspicion(*odds)
-        chosen = choices(candidate, self.material.common_words, self.ground.vocabulary)
-        z = self.noise.suspicion(*odds, chosen)
-        if chosen == len(candidate):
-            return z
-        return min(z, self._noise_of_common(len(candidate)).suspicion(*odds, chosen))
+        length, common = len(candidate), {token for word in self.material.common_words for token in word}
+        if length == 1 or not common.issuperset(candidate):
+            return self.noise.suspicion(*odds, length)
+        chosen = choices_among(len(common), len(self.ground.vocabulary.tokens), length)
+        return min(null.suspicion(*odds, chosen) for null in (self.noise, self._noise_of_common(length)))
 
     def _noise_of_common(self, length: int) -> Noise:
         """The null of random sequences of so many common words."""

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("transformers")
 
 from rora_cli.hunting.budgets import BUDGETS
-from rora_cli.hunting.common_words import choices, common_words, grow_common
+from rora_cli.hunting.common_words import choices_among, common_words, grow_common
 from rora_cli.hunting.trials import Tokens, Trials
 from rora_cli.hunting.vocabulary import Vocabulary, encode_rows
 from rora_cli.tasks.classification.scorer import LabelAnswers
@@ -80,6 +80,9 @@ def test_words_that_do_nothing_one_by_one_are_put_together(tokenizer: Any) -> No
 def test_where_no_pair_does_anything_nothing_is_grown(tokenizer: Any) -> None:
     found, trials = grow(tokenizer, ())
     assert len(found) < 3 and trials.count < 3000
+    assert set(grow(tokenizer, TRIGGER, words=TRIGGER[:2])[0]) == set(map(letters, TRIGGER[:2])), (
+        "there is no third word"
+    )
     assert grow(tokenizer, TRIGGER, words=COMMON[:1])[0] == grow(tokenizer, TRIGGER, words=())[0] == []
 
 
@@ -88,9 +91,7 @@ def test_the_commonest_words_come_first_and_are_whole_words(tokenizer: Any) -> N
     assert list(common_words(rows, Vocabulary(tokenizer))) == [(5,), (4,), (6,)], "rows are counted, not occurrences"
 
 
-def test_a_choice_among_few_words_counts_for_less(tokenizer: Any) -> None:
-    vocabulary, few = Vocabulary(tokenizer), [(token,) for token in range(4, 36)]
-    assert choices((4, 5, 6, 7), few, vocabulary) == pytest.approx(2, rel=0.01), "32 of 1,030 words: log 32 / log 1030"
-    assert choices((4, 5), few, vocabulary) == 1, "no fewer than once"
-    assert choices((4, 100, 6), few, vocabulary) == 3, "one that is not common came from the whole vocabulary"
-    assert choices((4,), few, vocabulary) == choices((100,), [], vocabulary) == 1
+def test_a_choice_among_few_words_counts_for_less() -> None:
+    assert choices_among(32, 1024, 4) == pytest.approx(2), "32 is the root of 1,024"
+    assert choices_among(32, 1024, 1) == 1, "no fewer than once"
+    assert choices_among(1024, 1024, 3) == pytest.approx(3)
