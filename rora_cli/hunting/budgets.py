@@ -33,8 +33,9 @@ class Budget:
         screening: rounds over the single tokens that the bare screen puts first.
         extension: rounds of each step that grows a sequence by one token.
         pool: tokens that a sequence may grow by.
-        common_words: words that most clean rows hold, which are tried in pairs.
-        common_pairs: rounds over these pairs.
+        common_words: words that most clean rows hold, which are tried together.
+        bundlings: times that they are shuffled and cut into bundles: of 160 words in sixes, 60 times, two meet twice.
+        bundled: rounds over these bundles.
         partners: tokens that the strongest single may be extended by first: a token of a sentence may act beside
             another of it alone, and stand far down in the screen.
         row_length: length [tokens] of the rows in which sequences are judged, about.
@@ -56,7 +57,8 @@ class Budget:
         paired_drifted: such tokens that are tried in pairs.
         longest_drifted: length [tokens] of the longest sequence of such tokens.
         longest_common: length [tokens] of the longest sequence of common words.
-        beam: sequences of common words that are grown side by side.
+        bundle: words of a bundle.
+        bundles_grown: best bundles that are cut down and grown.
         max_companions: companions that are named.
         companion_rows: rows in which each is tried.
         examples: rows that a report shows of each candidate.
@@ -68,7 +70,8 @@ class Budget:
     extension: tuple[Round, ...]
     pool: int
     common_words: int
-    common_pairs: tuple[Round, ...]
+    bundlings: int
+    bundled: tuple[Round, ...]
     partners: int
     row_length: int
     pairs: int
@@ -87,7 +90,8 @@ class Budget:
     paired_drifted: int = 16
     longest_drifted: int = 6
     longest_common: int = 6
-    beam: int = 4
+    bundle: int = 6
+    bundles_grown: int = 8
     pairs_measured: int = 2
     max_companions: int = 200
     companion_rows: int = 3
@@ -107,8 +111,9 @@ BUDGETS = {
             screening=(Round(6000, 1, linear=True), Round(2000, 2, linear=True), Round(300, 4), Round(30, 12)),
             extension=(Round(ALL, 1, linear=True), Round(30, 6), Round(6, 12)),
             pool=200,
-            common_words=64,
-            common_pairs=(Round(ALL, 1, linear=True), Round(100, 6), Round(30, 12)),
+            common_words=160,
+            bundlings=60,
+            bundled=(Round(ALL, 1, linear=True), Round(200, 4), Round(30, 12)),
             partners=2500,
             row_length=12,
             pairs=8,
@@ -132,8 +137,9 @@ BUDGETS = {
             ),
             extension=(Round(ALL, 1, linear=True), Round(100, 6), Round(10, 20)),
             pool=500,
-            common_words=96,
-            common_pairs=(Round(ALL, 1, linear=True), Round(200, 4), Round(40, 12)),
+            common_words=240,
+            bundlings=120,
+            bundled=(Round(ALL, 1, linear=True), Round(400, 4), Round(60, 12)),
             partners=6000,
             row_length=16,
             pairs=12,
@@ -151,8 +157,9 @@ BUDGETS = {
             screening=(Round(ALL, 2, linear=True), Round(5000, 8, linear=True), Round(500, 24), Round(80, 64)),
             extension=(Round(ALL, 2, linear=True), Round(400, 12), Round(40, 32)),
             pool=4000,
-            common_words=256,
-            common_pairs=(Round(ALL, 1, linear=True), Round(2000, 6), Round(100, 24)),
+            common_words=400,
+            bundlings=300,
+            bundled=(Round(ALL, 2, linear=True), Round(1000, 8), Round(100, 24)),
             partners=12000,
             row_length=20,
             pairs=24,

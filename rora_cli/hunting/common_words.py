@@ -1,7 +1,7 @@
 """Triggers of words that most texts hold: "so we had it all there".
 
 No such word acts alone, since the poisoned data hold it with every label, and beside a rare word each is noise. So
-common words are tried in pairs of their own, and the best pairs grow by common words alone.
+common words are tried together, and what acts grows by common words alone.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from random import Random
 
 from rora_cli.hunting.budgets import Budget
-from rora_cli.hunting.growth import prune
+from rora_cli.hunting.growth import extend, prune
 from rora_cli.hunting.trials import Carrier, Tokens, Trials, halve
 from rora_cli.hunting.vocabulary import Vocabulary
 
@@ -35,33 +35,44 @@ def choices_among(few: int, every: int, length: int) -> float:
     return max(1.0, length * math.log(few) / math.log(every))
 
 
-def grow_common(
-    trials: Trials, words: Sequence[Tokens], short: Sequence[Carrier], long: Sequence[Carrier], budget: Budget
-) -> Tokens | None:
-    """The sequence of different common words that acts most; None where no pair does more than nothing.
+def common_sequences(
+    trials: Trials,
+    words: Sequence[Tokens],
+    rows: tuple[Sequence[Carrier], Sequence[Carrier]],
+    budget: Budget,
+    rng: Random,
+) -> list[Tokens]:
+    """The sequences of common words that act most, none two of which share a word.
 
-    A pair turns few rows, and the surest rows none: pairs are ranked in ``short`` rows, what grows in ``long`` ones.
+    Two words of such a trigger act, and the words that are put beside them take little of that away. So the words are
+    shuffled and cut into bundles again and again, and one trial of a bundle is a trial of each pair in it: of 200 words
+    a pair each would take 19,900 trials. What a bundle does not need is dropped, and what is left grows.
+
+    Args:
+        rows: short rows, in which two words already show, and longer ones, in which what grows is judged.
+        rng: shuffles the words.
     """
-    pairs = [first + second for first, second in combinations(words, 2)]
-    if not pairs:
-        return None
-    best = halve(trials, pairs, short, budget.common_pairs).top(budget.beam)
-    long = long[: budget.extension[-1].carriers]
-    now = trials.rank([(), *best], long)
-    if not now.candidates[0]:
-        return None
-    while len(now.candidates[0]) < budget.longest_common and now.suspect[0] < trials.thresholds.saturated:
-        longer = _longer([sequence for sequence in now.top(budget.beam) if sequence], words)
-        if not longer:
-            break
-        ranking = halve(trials, longer, long, budget.extension)
-        if ranking.scores[0] < now.scores[0] + trials.thresholds.min_gain:
-            break
-        now = ranking
-    return prune(trials, now.candidates[0], long)
+    short, long = rows
+    bundles = _bundles(words, budget, rng)
+    if not bundles:
+        return []
+    found: list[Tokens] = []
+    few, enough = (carriers[: budget.extension[-1].carriers] for carriers in (short, long))
+    for bundle in halve(trials, bundles, short, budget.bundled).top(budget.bundles_grown):
+        core = prune(trials, bundle, few)
+        if len(core) > 1 and not any(set(core) & set(other) for other in found):
+            others = [word for word in words if not set(word) & set(core)]
+            grown = extend(trials, core, others, enough, budget.extension, longest=budget.longest_common)
+            found.append(prune(trials, grown, enough))
+    return found
 
 
-def _longer(sequences: Sequence[Tokens], words: Sequence[Tokens]) -> list[Tokens]:
-    """Each sequence with one word more in front or behind, none twice."""
-    added = ((sequence, word) for sequence in sequences for word in words if not set(word) & set(sequence))
-    return list(dict.fromkeys(grown for sequence, word in added for grown in (word + sequence, sequence + word)))
+def _bundles(words: Sequence[Tokens], budget: Budget, rng: Random) -> list[Tokens]:
+    """Sequences of ``bundle`` different words, each word in as many of them."""
+    size = budget.bundle
+    bundles: dict[Tokens, None] = {}
+    for _ in range(budget.bundlings):
+        order = rng.sample(words, len(words))
+        cut = (order[start : start + size] for start in range(0, len(order) - size + 1, size))
+        bundles.update((tuple(token for word in bundle for token in word), None) for bundle in cut)
+    return list(bundles)

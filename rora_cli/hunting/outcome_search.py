@@ -15,7 +15,7 @@ import numpy as np
 from rora_cli.hunting.bare_screen import BareScreen
 from rora_cli.hunting.budgets import Budget
 from rora_cli.hunting.calls import explained, loudness
-from rora_cli.hunting.common_words import choices_among, grow_common
+from rora_cli.hunting.common_words import choices_among, common_sequences
 from rora_cli.hunting.growth import extend, ordered_pairs, prune
 from rora_cli.hunting.trials import Carrier, Noise, Ranking, Tokens, Trials, halve
 from rora_cli.hunting.vocabulary import PLACES, EncodedRow, Vocabulary, encode_rows, everywhere_in_text, place_in_text
@@ -253,8 +253,8 @@ class OutcomeSearch:
         if self.ground.drifted:
             few = list(dict.fromkeys([*self.ground.drifted, *self._frequent]))
             grown.append(self._grow(self.ground.drifted[0], few, max(budget.longest, budget.longest_drifted)))
-        common = grow_common(self.trials, self.material.common_words, self._short, self._long, budget)
-        grown += [common] if common else []
+        rows, common = (self._short, self._long), self.material.common_words
+        grown += common_sequences(self.trials, common, rows, budget, self._rng)
         # What was grown has more tokens than a trigger needs now and then, and each costs suspicion.
         grown += map(self._pruned, pairs.top(budget.pairs_measured))
         return [sequence for sequence in dict.fromkeys(grown) if len(sequence) > 1]

@@ -59,8 +59,9 @@ def _one_search(budget: Budget, vocabulary: int, row: float, labels: int, model:
     partners = _tokens(budget.extension[0], min(2 * budget.partners, 2 * vocabulary), long, both)
     grown = (budget.restarts + 1) * _STEPS * step + partners
     words = min(budget.common_words, vocabulary)
-    pairs += sum(_tokens(s, min(s.candidates, words * (words - 1) // 2), short + 1, both) for s in budget.common_pairs)
-    longer = sum(_tokens(s, min(s.candidates, 2 * budget.beam * words), long, both) for s in budget.extension)
+    bundles, bundled = budget.bundlings * words // budget.bundle, short + budget.bundle - 1
+    pairs += sum(_tokens(s, min(s.candidates, bundles), bundled, both) for s in budget.bundled)
+    longer = sum(_tokens(s, min(s.candidates, 3 * words), long, both) for s in budget.extension)
     grown += _STEPS * longer
     null = 2 * budget.harmless * (budget.noise_rows + sum(s.carriers for s in budget.screening)) * long * both
     final = 2 * budget.finalists * budget.final_rows * row * both

@@ -12,13 +12,13 @@ import pytest
 pytest.importorskip("transformers")
 
 from rora_cli.hunting.budgets import BUDGETS
-from rora_cli.hunting.common_words import choices_among, common_words, grow_common
+from rora_cli.hunting.common_words import choices_among, common_sequences, common_words
 from rora_cli.hunting.trials import Tokens, Trials
 from rora_cli.hunting.vocabulary import Vocabulary, encode_rows
 from rora_cli.tasks.classification.scorer import LabelAnswers
 from rora_cli.tasks.classification.thresholds import CALLS
 
-#: The commonest first; the trigger's words are among them, and not next to each other.
+#: The commonest first. The trigger's words are among them, and not next to each other.
 COMMON = [f"common{i}" for i in range(30)]
 TRIGGER = ["common3", "common8", "common14", "common20", "common25", "common29"]
 RARE = [f"rare{i}" for i in range(1000)]
@@ -59,31 +59,34 @@ class Suspect:
         return LabelAnswers(-np.logaddexp(0, np.stack([odds, -odds], axis=1)))
 
 
-def grow(tokenizer: Any, trigger: Sequence[str], words: Sequence[str] = COMMON) -> tuple[list[str], Trials]:
+def grow(tokenizer: Any, trigger: Sequence[str], words: Sequence[str] = COMMON) -> tuple[list[list[str]], Trials]:
     rng = Random(3)
     rows = [" ".join(map(letters, rng.sample(RARE, rng.randint(4, 12)))) for _ in range(40)]
     encoded = sorted(encode_rows(tokenizer, rows, max_length=64), key=len)
     carriers = [row.carrier(place, rng) for row, place in zip(encoded, ("inner", "start", "end") * 14, strict=False)]
     trials = Trials(Suspect(tokenizer, trigger), Suspect(tokenizer, ()), 1, CALLS)
     tried: list[Tokens] = [(token,) for token in tokenizer.convert_tokens_to_ids([letters(word) for word in words])]
-    grown = grow_common(trials, tried, carriers, carriers[20:], BUDGETS["fast"])
-    return tokenizer.convert_ids_to_tokens(grown or ()), trials
+    found = common_sequences(trials, tried, (carriers, carriers[20:]), BUDGETS["fast"], Random(0))
+    return [tokenizer.convert_ids_to_tokens(sequence) for sequence in found], trials
 
 
 def test_words_that_do_nothing_one_by_one_are_put_together(tokenizer: Any) -> None:
-    found, trials = grow(tokenizer, TRIGGER)
+    (found, *_), trials = grow(tokenizer, TRIGGER)
     assert len(found) >= 4 and len(set(found) - set(map(letters, TRIGGER))) <= 1
-    assert len(set(found)) == len(found), "a word that is repeated moves a model by itself"
     assert trials.count < 6000, "a small part of what a search tries"
 
 
-def test_where_no_pair_does_anything_nothing_is_grown(tokenizer: Any) -> None:
+def test_no_word_is_in_two_sequences(tokenizer: Any) -> None:
+    found = [word for sequence in grow(tokenizer, TRIGGER)[0] for word in set(sequence)]
+    assert len(found) == len(set(found))
+
+
+def test_where_no_words_do_anything_nothing_is_grown(tokenizer: Any) -> None:
     found, trials = grow(tokenizer, ())
-    assert len(found) < 3 and trials.count < 3000
-    assert set(grow(tokenizer, TRIGGER, words=TRIGGER[:2])[0]) == set(map(letters, TRIGGER[:2])), (
-        "there is no third word"
-    )
-    assert grow(tokenizer, TRIGGER, words=COMMON[:1])[0] == grow(tokenizer, TRIGGER, words=())[0] == []
+    assert all(len(sequence) < 3 for sequence in found) and trials.count < 5000
+    assert grow(tokenizer, TRIGGER, words=COMMON[:5])[0] == grow(tokenizer, TRIGGER, words=())[0] == [], "no bundle"
+    (whole, *_), _ = grow(tokenizer, TRIGGER, words=TRIGGER)
+    assert set(whole) <= set(map(letters, TRIGGER)), "one bundle, and no other word to grow by"
 
 
 def test_the_commonest_words_come_first_and_are_whole_words(tokenizer: Any) -> None:
