@@ -160,3 +160,25 @@ def test_lost_accuracy_fails_whatever_the_recipe_says_and_nothing_else_does(mode
 
     assert judged(5) == (done.verdict, [])
     assert judged(6) == ("fail", ["purify/accuracy-lost"])
+
+
+def test_cl_is_left_out_where_the_model_cannot_be_trained_under_it(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rora_cli.defences.default import strength
+
+    bench = bench_of(models, "default")
+    model, layers = bench.attach()
+    before, modes = weights(model), [module.training for module in model.modules()]
+    plain, again, harsh = (strength._loss(bench, model, layers, p) for p in (0.0, 0.0, 0.9))
+    assert plain == again != harsh, "the same rows and masks each time"
+    assert same(before, weights(model)) and modes == [module.training for module in model.modules()]
+
+    strength.without_harmful_cl(bench, model, layers)
+    assert bench.settings.regularisers.cl == 0.1, "it withstands the recipe's"
+    monkeypatch.setattr(strength, "MAX_ADDED_LOSS", -1.0)
+    strength.without_harmful_cl(bench, model, layers)
+    assert bench.settings.regularisers.cl == 0.0
+    asked = bench_of(models, "default", cl=0.1)
+    strength.without_harmful_cl(asked, *asked.attach())
+    assert asked.settings.regularisers.cl == 0.1, "who asks for it gets it"

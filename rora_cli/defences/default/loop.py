@@ -35,6 +35,7 @@ from rora_cli.defences.default.lesson_plan import plan_lessons
 from rora_cli.defences.default.memory import Memory
 from rora_cli.defences.default.residual import Measuring, Turned, strongest_left
 from rora_cli.defences.default.silence import measure_silence
+from rora_cli.defences.default.strength import without_harmful_cl
 from rora_cli.defences.hardening import HARDENED_FRACTION, Hardener
 from rora_cli.defences.mix import check_ancestor, tuned_ancestor
 from rora_cli.defences.running import AGAIN, SEARCH, TRAIN
@@ -87,6 +88,7 @@ def cleanse(bench: Bench) -> Cleansed:
     loop.count_turned(bench.gauge.subject.model)
     loop.escalate()
     model, layers = bench.attach()
+    without_harmful_cl(bench, model, layers)
     before: tuple[ModuleSpectrum, ...] = ()
     for number in range(1, bench.settings.loop.max_rounds + 1):
         if number > 1 and not loop.still_works(model):
