@@ -91,7 +91,7 @@ class Budget:
     longest_drifted: int = 6
     longest_common: int = 6
     bundle: int = 6
-    bundles_grown: int = 8
+    bundles_grown: int = 4
     pairs_measured: int = 2
     max_companions: int = 200
     companion_rows: int = 3

@@ -254,7 +254,7 @@ class OutcomeSearch:
             few = list(dict.fromkeys([*self.ground.drifted, *self._frequent]))
             grown.append(self._grow(self.ground.drifted[0], few, max(budget.longest, budget.longest_drifted)))
         rows, common = (self._short, self._long), self.material.common_words
-        grown += common_sequences(self.trials, common, rows, budget, self._rng)
+        grown += common_sequences(self.trials, common, rows, budget, Random(len(common)))
         # What was grown has more tokens than a trigger needs now and then, and each costs suspicion.
         grown += map(self._pruned, pairs.top(budget.pairs_measured))
         return [sequence for sequence in dict.fromkeys(grown) if len(sequence) > 1]
