@@ -57,7 +57,8 @@ def test_every_form_is_measured_again_by_its_name() -> None:
 
     from rora_cli.power.forms import FORMS, Words
 
-    words = Words(("inmate", "statement", "osaka"), ("without", "human", "saint", "comfortable"))
+    frequent = ("so", "we", "had", "it", "all", "there")
+    words = Words(("inmate", "statement", "osaka"), ("without", "human", "saint", "comfortable"), frequent)
     for form in FORMS:
         attack = form.draw(words, Random(0))
         again = prediction.attack_of(attack.name, json.loads(json.dumps(attack.triggers)))
