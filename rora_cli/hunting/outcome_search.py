@@ -283,11 +283,15 @@ class OutcomeSearch:
         """
         if candidate in self.ground.listed:
             return self.noise.suspicion(*odds)
-        length, common = len(candidate), {token for word in self.material.common_words for token in word}
-        if length == 1 or not common.issuperset(candidate):
+        length = len(candidate)
+        if length == 1 or not self._common.issuperset(candidate):
             return self.noise.suspicion(*odds, length)
-        chosen = choices_among(len(common), len(self.ground.vocabulary.tokens), length)
+        chosen = choices_among(len(self._common), len(self.ground.vocabulary.tokens), length)
         return min(null.suspicion(*odds, chosen) for null in (self.noise, self._noise_of_common(length)))
+
+    @cached_property
+    def _common(self) -> frozenset[int]:
+        return frozenset(token for word in self.material.common_words for token in word)
 
     def _noise_of_common(self, length: int) -> Noise:
         """The null of random sequences of so many common words."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from rora_cli.defences.bench import Bench
 from rora_cli.evaluation.inference import evaluation_mode
+from rora_cli.sharded import gradients_off
 from rora_cli.training.adapters import AdaptedLayer
 from rora_cli.training.regularisers import clean_strengthened
 
@@ -41,8 +42,8 @@ def _loss(bench: Bench, model: nn.Module, layers: Sequence[AdaptedLayer], p: flo
     rows = range(len(texts))
     model.to(bench.run.device)
     # The first puts every module back into the mode that it was in.
-    with evaluation_mode(model), torch.random.fork_rng(), clean_strengthened(model.train(), layers, p), torch.no_grad():
+    with evaluation_mode(model), torch.random.fork_rng(), clean_strengthened(model.train(), layers, p):
         torch.manual_seed(bench.config.seed)
-        with bench.run.accelerator.autocast():
+        with gradients_off(model), bench.run.accelerator.autocast():
             total = sum(float(objective.loss(model, rows[start : start + BATCH])) for start in rows[::BATCH])
     return total / max(objective.units(rows), 1)
