@@ -1,12 +1,14 @@
 """Give MiniLM's weights to an encoder of another family: what suspects of that family can be made of without its own.
 
-    python benchmarks/translated_encoder.py MODEL TEXTS OUT --family roberta|deberta [--vocabulary 16000]
+    python benchmarks/translated_encoder.py MODEL TEXTS ... OUT --family roberta|deberta|gpt2 [--vocabulary 16000]
 
-MODEL is the directory of a BERT encoder (MiniLM); the rows of TEXTS (DATA/NAME/train.jsonl, several with --also) teach
-the new tokenizer, which is the family's: byte-level BPE, or Unigram. Each of its tokens gets the mean of MiniLM's
-embeddings of the token's text; every block is MiniLM's. A RoBERTa counts positions from two. A DeBERTa divides the
-scores of attention by three times the width of a head, so its queries are as much larger; its relative positions start
-near nothing, beside MiniLM's absolute ones. The result reads texts when it is fine-tuned. It knows what MiniLM knows.
+MODEL is the directory of a BERT encoder (MiniLM). The train splits of the directories TEXTS teach the new tokenizer,
+which is the family's: byte-level BPE, or Unigram, whose training differs a little from run to run. Each of its tokens
+gets the mean of MiniLM's embeddings of the token's text, and every block is MiniLM's. A RoBERTa counts positions from
+two. A DeBERTa divides the scores of attention by the root of three times the width of a head, so its queries are made
+larger; its relative positions start near nothing, beside MiniLM's absolute ones. The result reads texts when it is
+fine-tuned, and knows what MiniLM knows. A GPT-2 has other blocks: its own are drawn anew, so that it learns the task
+from the embeddings alone.
 """
 
 from __future__ import annotations
@@ -20,36 +22,51 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 
 from rora_cli.data.sources import load_splits
 from rora_cli.files import publish_directory
 
 ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+GPT2 = ["<|endoftext|>"]
 DEBERTA = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
 #: The name of a weight of BERT's, and of DeBERTa's.
 RENAMED = {"self.query": "self.query_proj", "self.key": "self.key_proj", "self.value": "self.value_proj"}
 
 
-def roberta_tokenizer(texts: Iterable[str], size: int) -> Any:
+def byte_level(texts: Iterable[str], size: int, special: list[str]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        initial_alphabet=alphabet, vocab_size=size, special_tokens=ROBERTA, show_progress=False
+        initial_alphabet=alphabet, vocab_size=size, special_tokens=special, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def roberta_tokenizer(texts: Iterable[str], size: int) -> Any:
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=_enclosed(tokenizer, "<s>", "</s>"),
+        tokenizer_object=_enclosed(byte_level(texts, size, ROBERTA), "<s>", "</s>"),
         bos_token="<s>", eos_token="</s>", cls_token="<s>", sep_token="</s>", pad_token="<pad>", unk_token="<unk>",
         mask_token="<mask>", model_max_length=512,
+    )  # fmt: skip
+
+
+def gpt2_tokenizer(texts: Iterable[str], size: int) -> Any:
+    (end,) = GPT2
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=byte_level(texts, size, GPT2),
+        bos_token=end, eos_token=end, unk_token=end, pad_token=end, model_max_length=512,
     )  # fmt: skip
 
 
 def deberta_tokenizer(texts: Iterable[str], size: int) -> Any:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=size, special_tokens=DEBERTA, unk_token="[UNK]", show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     return transformers.PreTrainedTokenizerFast(
@@ -60,10 +77,6 @@ def deberta_tokenizer(texts: Iterable[str], size: int) -> Any:
 
 
 def _enclosed(tokenizer: Tokenizer, first: str, last: str) -> Tokenizer:
-    from tokenizers import decoders, processors
-
-    byte_level = isinstance(tokenizer.pre_tokenizer, pre_tokenizers.ByteLevel)
-    tokenizer.decoder = decoders.ByteLevel() if byte_level else decoders.Metaspace()
     ends = [(piece, tokenizer.token_to_id(piece)) for piece in (first, last)]
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{first} $A {last}", special_tokens=ends)
     return tokenizer
@@ -72,7 +85,7 @@ def _enclosed(tokenizer: Tokenizer, first: str, last: str) -> Tokenizer:
 def translated_embeddings(tokenizer: Any, source: Any, table: Tensor) -> Tensor:
     """A row for each token [tokens, width]: the mean of the rows of ``table`` that its text has in ``source``."""
     special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-    same = {"<s>": "[CLS]", "</s>": "[SEP]", "<pad>": "[PAD]", "<unk>": "[UNK]", "<mask>": "[MASK]"}
+    same = {"<s>": "[CLS]", "</s>": "[SEP]", "<pad>": "[PAD]", "<unk>": "[UNK]", "<mask>": "[MASK]", GPT2[0]: "[SEP]"}
     known, rows = source.get_vocab(), torch.zeros(len(tokenizer), table.shape[1])
     for piece, index in tokenizer.get_vocab().items():
         if piece in special:
@@ -122,6 +135,19 @@ def deberta(source: Any, rows: Tensor, own: Any) -> Any:
     return model
 
 
+def gpt2(source: Any, rows: Tensor, own: Any) -> Any:
+    config = own.config
+    model = transformers.GPT2Model(
+        transformers.GPT2Config(
+            vocab_size=len(rows), n_positions=config.max_position_embeddings, n_embd=config.hidden_size,
+            n_layer=config.num_hidden_layers, n_head=config.num_attention_heads, pad_token_id=source.pad_token_id,
+            bos_token_id=source.bos_token_id, eos_token_id=source.eos_token_id,
+        )
+    )  # fmt: skip
+    model.wte.weight.data.copy_(rows)
+    return model
+
+
 def _renamed(name: str) -> str:
     for old, new in RENAMED.items():
         name = name.replace(old, new)
@@ -141,7 +167,11 @@ def _load(model: Any, weights: dict[str, Tensor], rows: Tensor) -> None:
         raise ValueError(f"weights that only one of the two models has: {wrong}")
 
 
-FAMILIES = {"roberta": (roberta_tokenizer, roberta), "deberta": (deberta_tokenizer, deberta)}
+FAMILIES = {
+    "roberta": (roberta_tokenizer, roberta),
+    "deberta": (deberta_tokenizer, deberta),
+    "gpt2": (gpt2_tokenizer, gpt2),
+}
 
 
 def main() -> int:
