@@ -50,6 +50,17 @@ def test_a_round_has_enough_steps_and_after_a_student_it_trains_more_slowly(
     assert (train.epochs, train.learning_rate) == (epochs, rate)
 
 
+def test_a_round_is_short_where_cl_was_left_out_for_the_harm_that_it_does() -> None:
+    rows = Rows(("a film",) * 640, (0,) * 640)
+    left_out, asked = fake_bench(rows=rows), fake_bench(rows=rows, cl=0.0)
+    left_out.settings = left_out.settings.having(cl=0.0)
+    assert round_settings(left_out, 1, student=False).train.epochs == 3
+    assert round_settings(asked, 1, student=False).train.epochs == 14
+    narrow = SimpleNamespace(hidden_size=32)
+    left_out.subject.model.config = SimpleNamespace(get_text_config=lambda: narrow)
+    assert round_settings(left_out, 1, student=False).train.epochs == 14
+
+
 @pytest.mark.parametrize(("width", "times"), [(32, 12.0), (192, 2.0), (384, 1.0), (4096, 1.0), (None, 1.0)])
 def test_a_narrow_model_learns_at_a_larger_rate_unless_the_user_chose_one(width: int | None, times: float) -> None:
     def rate(student: bool, **given: Any) -> float:
