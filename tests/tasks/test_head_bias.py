@@ -74,6 +74,8 @@ def test_the_head_that_may_be_changed() -> None:
     model[1].requires_grad_(False)
     assert trainable_head(model, 2) == "0"
     assert trainable_head(model[1], 2) is None
+    factor = nn.ModuleDict({"lora_A": nn.Linear(4, 2, bias=False)})
+    assert trainable_head(nn.ModuleDict({"query": factor}), 2) is None
 
 
 def test_a_step_along_what_states_have_in_common_favours_no_class() -> None:

@@ -151,7 +151,9 @@ def balancing_shift(
 def trainable_head(model: nn.Module, classes: int) -> str | None:
     """The path of the classification head, a linear layer; None if there is none, or it is frozen."""
     for path, module in reversed(list(model.named_modules())):
-        if isinstance(module, nn.Linear) and module.out_features == classes and module.weight.requires_grad:
+        # An adapter's factor of as many rows as there are classes is no head, where the head is frozen.
+        fits = isinstance(module, nn.Linear) and module.out_features == classes and ".lora_" not in path
+        if fits and module.weight.requires_grad:
             return path
     return None
 
